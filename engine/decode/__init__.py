@@ -1,0 +1,1 @@
+"""Step 2, decode: bytes to columns."""

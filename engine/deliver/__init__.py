@@ -1,0 +1,1 @@
+"""Step 8, deliver: alert changes and metrics leave the process."""

@@ -1,0 +1,115 @@
+"""Every setting, frozen and typed; config/engine.yaml shows them all with their defaults."""
+
+from __future__ import annotations
+
+import msgspec
+
+S = 1_000_000_000
+MINUTE = 60 * S
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Time and bounds of the core."""
+
+    slice_ns: int = 5 * S  # 1, 3, 5 or 15 s
+    out_of_order_ns: int = 5 * S
+    late_ns: int = 60 * S  # rows up to this much behind the watermark still amend
+    late_by_platform_ns: dict[str, int] = {}
+    clock_ahead_ns: int = 300 * S  # rows further ahead of their receipt are refused
+    idle_ns: int = 10 * S
+    call_ttl_ns: int = 4 * 3600 * S
+    heartbeats_missed: int = 3
+    series_labels: tuple[str, ...] = ("tenant", "trunk", "provider", "release")
+    series_max: int = 4096
+    stages_max: int = 16
+    causes_max: int = 1024
+    calls_max: int = 1 << 21
+    held_rows_max: int = 1 << 21
+    event_ids_max: int = 1 << 18
+    notes_max: int = 256  # per slice
+    row_bytes_max: int = 1 << 20
+    window_rows_max: int = 8192
+    limit_instances_max: int = 1024
+    alerts_max: int = 10_000
+    call_key_file: str = ""  # 32 bytes hex; "": a fixed, documented key for replay, a random one per process for run
+
+
+class HeadroomSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The offered-load forecast."""
+
+    evaluate_ns: int = 15 * S
+    page_horizon_ns: int = 10 * MINUTE
+    warn_horizon_ns: int = 30 * MINUTE
+    page_threshold: float | None = None  # null: from a table by cap size
+    warn_threshold: float | None = None
+
+
+class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The consumer; names follow aiokafka."""
+
+    bootstrap_servers: tuple[str, ...] = ("127.0.0.1:9092",)
+    topic: str = "calls"
+    group_id: str = "callgauge"
+    member_id: str = ""  # static member id; "": the host's name
+    start: str = "rewind"  # rewind | earliest | latest
+    rewind_ns: int = 4 * 3600 * S
+    session_timeout_ns: int = 30 * S
+    heartbeat_ns: int = 3 * S
+    poll_ns: int = 200_000_000
+    batch_rows_max: int = 8192
+    queue_batches_max: int = 8
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str = ""
+    sasl_username: str = ""
+    sasl_password_file: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    allow_insecure: bool = False
+
+
+class AlertmanagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where alerts go: every peer is sent everything."""
+
+    urls: tuple[str, ...] = ()
+    external_labels: dict[str, str] = {}
+    resend_ns: int = 30 * S
+    ends_after_ns: int = 5 * MINUTE
+    resolved_resend_ns: int = 15 * MINUTE
+    timeout_ns: int = 10 * S
+    batch_alerts_max: int = 256
+    queue_alerts_max: int = 10_000
+    username: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+
+
+class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Our own HTTP server."""
+
+    listen: str = "127.0.0.1:9810"
+    external_url: str = ""  # how people reach it, for generatorURL; "": http://<listen>
+    allow_insecure: bool = False
+    enable_reload: bool = True
+
+
+class TimelineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The append-only history of alerts, changes and limit events."""
+
+    path: str = ""  # "": none
+    bytes_max: int = 64 << 20
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of it."""
+
+    engine: EngineSettings = EngineSettings()
+    headroom: HeadroomSettings = HeadroomSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    alertmanager: AlertmanagerSettings = AlertmanagerSettings()
+    web: WebSettings = WebSettings()
+    timeline: TimelineSettings = TimelineSettings()
+    log_level: str = "info"
+    log_format: str = "logfmt"  # logfmt | json

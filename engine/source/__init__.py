@@ -1,0 +1,1 @@
+"""Step 1, read: where batches of bytes come from."""
