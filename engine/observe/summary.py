@@ -37,6 +37,7 @@ class Count(IntEnum):
     HEALED_TTL = 12  # ... time-to-live passed
     HEALED_LISTED = 13  # ... not in the platform's own list
     AMENDED = 14  # rows that came late and were added afterwards
+    ADMITTED = 15  # entered flight in this slice with a known start in it and were not declined in it
 
 
 class EndKind(IntEnum):
@@ -45,6 +46,7 @@ class EndKind(IntEnum):
     ENDED = 0  # a known end: counts in the holding-time estimate
     DECLINED = 1  # declined in a later slice than it started: was never admitted
     HEALED = 2  # taken out without an end: censored in the holding-time estimate
+    UNSEEN = 3  # ended, but never in flight here: start inferred from its duration, for holding times only
 
 
 class SliceSummary(NamedTuple):
