@@ -1,8 +1,9 @@
 """Where the shipped configuration files are: the one place that knows.
 
-A checkout (also an editable install) has them in `config/` beside the package `engine`; a wheel ships the same
-folder as `callgauge_config/` beside it. The checkout is looked up first, so that an edit there is what runs.
-Rejected: `importlib.resources`, since an editable install maps no folder to another name.
+A checkout (also an editable install) has them in `config/` beside the package `engine`. A wheel ships the
+same folder as `callgauge_config/`, because `config/` in site-packages could be anybody's. The checkout is
+looked up first, so that an edit there is what runs.
+Rejected: a folder inside the package, of which an editable install would keep a copy that grows old.
 """
 
 from pathlib import Path
@@ -13,7 +14,6 @@ PLACES = ("config", "callgauge_config")
 def config_path(name: str) -> Path:
     """Return the path of a shipped file such as `engine.yaml` or `demo/limits.yaml`."""
     beside = Path(__file__).parent.parent
-    # `config/` in site-packages may belong to anyone: engine.yaml marks ours.
     for place in PLACES:
         if (beside / place / "engine.yaml").is_file():
             return beside / place / name
