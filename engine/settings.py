@@ -28,6 +28,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     event_ids_max: int = 1 << 18
     notes_max: int = 256  # per slice
     row_bytes_max: int = 1 << 20
+    measures_max: int = 256  # latencies per row
+    calls_listed_max: int = 200_000  # calls per `calls.listed`
     window_rows_max: int = 8192
     limit_instances_max: int = 1024
     alerts_max: int = 10_000
