@@ -1,0 +1,234 @@
+"""The bytes of one log, whatever its compression, in bounded pieces.
+
+`.gz` and `.zst` say what the file must be; anything else, standard input too, goes by its first bytes. Several frames
+or members in a row are one log, as `cat a.gz b.gz` makes them. Compressed input is fed in small steps, because a
+decoder that finds damage throws away what it had decoded in that call: so the rows before the damage are delivered,
+and only then comes the error with the place. One step gives at most `PIECE_BYTES` at a time, so a file that expands
+ten thousandfold costs no more memory than any other. `gzip.open` and `zstd.open` were rejected: they can do neither.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import sys
+import zlib
+from typing import TYPE_CHECKING, Protocol
+
+from engine.errors import SourceError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PIECE_BYTES = 1 << 19
+FEED_BYTES = 512  # what can be lost in front of damage: the rows that 512 compressed bytes hold
+WAIT_S = 0.2  # how long standard input is waited for
+STDIN = "-"
+
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after a first byte 0x50 to 0x5f
+UTF8_MARK = b"\xef\xbb\xbf"
+
+
+class _Decoder(Protocol):
+    """Turns compressed bytes into plain ones; `midway` is true inside a frame, where no log may end."""
+
+    name: str
+
+    @property
+    def midway(self) -> bool: ...
+
+    def decode(self, fed: bytes) -> Iterator[bytes]: ...
+
+
+class _Plain:
+    """Bytes as they are."""
+
+    name = "plain"
+    midway = False
+
+    def decode(self, fed: bytes) -> Iterator[bytes]:
+        yield fed
+
+
+class _Gzip:
+    """Members of gzip, one after another; zeros behind the last are padding."""
+
+    name = "gzip"
+
+    def __init__(self) -> None:
+        self._member: zlib._Decompress | None = None
+
+    @property
+    def midway(self) -> bool:
+        return self._member is not None
+
+    def decode(self, fed: bytes) -> Iterator[bytes]:
+        while True:
+            if self._member is None:
+                fed = fed.lstrip(b"\0")
+                if not fed:
+                    return
+                self._member = zlib.decompressobj(wbits=31)
+            plain = self._member.decompress(fed, PIECE_BYTES)
+            if plain:
+                yield plain
+            if self._member.eof:
+                fed = self._member.unused_data
+                self._member = None
+            elif self._member.unconsumed_tail:
+                fed = self._member.unconsumed_tail
+            elif len(plain) == PIECE_BYTES:
+                fed = b""  # The decoder may hold output back without holding input back.
+            else:
+                return
+
+
+class _Zstd:
+    """Frames of Zstandard, one after another."""
+
+    name = "zstd"
+
+    def __init__(self) -> None:
+        self._frame: zstd.ZstdDecompressor | None = None
+
+    @property
+    def midway(self) -> bool:
+        return self._frame is not None
+
+    def decode(self, fed: bytes) -> Iterator[bytes]:
+        while fed or (self._frame is not None and not self._frame.needs_input):
+            if self._frame is None:
+                self._frame = zstd.ZstdDecompressor()
+            plain = self._frame.decompress(fed, PIECE_BYTES)
+            fed = b""
+            if plain:
+                yield plain
+            if self._frame.eof:
+                fed = self._frame.unused_data
+                self._frame = None
+
+
+def _decoder_for(path: str, head: bytes) -> _Decoder:
+    """Choose by the name where it says so, else by the first four bytes."""
+    if path.endswith((".gz", ".gzip")) or (head.startswith(GZIP_MAGIC) and not path.endswith((".zst", ".zstd"))):
+        return _Gzip()
+    skippable = 0x50 <= head[0] <= 0x5F and head[1:4] == ZSTD_SKIPPABLE
+    if path.endswith((".zst", ".zstd")) or head.startswith(ZSTD_MAGIC) or skippable:
+        return _Zstd()
+    return _Plain()
+
+
+class LogReader:
+    """One open log. `bytes_done` of `bytes_total` (0: not known) are read; both count the bytes of the file."""
+
+    def __init__(self, path: str) -> None:
+        """Open the file; a SourceError says why it cannot be."""
+        self.path = path
+        self.name = "standard input" if path == STDIN else path
+        self.bytes_done = 0
+        try:
+            self._fd = os.dup(sys.stdin.fileno()) if path == STDIN else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            mode = os.fstat(self._fd)
+        except (OSError, ValueError) as error:
+            raise SourceError(
+                "cannot be opened", where=self.name, cause=str(getattr(error, "strerror", None) or error),
+                hint="check the path and that you may read it",
+            ) from error  # fmt: skip
+        if stat.S_ISDIR(mode.st_mode):
+            os.close(self._fd)
+            raise SourceError(
+                "is a directory, not a log", where=self.name, hint=f"name the files in it, such as '{path}/*.jsonl'"
+            )
+        self.bytes_total = mode.st_size if stat.S_ISREG(mode.st_mode) else 0
+        self._waits = not stat.S_ISREG(mode.st_mode)
+        self._open = True
+        self._pieces = self._decoded()
+
+    def read(self) -> bytes | None:
+        """Give the next piece, b"" when none has come yet (a pipe), None at the end; SourceError at damage."""
+        return next(self._pieces, None)
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine."""
+        if self._open:
+            self._open = False
+            self._pieces = iter(())
+            os.close(self._fd)
+
+    def _input(self) -> bytes | None:
+        """Read compressed bytes: None when none have come within the wait, b"" at the end."""
+        if self._waits and not select.select([self._fd], [], [], WAIT_S)[0]:
+            return None
+        try:
+            return os.read(self._fd, PIECE_BYTES)
+        except OSError as error:
+            raise SourceError(
+                "cannot be read further", where=self._place(), cause=error.strerror or str(error),
+                hint="the rows before this place were read",
+            ) from error  # fmt: skip
+
+    def _decoded(self) -> Iterator[bytes]:
+        """Decode piece by piece; what was decoded before damage is given first."""
+        head = b""
+        while len(head) < len(ZSTD_MAGIC):
+            more = self._input()
+            if more == b"":
+                break
+            head += more or b""
+            if more is None:
+                yield b""
+        if not head:
+            return
+        decoder = _decoder_for(self.path, head)
+        fed: bytes | None = head.removeprefix(UTF8_MARK)
+        self.bytes_done = len(head) - len(fed or b"")
+        while fed != b"":
+            if fed is None:
+                yield b""
+            elif isinstance(decoder, _Plain):
+                self.bytes_done += len(fed)
+                yield fed
+            else:
+                yield from self._decoded_from(decoder, fed)
+            fed = self._input()
+        if decoder.midway:
+            raise SourceError(
+                f"the {decoder.name} data stops in the middle (truncated)", where=self._place(),
+                hint="the rows before this place were read; copy the file again, or wait until its writer is done",
+            )  # fmt: skip
+
+    def _decoded_from(self, decoder: _Decoder, fed: bytes) -> Iterator[bytes]:
+        """Decode one input piece in small steps, gathering the output."""
+        gathered: list[bytes] = []
+        size = 0
+        for at in range(0, len(fed), FEED_BYTES):
+            try:
+                for plain in decoder.decode(fed[at : at + FEED_BYTES]):
+                    gathered.append(plain)
+                    size += len(plain)
+                    if size >= PIECE_BYTES:
+                        yield b"".join(gathered)
+                        gathered, size = [], 0
+            except (zlib.error, zstd.ZstdError) as error:
+                if gathered:
+                    yield b"".join(gathered)
+                raise SourceError(
+                    f"the {decoder.name} data is damaged", where=self._place(), cause=str(error),
+                    hint="the rows before this place were read; copy the file again from where it came",
+                ) from error  # fmt: skip
+            self.bytes_done += len(fed[at : at + FEED_BYTES])
+        if gathered:
+            yield b"".join(gathered)
+
+    def _place(self) -> str:
+        """Say where in the file the reader is."""
+        total = f" of {self.bytes_total}" if self.bytes_total else ""
+        return f"{self.name}, near byte {self.bytes_done}{total}"

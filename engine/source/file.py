@@ -1,0 +1,138 @@
+"""Logs of call events: `.jsonl`, `.gz`, `.zst`, globs, and `-` for standard input.
+
+One file streams: its pieces are handed on as they are read, with the places of the rows. Several files are merged by
+event time (`merge.py`); each must be roughly in order itself. Rows are numbered from 0 without gaps over all files;
+empty lines take no number. A plain log does not say when a row was received, so every batch carries
+`PLAIN_LOG_RECEIVED_NS` and the partition is never caught up: a log is over when it ends, not when it is quiet.
+Reading and decompressing happen in a thread, so that a slow pipe never holds up the loop; while it is quiet, ticks
+come. Which span of time to replay is the pipeline's business, which knows the decoded time. A folder that `run
+--record` made is read by `recording.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import glob
+import os
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.errors import SourceError
+from engine.source.compression import STDIN
+from engine.source.contract import PLAIN_LOG_RECEIVED_NS, RawBatch, tick
+from engine.source.lines import LogRows, Rows
+from engine.source.merge import LogMerge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TOPIC = "log"
+PARTITION = 0
+BATCH_ROWS = 4096
+
+
+def expand(paths: Sequence[str]) -> list[str]:
+    """Give the files that paths and globs name, each once, in the order named; SourceError if one names none."""
+    files: dict[str, str] = {}
+    for path in paths:
+        if path == STDIN or os.path.exists(path):
+            matched = [path]
+        else:
+            matched = sorted(found for found in glob.glob(path, recursive=True) if os.path.isfile(found))
+        if not matched:
+            globbed = glob.has_magic(path)
+            raise SourceError(
+                "no file matches" if globbed else "there is no such file", where=path,
+                hint="check the folder and the pattern" if globbed else "check the path; `-` is standard input",
+            )  # fmt: skip
+        for file in matched:
+            files.setdefault(file if file == STDIN else os.path.realpath(file), file)
+    if not files:
+        raise SourceError("no log was named", hint="name at least one file, or `-` for standard input")
+    return list(files.values())
+
+
+def _joined(rows: Sequence[bytes]) -> Rows:
+    """Lay rows side by side in one buffer."""
+    end = np.cumsum(np.fromiter(map(len, rows), np.int64, len(rows)), dtype=np.int64)
+    start = end - np.fromiter(map(len, rows), np.int64, len(rows))
+    start.setflags(write=False)
+    end.setflags(write=False)
+    return Rows(b"".join(rows), start, end)
+
+
+class FileSource:
+    """Rows of one or more logs, as partition 0 of the topic `log`."""
+
+    def __init__(self, paths: Sequence[str], *, row_bytes_max: int = 1 << 20) -> None:
+        """Remember what to read; nothing is opened before `start`."""
+        self._paths = tuple(paths)
+        self._row_bytes_max = row_bytes_max
+        self._log: LogRows | LogMerge | None = None
+        self._ready: deque[RawBatch] = deque()
+        self._offset = 0
+        # Serialises a read that was cancelled, whose thread still runs, with `close`.
+        self._lock = threading.Lock()
+
+    async def start(self) -> None:
+        """Open the logs; a SourceError names the one that cannot be read."""
+        await asyncio.to_thread(self._open)
+
+    async def read(self) -> RawBatch | None:
+        """Give the next rows in order, a tick while standard input is quiet, None at the end or after `close`."""
+        if not self._ready:
+            await asyncio.to_thread(self._fill)
+        return self._ready.popleft() if self._ready else None
+
+    async def close(self) -> None:
+        """Close every file; closing twice is fine."""
+        await asyncio.to_thread(self._shut)
+
+    def progress(self) -> tuple[int, int]:
+        """Give the bytes read and the bytes there are, both as stored; 0 bytes there are: not known (a pipe)."""
+        if isinstance(self._log, LogMerge):
+            return self._log.bytes_done, self._log.bytes_total
+        if isinstance(self._log, LogRows):
+            return self._log.reader.bytes_done, self._log.reader.bytes_total
+        return 0, 0
+
+    def _open(self) -> None:
+        """Open one log to stream, or several to merge."""
+        files = expand(self._paths)
+        with self._lock:
+            if len(files) == 1:
+                self._log = LogRows(files[0], self._row_bytes_max)
+            else:
+                self._log = LogMerge(files, self._row_bytes_max)
+
+    def _fill(self) -> None:
+        """Read on until there is at least one batch or tick, or the end."""
+        with self._lock:
+            read = self._log.read() if self._log is not None else None
+            if read is None:
+                return
+            rows = read if isinstance(read, Rows) else _joined(read)
+            if not len(rows.start):
+                self._ready.append(tick(TOPIC, PLAIN_LOG_RECEIVED_NS, (PARTITION,), ()))
+            for first in range(0, len(rows.start), BATCH_ROWS):
+                self._ready.append(self._batch(rows, first))
+
+    def _batch(self, rows: Rows, first: int) -> RawBatch:
+        """Make a batch of up to `BATCH_ROWS` rows; batches of one piece share its buffer."""
+        start = rows.start[first : first + BATCH_ROWS]
+        offset = np.arange(self._offset, self._offset + len(start), dtype=np.int64)
+        offset.setflags(write=False)
+        self._offset += len(start)
+        end = rows.end[first : first + BATCH_ROWS]
+        return RawBatch(rows.data, start, end, offset, TOPIC, PARTITION, PLAIN_LOG_RECEIVED_NS, (PARTITION,), ())
+
+    def _shut(self) -> None:
+        """Close the logs and drop what was not read."""
+        with self._lock:
+            if self._log is not None:
+                self._log.close()
+            self._log = None
+            self._ready.clear()
