@@ -1,0 +1,83 @@
+"""Which limit declined a call: by the name the event gives, else by class of the decline and how full each limit is.
+
+A decline seldom names its limit. Among the limits that match the series and whose kind fits the class, the fullest one
+is blamed; a limit of unknown value is blamed only when no known one is nearly full.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engine.decode.events import Cause
+    from engine.judge.declines import Classifier
+    from engine.judge.series import SeriesIndex
+    from engine.observe.summary import SliceSummary
+
+# A decline of a class can come from limits of these kinds. "unknown" may be any of them: better a page too many.
+KINDS_BY_CLASS = {
+    "capacity": ("concurrency", "rate"),
+    "rate": ("rate", "concurrency"),
+    "quota": ("quota",),
+    "unknown": ("concurrency", "rate", "quota"),
+}
+NEARLY_FULL_RATIO = 0.8
+UNATTRIBUTED = -1
+
+
+class Declines(NamedTuple):
+    """The capacity declines of one slice."""
+
+    by_instance: NDArray[np.int64]  # (instances,)
+    unattributed: int
+    causes: tuple[tuple[int, Cause, int], ...]  # (instance or UNATTRIBUTED, cause, count), in a fixed order
+
+
+def fullness(level_peak: NDArray[np.int64], rate_peak: NDArray[np.int64], value: NDArray[np.float64],
+             is_rate: NDArray[np.bool_]) -> NDArray[np.float64]:  # fmt: skip
+    """Say how full each instance was, as a ratio; NaN where the value is unknown."""
+    return np.where(is_rate, rate_peak, level_peak) / value
+
+
+def blame(index: SeriesIndex, series_id: int, cause: Cause, decline_class: str, full: NDArray[np.float64]) -> int:
+    """Name the instance that declined this call, or UNATTRIBUTED."""
+    kinds = KINDS_BY_CLASS.get(decline_class, ())
+    candidates = []
+    for csr in (index.by_start.arrays(), index.by_answer.arrays()):
+        for instance in csr.instance[csr.start[series_id] : csr.start[series_id + 1]]:
+            limit = index.instances[instance].limit
+            if cause.limit and limit.name == cause.limit:
+                return int(instance)
+            if limit.kind in kinds:
+                candidates.append(int(instance))
+    if not candidates:
+        return UNATTRIBUTED
+    ratios = [full[instance] if instance < len(full) else np.nan for instance in candidates]
+    ranked = [NEARLY_FULL_RATIO if np.isnan(ratio) else float(ratio) for ratio in ratios]
+    return candidates[int(np.argmax(ranked))]
+
+
+def attribute(index: SeriesIndex, classifier: Classifier, summary: SliceSummary, series_ids: NDArray[np.int32],
+              full: NDArray[np.float64]) -> Declines:  # fmt: skip
+    """Put the declines of a merged summary down to limit instances."""
+    by_instance = np.zeros(len(index.instances), np.int64)
+    unattributed = 0
+    counted: dict[tuple[int, Cause], int] = {}
+    for row in range(len(summary.cause_series)):
+        cause = summary.causes[summary.cause_index[row]]
+        decline_class = classifier.classify(cause)
+        if not cause.declined or decline_class not in KINDS_BY_CLASS:
+            continue
+        instance = blame(index, int(series_ids[summary.cause_series[row]]), cause, decline_class, full)
+        count = int(summary.cause_count[row])
+        counted[instance, cause] = counted.get((instance, cause), 0) + count
+        if instance == UNATTRIBUTED:
+            unattributed += count
+        else:
+            by_instance[instance] += count
+    ordered = sorted((instance, cause, count) for (instance, cause), count in counted.items())
+    return Declines(by_instance, unattributed, tuple(ordered))

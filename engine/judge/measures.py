@@ -1,0 +1,194 @@
+"""What is measured by label set: arrivals, ends, errors, declines and latency, rolled into windows.
+
+Detectors look at the total, at each single label value and at each whole series; sketches merge, so these rows are
+sums of the same facts. Quantiles are computed for the rows that a slice changed, and kept for the others. Beside the
+windows stand the totals since the start, which metrics export as counters and histograms.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.judge.snapshot import HistogramFamily
+from engine.judge.windows import WINDOWS, Contribution, RollingSums, WindowView, scatter_add
+from engine.kernel import kernel
+from engine.observe.latency import BUCKETS, quantile
+from engine.observe.summary import Count
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engine.judge.declines import Classifier
+    from engine.judge.series import SeriesIndex
+    from engine.observe.summary import SliceSummary
+
+ARRIVALS, ENDED, ERRORS, DECLINED = range(4)
+COLUMNS = 4
+EMPTY_I8 = np.zeros(0, np.int64)
+TOTALS = (Count.STARTED, Count.ANSWERED, Count.ENDED, Count.DECLINED)
+P50, P99 = 0.50, 0.99
+
+
+@kernel
+def quantiles_of_rows(table, rows, q, into):  # type: ignore[no-untyped-def]
+    """Write quantile `q` of the sketches `table` (rows, buckets) for the given rows to `into` (rows,)."""
+    for k in range(len(rows)):
+        into[rows[k]] = quantile(table[rows[k]], q)
+
+
+class Measures:
+    """Windows and totals of every label set."""
+
+    def __init__(self, slice_ns: int, index: SeriesIndex, classifier: Classifier) -> None:
+        """Start empty; `index` numbers the rows and is shared with the roller."""
+        self.index = index
+        self.classifier = classifier
+        self.counts = RollingSums(COLUMNS, slice_ns)
+        self.sketches = RollingSums(BUCKETS, slice_ns)
+        self.latency_rows: list[tuple[int, str]] = []  # (window row, stage)
+        self._latency_ids: dict[tuple[int, str], int] = {}
+        self._quantiles = np.full((len(WINDOWS), 2, 0), np.nan)
+        self.totals = np.zeros((0, len(TOTALS)), np.int64)  # (series, TOTALS), since the start
+        self.errors_total = np.zeros(0, np.int64)
+        self.histogram_keys: list[tuple[int, str]] = []  # (series, stage)
+        self._histogram_ids: dict[tuple[int, str], int] = {}
+        self.histograms = np.zeros((0, BUCKETS), np.int64)
+        self.sums_us = np.zeros(0, np.int64)
+
+    def advance(self, start_ns: int, end_ns: int, merged: SliceSummary | None, ids: NDArray[np.int32]) -> WindowView:
+        """Move every window on to [.., end_ns), adding the merged summary of the newest slice."""
+        counts, sketches = self._contributions(start_ns, merged, ids)
+        self.counts.grow(len(self.index.row_labels))
+        self.counts.advance(end_ns, counts)
+        self.sketches.grow(len(self.latency_rows))
+        self._refresh(self.sketches.advance(end_ns, sketches))
+        if merged is not None:
+            self._add_totals(merged, ids, 1)
+        return self._view()
+
+    def amend(self, summary: SliceSummary, ids: NDArray[np.int32], sign: int, end_ns: int) -> None:
+        """Add (or with sign -1 take off) a summary that came late, in windows that end at `end_ns`."""
+        counts, sketches = self._contributions(summary.start_ns, summary, ids)
+        self.counts.grow(len(self.index.row_labels))
+        self.sketches.grow(len(self.latency_rows))
+        self.counts.amend(counts._replace(values=sign * counts.values), end_ns)
+        self.sketches.amend(sketches._replace(values=sign * sketches.values), end_ns)
+        self._refresh(np.unique(sketches.flat // BUCKETS))
+        self._add_totals(summary, ids, sign)
+
+    def _contributions(self, start_ns: int, merged: SliceSummary | None, ids: NDArray[np.int32]
+                       ) -> tuple[Contribution, Contribution]:  # fmt: skip
+        """Spread a summary over the rows it counts in, as flat positions in both tables."""
+        if merged is None or not len(ids):
+            return Contribution(start_ns, EMPTY_I8, EMPTY_I8), Contribution(start_ns, EMPTY_I8, EMPTY_I8)
+        rows = self.index.rows.arrays()
+        per_series = np.zeros((len(ids), COLUMNS), np.int64)
+        per_series[:, ARRIVALS] = merged.counts[:, Count.STARTED]
+        per_series[:, ENDED] = merged.counts[:, Count.ENDED]
+        per_series[:, DECLINED] = merged.counts[:, Count.DECLINED]
+        np.add.at(per_series[:, ERRORS], merged.cause_series, self._is_error(merged) * merged.cause_count)
+        spread = _spread(rows.start, rows.instance, ids)
+        flat = (spread.row[:, None] * COLUMNS + np.arange(COLUMNS)).ravel()
+        counts = Contribution(start_ns, flat, per_series[spread.item].ravel())
+        wide = _spread(rows.start, rows.instance, ids[merged.latency_series])
+        latency = self._latency_row_ids(wide.row, merged.latency_stage[wide.item], merged.stages)
+        flat = latency * BUCKETS + merged.latency_bucket[wide.item]
+        return counts, Contribution(start_ns, flat, merged.latency_count[wide.item])
+
+    def _is_error(self, merged: SliceSummary) -> NDArray[np.int64]:
+        errors = np.array([not one.declined and self.classifier.is_error(one) for one in merged.causes], np.int64)
+        return errors[merged.cause_index] if len(errors) else EMPTY_I8
+
+    def _latency_row_ids(self, rows: NDArray[np.int64], stages: NDArray[np.int16], names: tuple[str, ...]
+                         ) -> NDArray[np.int64]:  # fmt: skip
+        """Number (window row, stage) pairs, taking up new ones in order of row and stage name."""
+        if not len(rows):
+            return EMPTY_I8
+        key = rows * max(len(names), 1) + stages
+        unique, inverse = np.unique(key, return_inverse=True)
+        pairs = [(int(one) // len(names), names[int(one) % len(names)]) for one in unique]
+        for pair in sorted(set(pairs) - self._latency_ids.keys()):
+            self._latency_ids[pair] = len(self.latency_rows)
+            self.latency_rows.append(pair)
+        return np.array([self._latency_ids[pair] for pair in pairs], np.int64)[inverse]
+
+    def _refresh(self, changed: NDArray[np.int64]) -> None:
+        """Compute the quantiles of latency rows that changed."""
+        missing = self.sketches.rows - self._quantiles.shape[2]
+        if missing > 0:
+            more = np.full((len(WINDOWS), 2, missing), np.nan)
+            self._quantiles = np.concatenate([self._quantiles, more], axis=2)
+        for window in range(len(WINDOWS)):
+            table = self.sketches.table(window)
+            quantiles_of_rows(table, changed, P50, self._quantiles[window, 0])
+            quantiles_of_rows(table, changed, P99, self._quantiles[window, 1])
+
+    def _add_totals(self, merged: SliceSummary, ids: NDArray[np.int32], sign: int) -> None:
+        series = len(self.index.series)
+        if series > len(self.totals):
+            self.totals = np.concatenate([self.totals, np.zeros((series - len(self.totals), len(TOTALS)), np.int64)])
+            self.errors_total = np.concatenate([self.errors_total, np.zeros(series - len(self.errors_total), np.int64)])
+        np.add.at(self.totals, ids, sign * merged.counts[:, [int(column) for column in TOTALS]])
+        np.add.at(self.errors_total, ids[merged.cause_series], sign * self._is_error(merged) * merged.cause_count)
+        rows = self._histogram_rows(ids[merged.latency_series], merged.latency_stage, merged.stages)
+        scatter_add(self.histograms.reshape(-1), rows * BUCKETS + merged.latency_bucket, merged.latency_count, sign)
+        rows = self._histogram_rows(ids[merged.sum_series], merged.sum_stage, merged.stages)
+        scatter_add(self.sums_us, rows, merged.sum_us, sign)
+
+    def _histogram_rows(self, series: NDArray[np.int32], stages: NDArray[np.int16], names: tuple[str, ...]
+                        ) -> NDArray[np.int64]:  # fmt: skip
+        pairs = [(int(one), names[stage]) for one, stage in zip(series, stages, strict=True)]
+        for pair in sorted(set(pairs) - self._histogram_ids.keys()):
+            self._histogram_ids[pair] = len(self.histogram_keys)
+            self.histogram_keys.append(pair)
+        missing = len(self.histogram_keys) - len(self.histograms)
+        if missing > 0:
+            self.histograms = np.concatenate([self.histograms, np.zeros((missing, BUCKETS), np.int64)])
+            self.sums_us = np.concatenate([self.sums_us, np.zeros(missing, np.int64)])
+        return np.array([self._histogram_ids[pair] for pair in pairs], np.int64)
+
+    def _view(self) -> WindowView:
+        stacked = np.stack([self.counts.table(window) for window in range(len(WINDOWS))], axis=1)
+        counted = [self.sketches.table(window).sum(axis=1) for window in range(len(WINDOWS))]
+        return WindowView(
+            labels=tuple(self.index.row_labels),
+            arrivals=stacked[:, :, ARRIVALS],
+            ended=stacked[:, :, ENDED],
+            errors=stacked[:, :, ERRORS],
+            declined=stacked[:, :, DECLINED],
+            latency_row=np.array([row for row, _ in self.latency_rows], np.int32),
+            latency_stage=tuple(stage for _, stage in self.latency_rows),
+            latency_count=np.stack(counted, axis=1),
+            p50_s=self._quantiles[:, 0, :].T.copy(),
+            p99_s=self._quantiles[:, 1, :].T.copy(),
+        )
+
+    def histogram_family(self, labels: tuple[str, ...]) -> HistogramFamily:
+        """Copy the latency histograms since the start, for export; `labels` are the names of the series labels."""
+        given = [dict(self.index.series[series]) for series, _ in self.histogram_keys]
+        values = tuple(
+            (*(one.get(label, "") for label in labels), stage)
+            for one, (_, stage) in zip(given, self.histogram_keys, strict=True)
+        )
+        return HistogramFamily((*labels, "stage"), values, self.histograms.copy(), self.sums_us.copy())
+
+
+class Spread:
+    """Items repeated once per row they count in: `item` says which item, `row` which row."""
+
+    __slots__ = ("item", "row")
+
+    def __init__(self, item: NDArray[np.int64], row: NDArray[np.int64]) -> None:
+        """Keep both arrays; they have the same length."""
+        self.item = item
+        self.row = row
+
+
+def _spread(start: NDArray[np.int64], rows: NDArray[np.int32], series: NDArray[np.int32]) -> Spread:
+    """Repeat each item for every row of its series."""
+    many = start[series + 1] - start[series]
+    item = np.repeat(np.arange(len(series)), many)
+    first = np.repeat(start[series] - (np.cumsum(many) - many), many)
+    return Spread(item, rows[first + np.arange(len(item))].astype(np.int64))

@@ -1,0 +1,64 @@
+"""What the platform itself says of its limits: `limit.reported` events, kept while they are fresh.
+
+A fresh report wins over the register: its `max` is the value in force, and `used` above our own count is use that we
+cannot see, of a cap that is shared with others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.decode.events import EventType
+
+if TYPE_CHECKING:
+    from engine.decode.events import Note
+    from engine.limits import LimitInstance
+
+FRESH_NS = 300_000_000_000
+REPORTS_MAX = 4_096  # instances with a report; reports of further ones are not kept
+
+
+class Report(NamedTuple):
+    """The newest report of one limit instance; NaN where it did not say."""
+
+    time_ns: int
+    used: float
+    max: float
+
+
+class Reports:
+    """Newest report by (limit, split values)."""
+
+    def __init__(self) -> None:
+        """Start without a report."""
+        self._newest: dict[tuple[str, tuple[str, ...]], Report] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
+
+    def know(self, limit: str, split_by: tuple[str, ...]) -> None:
+        """Take reports of this limit from now on; reports of unknown limits are not kept."""
+        self._names[limit] = split_by
+
+    def take(self, notes: tuple[Note, ...]) -> None:
+        """Keep the reports among the notes of a slice."""
+        for note in notes:
+            fields = dict(note.fields)
+            name = str(fields.get("limit", ""))
+            if note.type_id != EventType.LIMIT_REPORTED or name not in self._names:
+                continue
+            labels = dict(note.labels)
+            split = tuple(labels.get(label, "") for label in self._names[name])
+            newest = self._newest.get((name, split))
+            if newest is None and len(self._newest) >= REPORTS_MAX:
+                continue
+            if newest is None or note.time_ns >= newest.time_ns:
+                used, cap = (_number(fields.get(key)) for key in ("used", "max"))
+                self._newest[name, split] = Report(note.time_ns, used, cap)
+
+    def fresh(self, instance: LimitInstance, now_ns: int) -> Report | None:
+        """Give the newest report of an instance if it is no older than five minutes at event time `now_ns`."""
+        report = self._newest.get((instance.limit.name, tuple(value for _, value in instance.split)))
+        return report if report is not None and now_ns - report.time_ns <= FRESH_NS else None
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")

@@ -1,0 +1,256 @@
+"""Step 5, roll: summaries are merged over partitions, matched to limits and rolled into windows.
+
+A slice is judged once, when the engine's watermark has passed its end. A summary that comes, or is republished,
+afterwards amends what is additive (windows, ages) and never what was already judged; a level change that it still
+carries takes effect in the slice that is judged next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from engine.judge.attribution import Declines, attribute, fullness
+from engine.judge.measures import Measures
+from engine.judge.occupancy import Flow, LimitUse, Occupancy, SliceUse, flow_of
+from engine.judge.reports import Reports
+from engine.judge.series import SeriesIndex
+from engine.judge.windows import StreamUse, WindowSummary
+from engine.observe.merge import merge_summaries
+from engine.observe.summary import Count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from engine.judge.declines import Classifier
+    from engine.limits import Register
+    from engine.observe.summary import SliceSummary
+    from engine.settings import EngineSettings
+
+PartitionKey = tuple[str, int]
+NS_PER_S = 1_000_000_000
+ATTACH_NS = 60 * NS_PER_S  # calls of unknown age in this time: the platform was busy before we came
+PARTIAL_NS_MAX = 3600 * NS_PER_S
+GAP_NS_MAX = 24 * 3600 * NS_PER_S  # a longer silence is stepped over, not judged slice by slice
+
+
+class StreamCounters(NamedTuple):
+    """Cumulative counters of observe that detectors see as differences between slices."""
+
+    clock_ahead: int = 0
+    unkeyed_calls: int = 0
+
+
+class Rolled(NamedTuple):
+    """One judged slice: what detectors see, and what pages add to it."""
+
+    summary: WindowSummary
+    declines: Declines
+
+
+class Roller:
+    """Everything between summaries and detectors. Owned by judge; no clock, no I/O."""
+
+    def __init__(self, settings: EngineSettings, register: Register, classifier: Classifier) -> None:
+        """Start with an empty platform."""
+        self.settings = settings
+        self.classifier = classifier
+        self.index = SeriesIndex(register, settings.limit_instances_max, settings.window_rows_max)
+        self.occupancy = Occupancy(settings.slice_ns)
+        self.measures = Measures(settings.slice_ns, self.index, classifier)
+        self.reports = Reports()
+        for limit in register.limits:
+            self.reports.know(limit.name, limit.split_by)
+        self.series_level: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.declined_total: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.next_ns = -1  # start of the slice that is judged next; -1: nothing seen yet
+        self.first_ns = -1
+        self.slices_closed = 0
+        self._waiting: dict[int, dict[PartitionKey, SliceSummary]] = {}
+        self._judged: dict[int, dict[PartitionKey, SliceSummary]] = {}
+        self._late: list[tuple[SliceSummary, SliceSummary | None]] = []
+        self._first_ns_by_instance: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._counters = StreamCounters()
+        self._amended = 0
+        self._was_busy = False
+
+    def take(self, summaries: list[SliceSummary]) -> None:
+        """Take published summaries; a higher revision replaces a lower one."""
+        for summary in summaries:
+            key = (summary.topic, summary.partition)
+            if self.next_ns < 0 or summary.start_ns >= self.next_ns or not self.slices_closed:
+                self._waiting.setdefault(summary.start_ns, {})[key] = summary
+            else:
+                known = self._judged.setdefault(summary.start_ns, {})
+                self._late.append((summary, known.get(key)))
+                known[key] = summary
+
+    def close_until(self, watermark_ns: int, counters: StreamCounters) -> Iterator[Rolled]:
+        """Judge every slice that ends at or before the watermark, empty ones included, in order of time."""
+        slice_ns = self.settings.slice_ns
+        if self.next_ns < 0:
+            if not self._waiting:
+                return
+            self.next_ns = self.first_ns = min(self._waiting)
+        if not self.slices_closed and self._waiting:
+            self.next_ns = self.first_ns = min(min(self._waiting), self.next_ns)
+        while self.next_ns + slice_ns <= watermark_ns:
+            start_ns = self._step_over_gap(watermark_ns)
+            self.next_ns += slice_ns
+            waiting = self._waiting.pop(start_ns, {})
+            self._judged[start_ns] = waiting
+            forget_ns = start_ns - self.settings.late_ns - slice_ns
+            for old_ns in [one for one in self._judged if one < forget_ns]:
+                del self._judged[old_ns]
+            self.slices_closed += 1
+            ordered = [waiting[key] for key in sorted(waiting)]
+            yield self._judge(start_ns, merge_summaries(ordered) if ordered else None, counters)
+
+    def _step_over_gap(self, watermark_ns: int) -> int:
+        """Give the start of the next slice to judge: the next one, or after a gap the next one with events."""
+        until_ns = min(min(self._waiting, default=watermark_ns), watermark_ns) - self.settings.slice_ns
+        if until_ns - self.next_ns > GAP_NS_MAX:
+            self.next_ns += (until_ns - self.next_ns) // self.settings.slice_ns * self.settings.slice_ns
+        return self.next_ns
+
+    def _judge(self, start_ns: int, merged: SliceSummary | None, counters: StreamCounters) -> Rolled:
+        end_ns = start_ns + self.settings.slice_ns
+        ids = self.index.ids(merged.labels, merged.series) if merged else np.zeros(0, np.int32)
+        late = self._take_late(start_ns, end_ns)
+        self._grow()
+        flows = late + (self._flows(merged, ids) if merged else [])
+        use = self.occupancy.advance(start_ns, tuple(flows))
+        if merged:
+            if start_ns - self.first_ns < ATTACH_NS:
+                self._was_busy |= bool(merged.counts[:, (Count.OPENED_UNKNOWN, Count.ENDED_UNKNOWN)].any())
+            self.reports.take(merged.notes)
+            self._count_levels(merged, ids)
+        limits = self._limit_use(end_ns, use, merged, ids)
+        declines = self._declines(limits, merged, ids)
+        limits = limits._replace(declined=declines.by_instance)
+        self.declined_total += declines.by_instance
+        windows = self.measures.advance(start_ns, end_ns, merged, ids)
+        stream = self._stream(merged, counters, declines)
+        notes = merged.notes if merged else ()
+        is_partial = self._is_partial(start_ns, limits)
+        return Rolled(WindowSummary(start_ns, end_ns, self.first_ns, is_partial, limits, windows, stream, notes), declines)
+
+    def _grow(self) -> None:
+        """Follow the index: new series and instances start empty."""
+        instances, series = len(self.index.instances), len(self.index.series)
+        self.occupancy.grow(instances)
+        self.declined_total = _longer(self.declined_total, instances, 0)
+        self._first_ns_by_instance = _longer(self._first_ns_by_instance, instances, -1)
+        self.series_level = _longer(self.series_level, series, 0)
+
+    def _flows(self, merged: SliceSummary, ids: NDArray[np.int32]) -> list[Flow]:
+        opened = merged.counts[:, Count.OPENED_UNKNOWN]
+        self.occupancy.opened_unknown(self.index.by_start.arrays(), ids, opened)
+        return [
+            flow_of(merged, ids, self.index.by_start.arrays(), answered=False),
+            flow_of(merged, ids, self.index.by_answer.arrays(), answered=True),
+        ]
+
+    def _count_levels(self, merged: SliceSummary, ids: NDArray[np.int32]) -> None:
+        np.add.at(self.series_level, ids[merged.bin_series], merged.bin_level)
+
+    def _take_late(self, start_ns: int, end_ns: int) -> list[Flow]:
+        """Fold in what came after its slice was judged: windows at once, levels and ages into this slice."""
+        flows: list[Flow] = []
+        late, self._late = self._late, []
+        for new, old in sorted(late, key=lambda pair: (pair[0].start_ns, pair[0].topic, pair[0].partition, pair[0].revision)):
+            for summary, sign in ((new, 1), (old, -1)):
+                if summary is None:
+                    continue
+                ids = self.index.ids(summary.labels, summary.series)
+                self._grow()
+                self.measures.amend(summary, ids, sign, start_ns)
+                self._amended += sign * int(summary.counts[:, Count.AMENDED].sum())
+                members = self.index.by_start.arrays(), self.index.by_answer.arrays()
+                flows += [
+                    _late_flow(flow_of(summary, ids, one, answered=answered), sign)
+                    for one, answered in zip(members, (False, True), strict=True)
+                ]
+                slices = (start_ns - summary.start_ns) // self.settings.slice_ns - 1
+                for one, flow in zip(members, flows[-2:], strict=True):
+                    self.occupancy.amend(slices, one, flow.entered_series, sign * flow.entered)
+                flows[-2:] = [flow._replace(entered=np.zeros_like(flow.entered)) for flow in flows[-2:]]
+                opened = sign * summary.counts[:, Count.OPENED_UNKNOWN]
+                self.occupancy.opened_unknown(members[0], ids, opened)
+                np.add.at(self.series_level, ids[summary.bin_series], sign * summary.bin_level)
+        return flows
+
+    def _limit_use(self, end_ns: int, use: SliceUse, merged: SliceSummary | None, ids: NDArray[np.int32]) -> LimitUse:
+        state, count = self.occupancy.state, len(self.index.instances)
+        value, holding = np.full(count, np.nan), np.full(count, np.nan)
+        unseen = np.zeros(count)
+        for instance in self.index.instances:
+            limit = instance.limit
+            known = limit.value_at(end_ns, tuple(one for _, one in instance.split))
+            report = self.reports.fresh(instance, end_ns)
+            if report is not None and report.max == report.max:  # noqa: PLR0124 - NaN: it did not say.
+                known = report.max
+            value[instance.index] = np.nan if known is None else known
+            if report is not None and report.used > state.level[instance.index]:
+                unseen[instance.index] = report.used - state.level[instance.index]
+            if limit.expected_holding_ns is not None:
+                holding[instance.index] = limit.expected_holding_ns / NS_PER_S
+        arrivals = use.arrivals_per_bin.sum(axis=1, dtype=np.int64)
+        first = self._first_ns_by_instance
+        first[(first < 0) & (arrivals > 0)] = end_ns
+        return LimitUse(
+            value=value, first_ns=first.copy(), level=state.level.copy(), level_peak=use.level_peak,
+            arrivals=arrivals, arrivals_per_bin=use.arrivals_per_bin, rate_peak=use.rate_peak,
+            ended=use.ended_by_age.sum(axis=1, dtype=np.int64), ended_by_age=use.ended_by_age,
+            healed_by_age=use.healed_by_age, alive=state.alive.copy(), age_unknown=state.age_unknown.copy(),
+            declined=np.zeros(count, np.int64), unseen_use=unseen, expected_holding_s=holding,
+            is_concurrency=np.array([one.limit.kind == "concurrency" for one in self.index.instances], np.bool_),
+        )  # fmt: skip
+
+    def _declines(self, limits: LimitUse, merged: SliceSummary | None, ids: NDArray[np.int32]) -> Declines:
+        if merged is None:
+            return Declines(np.zeros(len(self.index.instances), np.int64), 0, ())
+        return attribute(self.index, self.classifier, merged, ids, self.fullness(limits))
+
+    def fullness(self, limits: LimitUse) -> NDArray[np.float64]:
+        """Say how full each instance is; NaN where the value is unknown."""
+        is_rate = np.array([one.limit.kind == "rate" for one in self.index.instances], np.bool_)
+        return fullness(limits.level_peak, limits.rate_peak, limits.value, is_rate[: len(limits.value)])
+
+    def _stream(self, merged: SliceSummary | None, counters: StreamCounters, declines: Declines) -> StreamUse:
+        before, self._counters = self._counters, counters
+        amended, self._amended = self._amended, 0
+        events = 0 if merged is None else int(merged.counts[:, : Count.OPENED_UNKNOWN].sum())
+        return StreamUse(
+            events=events,
+            arrivals=0 if merged is None else int(merged.counts[:, Count.STARTED].sum()),
+            amended=amended,
+            clock_ahead=counters.clock_ahead - before.clock_ahead,
+            unkeyed_calls=counters.unkeyed_calls - before.unkeyed_calls,
+            declined_unattributed=declines.unattributed,
+        )
+
+    def _is_partial(self, start_ns: int, limits: LimitUse) -> bool:
+        """Say whether calls that were up before the stream began may still be missing from the levels."""
+        age_ns = start_ns - self.first_ns
+        if not self._was_busy or age_ns > PARTIAL_NS_MAX:
+            return False
+        return age_ns < ATTACH_NS or bool((limits.age_unknown > 0).any())
+
+
+def _longer(array: NDArray[np.int64], length: int, fill: int) -> NDArray[np.int64]:
+    missing = length - len(array)
+    return np.concatenate([array, np.full(missing, fill, np.int64)]) if missing > 0 else array
+
+
+def _late_flow(flow: Flow, sign: int) -> Flow:
+    """Let a late summary act now: its arrivals are past, its level change and ends take effect in the first bin."""
+    return flow._replace(
+        bin_index=np.zeros_like(flow.bin_index),
+        arrivals=np.zeros_like(flow.arrivals),
+        level=sign * flow.level,
+        end_count=sign * flow.end_count,
+    )

@@ -1,0 +1,111 @@
+"""Which limits and which window rows a series counts in; decided once, when the series is first seen.
+
+Judge numbers series by itself, in order of their first slice and then of their labels, so that the numbers do not
+depend on partitions or processes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.judge.occupancy import Membership
+from engine.limits import LimitInstance
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engine.limits import Limit, Register
+
+OTHER = "__other__"
+LabelSet = tuple[tuple[str, str], ...]
+
+
+class Csr:
+    """Lists of row numbers by series, grown one series at a time and read as arrays."""
+
+    def __init__(self) -> None:
+        """Start without series."""
+        self._start = [0]
+        self._rows: list[int] = []
+        self._arrays: Membership | None = None
+
+    def append(self, rows: list[int]) -> None:
+        """Say the rows of the next series."""
+        self._rows += rows
+        self._start.append(len(self._rows))
+        self._arrays = None
+
+    def arrays(self) -> Membership:
+        """Give the lists as arrays, made anew only after a change."""
+        if self._arrays is None:
+            self._arrays = Membership(np.array(self._start, np.int64), np.array(self._rows, np.int32))
+        return self._arrays
+
+
+class SeriesIndex:
+    """Series, limit instances and window rows, each only ever appended."""
+
+    def __init__(self, register: Register, instances_max: int, window_rows_max: int) -> None:
+        """Start with the instances of limits that are not split; the others appear with their values."""
+        self.register = register
+        self.instances_max = instances_max
+        self.window_rows_max = window_rows_max
+        self.series: list[LabelSet] = []
+        self.instances: list[LimitInstance] = []
+        self.by_start = Csr()
+        self.by_answer = Csr()
+        self.rows = Csr()
+        self.row_labels: list[LabelSet] = [()]
+        self._ids: dict[LabelSet, int] = {}
+        self._instance_ids: dict[tuple[str, LabelSet], int] = {}
+        self._row_ids: dict[LabelSet, int] = {(): 0}
+        for limit in register.limits:
+            if not limit.split_by:
+                self._instance(limit, ())
+
+    def ids(self, labels: tuple[str, ...], series: tuple[tuple[str, ...], ...]) -> NDArray[np.int32]:
+        """Give the number of each series (int32), taking up new ones in the order of their labels."""
+        sets = [tuple((name, value) for name, value in zip(labels, values, strict=True) if value) for values in series]
+        for labelset in sorted(set(sets) - self._ids.keys()):
+            self._take_up(labelset)
+        return np.array([self._ids[labelset] for labelset in sets], np.int32)
+
+    def _take_up(self, labelset: LabelSet) -> None:
+        self._ids[labelset] = len(self.series)
+        self.series.append(labelset)
+        given = dict(labelset)
+        matches = [limit for limit in self.register.limits if limit.matches(given)]
+        for csr, counts_from in ((self.by_start, "started"), (self.by_answer, "answered")):
+            csr.append([
+                self._instance(limit, tuple((label, given.get(label, "")) for label in limit.split_by))
+                for limit in matches if limit.counts_from == counts_from
+            ])  # fmt: skip
+        wanted = {(), labelset, *((pair,) for pair in labelset)}
+        rows = [self._row(one) for one in sorted(wanted)]
+        self.rows.append([row for row in rows if row >= 0])
+
+    def _instance(self, limit: Limit, split: LabelSet) -> int:
+        """Number one instance; when there are too many, the rest of a split limit share one named `__other__`."""
+        key = (limit.name, split)
+        if key not in self._instance_ids:
+            if split and len(self.instances) >= self.instances_max:
+                key = (limit.name, tuple((label, OTHER) for label, _ in split))
+            if key not in self._instance_ids:
+                self._instance_ids[key] = len(self.instances)
+                self.instances.append(LimitInstance(len(self.instances), limit, key[1]))
+        return self._instance_ids[key]
+
+    def _row(self, labelset: LabelSet) -> int:
+        """Number one window row; -1 when there are too many: then only the rows that exist count it."""
+        if labelset not in self._row_ids:
+            if len(self.row_labels) >= self.window_rows_max:
+                return -1
+            self._row_ids[labelset] = len(self.row_labels)
+            self.row_labels.append(labelset)
+        return self._row_ids[labelset]
+
+    def whole_row(self, series_id: int) -> int:
+        """Give the window row of a whole series; -1 if there was no room."""
+        return self._row_ids.get(self.series[series_id], -1)
