@@ -1,11 +1,22 @@
 """The limits register: where the caps nobody owns get an owner.
 
-Only the shape is here for a start; see config/limits.yaml for every field.
+A `Limit` is one declared cap: what it counts, what it applies to, where it lives and who can raise it. Every limit
+that matches a call counts it. A limit with `split_by` is one cap per value of these labels, and a call that lacks the
+label counts under "". The value is looked up at the time of the slice, so that an old log replays against the limit of
+its day. Reading the file is `engine/register.py`; config/limits.yaml explains every field. Pure.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONCURRENCY, RATE, QUOTA, TIMEOUT = "concurrency", "rate", "quota", "timeout"
+KINDS = (CONCURRENCY, RATE, QUOTA, TIMEOUT)
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,7 +27,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     value: float | None = None
     per_ns: int | None = None  # rate and quota: the period
     resets: str | None = None
-    values: dict[str, float] = {}
+    values: dict[str, float] = {}  # by split values, joined by commas
     history: tuple[tuple[int, float], ...] = ()  # (from_ns, value), ascending
     applies_to: dict[str, tuple[str, ...]] = {}  # label -> values that match
     split_by: tuple[str, ...] = ()
@@ -31,16 +42,40 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     owner: str = ""
     action: str = ""
     confirmed_on: str | None = None
+    confirmed_ns: int | None = None  # the same as a time
     when_reached: str = "decline"
     runbook_url: str = ""
 
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Say whether a call with these labels counts; a missing label is ""."""
+        return all(labels.get(label, "") in values for label, values in self.applies_to.items())
+
     def value_at(self, time_ns: int, split: tuple[str, ...] = ()) -> float | None:
-        """Give the value in force at `time_ns` for one split instance; None: unknown."""
-        chosen = self.values.get(",".join(split), self.value) if split else self.value
+        """Give the value in force at `time_ns` for one split instance; None: unknown.
+
+        `split` are the values of `split_by`, in its order. A value of `values` has no history. `value` is in force
+        since `confirmed_on`, or since the newest entry of the history if that says the same; before the oldest entry,
+        the oldest entry is the best guess.
+        """
+        own = self.values.get(",".join(split)) if split else None
+        if own is not None:
+            return own
+        if not self.history:
+            return self.value
+        newest_ns, newest = self.history[-1]
+        in_force_ns = newest_ns if newest == self.value else self.confirmed_ns
+        if in_force_ns is not None and time_ns >= in_force_ns:
+            return self.value
+        chosen = self.history[0][1]
         for from_ns, value in self.history:
             if from_ns <= time_ns:
                 chosen = value
         return chosen
+
+    @property
+    def expected_holding_s(self) -> float:
+        """The prior for the mean holding time in seconds; NaN: none."""
+        return float("nan") if self.expected_holding_ns is None else self.expected_holding_ns / 1e9
 
 
 class LimitInstance(msgspec.Struct, frozen=True):
@@ -48,7 +83,16 @@ class LimitInstance(msgspec.Struct, frozen=True):
 
     index: int
     limit: Limit
-    split: tuple[tuple[str, str], ...] = ()  # (label, value)
+    split: tuple[tuple[str, str], ...] = ()  # (label, value), in the order of `split_by`
+
+    @property
+    def labels(self) -> tuple[tuple[str, str], ...]:
+        """What identifies the instance in alerts and metrics."""
+        return (("limit", self.limit.name), *self.split)
+
+    def value_at(self, time_ns: int) -> float | None:
+        """Give the value in force at `time_ns`; None: unknown."""
+        return self.limit.value_at(time_ns, tuple(value for _, value in self.split))
 
 
 class Guardrail(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,3 +109,21 @@ class Register(msgspec.Struct, frozen=True):
 
     limits: tuple[Limit, ...] = ()
     guardrails: tuple[Guardrail, ...] = ()
+
+    def limit_labels(self) -> dict[str, frozenset[str] | None]:
+        """Give the labels that limits look at, and which values matter; None: every value (the label splits).
+
+        The series table admits these first, so that a limit's totals stay exact when it is full.
+        """
+        wanted: dict[str, frozenset[str] | None] = {}
+        for limit in self.limits:
+            for label, values in limit.applies_to.items():
+                before = wanted.get(label, frozenset())
+                wanted[label] = None if before is None else before | frozenset(values)
+            for label in limit.split_by:
+                wanted[label] = None
+        return dict(sorted(wanted.items()))
+
+    def named(self, name: str) -> Limit | None:
+        """Give the limit of this name, or None."""
+        return next((limit for limit in self.limits if limit.name == name), None)
