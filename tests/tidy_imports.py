@@ -1,0 +1,62 @@
+"""Which module may import which: a module imports only what stands before it on the line."""
+
+from collections.abc import Iterator
+
+from tests.tidy_source import CORE, Problem, Source, is_core, is_in
+
+# Shared types, then the steps in their order, then what holds them together. A new module needs a place here.
+LINE = (
+    "engine.errors", "engine.config_files", "engine.kernel_cache", "engine.kernel", "engine.durations",
+    "engine.strict_yaml", "engine.fields", "engine.limits", "engine.settings",
+    "engine.source", "engine.decode", "engine.observe", "engine.judge", "engine.pipeline", "engine.deliver",
+    "engine.state", "engine.web",
+    "engine.app", "engine.cli", "engine.__main__",
+)  # fmt: skip
+
+# Of the settings the core takes the types only (names in CamelCase): loading them is I/O.
+CORE_MAY_IMPORT = (*CORE, "engine.kernel", "engine.source.contract")
+
+DETECTORS_MAY_IMPORT = (
+    "engine.judge.detection", "engine.judge.windows", "engine.judge.occupancy", "engine.observe.summary",
+    "engine.limits", "engine.errors", "engine.kernel", "detectors", "numpy", "numba",
+    "__future__", "collections", "dataclasses", "enum", "functools", "itertools", "math", "msgspec", "typing",
+)  # fmt: skip
+
+
+def check_line(source: Source) -> Iterator[Problem]:
+    """Rule 4: imports follow the flow, and the core does not reach into the shell."""
+    if not source.path.startswith("engine/") or source.path == "engine/__init__.py":
+        return
+    place = _place(source.module)
+    if place is None:
+        yield 1, f"{source.module} has no place on the line: give it one in tests/tidy_imports.py"
+        return
+    for line, name in source.imports():
+        target = _place(name)
+        if is_in(name, ("detectors",)) and source.path != "engine/app.py":
+            yield line, "only engine/app.py imports detectors"
+        elif target is not None and target > place:
+            yield line, f"{LINE[place]} imports {name}, which comes later on the line"
+        elif target is not None and is_core(source.module) and not _core_may_import(name):
+            yield line, f"the core imports {name}, which belongs to the shell"
+
+
+def check_detectors(source: Source) -> Iterator[Problem]:
+    """Rule 4: a detector is a plug-in; it sees summaries, limits and arithmetic."""
+    if not source.path.startswith("detectors/"):
+        return
+    for line, name in source.imports():
+        if not is_in(name, DETECTORS_MAY_IMPORT):
+            yield line, f"a detector imports {name}"
+
+
+def _core_may_import(name: str) -> bool:
+    if is_in(name, ("engine.settings",)):
+        last = name.rsplit(".", 1)[-1]
+        return last[0].isupper() and not last.isupper()
+    return is_in(name, CORE_MAY_IMPORT)
+
+
+def _place(name: str) -> int | None:
+    """Find a module's place by its nearest enclosing package; None: it stands outside the line."""
+    return next((place for place, module in enumerate(LINE) if is_in(name, (module,))), None)
