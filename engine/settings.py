@@ -1,4 +1,8 @@
-"""Every setting, frozen and typed; config/engine.yaml shows them all with their defaults."""
+"""Every setting, frozen and typed; config/engine.yaml shows them all with their defaults.
+
+Types only, so that every part of the engine can name what it needs. Reading them is `engine/settings_file.py`, the
+relations between them are checked in `engine/settings_check.py`.
+"""
 
 from __future__ import annotations
 
@@ -115,3 +119,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     timeline: TimelineSettings = TimelineSettings()
     log_level: str = "info"
     log_format: str = "logfmt"  # logfmt | json
+
+
+# Settings that take one of a few words, by their path.
+CHOICES = {
+    "kafka.start": ("rewind", "earliest", "latest"),
+    "kafka.security_protocol": ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+    "kafka.sasl_mechanism": ("", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+    "log_level": ("debug", "info", "warning", "error"),
+    "log_format": ("logfmt", "json"),
+}

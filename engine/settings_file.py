@@ -1,0 +1,254 @@
+"""Settings from a file, the environment and flags to one frozen `Settings`; also the one place that reads such files.
+
+In the file, durations are texts (`slice: 5s` becomes `slice_ns`) and sizes may be (`bytes_max: 64MiB`). A flag beats
+the environment (`CALLGAUGE_KAFKA__TOPIC=calls`), which beats the file, which beats the default. Of the environment
+only names with `__` or of a top-level setting count: Kubernetes sets `CALLGAUGE_PORT` and the like by itself, for a
+service of our name. Every problem is reported at once. The keys follow from the types in `engine.settings`, so a
+setting cannot exist without being readable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+
+import msgspec
+
+from engine.errors import SettingsError
+from engine.fields import (
+    Fields,
+    Problems,
+    Wrong,
+    as_count,
+    as_duration_ns,
+    as_flag,
+    as_number,
+    as_size,
+    as_text,
+    did_you_mean,
+    each,
+    one_of,
+    shown,
+    table,
+)
+from engine.register import parse_register
+from engine.settings import CHOICES, Settings
+from engine.settings_check import check_settings
+from engine.strict_yaml import YAML_BYTES_MAX, Document, parse_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from engine.limits import Register
+
+ENVIRONMENT_PREFIX = "CALLGAUGE_"
+Override = tuple[tuple[str, ...], str, str]  # path, text, where it comes from
+
+
+def load_settings(
+    path: Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
+) -> Settings:
+    """Read settings; without a file, the defaults. `flags` maps `kafka.topic` to a text as in the environment.
+
+    `environment` stands in for that of the process. Raises `SettingsError` with every problem.
+    """
+    overrides = environment_overrides(os.environ if environment is None else environment)
+    for name, text in (flags or {}).items():
+        overrides.append((tuple(name.split(".")), text, f"the flag for {name}"))
+    if path is None:
+        return _build(Document({}, "settings", {}, ()), overrides)
+    return _build(_document(read_text_file(path, "settings"), str(path)), overrides)
+
+
+def parse_settings(text: str, where: str) -> Settings:
+    """Parse the text of a settings file, without environment and flags."""
+    return _build(_document(text, where), [])
+
+
+def load_register(path: Path) -> Register:
+    """Read a limits register."""
+    return parse_register(read_text_file(path, "the limits register"), str(path))
+
+
+def environment_overrides(environment: Mapping[str, str]) -> list[Override]:
+    """Give the settings that the environment names, in the order of their names."""
+    top_level = {field.name.upper() for field in msgspec.structs.fields(Settings)}
+    overrides: list[Override] = []
+    for name in sorted(environment):
+        rest = name.removeprefix(ENVIRONMENT_PREFIX)
+        if rest != name and ("__" in rest or rest in top_level):
+            overrides.append((tuple(rest.lower().split("__")), environment[name], f"environment variable {name}"))
+    return overrides
+
+
+def digest(settings: Settings, register: Register) -> str:
+    """Give 64 hexadecimal digits that change with anything that can change an alert.
+
+    A recording keeps it: a replay under other settings or limits is another experiment. Where events come from and
+    where alerts go does not matter, nor does the file of the key that hides call ids.
+    """
+    engine = msgspec.structs.replace(settings.engine, call_key_file="")
+    parts = (engine, settings.headroom, register)
+    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
+
+
+def read_text_file(path: Path, what: str, bytes_max: int = YAML_BYTES_MAX) -> str:
+    """Read a small text file, or raise a `SettingsError` that says what is wrong with it and how to mend it."""
+    where = str(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(bytes_max + 1)
+    except FileNotFoundError:
+        raise SettingsError(f"{what}: there is no such file", where=where, hint="check the path") from None
+    except IsADirectoryError:
+        raise SettingsError(f"{what}: this is a directory", where=where, hint="name the file in it") from None
+    except PermissionError:
+        raise SettingsError(
+            f"{what}: not allowed to read the file", where=where, hint="let the user who runs callgauge read it"
+        ) from None
+    except (OSError, ValueError) as error:  # A null byte in a path is a ValueError.
+        cause = getattr(error, "strerror", None) or str(error)
+        raise SettingsError(f"{what}: the file cannot be read: {cause}", where=where, hint="check the path") from None
+    if len(data) > bytes_max:
+        raise SettingsError(
+            f"{what}: the file is larger than {bytes_max // 1024} KB", where=where, hint="is this the right file?"
+        )
+    return _decode_text(data, what, where)
+
+
+def _decode_text(data: bytes, what: str, where: str) -> str:
+    if not data.strip():
+        raise SettingsError(
+            f"{what}: the file is empty", where=where, hint="begin from the sample that callgauge ships in config/"
+        )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise SettingsError(
+            f"{what}: line {line} is not UTF-8 text", where=where, hint="is this a binary file? Save it as UTF-8"
+        ) from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise SettingsError(
+            f"{what}: line {line} holds a null byte", where=where, hint="is this a binary file? Save it as UTF-8"
+        )
+    return text
+
+
+def _document(text: str, where: str) -> Document:
+    document = parse_yaml(text, where)
+    if document.value is None:
+        raise SettingsError(
+            "settings: the file says nothing", where=where, hint="uncomment a setting, or leave out --config"
+        )
+    return document
+
+
+def _build(document: Document, overrides: Iterable[Override]) -> Settings:
+    problems = Problems(document)
+    if isinstance(document.value, dict):
+        for path, text, origin in overrides:
+            _override(document, problems, path, text, origin)
+    settings: Settings = _read_struct(Settings, document.value, (), problems)
+    problems.raise_any()
+    check_settings(settings, problems)
+    problems.raise_any()
+    return settings
+
+
+def _override(document: Document, problems: Problems, path: tuple[str, ...], text: str, origin: str) -> None:
+    """Put one text of the environment or a flag where the file would have its value."""
+    struct: Any = Settings
+    values = document.value
+    for depth, key in enumerate(path):
+        field = {file_key(field): field for field in msgspec.structs.fields(struct)}.get(key)
+        is_section = field is not None and isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+        is_last = depth == len(path) - 1
+        if field is None or is_section == is_last:
+            known = [".".join((*path[:depth], file_key(field))) for field in msgspec.structs.fields(struct)]
+            name = ".".join(path)
+            problems.found.append(f"{origin}: {name} is not a setting; {did_you_mean(name, known)}")
+            return
+        document.places[path[: depth + 1]] = origin
+        if is_last:
+            values[key] = _value_of_text(text, field)
+            return
+        if values.get(key) is None:
+            values[key] = {}
+        values, struct = values[key], field.type
+        if not isinstance(values, dict):
+            return  # The file has something else here, which is reported when it is read.
+
+
+def file_key(field: msgspec.structs.FieldInfo) -> str:
+    """Give the key that a field has in the file: durations lose their `_ns`."""
+    return field.name.removesuffix("_ns")
+
+
+def _value_of_text(text: str, field: msgspec.structs.FieldInfo) -> object:
+    """Turn a text of the environment into what YAML would have given: `a,b` is a list, `k=v,k=v` a mapping."""
+    kind = get_origin(field.type) or field.type
+    if kind is tuple:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if kind is dict:
+        pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+        return {key.strip(): value.strip() for key, _, value in pairs}
+    if kind is str or field.name.endswith("_ns"):
+        return text
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return None if text.lower() in ("", "null") else text
+
+
+def _read_struct(struct: Any, value: object, path: tuple[str | int, ...], problems: Problems) -> Any:
+    """Read one section by the types of its fields; absent keys keep their defaults."""
+    fields = Fields(value, path, problems)
+    given: dict[str, object] = {}
+    for field in msgspec.structs.fields(struct):
+        key = file_key(field)
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            fields.known.append(key)
+            if fields.has(key):
+                given[field.name] = _read_struct(field.type, fields.values[key], (*path, key), problems)
+        elif fields.has(key):
+            given[field.name] = fields.get(key, _converter(field, (*path, key)), field.default)
+        else:
+            fields.known.append(key)
+    fields.close()
+    return struct(**given)
+
+
+def _converter(field: msgspec.structs.FieldInfo, path: tuple[str | int, ...]) -> Callable[[Any], Any]:
+    """Choose how to read a field by its name and type."""
+    choices = CHOICES.get(".".join(str(part) for part in path))
+    if choices:
+        return one_of(choices)
+    kind = get_origin(field.type) or field.type
+    if field.name.endswith("_ns"):
+        return table(as_text, as_duration_ns) if kind is dict else as_duration_ns
+    if field.name.endswith("bytes_max"):
+        return as_size
+    if kind in (Union, types.UnionType) and float in get_args(field.type):
+        return as_number
+    simple: dict[object, Callable[[Any], Any]] = {
+        str: as_text, int: as_count, float: as_number, bool: as_flag, tuple: _as_texts, dict: table(as_text, as_text),
+    }  # fmt: skip
+    return simple[kind]
+
+
+def _as_texts(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise Wrong(f"{shown(value)} is not a list", f"write [{value}]")
+    return each(as_text)(value)
