@@ -7,7 +7,7 @@ windows stand the totals since the start, which metrics export as counters and h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +38,26 @@ def quantiles_of_rows(table, rows, q, into):  # type: ignore[no-untyped-def]
         into[rows[k]] = quantile(table[rows[k]], q)
 
 
+class StageRows:
+    """Numbers (row, stage name) pairs, in order of appearance; `pairs[k]` is the pair with number k."""
+
+    def __init__(self) -> None:
+        """Start without pairs."""
+        self.pairs: list[tuple[int, str]] = []
+        self._ids: dict[tuple[int, str], int] = {}
+
+    def ids(self, rows: NDArray[Any], stages: NDArray[np.int16], names: tuple[str, ...]) -> NDArray[np.int64]:
+        """Number each (rows[k], names[stages[k]]), taking up new ones in order of row and stage name."""
+        if not len(rows):
+            return EMPTY_I8
+        unique, inverse = np.unique(rows.astype(np.int64) * len(names) + stages, return_inverse=True)
+        pairs = [(int(one) // len(names), names[int(one) % len(names)]) for one in unique]
+        for pair in sorted(set(pairs) - self._ids.keys()):
+            self._ids[pair] = len(self.pairs)
+            self.pairs.append(pair)
+        return np.array([self._ids[pair] for pair in pairs], np.int64)[inverse]
+
+
 class Measures:
     """Windows and totals of every label set."""
 
@@ -47,13 +67,11 @@ class Measures:
         self.classifier = classifier
         self.counts = RollingSums(COLUMNS, slice_ns)
         self.sketches = RollingSums(BUCKETS, slice_ns)
-        self.latency_rows: list[tuple[int, str]] = []  # (window row, stage)
-        self._latency_ids: dict[tuple[int, str], int] = {}
+        self.latency_rows = StageRows()  # (window row, stage)
         self._quantiles = np.full((len(WINDOWS), 2, 0), np.nan)
         self.totals = np.zeros((0, len(TOTALS)), np.int64)  # (series, TOTALS), since the start
         self.errors_total = np.zeros(0, np.int64)
-        self.histogram_keys: list[tuple[int, str]] = []  # (series, stage)
-        self._histogram_ids: dict[tuple[int, str], int] = {}
+        self.histogram_rows = StageRows()  # (series, stage)
         self.histograms = np.zeros((0, BUCKETS), np.int64)
         self.sums_us = np.zeros(0, np.int64)
 
@@ -62,17 +80,19 @@ class Measures:
         counts, sketches = self._contributions(start_ns, merged, ids)
         self.counts.grow(len(self.index.row_labels))
         self.counts.advance(end_ns, counts)
-        self.sketches.grow(len(self.latency_rows))
+        self.sketches.grow(len(self.latency_rows.pairs))
         self._refresh(self.sketches.advance(end_ns, sketches))
         if merged is not None:
             self._add_totals(merged, ids, 1)
-        return self._view()
+        fresh = np.zeros(self.counts.rows * COLUMNS, np.int64)
+        scatter_add(fresh, counts.flat, counts.values, 1)
+        return self._view(fresh[ARRIVALS::COLUMNS])
 
     def amend(self, summary: SliceSummary, ids: NDArray[np.int32], sign: int, end_ns: int) -> None:
         """Add (or with sign -1 take off) a summary that came late, in windows that end at `end_ns`."""
         counts, sketches = self._contributions(summary.start_ns, summary, ids)
         self.counts.grow(len(self.index.row_labels))
-        self.sketches.grow(len(self.latency_rows))
+        self.sketches.grow(len(self.latency_rows.pairs))
         self.counts.amend(counts._replace(values=sign * counts.values), end_ns)
         self.sketches.amend(sketches._replace(values=sign * sketches.values), end_ns)
         self._refresh(np.unique(sketches.flat // BUCKETS))
@@ -93,26 +113,13 @@ class Measures:
         flat = (spread.row[:, None] * COLUMNS + np.arange(COLUMNS)).ravel()
         counts = Contribution(start_ns, flat, per_series[spread.item].ravel())
         wide = _spread(rows.start, rows.instance, ids[merged.latency_series])
-        latency = self._latency_row_ids(wide.row, merged.latency_stage[wide.item], merged.stages)
+        latency = self.latency_rows.ids(wide.row, merged.latency_stage[wide.item], merged.stages)
         flat = latency * BUCKETS + merged.latency_bucket[wide.item]
         return counts, Contribution(start_ns, flat, merged.latency_count[wide.item])
 
     def _is_error(self, merged: SliceSummary) -> NDArray[np.int64]:
         errors = np.array([not one.declined and self.classifier.is_error(one) for one in merged.causes], np.int64)
         return errors[merged.cause_index] if len(errors) else EMPTY_I8
-
-    def _latency_row_ids(self, rows: NDArray[np.int64], stages: NDArray[np.int16], names: tuple[str, ...]
-                         ) -> NDArray[np.int64]:  # fmt: skip
-        """Number (window row, stage) pairs, taking up new ones in order of row and stage name."""
-        if not len(rows):
-            return EMPTY_I8
-        key = rows * max(len(names), 1) + stages
-        unique, inverse = np.unique(key, return_inverse=True)
-        pairs = [(int(one) // len(names), names[int(one) % len(names)]) for one in unique]
-        for pair in sorted(set(pairs) - self._latency_ids.keys()):
-            self._latency_ids[pair] = len(self.latency_rows)
-            self.latency_rows.append(pair)
-        return np.array([self._latency_ids[pair] for pair in pairs], np.int64)[inverse]
 
     def _refresh(self, changed: NDArray[np.int64]) -> None:
         """Compute the quantiles of latency rows that changed."""
@@ -132,34 +139,27 @@ class Measures:
             self.errors_total = np.concatenate([self.errors_total, np.zeros(series - len(self.errors_total), np.int64)])
         np.add.at(self.totals, ids, sign * merged.counts[:, [int(column) for column in TOTALS]])
         np.add.at(self.errors_total, ids[merged.cause_series], sign * self._is_error(merged) * merged.cause_count)
-        rows = self._histogram_rows(ids[merged.latency_series], merged.latency_stage, merged.stages)
-        scatter_add(self.histograms.reshape(-1), rows * BUCKETS + merged.latency_bucket, merged.latency_count, sign)
-        rows = self._histogram_rows(ids[merged.sum_series], merged.sum_stage, merged.stages)
-        scatter_add(self.sums_us, rows, merged.sum_us, sign)
-
-    def _histogram_rows(self, series: NDArray[np.int32], stages: NDArray[np.int16], names: tuple[str, ...]
-                        ) -> NDArray[np.int64]:  # fmt: skip
-        pairs = [(int(one), names[stage]) for one, stage in zip(series, stages, strict=True)]
-        for pair in sorted(set(pairs) - self._histogram_ids.keys()):
-            self._histogram_ids[pair] = len(self.histogram_keys)
-            self.histogram_keys.append(pair)
-        missing = len(self.histogram_keys) - len(self.histograms)
+        rows = self.histogram_rows.ids(ids[merged.latency_series], merged.latency_stage, merged.stages)
+        sum_rows = self.histogram_rows.ids(ids[merged.sum_series], merged.sum_stage, merged.stages)
+        missing = len(self.histogram_rows.pairs) - len(self.histograms)
         if missing > 0:
             self.histograms = np.concatenate([self.histograms, np.zeros((missing, BUCKETS), np.int64)])
             self.sums_us = np.concatenate([self.sums_us, np.zeros(missing, np.int64)])
-        return np.array([self._histogram_ids[pair] for pair in pairs], np.int64)
+        scatter_add(self.histograms.reshape(-1), rows * BUCKETS + merged.latency_bucket, merged.latency_count, sign)
+        scatter_add(self.sums_us, sum_rows, merged.sum_us, sign)
 
-    def _view(self) -> WindowView:
+    def _view(self, arrivals_in_slice: NDArray[np.int64]) -> WindowView:
         stacked = np.stack([self.counts.table(window) for window in range(len(WINDOWS))], axis=1)
         counted = [self.sketches.table(window).sum(axis=1) for window in range(len(WINDOWS))]
         return WindowView(
             labels=tuple(self.index.row_labels),
+            arrivals_in_slice=arrivals_in_slice,
             arrivals=stacked[:, :, ARRIVALS],
             ended=stacked[:, :, ENDED],
             errors=stacked[:, :, ERRORS],
             declined=stacked[:, :, DECLINED],
-            latency_row=np.array([row for row, _ in self.latency_rows], np.int32),
-            latency_stage=tuple(stage for _, stage in self.latency_rows),
+            latency_row=np.array([row for row, _ in self.latency_rows.pairs], np.int32),
+            latency_stage=tuple(stage for _, stage in self.latency_rows.pairs),
             latency_count=np.stack(counted, axis=1),
             p50_s=self._quantiles[:, 0, :].T.copy(),
             p99_s=self._quantiles[:, 1, :].T.copy(),
@@ -167,10 +167,10 @@ class Measures:
 
     def histogram_family(self, labels: tuple[str, ...]) -> HistogramFamily:
         """Copy the latency histograms since the start, for export; `labels` are the names of the series labels."""
-        given = [dict(self.index.series[series]) for series, _ in self.histogram_keys]
+        given = [dict(self.index.series[series]) for series, _ in self.histogram_rows.pairs]
         values = tuple(
             (*(one.get(label, "") for label in labels), stage)
-            for one, (_, stage) in zip(given, self.histogram_keys, strict=True)
+            for one, (_, stage) in zip(given, self.histogram_rows.pairs, strict=True)
         )
         return HistogramFamily((*labels, "stage"), values, self.histograms.copy(), self.sums_us.copy())
 

@@ -32,10 +32,11 @@ class WindowView(NamedTuple):
     `labels[row]` is the label set as (label, value) pairs, () being the total. Arrays of shape (rows, windows):
     `arrivals`, `ended` (ended attempts, capacity declines excluded), `errors`, `declined`. Latency has rows of its own:
     `latency_row[k]` is the label row and `latency_stage[k]` the stage of latency row k; `p50_s`, `p99_s` (NaN: empty)
-    and `latency_count` have shape (latency rows, windows).
+    and `latency_count` have shape (latency rows, windows). `arrivals_in_slice` (rows,) is of the newest slice alone.
     """
 
     labels: tuple[tuple[tuple[str, str], ...], ...]
+    arrivals_in_slice: NDArray[np.int64]
     arrivals: NDArray[np.int64]
     ended: NDArray[np.int64]
     errors: NDArray[np.int64]

@@ -1,0 +1,31 @@
+"""The registry of detectors: plug-ins of step 6, one file each.
+
+A new detector is one file here, one line below, and one scenario in tests/scenarios.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from detectors.arrivals_stopped import ArrivalsStopped
+from detectors.headroom import Headroom
+from detectors.limit_reached import LimitReached
+from detectors.limit_unconfirmed import LimitUnconfirmed
+from detectors.stream_incomplete import StreamIncomplete
+from detectors.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from engine.judge.detection import Detector
+    from engine.settings import HeadroomSettings
+
+
+def make_detectors(headroom: HeadroomSettings) -> tuple[Detector, ...]:
+    """Make every detector, in the order in which they are asked."""
+    return (
+        LimitReached(),
+        Headroom(headroom),
+        ArrivalsStopped(),
+        StreamIncomplete(),
+        LimitUnconfirmed(),
+        Watchdog(),
+    )

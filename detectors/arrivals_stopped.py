@@ -1,0 +1,95 @@
+"""Calls have stopped coming: the decline that sends no event at all.
+
+What it catches: no attempt for so long that many should have come, on the whole deployment or on one trunk or provider
+while others go on. The page says which of "no calls" and "no events" it is.
+Formula: missing = rate x quiet time >= 20 and quiet time >= 60 s, where the rate is the smaller of that of the hour and
+of the five minutes before the quiet began. For Poisson arrivals the chance of such a quiet time is exp(-20) = 2e-9.
+False positives: business hours that end at once (until there is a seasonal baseline), a campaign that is over.
+False negatives: fewer calls than usual but not none; a rate under 20 an hour within the first hour of quiet.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from detectors.rows import grown
+from engine.judge.detection import CRITICAL, MINUTE_NS, NS, AlertPolicy, Detection, Finding
+from engine.judge.windows import WINDOWS_NS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engine.judge.windows import WindowSummary
+    from engine.limits import LimitInstance
+
+ALERT = "CallArrivalsStopped"
+SUMMARY = "Calls have stopped arriving."
+NO_CALLS = (
+    "No call has been attempted for {quiet_seconds} s, where {expected} were expected ({rate_per_minute} a minute before). "
+    "Other events still come, so the stream is alive: look at the trunk, the numbers and the platform."
+)
+NO_EVENTS = (
+    "No event of any kind has come for {quiet_seconds} s, where {expected} calls were expected. Either the platform is "
+    "silent or the stream is: look at consumer lag, the assignment of partitions and the producer first."
+)
+MISSING_MIN = 20.0
+QUIET_NS_MIN = MINUTE_NS
+WATCHED_LABELS = frozenset(("trunk", "provider"))
+FIVE_MINUTES, HOUR = 1, 2
+
+
+class State(NamedTuple):
+    """By window row; -1 and 0 before the first arrival."""
+
+    last_arrival_ns: NDArray[np.int64]  # (rows,) end of the last slice with an arrival
+    rate_per_s: NDArray[np.float64]  # (rows,) as it was at that slice
+    last_event_ns: int  # end of the last slice with any event
+
+
+class ArrivalsStopped:
+    """One finding per watched row that has gone quiet."""
+
+    name = "arrivals_stopped"
+    policies = (AlertPolicy(ALERT, CRITICAL, keep_ns=MINUTE_NS),)
+
+    def new_state(self) -> State:
+        """Give the state before the first slice."""
+        return State(np.zeros(0, np.int64), np.zeros(0), -1)
+
+    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:  # noqa: ARG002
+        """Look at one closed slice."""
+        windows, end_ns = summary.windows, summary.end_ns
+        rows = len(windows.labels)
+        last_ns = grown(state.last_arrival_ns, rows, -1)
+        rate = grown(state.rate_per_s, rows, 0.0)
+        age_s = max(end_ns - summary.first_ns, NS) / NS
+        arrived = windows.arrivals_in_slice > 0
+        seen_s = [min(WINDOWS_NS[window] / NS, age_s) for window in (FIVE_MINUTES, HOUR)]
+        rates = [windows.arrivals[:, window] / seen for window, seen in zip((FIVE_MINUTES, HOUR), seen_s, strict=True)]
+        last_ns = np.where(arrived, end_ns, last_ns)
+        rate = np.where(arrived, np.minimum(*rates), rate)
+        last_event_ns = end_ns if summary.stream.events > 0 else state.last_event_ns
+        quiet_ns = np.where(last_ns >= 0, end_ns - last_ns, 0)
+        missing = rate * quiet_ns / NS
+        found = np.nonzero((missing >= MISSING_MIN) & (quiet_ns >= QUIET_NS_MIN))[0]
+        text = NO_CALLS if end_ns - last_event_ns < QUIET_NS_MIN else NO_EVENTS
+        findings = tuple(
+            Finding(
+                ALERT, CRITICAL, ("window", int(row)), SUMMARY, text,
+                evidence=(
+                    ("quiet_seconds", float(quiet_ns[row] / NS)),
+                    ("expected", float(missing[row])),
+                    ("rate_per_minute", float(60 * rate[row])),
+                    ("kind", "no_calls" if text is NO_CALLS else "no_events"),
+                ),
+            )
+            for row in found if _is_watched(windows.labels[row])
+        )  # fmt: skip
+        return Detection(State(last_ns, rate, last_event_ns), findings)
+
+
+def _is_watched(labels: tuple[tuple[str, str], ...]) -> bool:
+    """Say whether this row is the whole deployment, or one value of a label that names a way calls come in."""
+    return not labels or (len(labels) == 1 and labels[0][0] in WATCHED_LABELS)

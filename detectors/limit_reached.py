@@ -1,0 +1,63 @@
+"""Calls are being declined by a limit: the page that comes too late for the first caller and in time for the rest.
+
+What it catches: attempts that ended in a decline of class capacity, rate, quota or unknown (config/declines.yaml), put
+down to the limit that the event names, or else to the fullest limit that matches the call. Declines that match no limit
+of the register page too, as `limit="unregistered"`: that is a cap nobody has written down.
+Formula: declined > 0 in a slice. It fires at the end of the slice and is resolved five minutes after the last decline.
+False positives: a decline code that means "busy" on this platform and is not in the rules. False negatives: declines
+that are never sent as events, and disguised ones that no rule knows; the ceiling detector is for those.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from engine.judge.detection import CRITICAL, MINUTE_NS, AlertPolicy, Detection, Finding
+
+if TYPE_CHECKING:
+    from engine.judge.windows import WindowSummary
+    from engine.limits import LimitInstance
+
+ALERT = "CallLimitReached"
+SUMMARY = "Calls are being declined by a limit."
+DESCRIPTION = (
+    "{limit} declined {declined_in_slice} calls in the last slice and {declined_so_far} so far ({causes}). "
+    "In use: {used} of {limit_value}. Driven by: {contributors}. It lives in: {lives_in}. To do: {action}"
+)
+UNREGISTERED = (
+    "{declined_in_slice} calls were declined in the last slice by a limit that is not in the register. "
+    "Find where it lives, and write it into limits.yaml with an owner."
+)
+
+
+class State(NamedTuple):
+    """Nothing is carried: a slice speaks for itself."""
+
+
+class LimitReached:
+    """One finding per limit instance that declined calls in this slice."""
+
+    name = "limit_reached"
+    policies = (AlertPolicy(ALERT, CRITICAL, keep_ns=5 * MINUTE_NS),)
+
+    def new_state(self) -> State:
+        """Give the state before the first slice."""
+        return State()
+
+    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:  # noqa: ARG002
+        """Look at one closed slice."""
+        declined = summary.limits.declined
+        findings = [
+            Finding(ALERT, CRITICAL, ("limit", int(row)), SUMMARY, DESCRIPTION,
+                    evidence=(("declined_in_slice", int(declined[row])),))
+            for row in np.nonzero(declined > 0)[0]
+        ]  # fmt: skip
+        missed = summary.stream.declined_unattributed
+        if missed > 0:
+            findings.append(
+                Finding(ALERT, CRITICAL, ("deployment", 0), SUMMARY, UNREGISTERED,
+                        labels=(("limit", "unregistered"),), evidence=(("declined_in_slice", missed),))
+            )  # fmt: skip
+        return Detection(state, tuple(findings))

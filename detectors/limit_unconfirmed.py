@@ -1,0 +1,46 @@
+"""A limit in the register that nobody has confirmed: its value is a guess until someone looks in the panel.
+
+What it catches: limits without `confirmed_on`, and limits whose value is unknown. It is information, not a page.
+Formula: none; the register says it. False positives and negatives: none that the register does not have itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.judge.detection import INFO, AlertPolicy, Detection, Finding
+
+if TYPE_CHECKING:
+    from engine.judge.windows import WindowSummary
+    from engine.limits import LimitInstance
+
+ALERT = "CallLimitUnconfirmed"
+SUMMARY = "A limit in the register has never been confirmed."
+DESCRIPTION = (
+    "{limit} is set to {limit_value}, and nobody has confirmed that this is what is in force. Look in {lives_in}, "
+    "then set confirmed_on in limits.yaml."
+)
+
+
+class State(NamedTuple):
+    """Nothing is carried."""
+
+
+class LimitUnconfirmed:
+    """One finding per instance of an unconfirmed limit, for as long as it is in the register."""
+
+    name = "limit_unconfirmed"
+    policies = (AlertPolicy(ALERT, INFO, keep_ns=0),)
+
+    def new_state(self) -> State:
+        """Give the state before the first slice."""
+        return State()
+
+    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:  # noqa: ARG002
+        """Look at one closed slice."""
+        findings = tuple(
+            Finding(ALERT, INFO, ("limit", instance.index), SUMMARY, DESCRIPTION)
+            for instance in limits
+            if instance.limit.confirmed_on is None
+        )
+        return Detection(state, findings)

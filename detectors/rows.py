@@ -1,0 +1,18 @@
+"""Detector state that follows rows which are only ever appended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def grown(array: NDArray[np.generic], rows: int, fill: float) -> NDArray[np.generic]:
+    """Give `array` with `rows` rows along its first axis, new ones filled with `fill`; a copy only if it grew."""
+    missing = rows - len(array)
+    if missing <= 0:
+        return array
+    return np.concatenate([array, np.full((missing, *array.shape[1:]), fill, array.dtype)])

@@ -1,0 +1,46 @@
+"""Step 6, detect: every registered detector looks at every judged slice; its findings are worded for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.judge.detection import AlertPolicy, Detector, Finding, LimitForecast
+    from engine.judge.lifecycle import Worded
+    from engine.judge.pages import PageWriter
+    from engine.judge.roll import Rolled, Roller
+
+
+class DetectorBank:
+    """The detectors and their states. `forecast` is what the forecasting detector said last, alert or not."""
+
+    def __init__(self, detectors: tuple[Detector, ...], roller: Roller, pages: PageWriter) -> None:
+        """Start every detector anew; two detectors must not claim one (alertname, severity)."""
+        self.detectors = detectors
+        self.roller = roller
+        self.pages = pages
+        self.forecast: LimitForecast | None = None
+        self._states = {detector.name: detector.new_state() for detector in detectors}
+        self._policies: dict[tuple[str, str], AlertPolicy] = {}
+        for detector in detectors:
+            for policy in detector.policies:
+                key = (policy.alertname, policy.severity)
+                assert key not in self._policies, f"two detectors claim {key}"
+                self._policies[key] = policy
+
+    def detect(self, rolled: Rolled) -> dict[str, list[Worded]]:
+        """Give the worded findings of every detector that evaluated this slice."""
+        limits = tuple(self.roller.index.instances)
+        found = {}
+        for detector in self.detectors:
+            detection = detector.detect(self._states[detector.name], rolled.summary, limits)
+            self._states[detector.name] = detection.state
+            if detection.forecast is not None:
+                self.forecast = detection.forecast
+            if detection.evaluated:
+                found[detector.name] = [self.word(finding, rolled) for finding in detection.findings]
+        return found
+
+    def word(self, finding: Finding, rolled: Rolled) -> Worded:
+        """Give one finding its policy, labels and annotations."""
+        return self.pages.word(finding, self._policies[finding.alertname, finding.severity], rolled)

@@ -1,0 +1,108 @@
+"""Steps 5 to 7 as one: summaries in, alert changes out. Knows limits, windows, detectors and alerts; no clock, no I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from engine.judge.attribution import UNATTRIBUTED, KINDS_BY_CLASS, blame
+from engine.judge.bank import DetectorBank
+from engine.judge.detection import CRITICAL, Finding
+from engine.judge.lifecycle import FIRING, Alert, AlertBook
+from engine.judge.pages import PageWriter
+from engine.judge.roll import Roller, StreamCounters
+
+if TYPE_CHECKING:
+    from engine.decode.events import Note
+    from engine.judge.declines import Classifier
+    from engine.judge.detection import Detector
+    from engine.judge.lifecycle import AlertChange
+    from engine.judge.roll import Rolled
+    from engine.limits import Register
+    from engine.observe.summary import FirstDecline, SliceSummary
+    from engine.settings import Settings
+
+EARLY_ALERT = "CallLimitReached"
+EARLY_SUMMARY = "Calls are being declined by a limit."
+EARLY_DESCRIPTION = "{limit} has just declined a call ({causes}). In use: {used} of {limit_value}. To do: {action}"
+
+
+class Judgement(NamedTuple):
+    """What one step of judging brought."""
+
+    changes: tuple[AlertChange, ...]  # in order of time
+    notes: tuple[Note, ...]  # of the slices that were judged
+    slices: int
+
+
+class FirstDeclined(NamedTuple):
+    """The first decline that was put down to a limit: exact event time."""
+
+    limit: str
+    split: tuple[tuple[str, str], ...]
+    time_ns: int
+
+
+class Judge:
+    """Owns what is long: windows, detector states and alerts."""
+
+    def __init__(self, settings: Settings, register: Register, classifier: Classifier,
+                 detectors: tuple[Detector, ...]) -> None:  # fmt: skip
+        """Start with nothing seen."""
+        self.roller = Roller(settings.engine, register, classifier)
+        self.pages = PageWriter(self.roller)
+        self.bank = DetectorBank(detectors, self.roller, self.pages)
+        self.book = AlertBook(settings.engine.alerts_max, settings.alertmanager.resolved_resend_ns)
+        self.first_declines: dict[int, FirstDeclined] = {}
+        self.last: Rolled | None = None
+
+    def take(self, summaries: list[SliceSummary], watermark_ns: int, counters: StreamCounters) -> Judgement:
+        """Roll, detect and update for every slice that the watermark has passed."""
+        self.roller.take(summaries)
+        changes: list[AlertChange] = []
+        notes: list[Note] = []
+        slices = 0
+        for rolled in self.roller.close_until(watermark_ns, counters):
+            self.pages.take(rolled.summary.notes)
+            changes += self.book.update(self.bank.detect(rolled), rolled.summary.end_ns)
+            notes += rolled.summary.notes
+            self.last = rolled
+            slices += 1
+        return Judgement(tuple(changes), tuple(notes), slices)
+
+    def preview(self, declines: tuple[FirstDecline, ...]) -> tuple[Alert, ...]:
+        """Word the early exit: limits that declined a call before their slice is closed, as alerts that fire already.
+
+        The alert has the labels that the closed slice will give it, and its time is the end of that slice.
+        """
+        early = []
+        for decline in declines:
+            row = self._blame(decline)
+            if row != UNATTRIBUTED:
+                instance = self.roller.index.instances[row]
+                first = FirstDeclined(instance.limit.name, instance.split, decline.time_ns)
+                known = self.first_declines.get(row)
+                if known is None or decline.time_ns < known.time_ns:
+                    self.first_declines[row] = first
+                if self.last is not None and row < len(self.last.summary.limits.value):
+                    early.append(self._early(row, decline))
+        return tuple(early)
+
+    def _blame(self, decline: FirstDecline) -> int:
+        decline_class = self.roller.classifier.classify(decline.cause)
+        if decline_class not in KINDS_BY_CLASS:
+            return UNATTRIBUTED
+        series = self.roller.index.ids(decline.labels, (decline.values,))
+        full = self.roller.fullness(self.last.summary.limits) if self.last else np.zeros(0)
+        return blame(self.roller.index, int(series[0]), decline.cause, decline_class, full)
+
+    def _early(self, row: int, decline: FirstDecline) -> Alert:
+        assert self.last is not None
+        finding = Finding(
+            EARLY_ALERT, CRITICAL, ("limit", row), EARLY_SUMMARY, EARLY_DESCRIPTION,
+            evidence=(("causes", f"{decline.cause.code} {decline.cause.reason}".strip("0 ") or "no code"),),
+        )  # fmt: skip
+        worded = self.bank.word(finding, self.last)
+        end_ns = decline.slice_end_ns
+        return Alert(worded.labels, worded.annotations, FIRING, end_ns, end_ns, end_ns, -1)

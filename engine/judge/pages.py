@@ -1,0 +1,162 @@
+"""The words of an alert: labels that identify and route, annotations that say what a woken person needs.
+
+Labels never hold a number. Annotations are plain decimals and short texts: which limit, where it lives, who owns it,
+how long is left, who drives the load, what changed, what to do. Nothing here depends on when or how the events were
+read, so a replay words its pages exactly as the live engine did.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.decode.events import EventType
+from engine.judge.lifecycle import Worded
+
+if TYPE_CHECKING:
+    from engine.decode.events import Note
+    from engine.judge.detection import AlertPolicy, Finding
+    from engine.judge.lifecycle import Pairs
+    from engine.judge.roll import Rolled, Roller
+
+CONTRIBUTORS_MAX = 3
+CHANGES_MAX = 3
+CAUSES_MAX = 3
+SIGNIFICANT_DIGITS = 4
+# Evidence under these names becomes an annotation as it is.
+EVIDENCE_ANNOTATIONS = frozenset((
+    "used", "limit_value", "time_to_limit_seconds", "time_to_limit_seconds_low", "time_to_limit_seconds_high",
+    "probability", "declined_so_far", "baseline", "state", "expected_used", "offered_load", "holding_seconds",
+    "arrivals_per_minute", "doubling_seconds", "first_decline",
+))  # fmt: skip
+
+
+def plain(value: float | str) -> str:
+    """Write a number as a plain decimal of at most four significant digits; texts stay."""
+    if isinstance(value, str):
+        return value
+    if math.isnan(value):
+        return "unknown"
+    if math.isinf(value):
+        return "none" if value > 0 else "-none"
+    if value == int(value):
+        return str(int(value))
+    decimals = max(SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(value))), 0)
+    return f"{value:.{decimals}f}"
+
+
+def rfc3339(time_ns: int) -> str:
+    """Write an event time as RFC 3339 in UTC, to the millisecond."""
+    whole = datetime.fromtimestamp(time_ns // 1_000_000_000, UTC)
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{time_ns % 1_000_000_000 // 1_000_000:03d}Z"
+
+
+class PageWriter:
+    """Words findings. Keeps the last changes; everything else is read from the roller."""
+
+    def __init__(self, roller: Roller) -> None:
+        """Read names and levels from `roller`."""
+        self.roller = roller
+        self._changes: deque[Note] = deque(maxlen=CHANGES_MAX)
+
+    def take(self, notes: tuple[Note, ...]) -> None:
+        """Remember the changes among the notes of a slice."""
+        self._changes.extend(note for note in notes if note.type_id == EventType.CHANGE_MADE)
+
+    def word(self, finding: Finding, policy: AlertPolicy, rolled: Rolled) -> Worded:
+        """Give a finding its labels and annotations."""
+        kind, row = finding.subject
+        identity = dict(finding.labels) | {"alertname": finding.alertname, "severity": finding.severity}
+        facts: dict[str, str] = {}
+        if kind == "limit":
+            identity |= self._limit_labels(row)
+            facts |= self._limit_facts(row, rolled)
+        elif kind == "window":
+            identity |= dict(rolled.summary.windows.labels[row])
+        evidence = {name: plain(value) for name, value in finding.evidence}
+        facts |= evidence
+        if self._changes:
+            facts["changes"] = "; ".join(_change_text(note) for note in self._changes)
+        # A page must never fail for a name that it does not know.
+        words = _Words(identity | facts)
+        annotations = {name: text for name, text in facts.items() if name in EVIDENCE_ANNOTATIONS or name not in evidence}
+        annotations["summary"] = finding.summary.format_map(words)
+        annotations["description"] = finding.description.format_map(words)
+        if rolled.summary.is_partial:
+            annotations["state"] = "partial"
+        labels = tuple(sorted((name, text) for name, text in identity.items() if text))
+        return Worded(policy, labels, tuple(sorted((name, text) for name, text in annotations.items() if text)))
+
+    def _limit_labels(self, row: int) -> dict[str, str]:
+        instance = self.roller.index.instances[row]
+        return {"limit": instance.limit.name, "owner": instance.limit.owner} | dict(instance.split)
+
+    def _limit_facts(self, row: int, rolled: Rolled) -> dict[str, str]:
+        limit = self.roller.index.instances[row].limit
+        use = rolled.summary.limits
+        facts = {
+            "used": plain(float(use.level_peak[row] if limit.kind == "concurrency" else use.rate_peak[row])),
+            "limit_value": plain(float(use.value[row])),
+            "declined_so_far": plain(float(self.roller.declined_total[row])),
+            "contributors": self.contributors(row),
+            "lives_in": limit.lives_in,
+            "action": limit.action,
+            "confirmed_on": limit.confirmed_on or "never",
+            "runbook_url": limit.runbook_url,
+            "when_reached": limit.when_reached,
+        }
+        causes = [one for one in rolled.declines.causes if one[0] == row]
+        if causes:
+            facts["causes"] = causes_text([(cause, count) for _, cause, count in causes])
+        if use.unseen_use[row] > 0:
+            facts["unseen_use"] = plain(float(use.unseen_use[row]))
+        return facts
+
+    def contributors(self, row: int) -> str:
+        """Name the label values that hold most of the calls of a limit instance, with their shares."""
+        index = self.roller.index
+        csr = (index.by_answer if index.instances[row].limit.counts_from == "answered" else index.by_start).arrays()
+        series = np.searchsorted(csr.start, np.nonzero(csr.instance == row)[0], side="right") - 1
+        held: dict[str, dict[str, int]] = {}
+        for one in series:
+            level = int(self.roller.series_level[one])
+            for label, value in index.series[one]:
+                by_value = held.setdefault(label, {})
+                by_value[value] = by_value.get(value, 0) + level
+        # The label that tells the calls apart best is the first of the series labels with more than one value.
+        telling = [label for label in held if len(held[label]) > 1] or list(held)[:1]
+        if not telling:
+            return ""
+        by_value = held[telling[0]]
+        total = sum(by_value.values())
+        ranked = sorted(by_value.items(), key=lambda pair: (-pair[1], pair[0]))[:CONTRIBUTORS_MAX]
+        return ", ".join(f"{telling[0]}={value} {level / total:.0%}" for value, level in ranked) if total > 0 else ""
+
+
+class _Words(dict[str, str]):
+    def __missing__(self, key: str) -> str:
+        return "unknown"
+
+
+def causes_text(causes: list[tuple[object, int]]) -> str:
+    """Say how calls were declined: the most frequent codes and reasons, with counts."""
+    counted: dict[str, int] = {}
+    for cause, count in causes:
+        code, reason = getattr(cause, "code", 0), getattr(cause, "reason", "")
+        shape = " ".join(str(part) for part in (code, reason) if part) or "no code"
+        counted[shape] = counted.get(shape, 0) + count
+    ranked = sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))[:CAUSES_MAX]
+    return ", ".join(f"{shape} ({count})" for shape, count in ranked)
+
+
+def _change_text(note: Note) -> str:
+    fields = dict(note.fields)
+    what = str(fields.get("what", "change"))
+    moved = f" from {fields['from']} to {fields['to']}" if "from" in fields and "to" in fields else ""
+    by = f" by {fields['by']}" if "by" in fields else ""
+    where = "".join(f" {label}={value}" for label, value in note.labels)
+    return f"{rfc3339(note.time_ns)} {what}{moved}{by}{where}"
