@@ -1,0 +1,251 @@
+"""Bytes to columns: each row is parsed into a typed struct, checked, and appended to the columns of its batch.
+
+What a row must have: an object in valid UTF-8 JSON, `type`, `time`, and for calls, turns, transfers and quality a
+`call_id`. A row without is lost and counted by reason. Any other field that cannot be used is as if it were not
+there, and counted by field: half of what a call tells is better than none. Nothing here raises for any bytes.
+`Decoder` is the seam for a faster scanner: a batch of bytes in, columns out, the same tables beside them.
+Rejected: `orjson`, as fast, but it gives a time as a double, which loses the nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import nan
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+
+from engine.decode.causes import CauseTable
+from engine.decode.columns import Columns
+from engine.decode.events import Cause, EventType, Note
+from engine.decode.fields import TYPE_RULES, EventFields, TypeRule, code_number, outcome_name, quantity
+from engine.decode.identity import CALL, EVENT, ID_BYTES_MAX
+from engine.decode.labels import LabelReader, note_labels
+from engine.decode.notes import listed_calls, note_fields
+from engine.decode.redaction import clean_label, masked_label, redact_reason
+from engine.decode.series import SeriesTable
+from engine.decode.siphash import hash_key
+from engine.decode.stages import StageTable
+from engine.decode.timestamp import OUT_OF_RANGE, event_time_ns
+from engine.errors import LossReason
+from engine.source.contract import PLAIN_LOG_RECEIVED_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from engine.decode.events import EventBatch
+    from engine.settings import EngineSettings
+    from engine.source.contract import RawBatch
+
+SAMPLES_MAX = 32
+
+
+class Sample(NamedTuple):
+    """Where a row lies that was not decoded, and why; never what is in it."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: LossReason
+
+
+class Decoder(Protocol):
+    """Step 2 of the line. Counts are cumulative; `rows_read` is the rows of all batches given plus all losses."""
+
+    losses: NDArray[np.int64]  # shape (len(LossReason),)
+    rows_read: int
+    fields_ignored: dict[str, int]  # by field: values that could not be used, in rows that were
+    series: SeriesTable
+    causes: CauseTable
+    stages: StageTable
+
+    def decode(self, raw: RawBatch) -> EventBatch:
+        """Give the columns of the rows that decode; never raises for what is in them."""
+
+    def samples(self) -> tuple[Sample, ...]:
+        """Give the most recent rows that were lost, oldest first, at most SAMPLES_MAX."""
+
+
+class JsonDecoder:
+    """The decoder over msgspec. Not safe for use from two threads at once."""
+
+    def __init__(self, settings: EngineSettings, call_hash_key: bytes,
+                 limit_labels: Mapping[str, frozenset[str] | None]) -> None:  # fmt: skip
+        """Make empty tables. `call_hash_key` has 16 bytes; `limit_labels` is as in engine.decode.series."""
+        self.losses: NDArray[np.int64] = np.zeros(len(LossReason), np.int64)
+        self.rows_read = 0
+        self.fields_ignored: dict[str, int] = dict.fromkeys(EventFields.__struct_encode_fields__, 0)
+        self.series = SeriesTable(settings.series_labels, limit_labels, settings.series_max)
+        self.causes = CauseTable(settings.causes_max)
+        self.stages = StageTable(settings.stages_max)
+        self._settings = settings
+        self._key = hash_key(call_hash_key)
+        self._labels = LabelReader(self.series, settings.series_max, self._ignore)
+        self._parser = msgspec.json.Decoder(EventFields)
+        self._samples: deque[Sample] = deque(maxlen=SAMPLES_MAX)
+        self._plain_log_ns: dict[tuple[str, int], int] = {}  # newest event time so far, by topic and partition
+
+    def decode(self, raw: RawBatch) -> EventBatch:
+        """Give the columns of the rows that decode; never raises for what is in them."""
+        self.rows_read += raw.rows
+        columns = Columns()
+        data = raw.data
+        # ASCII, the usual case, is known for the whole batch at once.
+        is_ascii = data.isascii()
+        for start, end, offset in zip(raw.row_start.tolist(), raw.row_end.tolist(), raw.offset.tolist(), strict=True):
+            reason = self._decode_row(data[start:end], offset, columns, is_ascii=is_ascii)
+            if reason is not None:
+                self.losses[reason] += 1
+                self._samples.append(Sample(raw.topic, raw.partition, offset, reason))
+        time_ns = np.array(columns.time_ns, np.int64)
+        return columns.batch(raw.topic, raw.partition, self._received_ns(raw, time_ns), time_ns, self._key)
+
+    def samples(self) -> tuple[Sample, ...]:
+        """Give the most recent rows that were lost, oldest first, at most SAMPLES_MAX."""
+        return tuple(self._samples)
+
+    def _decode_row(self, text: bytes, offset: int, columns: Columns, *, is_ascii: bool) -> LossReason | None:
+        """Append one row to the columns, or say why not; nothing is appended then."""
+        if len(text) > self._settings.row_bytes_max:
+            return LossReason.ROW_TOO_LONG
+        try:
+            if not is_ascii:
+                text.decode()  # The parser does not look at the encoding of what it skips.
+            fields = self._parser.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return why_unreadable(text)
+        if type(fields.type) is not str:
+            return LossReason.FIELD_MISSING if fields.type is None else LossReason.FIELD_TYPE
+        rule = TYPE_RULES.get(fields.type)
+        if rule is None:
+            return LossReason.TYPE_UNKNOWN
+        time_text = bytes(fields.time)
+        if not time_text:
+            return LossReason.FIELD_MISSING
+        time_ns = event_time_ns(time_text)
+        if time_ns < 0:
+            return LossReason.TIME_OUT_OF_RANGE if time_ns == OUT_OF_RANGE else LossReason.TIME_MALFORMED
+        reason = self._why_incomplete(fields, rule)
+        if reason is None:
+            self._append(fields, rule, time_ns, columns)
+            columns.offset.append(offset)
+        return reason
+
+    def _why_incomplete(self, fields: EventFields, rule: TypeRule) -> LossReason | None:
+        """Say what is wrong with the fields that this type of event must have."""
+        if rule.needs_call:
+            if type(fields.call_id) is not str:
+                return LossReason.FIELD_MISSING if fields.call_id is None else LossReason.FIELD_TYPE
+            if not is_identifier(fields.call_id):
+                return LossReason.FIELD_RANGE
+        if rule.type_id == EventType.CALLS_LISTED:
+            if not isinstance(fields.calls, list):
+                return LossReason.FIELD_MISSING if fields.calls is None else LossReason.FIELD_TYPE
+            if len(fields.calls) > self._settings.calls_listed_max:
+                return LossReason.FIELD_RANGE
+        return None
+
+    def _append(self, fields: EventFields, rule: TypeRule, time_ns: int, columns: Columns) -> None:
+        labels = self._labels.read(fields)
+        duration_ms = nan
+        if rule.has_duration and fields.duration_ms is not None:
+            duration_ms = quantity(fields.duration_ms)
+            if duration_ms != duration_ms:
+                self._ignore("duration_ms")
+            elif rule.duration_stage:
+                columns.add_measure(self.stages.id_of(rule.duration_stage), duration_ms)
+        if rule.has_latency and fields.latency_ms is not None:
+            self._add_latencies(fields.latency_ms, columns)
+        if rule.is_note:
+            columns.add_note(self._note(fields, rule.type_id, time_ns, labels.prefix))
+        columns.type_id.append(rule.type_id)
+        columns.call.append(self._message(CALL + labels.prefix, "call_id", fields.call_id))
+        columns.event.append(self._message(EVENT + labels.prefix, "id", fields.id))
+        columns.series_id.append(labels.series_id)
+        columns.cause_id.append(self._cause_id(fields, rule.type_id, labels.platform) if rule.has_cause else -1)
+        columns.duration_ms.append(duration_ms)
+        columns.time_ns.append(time_ns)
+
+    def _message(self, prefix: bytes, name: str, value: object) -> bytes:
+        """Give the message that identifies a call or an event; empty when there is no usable id."""
+        if value is None:
+            return b""
+        if isinstance(value, str) and is_identifier(value):
+            return prefix + value.encode()
+        self._ignore(name)
+        return b""
+
+    def _add_latencies(self, latency_ms: object, columns: Columns) -> None:
+        if not isinstance(latency_ms, dict):
+            self._ignore("latency_ms")
+            return
+        left = self._settings.measures_max
+        for name, values in latency_ms.items():
+            for value in values if isinstance(values, list) else (values,):
+                number = quantity(value)
+                if number != number:
+                    # Negative is how a platform says "not measured"; anything else is a fault of the event.
+                    if not (type(value) in (int, float) and value < 0):
+                        self._ignore("latency_ms")
+                elif left == 0:
+                    self._ignore("latency_ms")
+                    return
+                else:
+                    left -= 1
+                    columns.add_measure(self.stages.id_of(name), number)
+
+    def _cause_id(self, fields: EventFields, type_id: int, platform: str) -> int:
+        is_declined = type_id == EventType.CALL_DECLINED
+        outcome = "" if is_declined else outcome_name(fields.outcome)
+        if outcome == "other" and fields.outcome is not None and fields.outcome != "other":
+            self._ignore("outcome")
+        code = code_number(fields.code)
+        if code is None:
+            self._ignore("code")
+        reason = ""
+        if isinstance(fields.reason, str):
+            reason = redact_reason(fields.reason)
+        elif fields.reason is not None:
+            self._ignore("reason")
+        limit = clean_label(fields.limit)
+        if limit is None:
+            self._ignore("limit")
+        limit = masked_label("limit", limit) if limit else ""
+        return self.causes.id_of(Cause(is_declined, outcome, platform, code or 0, reason, limit))
+
+    def _note(self, fields: EventFields, type_id: int, time_ns: int, prefix: bytes) -> Note:
+        pairs = note_fields(fields, type_id, self._ignore)
+        if type_id == EventType.CALLS_LISTED:
+            pairs += (("call_keys", listed_calls(fields.calls, prefix, self._key)),)
+        return Note(time_ns, type_id, note_labels(fields), pairs)
+
+    def _received_ns(self, raw: RawBatch, time_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+        if raw.received_ns != PLAIN_LOG_RECEIVED_NS:
+            return np.full(len(time_ns), raw.received_ns, np.int64)
+        log = (raw.topic, raw.partition)
+        newest_ns = np.maximum.accumulate(np.maximum(time_ns, self._plain_log_ns.get(log, 0)))
+        if len(newest_ns):
+            self._plain_log_ns[log] = int(newest_ns[-1])
+        return newest_ns
+
+    def _ignore(self, field: str) -> None:
+        """Count a value that could not be used."""
+        self.fields_ignored[field] += 1
+
+
+def is_identifier(value: str) -> bool:
+    """Say whether a string can be a call id or an event id: 1 to 256 bytes."""
+    return 0 < len(value) <= ID_BYTES_MAX and (value.isascii() or len(value.encode()) <= ID_BYTES_MAX)
+
+
+def why_unreadable(text: bytes) -> LossReason:
+    """Say why the parser refused a row: no JSON (or nested too deep), no object, or a number that no double holds."""
+    try:
+        text.decode()
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return LossReason.NOT_JSON
+    return LossReason.FIELD_RANGE if text.lstrip().startswith(b"{") else LossReason.NOT_AN_OBJECT

@@ -1,0 +1,82 @@
+"""The labels of a row: to a series id, a platform, and the framing of its identities, remembered by raw values.
+
+Rows of a platform carry few distinct combinations of labels, so nearly every row costs one dictionary look-up. The
+memory holds only values that may be kept: rows with a masked or unusable label are worked out anew each time. When
+full it is emptied, which costs time and changes no result.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from engine.decode.events import LABELS
+from engine.decode.identity import identity_prefix
+from engine.decode.redaction import clean_label, masked_label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.decode.fields import EventFields
+    from engine.decode.series import SeriesTable
+
+REMEMBERED_PER_SERIES = 4
+
+
+class RowLabels(NamedTuple):
+    """What the labels of a row come to."""
+
+    series_id: int
+    admission: int  # engine.decode.series.Admission
+    platform: str  # masked
+    prefix: bytes  # of the identities of its calls and events, see engine.decode.identity
+
+
+class LabelReader:
+    """Reads the labels that series and identities need; counts unusable ones through `ignore`."""
+
+    def __init__(self, series: SeriesTable, series_max: int, ignore: Callable[[str], None]) -> None:
+        """Remember at most a few combinations per series."""
+        # Platform and tenant are in every identity, whether or not they are labels of the series.
+        self._names = series.labels + tuple(name for name in ("platform", "tenant") if name not in series.labels)
+        self._values_of: Callable[[EventFields], tuple[Any, ...]] = attrgetter(*self._names)
+        self._series = series
+        self._ignore = ignore
+        self._remembered: dict[tuple[Any, ...], RowLabels] = {}
+        self._remembered_max = REMEMBERED_PER_SERIES * series_max
+
+    def read(self, fields: EventFields) -> RowLabels:
+        """Give what the labels of a row come to, and count the row in the series table."""
+        values = self._values_of(fields)
+        try:
+            labels = self._remembered.get(values)
+        except TypeError:  # A list or an object where a label should be.
+            labels = None
+        if labels is None:
+            labels = self._work_out(values)
+        self._series.rows_by_admission[labels.admission] += 1
+        return labels
+
+    def _work_out(self, values: tuple[Any, ...]) -> RowLabels:
+        clean: dict[str, str] = {}
+        kept: dict[str, str] = {}
+        for name, value in zip(self._names, values, strict=True):
+            text = clean_label(value)
+            if text is None:
+                self._ignore(name)
+            clean[name] = text or ""
+            kept[name] = masked_label(name, clean[name])
+        series_id, admission = self._series.admit(tuple(kept[name] for name in self._series.labels))
+        prefix = identity_prefix(clean["platform"], clean["tenant"])
+        labels = RowLabels(series_id, int(admission), kept["platform"], prefix)
+        if all(value is None or value == kept[name] for name, value in zip(self._names, values, strict=True)):
+            if len(self._remembered) >= self._remembered_max:
+                self._remembered.clear()
+            self._remembered[values] = labels
+        return labels
+
+
+def note_labels(fields: EventFields) -> tuple[tuple[str, str], ...]:
+    """Give the usable labels of a note, in the order of LABELS."""
+    cleaned = ((name, clean_label(getattr(fields, name))) for name in LABELS)
+    return tuple((name, masked_label(name, value)) for name, value in cleaned if value)

@@ -1,0 +1,86 @@
+"""The rare events, kept as they are: limit reports, lists of live calls, announced load, changes.
+
+Only the fields named here are kept, redacted and bounded. A list of calls is taken whole or not at all: from a list
+cut short the engine would conclude that the calls beyond the cut have ended.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.decode.events import EventType
+from engine.decode.fields import EventFields, quantity
+from engine.decode.identity import CALL, ID_BYTES_MAX, identity_keys
+from engine.decode.redaction import clean_label, masked_label, redact_change
+from engine.decode.timestamp import event_time_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+NoteFields = tuple[tuple[str, object], ...]
+
+NUMBERS = {
+    EventType.LIMIT_REPORTED: ("used", "max"),
+    EventType.LOAD_PLANNED: ("expected",),
+}
+TEXTS = ("what", "from", "to", "by")
+
+
+def note_fields(fields: EventFields, type_id: int, ignore: Callable[[str], None]) -> NoteFields:
+    """Give the fields of a note other than a list of calls; `ignore` is told which could not be used."""
+    pairs: list[tuple[str, object]] = []
+    if type_id in (EventType.LIMIT_REPORTED, EventType.LOAD_PLANNED) and fields.limit is not None:
+        limit = clean_label(fields.limit)
+        if limit:
+            pairs.append(("limit", masked_label("limit", limit)))
+        else:
+            ignore("limit")
+    for name in NUMBERS.get(EventType(type_id), ()):
+        value = getattr(fields, name)
+        if value is not None:
+            number = quantity(value)
+            if number == number:
+                pairs.append((name, number))
+            else:
+                ignore(name)
+    if type_id == EventType.LOAD_PLANNED and (text := bytes(fields.until)) not in (b"", b"null"):
+        until_ns = event_time_ns(text)
+        if until_ns >= 0:
+            pairs.append(("until_ns", until_ns))
+        else:
+            ignore("until")
+    if type_id == EventType.CHANGE_MADE:
+        pairs += _change(fields, ignore)
+    return tuple(pairs)
+
+
+def _change(fields: EventFields, ignore: Callable[[str], None]) -> list[tuple[str, object]]:
+    pairs: list[tuple[str, object]] = []
+    for name, value in zip(TEXTS, (fields.what, fields.from_, fields.to, fields.by), strict=True):
+        if isinstance(value, str):
+            pairs.append((name, redact_change(value)))
+        elif type(value) in (int, float):  # "from": 80 is what a change of a cap looks like.
+            pairs.append((name, redact_change(_number_text(value))))
+        elif value is not None:
+            ignore(name)
+    return pairs
+
+
+def _number_text(value: float) -> str:
+    try:
+        return str(value)
+    except ValueError:  # More digits than Python converts.
+        return "#"
+
+
+def listed_calls(calls: list[object], prefix: bytes, key: NDArray[np.uint64]) -> tuple[int, ...]:
+    """Give the keys of the platform's list of live calls.
+
+    An entry that is no call id is left out: no call in flight can have it.
+    """
+    ids = [call.encode() for call in calls if isinstance(call, str) and 0 < len(call) <= ID_BYTES_MAX]
+    messages = [CALL + prefix + call for call in ids if len(call) <= ID_BYTES_MAX]
+    return tuple(identity_keys(messages, key).tolist())

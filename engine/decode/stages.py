@@ -1,0 +1,42 @@
+"""Names of call stages (`setup`, `llm`, ...) as dense ids, first come first served.
+
+`__other__` is id 0 and always exists: it takes names when the table is full, names that are no stage name, and names
+that look like a telephone number.
+"""
+
+from __future__ import annotations
+
+import re
+
+from engine.decode.redaction import is_number_like
+from engine.decode.series import OTHER
+
+STAGE_NAME = re.compile(r"[a-z0-9_]{1,32}")
+
+
+class StageTable:
+    """Dense ids for stage names; ids are never taken back."""
+
+    def __init__(self, stages_max: int) -> None:
+        """Make a table for at most `stages_max` names, `__other__` included."""
+        assert stages_max >= 1
+        self.names: list[str] = [OTHER]
+        self.measures_collapsed = 0
+        self._ids: dict[str, int] = {}
+        self._stages_max = stages_max
+
+    def __len__(self) -> int:
+        """How many stages there are, `__other__` included."""
+        return len(self.names)
+
+    def id_of(self, name: str) -> int:
+        """Give the id of a stage; count the measure if it goes to `__other__`."""
+        stage_id = self._ids.get(name)
+        if stage_id is not None:
+            return stage_id
+        if len(self.names) >= self._stages_max or not STAGE_NAME.fullmatch(name) or is_number_like(name):
+            self.measures_collapsed += 1
+            return 0
+        self._ids[name] = len(self.names)
+        self.names.append(name)
+        return self._ids[name]
