@@ -43,22 +43,22 @@ def fullness(level_peak: NDArray[np.int64], rate_peak: NDArray[np.int64], value:
     return np.where(is_rate, rate_peak, level_peak) / value
 
 
-def blame(index: SeriesIndex, series_id: int, cause: Cause, decline_class: str, full: NDArray[np.float64]) -> int:
-    """Name the instance that declined this call, or UNATTRIBUTED."""
+def blame(index: SeriesIndex, candidates: list[int], cause: Cause, decline_class: str,
+          full: NDArray[np.float64]) -> int:  # fmt: skip
+    """Name the instance, of those that match the call, that declined it, or UNATTRIBUTED."""
     kinds = KINDS_BY_CLASS.get(decline_class, ())
-    candidates = []
-    for csr in (index.by_start.arrays(), index.by_answer.arrays()):
-        for instance in csr.instance[csr.start[series_id] : csr.start[series_id + 1]]:
-            limit = index.instances[instance].limit
-            if cause.limit and limit.name == cause.limit:
-                return int(instance)
-            if limit.kind in kinds:
-                candidates.append(int(instance))
-    if not candidates:
+    fitting = []
+    for instance in candidates:
+        limit = index.instances[instance].limit
+        if cause.limit and limit.name == cause.limit:
+            return instance
+        if limit.kind in kinds:
+            fitting.append(instance)
+    if not fitting:
         return UNATTRIBUTED
-    ratios = [full[instance] if instance < len(full) else np.nan for instance in candidates]
+    ratios = [full[instance] if instance < len(full) else np.nan for instance in fitting]
     ranked = [NEARLY_FULL_RATIO if np.isnan(ratio) else float(ratio) for ratio in ratios]
-    return candidates[int(np.argmax(ranked))]
+    return fitting[int(np.argmax(ranked))]
 
 
 def attribute(index: SeriesIndex, classifier: Classifier, summary: SliceSummary, series_ids: NDArray[np.int32],
@@ -72,7 +72,8 @@ def attribute(index: SeriesIndex, classifier: Classifier, summary: SliceSummary,
         decline_class = classifier.classify(cause)
         if not cause.declined or decline_class not in KINDS_BY_CLASS:
             continue
-        instance = blame(index, int(series_ids[summary.cause_series[row]]), cause, decline_class, full)
+        candidates = index.instances_of(int(series_ids[summary.cause_series[row]]))
+        instance = blame(index, candidates, cause, decline_class, full)
         count = int(summary.cause_count[row])
         counted[instance, cause] = counted.get((instance, cause), 0) + count
         if instance == UNATTRIBUTED:

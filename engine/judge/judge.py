@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from engine.judge.attribution import UNATTRIBUTED, KINDS_BY_CLASS, blame
+from engine.judge.attribution import KINDS_BY_CLASS, UNATTRIBUTED, blame
 from engine.judge.bank import DetectorBank
 from engine.judge.detection import CRITICAL, Finding
 from engine.judge.lifecycle import FIRING, Alert, AlertBook
@@ -93,9 +93,10 @@ class Judge:
         decline_class = self.roller.classifier.classify(decline.cause)
         if decline_class not in KINDS_BY_CLASS:
             return UNATTRIBUTED
-        series = self.roller.index.ids(decline.labels, (decline.values,))
+        # Nothing is taken up here: which series are known may not depend on how rows came in batches.
+        known = self.roller.index.instances_known(decline.labels, decline.values)
         full = self.roller.fullness(self.last.summary.limits) if self.last else np.zeros(0)
-        return blame(self.roller.index, int(series[0]), decline.cause, decline_class, full)
+        return blame(self.roller.index, known, decline.cause, decline_class, full)
 
     def _early(self, row: int, decline: FirstDecline) -> Alert:
         assert self.last is not None

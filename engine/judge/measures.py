@@ -165,6 +165,10 @@ class Measures:
             p99_s=self._quantiles[:, 1, :].T.copy(),
         )
 
+    def empty_view(self) -> WindowView:
+        """Give the windows before the first slice."""
+        return self._view(np.zeros(self.counts.rows, np.int64))
+
     def histogram_family(self, labels: tuple[str, ...]) -> HistogramFamily:
         """Copy the latency histograms since the start, for export; `labels` are the names of the series labels."""
         given = [dict(self.index.series[series]) for series, _ in self.histogram_rows.pairs]

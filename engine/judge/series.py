@@ -72,6 +72,24 @@ class SeriesIndex:
             self._take_up(labelset)
         return np.array([self._ids[labelset] for labelset in sets], np.int32)
 
+    def instances_of(self, series_id: int) -> list[int]:
+        """List the instances that a series counts in, by start or by answer."""
+        found = []
+        for csr in (self.by_start.arrays(), self.by_answer.arrays()):
+            found += [int(one) for one in csr.instance[csr.start[series_id] : csr.start[series_id + 1]]]
+        return sorted(found)
+
+    def instances_known(self, labels: tuple[str, ...], values: tuple[str, ...]) -> list[int]:
+        """List the existing instances that a series of these labels would count in, without taking anything up."""
+        given = {name: value for name, value in zip(labels, values, strict=True) if value}
+        found = []
+        for limit in self.register.limits:
+            if limit.matches(given):
+                key = (limit.name, tuple((label, given.get(label, "")) for label in limit.split_by))
+                if key in self._instance_ids:
+                    found.append(self._instance_ids[key])
+        return sorted(found)
+
     def _take_up(self, labelset: LabelSet) -> None:
         self._ids[labelset] = len(self.series)
         self.series.append(labelset)

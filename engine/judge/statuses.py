@@ -1,0 +1,105 @@
+"""What is known of each limit at the last judged slice, in one row: use, forecast, guard rail, state."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from engine.erlang import safe_offered_load
+from engine.judge.lifecycle import FIRING
+from engine.judge.snapshot import LimitStatus
+
+if TYPE_CHECKING:
+    from engine.judge.detection import LimitForecast
+    from engine.judge.judge import Judge
+    from engine.judge.lifecycle import Alert
+    from engine.judge.occupancy import LimitUse
+    from engine.limits import LimitInstance
+
+# The static guard rail: the load at which chance alone declines so many calls.
+SAFE_DECLINES_PER_HOUR = 0.01
+HOLDING_STEP = 1.02  # the guard rail is solved anew only when the holding time has moved by more than this
+
+LIMIT_STATES = ("ok", "warning", "critical", "reached", "unknown", "no_baseline")
+STATE_BY_ALERT = {
+    ("CallLimitReached", "critical"): "reached",
+    ("CallLimitApproaching", "critical"): "critical",
+    ("CallLimitApproaching", "warning"): "warning",
+}
+
+
+class Statuses:
+    """Makes the rows; remembers guard rails, which are costly to solve and change slowly."""
+
+    def __init__(self, judge: Judge) -> None:
+        """Read from `judge`."""
+        self.judge = judge
+        self._safe: dict[tuple[float, int], float] = {}
+
+    def rows(self, alerts: tuple[Alert, ...]) -> tuple[LimitStatus, ...]:
+        """Give one row per limit instance; empty before the first slice."""
+        rolled = self.judge.last
+        if rolled is None:
+            return ()
+        worst = _worst_state(alerts)
+        use, forecast = rolled.summary.limits, self.judge.bank.forecast
+        known = self.judge.roller.index.instances[: len(use.value)]
+        return tuple(self._row(instance, use, forecast, worst) for instance in known)
+
+    def _row(self, instance: LimitInstance, use: LimitUse, forecast: LimitForecast | None,
+             worst: dict[tuple[tuple[str, str], ...], str]) -> LimitStatus:  # fmt: skip
+        row, limit = instance.index, instance.limit
+        foretold = forecast if forecast is not None and row < len(forecast.score) else None
+        value = float(use.value[row])
+        holding_s = float(foretold.holding_s[row]) if foretold else math.nan
+        is_rate = limit.kind == "rate"
+        state = worst.get(tuple(sorted(instance.labels)), "unknown" if math.isnan(value) else "ok")
+        if state == "ok" and limit.kind == "concurrency" and (not foretold or math.isinf(float(foretold.score[row]))):
+            state = "no_baseline"
+        return LimitStatus(
+            limit=limit.name,
+            split=instance.split,
+            kind=limit.kind,
+            owner=limit.owner,
+            value=value,
+            used=int(use.rate_peak[row] if is_rate else use.level[row]),
+            peak=int(use.rate_peak[row] if is_rate else use.level_peak[row]),
+            declined_total=int(self.judge.roller.declined_total[row]),
+            expected_used=float(foretold.mean[row]) if foretold else math.nan,
+            probability=float(foretold.probability[row]) if foretold else math.nan,
+            offered_load=float(foretold.offered_load[row]) if foretold else math.nan,
+            holding_s=holding_s,
+            time_to_limit_s=float(foretold.time_to_limit_s[row]) if foretold else math.inf,
+            time_to_limit_s_low=float(foretold.time_to_limit_s_low[row]) if foretold else math.inf,
+            time_to_limit_s_high=float(foretold.time_to_limit_s_high[row]) if foretold else math.inf,
+            safe_load=self.safe_load(value, holding_s) if limit.kind == "concurrency" else math.nan,
+            state=state,
+        )
+
+    def safe_load(self, value: float, holding_s: float) -> float:
+        """Give the offered load that the limit carries with few declines; NaN while the holding time is not known."""
+        if not (value >= 1 and holding_s > 0):
+            return math.nan
+        step = round(math.log(holding_s) / math.log(HOLDING_STEP))
+        if (value, step) not in self._safe:
+            if len(self._safe) >= 4 * self.judge.roller.index.instances_max:
+                self._safe.clear()
+            self._safe[value, step] = safe_offered_load(value, HOLDING_STEP**step, SAFE_DECLINES_PER_HOUR)
+        return self._safe[value, step]
+
+
+def _worst_state(alerts: tuple[Alert, ...]) -> dict[tuple[tuple[str, str], ...], str]:
+    """Give the state of each limit instance that has an alert firing, by its identity (limit and split values)."""
+    order = [state for state in LIMIT_STATES if state in STATE_BY_ALERT.values()]
+    order.sort(key=lambda state: list(STATE_BY_ALERT.values())[::-1].index(state))
+    worst: dict[tuple[tuple[str, str], ...], str] = {}
+    for alert in alerts:
+        labels = dict(alert.labels)
+        state = STATE_BY_ALERT.get((labels.pop("alertname", ""), labels.pop("severity", "")))
+        if alert.state != FIRING or state is None:
+            continue
+        labels.pop("owner", None)
+        identity = tuple(sorted(labels.items()))
+        if identity not in worst or order.index(state) > order.index(worst[identity]):
+            worst[identity] = state
+    return worst

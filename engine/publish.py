@@ -1,0 +1,71 @@
+"""A step ends by publishing an immutable picture of the engine; HTTP, metrics and delivery read nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.errors import LossReason
+from engine.judge.measures import TOTALS
+from engine.judge.snapshot import Snapshot
+from engine.judge.statuses import Statuses
+
+if TYPE_CHECKING:
+    from engine.pipeline import Pipeline
+
+COUNTER_NAMES = {"STARTED": "calls_started", "ANSWERED": "calls_answered", "ENDED": "calls_ended", "DECLINED": "calls_declined"}
+
+
+class Publisher:
+    """Makes snapshots of one pipeline; call it from the thread that steps the pipeline."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        """Read from `pipeline`."""
+        self.pipeline = pipeline
+        self.statuses = Statuses(pipeline.judge)
+        self._last: Snapshot | None = None
+        self._slices = -1
+
+    def publish(self, received_ns: int) -> Snapshot:
+        """Give the picture after a step; what only changes with a slice is copied only then."""
+        decoder, observer, judge = self.pipeline.decoder, self.pipeline.observer, self.pipeline.judge
+        roller = judge.roller
+        losses = decoder.losses + observer.losses
+        if self._last is None or self._slices != roller.slices_closed:
+            self._slices = roller.slices_closed
+            self._last = self._of_slice()
+        return self._last._replace(
+            watermark_ns=observer.watermark_ns,
+            received_ns=received_ns,
+            rows_read=decoder.rows_read,
+            rows_absorbed=observer.rows_absorbed,
+            rows_lost=tuple((reason.name.lower(), int(losses[reason])) for reason in LossReason),
+            rows_amended=observer.rows_amended,
+            rows_clock_ahead=observer.rows_clock_ahead,
+            calls_in_flight=observer.calls_in_flight,
+            series_collapsed=decoder.series.collapsed_rows,
+            in_flight_healed=tuple(sorted(observer.healed.items())),
+        )
+
+    def _of_slice(self) -> Snapshot:
+        judge = self.pipeline.judge
+        roller, alerts = judge.roller, judge.book.alerts()
+        measures = roller.measures
+        names = self.pipeline.decoder.series.labels
+        counters = [
+            (COUNTER_NAMES[column.name], measures.totals[:, place].copy()) for place, column in enumerate(TOTALS)
+        ]
+        counters.append(("call_errors", measures.errors_total.copy()))
+        given = [dict(labels) for labels in roller.index.series[: len(measures.totals)]]
+        windows = judge.last.summary.windows if judge.last else roller.measures.empty_view()
+        return Snapshot(
+            watermark_ns=-1, received_ns=-1, rows_read=0, rows_absorbed=0, rows_lost=(), rows_amended=0,
+            rows_clock_ahead=0, calls_in_flight=0, series=len(roller.index.series), series_collapsed=0,
+            slices_closed=roller.slices_closed, in_flight_healed=(),
+            limits=self.statuses.rows(alerts),
+            windows=windows,
+            latency=measures.histogram_family(names),
+            arrivals_total=tuple(tuple((name, one.get(name, "")) for name in names) for one in given),
+            counters=tuple(counters),
+            alerts=alerts,
+        )  # fmt: skip
+
