@@ -1,8 +1,14 @@
 """All that crosses from observe to judge: the additive facts of one slice of one partition.
 
 Only quantities that add over partitions are here; levels, peaks, rates, ages and quantiles are computed after
-merging. A summary carries names, never process-local ids, and is the cumulative value for (topic, partition, slice,
-revision): whoever receives a higher revision replaces the lower one, so nothing counts twice.
+merging. A summary carries names, never process-local ids, and is the cumulative value for (topic, partition,
+slice, revision): whoever receives a higher revision replaces the lower one, so nothing counts twice.
+
+Who is alive, by start slice, follows exactly. A call enters as one ADMITTED of its true start slice, or as
+one OPENED_UNKNOWN, and leaves as one end row (UNSEEN ones were never in) with that start slice, or -1.
+Counted from the answer: it enters with `bin_answers` and leaves with `end_answer_ns`. When a start or an
+answer comes late, it enters in the next revision of its true slice, while the level changes in the slice that
+is open then.
 """
 
 from __future__ import annotations
@@ -37,7 +43,8 @@ class Count(IntEnum):
     HEALED_TTL = 12  # ... time-to-live passed
     HEALED_LISTED = 13  # ... not in the platform's own list
     AMENDED = 14  # rows that came late and were added afterwards
-    ADMITTED = 15  # entered flight in this slice with a known start in it and were not declined in it
+    ADMITTED = 15  # entered flight with a known start in this slice and were not declined in it
+    HEALED_LATE = 16  # ... their end came too late to count as one
 
 
 class EndKind(IntEnum):
@@ -52,8 +59,9 @@ class EndKind(IntEnum):
 class SliceSummary(NamedTuple):
     """Sparse, additive facts of one slice [start_ns, start_ns + slice_ns) of one partition.
 
-    Row numbers below index `series`; arrays of one group have the same length. An attempt that is declined in the
-    slice in which it started counts in `counts` and in `bin_arrivals` and nowhere else.
+    Row numbers below index `series`; arrays of one group have the same length. An attempt that is declined in
+    the slice in which it started counts in `counts` and in `bin_arrivals` and nowhere else. Rows are sorted,
+    and rows that would only hold zeros are left out, so that equal facts are equal summaries.
     """
 
     topic: str

@@ -1,0 +1,195 @@
+"""Summaries add up by name: one slice over partitions, or a late addition to what was published.
+
+Every way to a summary ends in `build`, which sorts names and rows and leaves out what is zero. So the result
+does not depend on the order of the parts, nor on process-local ids, and equal facts give equal summaries.
+Rejected: adding in the order of arrival, which makes equal summaries differ in their bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from engine.observe.summary import Count, SliceSummary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from engine.decode.events import Cause, Note
+
+MERGED_PARTITION = -1
+
+
+class Group(NamedTuple):
+    """Rows of one kind of fact: integer key columns (the first is the series), and what is summed per key."""
+
+    keys: tuple[NDArray[np.int64], ...]
+    values: NDArray[np.int64]  # (rows, columns)
+
+
+class Groups(NamedTuple):
+    """All facts of a slice; keys are numbers in the lists of names that go with them."""
+
+    counts: Group  # (series), len(Count) columns
+    bins: Group  # (series, bin): arrivals, level, answers, answered level
+    ends: Group  # (series, start_ns, answer_ns, kind): count
+    causes: Group  # (series, cause): count
+    latency: Group  # (series, stage, bucket): count
+    sums: Group  # (series, stage): microseconds
+
+
+class Header(NamedTuple):
+    """Which slice of what."""
+
+    topic: str
+    partition: int
+    start_ns: int
+    slice_ns: int
+    revision: int
+    labels: tuple[str, ...]
+
+
+class Names(NamedTuple):
+    """What the numbers in the keys stand for; the same name may have several numbers."""
+
+    series: Callable[[int], tuple[str, ...]]
+    cause: Callable[[int], Cause]
+    stage: Callable[[int], str]
+
+
+def summed(group: Group) -> Group:
+    """Sort by key, add up equal keys, leave out rows of zeros."""
+    if not len(group.values):
+        return group
+    order = np.lexsort(group.keys[::-1])
+    keys = tuple(key[order] for key in group.keys)
+    is_first = np.zeros(len(order), np.bool_)
+    is_first[0] = True
+    for key in keys:
+        is_first[1:] |= key[1:] != key[:-1]
+    first = np.flatnonzero(is_first)
+    values = np.add.reduceat(group.values[order], first, axis=0)
+    keep = values.any(axis=1)
+    return Group(tuple(key[first][keep] for key in keys), values[keep])
+
+
+def _ranked(
+    ids: NDArray[np.int64], name_of: Callable[[int], Any]
+) -> tuple[tuple[Any, ...], NDArray[np.int64]]:
+    """Sort the names of the ids in use; give them, and a table from id to place."""
+    used = np.unique(ids)
+    names = [name_of(one) for one in used.tolist()]
+    unique = tuple(sorted(set(names)))
+    place = {name: number for number, name in enumerate(unique)}
+    table = np.zeros(int(used[-1]) + 1 if len(used) else 0, np.int64)
+    table[used] = [place[name] for name in names]
+    return unique, table
+
+
+def _named(group: Group, *tables: NDArray[np.int64]) -> Group:
+    """Replace the first keys by their places in the tables, and add up what has become equal."""
+    renamed = tuple(table[key] for table, key in zip(tables, group.keys, strict=False))
+    return summed(Group(renamed + group.keys[len(tables) :], group.values))
+
+
+def _note_order(note: Note) -> tuple[int, int, tuple[tuple[str, str], ...], str]:
+    return note.time_ns, note.type_id, note.labels, repr(note.fields)
+
+
+def build(header: Header, names: Names, groups: Groups, notes: tuple[Note, ...]) -> SliceSummary:
+    """Make the one summary that these facts have."""
+    groups = Groups(*(summed(group) for group in groups))
+    series, place = _ranked(np.concatenate([group.keys[0] for group in groups]), names.series)
+    causes, cause_place = _ranked(groups.causes.keys[1], names.cause)
+    stage_ids = np.concatenate([groups.latency.keys[1], groups.sums.keys[1]])
+    stages, stage_place = _ranked(stage_ids, names.stage)
+    counts = _named(groups.counts, place)
+    bins, ends = _named(groups.bins, place), _named(groups.ends, place)
+    cause = _named(groups.causes, place, cause_place)
+    latency = _named(groups.latency, place, stage_place)
+    sums = _named(groups.sums, place, stage_place)
+    table = np.zeros((len(series), len(Count)), np.int64)
+    table[counts.keys[0]] = counts.values
+    return SliceSummary(
+        *header, series=series, counts=table,
+        bin_series=bins.keys[0].astype(np.int32), bin_index=bins.keys[1].astype(np.int16),
+        bin_arrivals=bins.values[:, 0].astype(np.int32), bin_level=bins.values[:, 1].astype(np.int32),
+        bin_answers=bins.values[:, 2].astype(np.int32), bin_answered_level=bins.values[:, 3].astype(np.int32),
+        end_series=ends.keys[0].astype(np.int32), end_start_ns=ends.keys[1], end_answer_ns=ends.keys[2],
+        end_kind=ends.keys[3].astype(np.uint8), end_count=ends.values[:, 0].astype(np.int32),
+        causes=causes, cause_series=cause.keys[0].astype(np.int32),
+        cause_index=cause.keys[1].astype(np.int32), cause_count=cause.values[:, 0].copy(),
+        stages=stages, latency_series=latency.keys[0].astype(np.int32),
+        latency_stage=latency.keys[1].astype(np.int16), latency_bucket=latency.keys[2].astype(np.int16),
+        latency_count=latency.values[:, 0].copy(), sum_series=sums.keys[0].astype(np.int32),
+        sum_stage=sums.keys[1].astype(np.int16), sum_us=sums.values[:, 0].copy(),
+        notes=tuple(sorted(notes, key=_note_order)),
+    )  # fmt: skip
+
+
+def is_empty(summary: SliceSummary) -> bool:
+    """Say whether a summary states nothing."""
+    return not summary.series and not summary.notes
+
+
+def _columns(*columns: NDArray[Any]) -> NDArray[np.int64]:
+    return np.stack(columns, axis=1).astype(np.int64)
+
+
+def _groups(one: SliceSummary, series: int, cause: int, stage: int) -> Groups:
+    """Give the facts of a summary, its numbers moved on by the given offsets."""
+    wide = {name: getattr(one, name).astype(np.int64) for name in (
+        "bin_series", "bin_index", "end_series", "end_kind", "cause_series", "cause_index", "latency_series",
+        "latency_stage", "latency_bucket", "sum_series", "sum_stage")}  # fmt: skip
+    ends = (wide["end_series"] + series, one.end_start_ns, one.end_answer_ns, wide["end_kind"])
+    latency = (wide["latency_series"] + series, wide["latency_stage"] + stage, wide["latency_bucket"])
+    bins = _columns(one.bin_arrivals, one.bin_level, one.bin_answers, one.bin_answered_level)
+    return Groups(
+        Group((np.arange(len(one.series), dtype=np.int64) + series,), one.counts),
+        Group((wide["bin_series"] + series, wide["bin_index"]), bins),
+        Group(ends, _columns(one.end_count)),
+        Group((wide["cause_series"] + series, wide["cause_index"] + cause), _columns(one.cause_count)),
+        Group(latency, _columns(one.latency_count)),
+        Group((wide["sum_series"] + series, wide["sum_stage"] + stage), _columns(one.sum_us)),
+    )
+
+
+def _joined(groups: Sequence[Group]) -> Group:
+    keys = tuple(np.concatenate(column) for column in zip(*(group.keys for group in groups), strict=True))
+    return Group(keys, np.concatenate([group.values for group in groups]))
+
+
+def merge_summaries(summaries: Sequence[SliceSummary]) -> SliceSummary:
+    """Add up one or more summaries of one slice, exactly and whatever their order.
+
+    The result belongs to no partition (MERGED_PARTITION) unless all parts are of one. Its revision is the
+    highest.
+    """
+    first = summaries[0]
+    assert all(
+        (one.start_ns, one.slice_ns, one.labels) == (first.start_ns, first.slice_ns, first.labels)
+        for one in summaries
+    ), "summaries of different slices or labels do not add up"
+    if len(summaries) == 1:
+        return first
+    series: list[tuple[str, ...]] = []
+    causes: list[Cause] = []
+    stages: list[str] = []
+    parts = []
+    for one in summaries:
+        parts.append(_groups(one, len(series), len(causes), len(stages)))
+        series += one.series
+        causes += one.causes
+        stages += one.stages
+    partitions = {(one.topic, one.partition) for one in summaries}
+    topic = min(one.topic for one in summaries)
+    partition = first.partition if len(partitions) == 1 else MERGED_PARTITION
+    revision = max(one.revision for one in summaries)
+    header = Header(topic, partition, first.start_ns, first.slice_ns, revision, first.labels)
+    names = Names(series.__getitem__, causes.__getitem__, stages.__getitem__)
+    notes = tuple(note for one in summaries for note in one.notes)
+    return build(header, names, Groups(*(_joined(group) for group in zip(*parts, strict=True))), notes)
