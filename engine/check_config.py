@@ -1,0 +1,266 @@
+"""`callgauge check-config`: are the files right, and is every cap ready for a launch?
+
+The launch checklist: for each cap on a call's path, is its value known, confirmed and owned, is it written down where
+it lives and what to do, and does what the launch needs leave headroom? Headroom is solved from Erlang's loss formula
+(`engine/erlang.py`), not from a percentage: 60 calls under a cap of 80 look fine and decline some every hour.
+Findings are always shown; only `launch` makes them fail. What cannot be checked is a finding, never skipped.
+"""
+
+from __future__ import annotations
+
+import zoneinfo
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.config_files import config_path
+from engine.durations import format_duration
+from engine.erlang import erlang_b, poisson_excess, safe_offered_load, safe_rate
+from engine.errors import SettingsError
+from engine.judge.declines import Rule, parse_rules
+from engine.limits import CONCURRENCY, QUOTA, RATE, TIMEOUT, Guardrail, Limit, Register
+from engine.settings import Settings
+from engine.settings_file import load_register, load_settings, read_text_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+DECLINES_PER_HOUR_MAX = 1.0  # by chance alone, in the busy hour, for a launch to pass
+HOLDING_ASSUMED_S = 180.0  # where a limit has no `expected_holding`
+CAP_SEARCHED_MAX = 1 << 24
+READY, NOT_READY = "ready", "not ready"
+
+
+class LimitRow(NamedTuple):
+    """One line of the checklist. `findings` are sentences with their mend; none: ready."""
+
+    name: str
+    kind: str
+    value: str
+    owner: str
+    lives_in: str
+    confirmed: str
+    verdict: str
+    findings: tuple[str, ...]
+
+
+class Report(NamedTuple):
+    """What was checked and found. `problems` are whole messages, one for each file that cannot be used."""
+
+    checked: tuple[str, ...]
+    problems: tuple[str, ...]
+    limits: tuple[LimitRow, ...]
+    guardrails: tuple[Guardrail, ...]
+    is_launch: bool
+
+    @property
+    def exit_code(self) -> int:
+        """Give 2 for files that cannot be used, 1 for a launch that is not ready, else 0."""
+        if self.problems:
+            return SettingsError.exit_code
+        return 1 if self.is_launch and (not self.limits or any(row.findings for row in self.limits)) else 0
+
+
+def check(
+    config: Path | None = None,
+    limits: Path | None = None,
+    declines: Path | None = None,
+    *,
+    launch: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> Report:
+    """Read the files (None: default settings, the shipped limits and declines) and check everything in them."""
+    limits = limits or config_path("limits.yaml")
+    declines = declines or config_path("declines.yaml")
+    problems: list[str] = []
+    settings, register, rules = Settings(), Register(), None
+    try:
+        settings = load_settings(config, environment=environment)
+    except SettingsError as error:
+        problems.append(str(error))
+    try:
+        register = load_register(limits)
+    except SettingsError as error:
+        problems.append(str(error))
+    try:
+        rules = load_rules(declines)
+    except SettingsError as error:
+        problems.append(str(error))
+    checked = (
+        f"settings: {config or 'defaults'}",
+        f"limits: {limits}, {_counted(len(register.limits), 'limit')}, "
+        f"{_counted(len(register.guardrails), 'guardrail')}",
+        f"declines: {declines}, {_counted(len(rules or ()), 'rule')}",
+    )
+    too_many = len(register.limits) - settings.engine.limit_instances_max
+    if too_many > 0:
+        problems.append(
+            f"{limits}: {len(register.limits)} limits are more than engine.limit_instances_max\n"
+            f"  hint: raise engine.limit_instances_max, or leave out {too_many}"
+        )
+    return Report(checked, tuple(problems), tuple(map(_row, register.limits)), register.guardrails, launch)
+
+
+def load_rules(path: Path) -> tuple[Rule, ...]:
+    """Read a table of decline rules."""
+    return parse_rules(read_text_file(path, "the decline rules"), str(path))
+
+
+def _row(limit: Limit) -> LimitRow:
+    findings = (*_ownership(limit), *_headroom(limit))
+    verdict = NOT_READY if findings else READY
+    confirmed = limit.confirmed_on or "no"
+    return LimitRow(limit.name, limit.kind, _value_text(limit), limit.owner or "nobody", limit.lives_in or "unknown",
+                    confirmed, verdict, findings)  # fmt: skip
+
+
+def _ownership(limit: Limit) -> list[str]:
+    findings = []
+    if not _values(limit):
+        findings.append("value is not known: look it up, or measure it in a test, before callers do")
+    if limit.confirmed_on is None:
+        findings.append("not confirmed: look at the real setting, then write confirmed_on with the day")
+    if not limit.owner:
+        findings.append("nobody owns it: write owner, who is paged for it")
+    if not limit.lives_in:
+        findings.append("nobody knows where it is set: write lives_in")
+    if not limit.action:
+        findings.append("no action: write what the person who is paged should do")
+    if limit.kind == QUOTA and limit.resets and limit.resets != "rolling":
+        findings += _zone(limit.resets.partition(" ")[2])
+    return findings
+
+
+def _zone(name: str) -> list[str]:
+    known = zoneinfo.available_timezones()
+    if not known:
+        return [f"time zone {name} cannot be checked: this machine has no time zone data (install tzdata)"]
+    return [] if name in known else [f"time zone {name} does not exist: write one such as Europe/Berlin or UTC"]
+
+
+def _headroom(limit: Limit) -> list[str]:
+    """Compare what the launch needs with what the cap carries, for each instance's value."""
+    values = _values(limit)
+    if limit.kind == TIMEOUT or not values:
+        return []
+    if limit.expected_peak is None:
+        return ["expected_peak is missing, so headroom cannot be checked: write what the launch needs"]
+    # Every instance has to carry the expected peak, so the smallest cap decides.
+    value = min(values)
+    if limit.kind == QUOTA:
+        return [] if limit.expected_peak <= value else [
+            f"expected_peak {limit.expected_peak:g} is more than the quota of {value:g}: raise the quota"
+        ]  # fmt: skip
+    if limit.kind == RATE:
+        return _rate_headroom(limit, value)
+    return _concurrency_headroom(limit, value)
+
+
+def _concurrency_headroom(limit: Limit, value: float) -> list[str]:
+    peak = limit.expected_peak or 0.0
+    holding_s = HOLDING_ASSUMED_S if limit.expected_holding_ns is None else limit.expected_holding_s
+    attempts_per_hour = peak / holding_s * 3600.0
+
+    def declines_per_hour(cap: int) -> float:
+        return attempts_per_hour * erlang_b(cap, peak)
+
+    if declines_per_hour(int(value)) <= DECLINES_PER_HOUR_MAX:
+        return []
+    safe = safe_offered_load(value, holding_s, DECLINES_PER_HOUR_MAX)
+    assumed = " (assumed, expected_holding is missing)" if limit.expected_holding_ns is None else ""
+    return [
+        f"too little headroom: {peak:g} calls of {format_duration(round(holding_s * 1e9))}{assumed} under a cap of "
+        f"{value:g} decline {declines_per_hour(int(value)):.3g} an hour by chance; it carries {safe:.0f} with at most "
+        f"{DECLINES_PER_HOUR_MAX:g}: {_raise_to(declines_per_hour)}"
+    ]
+
+
+def _rate_headroom(limit: Limit, value: float) -> list[str]:
+    peak = limit.expected_peak or 0.0
+    per_s = (limit.per_ns or 0) / 1e9
+
+    def refused_per_hour(cap: int) -> float:
+        return 3600.0 / per_s * poisson_excess(peak, cap)
+
+    if refused_per_hour(int(value)) <= DECLINES_PER_HOUR_MAX:
+        return []
+    safe = safe_rate(value, per_s, DECLINES_PER_HOUR_MAX)
+    return [
+        f"too little headroom: {peak:g} calls per {format_duration(limit.per_ns or 0)} come in clumps, and a limit of "
+        f"{value:g} refuses {refused_per_hour(int(value)):.3g} an hour; it carries {safe:.2g} with at most "
+        f"{DECLINES_PER_HOUR_MAX:g}: {_raise_to(refused_per_hour)}, or spread the starts"
+    ]
+
+
+def _raise_to(losses_per_hour: Callable[[int], float]) -> str:
+    """Name the smallest cap that is large enough."""
+    high = 1
+    while losses_per_hour(high) > DECLINES_PER_HOUR_MAX:
+        high *= 2
+        if high > CAP_SEARCHED_MAX:
+            return "plan for less"
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        if losses_per_hour(middle) > DECLINES_PER_HOUR_MAX:
+            low = middle
+        else:
+            high = middle
+    return f"raise it to {high}, or plan for less"
+
+
+def _values(limit: Limit) -> list[float]:
+    """List the caps of a limit: its own and those of its instances."""
+    return [value for value in (limit.value, *limit.values.values()) if value is not None]
+
+
+def _value_text(limit: Limit) -> str:
+    """Write the value with its unit."""
+    value = "unknown" if limit.value is None else f"{limit.value:g}"
+    if limit.kind == CONCURRENCY:
+        text = f"{value} calls"
+    elif limit.kind == TIMEOUT:
+        text = value if limit.value is None else f"{value} s"
+    else:
+        text = f"{value} {limit.counts} per {format_duration(limit.per_ns or 0)}"
+    return f"{text} by {', '.join(limit.split_by)}" if limit.split_by else text
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def render(report: Report) -> str:
+    """Write the report as plain lines: files, one line per limit with its findings below, guardrails, the verdict."""
+    lines = list(report.checked)
+    for problem in report.problems:
+        lines += ["", problem]
+    if report.limits:
+        head = LimitRow("limit", "kind", "value", "owner", "lives in", "confirmed", "verdict", ())
+        lines += ["", *_aligned([head[:7], *(row[:7] for row in report.limits)], [(), *(row[7] for row in report.limits)])]
+    if report.guardrails:
+        lines += ["", "guardrails"]
+        for one in report.guardrails:
+            owner = one.owner or "nobody"
+            lines.append(f"  {one.name}: fails {one.on_check_error}, because {one.because} (owner: {owner})")
+    return "\n".join([*lines, "", _verdict(report)])
+
+
+def _aligned(table: list[tuple[str, ...]], notes: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    lines = []
+    for row, below in zip(table, notes, strict=True):
+        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        lines += [f"    - {note}" for note in below]
+    return lines
+
+
+def _verdict(report: Report) -> str:
+    if report.problems:
+        return "not usable: mend the problems above"
+    if not report.limits:
+        return "the register names no limit" + (": nothing is ready to launch" if report.is_launch else "")
+    not_ready = sum(bool(row.findings) for row in report.limits)
+    if not not_ready:
+        return f"all {len(report.limits)} limits are ready to launch"
+    verdict = f"{not_ready} of {_counted(len(report.limits), 'limit')} not ready to launch"
+    return verdict if report.is_launch else f"{verdict} (--launch makes that a failure)"
