@@ -1,6 +1,7 @@
 """Compiled functions, and a disk cache that may fail in any way but never stop the engine."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,13 +39,21 @@ Run = Callable[..., list[str]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run the program in an environment of its own and return the words it prints."""
+    """Run the program beside a copy of what it needs, so that nobody edits the sources between two runs."""
+    (tmp_path / "engine").mkdir()
+    for name in ("__init__.py", "kernel.py", "kernel_cache.py"):
+        shutil.copy(Path(kernel_cache.__file__).parent / name, tmp_path / "engine" / name)
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
 
     def run_program(*arguments: str, **environment: str) -> list[str]:
         kept = {name: value for name, value in os.environ.items() if name != "XDG_CACHE_HOME"}
-        kept |= {"NUMBA_DISABLE_JIT": "0", "NUMBA_CACHE_DIR": str(tmp_path / "cache")} | environment
+        kept |= {
+            "NUMBA_DISABLE_JIT": "0",
+            "NUMBA_BOUNDSCHECK": "0",
+            "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+        }
+        kept |= environment
         command = [sys.executable, str(program), *arguments]
         done = subprocess.run(command, env=kept, capture_output=True, text=True, check=False)
         assert 0 == done.returncode, done.stderr
