@@ -1,0 +1,132 @@
+"""From a forecast level to a verdict on one cap: score, probability, time left.
+
+The score is how many standard deviations the forecast mean stands above the cap, at the worst horizon. The
+probability that an arriving call finds the limit full within a horizon treats the two kinds of doubt apart: under each
+of several futures (quadrature over our ignorance, which is common to all moments of one future) arrivals see the
+level as chance leaves it (Poisson arrivals see time averages), and at least one is turned away with
+1 - exp(-expected number). That counts a long brush with the cap as many chances: an upper bound within each future.
+Rejected: the largest single-moment probability, which is too low by the number of moments that are nearly independent.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from detectors.statistics import normal_tail
+from engine.kernel import kernel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from detectors.offered_load import Outlook
+
+VARIANCE_MIN = 1.0
+CONTINUITY = 0.5  # a level is a whole number
+BAND_SD = 1.2816  # nine futures in ten lie on this side
+LOG_GROWTH_MAX = 3.0
+
+
+class Room(NamedTuple):
+    """What each instance has, arrays of shape (instances,)."""
+
+    cap: NDArray[np.float64]  # less unseen use; NaN: unknown
+    level: NDArray[np.float64]
+    is_ready: NDArray[np.bool_]
+
+
+class Horizons(NamedTuple):
+    """When the outlook looks."""
+
+    ahead_s: NDArray[np.float64]  # (horizons,), ascending
+    reach: NDArray[np.float64]  # (horizons,): damped steps of growth until then
+    page: int  # how many of them count for a page
+    nodes: NDArray[np.float64]  # quadrature over a standard normal
+    node_weight: NDArray[np.float64]
+
+
+class Verdict(NamedTuple):
+    """Float64, (instances,); -inf and NaN where there is no forecast or no cap, inf: not within the horizons."""
+
+    page_score: NDArray[np.float64]
+    warn_score: NDArray[np.float64]
+    probability: NDArray[np.float64]
+    time_s: NDArray[np.float64]
+    time_s_low: NDArray[np.float64]
+    time_s_high: NDArray[np.float64]
+
+
+def new_verdict(rows: int) -> Verdict:
+    """Give a verdict that says nothing."""
+    nothing, unknown = np.full(rows, -np.inf), np.full(rows, np.nan)
+    return Verdict(nothing, nothing.copy(), *(unknown.copy() for _ in range(4)))
+
+
+@kernel
+def judge(room: Room, outlook: Outlook, horizons: Horizons, gate: float, verdict: Verdict) -> None:
+    """Fill the verdict on every instance that is ready and has a cap; `gate` is the least share of it in use or offered."""
+    for i in range(len(room.cap)):
+        cap = room.cap[i]
+        if not room.is_ready[i] or math.isnan(cap):
+            continue
+        mean = outlook.mean[i]
+        chance = outlook.chance_var[i]
+        ignorance = outlook.model_var[i]
+        verdict.probability[i] = turned_away(room.level[i], cap, outlook, i, horizons)
+        verdict.time_s[i] = crossing(room.level[i], mean, chance, ignorance, (cap, 0.0), horizons.ahead_s)
+        verdict.time_s_low[i] = crossing(room.level[i], mean, chance, ignorance, (cap, BAND_SD), horizons.ahead_s)
+        verdict.time_s_high[i] = crossing(room.level[i], mean, chance, ignorance, (cap, -BAND_SD), horizons.ahead_s)
+        if max(room.level[i], outlook.rate_per_s[i] * outlook.holding_s[i]) < gate * cap:
+            continue
+        for k in range(len(mean)):
+            sd = math.sqrt(max(chance[k] + ignorance[k], VARIANCE_MIN))
+            score = (mean[k] - cap + CONTINUITY) / sd
+            verdict.warn_score[i] = max(verdict.warn_score[i], score)
+            if k < horizons.page:
+                verdict.page_score[i] = max(verdict.page_score[i], score)
+
+
+@kernel
+def turned_away(level: float, cap: float, outlook: Outlook, i: int, horizons: Horizons) -> float:
+    """Give the probability that an arrival finds the limit full within the page horizon."""
+    probability = 0.0
+    for q in range(len(horizons.nodes)):
+        expected = 0.0
+        before_s = 0.0
+        before = 1.0 if level >= cap else 0.0
+        for k in range(horizons.page):
+            mean = outlook.mean[i, k] + horizons.nodes[q] * math.sqrt(outlook.model_var[i, k])
+            sd = math.sqrt(max(outlook.chance_var[i, k], VARIANCE_MIN))
+            grown = min(outlook.growth_per_step[i] * horizons.reach[k], LOG_GROWTH_MAX)
+            now = normal_tail((cap - CONTINUITY - mean) / sd) * math.exp(grown)
+            expected += 0.5 * (before + now) * (horizons.ahead_s[k] - before_s) * outlook.rate_per_s[i]
+            before = now
+            before_s = horizons.ahead_s[k]
+        probability += horizons.node_weight[q] * -math.expm1(-expected)
+    return probability
+
+
+@kernel
+def crossing(
+    level: float,
+    mean: NDArray[np.float64],
+    chance: NDArray[np.float64],
+    ignorance: NDArray[np.float64],
+    cap_and_sd: tuple[float, float],
+    ahead_s: NDArray[np.float64],
+) -> float:
+    """Give when mean + sd x standard deviation first reaches the cap, linear between horizons; inf: never."""
+    cap, sd = cap_and_sd
+    if level >= cap:
+        return 0.0
+    before = level
+    before_s = 0.0
+    for k in range(len(mean)):
+        now = mean[k] + sd * math.sqrt(max(chance[k] + ignorance[k], 0.0))
+        if now >= cap:
+            return before_s + (ahead_s[k] - before_s) * (cap - before) / (now - before)
+        before = now
+        before_s = ahead_s[k]
+    return math.inf
