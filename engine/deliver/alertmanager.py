@@ -1,17 +1,18 @@
 """Alerts to every Alertmanager, by its API v2.
 
-Each Alertmanager has a queue and a send loop of its own, so a dead one delays no other. A queue holds one entry per
-alert and the newest state wins, so an outage does not make it grow. Nothing is retried: whatever fails is counted,
-and the periodic resend is the retry. Resends are driven by `update` alone: an engine that no longer steps lets its
-alerts, and above all its watchdog, run out after `ends_after_ns`.
+Each Alertmanager has a queue and a send loop of its own, so a dead one delays no other. A queue holds one
+entry per alert and the newest state wins, so an outage does not make it grow. Nothing is retried: whatever
+fails is counted, and the periodic resend is the retry. Resends are driven by `update` alone: an engine that
+no longer steps lets its alerts, and above all its watchdog, run out after `ends_after_ns`.
 
-Rejected: one queue for all peers (the slowest sets the pace); a timer of the sink's own (it would keep the watchdog
-of a stuck engine alive); resolving on shutdown (the next process would have to page again).
+Rejected: one queue for all peers (the slowest sets the pace); a timer of the sink's own (it would keep the
+watchdog of a stuck engine alive); resolving on shutdown (the next process would have to page again).
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import ssl
 import time
@@ -71,10 +72,10 @@ class Handed(NamedTuple):
 
 
 class PostingQueue:
-    """Alerts waiting for one Alertmanager: one entry per fingerprint, the newest state wins, firing ones go first.
+    """Alerts waiting for one Alertmanager: one per fingerprint, the newest state wins, firing ones first.
 
-    When full, the oldest resolved entry is dropped, and only if there is none the oldest firing one: a resolution
-    that gets lost comes about by `endsAt` anyway, a page that gets lost does not.
+    When full, the oldest resolved entry is dropped, and only if there is none the oldest firing one: a
+    resolution that gets lost comes about by `endsAt` anyway, a page that gets lost does not.
     """
 
     def __init__(self, alerts_max: int) -> None:
@@ -100,10 +101,10 @@ class PostingQueue:
 
     def take(self, alerts_max: int) -> list[Posting]:
         """Remove and return up to `alerts_max` entries, oldest first, firing before resolved."""
-        taken = []
+        taken: list[Posting] = []
         for waiting in (self._firing, self._resolved):
-            for key in list(waiting)[: alerts_max - len(taken)]:
-                taken.append(waiting.pop(key))
+            keys = list(itertools.islice(waiting, alerts_max - len(taken)))
+            taken += [waiting.pop(key) for key in keys]
         return taken
 
 
@@ -117,6 +118,8 @@ class Peer:
         self.queue = PostingQueue(settings.queue_alerts_max)
         self.batch_alerts_max = settings.batch_alerts_max
         self.wake = asyncio.Event()
+        self.idle = asyncio.Event()
+        self.idle.set()
         self.in_flight = 0
         self.alerts_sent = 0
         self.batches = 0
@@ -129,6 +132,7 @@ class Peer:
     def put(self, posting: Posting) -> None:
         """Queue one alert and wake the send loop."""
         self.drop("queue_full", self.queue.put(posting))
+        self.idle.clear()
         self.wake.set()
 
     def drop(self, reason: str, alerts: int) -> None:
@@ -191,7 +195,7 @@ class AlertmanagerSink:
         self._handed_at_ns = 0
 
     async def start(self) -> None:
-        """Read the secrets and start one send loop per peer; raises DeliveryError when a file cannot be used."""
+        """Read the secrets and start a send loop per peer; raises DeliveryError for a file that is no use."""
         if not self._peers:
             return
         self._auth = _basic_auth(self._settings)
@@ -199,13 +203,15 @@ class AlertmanagerSink:
         connector = aiohttp.TCPConnector(ssl=_tls_context(self._settings))
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False)
         self._tasks = [
-            asyncio.create_task(self._send_loop(peer), name=f"alertmanager {peer.name}") for peer in self._peers
+            asyncio.create_task(self._send_loop(peer), name=f"alertmanager {peer.name}")
+            for peer in self._peers
         ]
 
     def update(self, alerts: tuple[Alert, ...], now_ns: int) -> None:
-        """Hand over the alerts as they stand at wall clock `now_ns`: changes are queued at once, others when due.
+        """Hand over the alerts as they stand at wall clock `now_ns`: changes go at once, others when due.
 
-        Never blocks. Pending alerts are not sent. An alert that is no longer handed over is forgotten, not resolved.
+        Never blocks. Pending alerts are not sent. An alert that is no longer handed over is forgotten, not
+        resolved.
         """
         is_clock_back = now_ns < self._handed_at_ns
         if alerts is self._alerts and now_ns < self._due_ns and not is_clock_back:
@@ -243,16 +249,16 @@ class AlertmanagerSink:
             peer.put(posting)
 
     async def drain(self, deadline_s: float) -> None:
-        """Send what is queued until the event loop's clock shows `deadline_s`, count the rest, and let go of all.
+        """Send what is queued until the event loop's clock shows `deadline_s`; count the rest, and end.
 
         Nothing is resolved: alerts run out by `endsAt`, or the next process goes on with them.
         """
         loop = asyncio.get_running_loop()
-        pending = [asyncio.create_task(self._until_idle(peer)) for peer in self._peers if self._tasks]
+        pending = [asyncio.create_task(peer.idle.wait()) for peer in self._peers if self._tasks]
         if pending:
             _, late = await asyncio.wait(pending, timeout=max(0.0, deadline_s - loop.time()))
-            for task in late:
-                task.cancel()
+            for waiter in late:
+                waiter.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, *pending, return_exceptions=True)
@@ -264,11 +270,6 @@ class AlertmanagerSink:
             await self._session.close()
             self._session = None
 
-    @staticmethod
-    async def _until_idle(peer: Peer) -> None:
-        while len(peer.queue) or peer.in_flight:
-            await asyncio.sleep(0.01)
-
     def stats(self) -> tuple[PeerStats, ...]:
         """Give the counters of every peer."""
         return tuple(peer.stats() for peer in self._peers)
@@ -279,6 +280,7 @@ class AlertmanagerSink:
             peer.wake.clear()
             while batch := peer.queue.take(peer.batch_alerts_max):
                 await self._send(peer, batch)
+            peer.idle.set()
 
     async def _send(self, peer: Peer, batch: list[Posting]) -> None:
         loop = asyncio.get_running_loop()
@@ -324,7 +326,7 @@ class AlertmanagerSink:
 def encode_batch(batch: list[Posting], external_url: str, now_ns: int, ends_after_ns: int) -> bytes:
     """Encode alerts as the JSON array that `POST /api/v2/alerts` takes, as of wall clock `now_ns`.
 
-    Event time may lie ahead of the wall clock; nothing that is sent does, but for the `endsAt` of firing alerts.
+    Event time may lie ahead of the wall clock; nothing that is sent does, but the `endsAt` of firing alerts.
     """
     postable = []
     for posting in batch:

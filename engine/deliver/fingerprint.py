@@ -1,7 +1,7 @@
 """The name of an alert outside the engine: the fingerprint that Alertmanager itself shows for it.
 
-It is the 64-bit FNV-1a hash of the sorted labels, as in Prometheus' `common/model`, so that a person can go from
-Alertmanager's `fingerprint` to our page about the alert, and two replicas link to the same page.
+It is the 64-bit FNV-1a hash of the sorted labels, as in Prometheus' `common/model`, so that a person can go
+from Alertmanager's `fingerprint` to our page about the alert, and two replicas link to the same page.
 Rejected: a hash of our own, which would be one more id for one thing.
 """
 

@@ -9,6 +9,6 @@ _NS_PER_US = 1000
 
 
 def rfc3339(time_ns: int) -> str:
-    """Write an event time or wall clock time to the microsecond, rounded down: `2026-03-01T12:00:00.000000Z`."""
+    """Write a time to the microsecond, rounded down: `2026-03-01T12:00:00.000000Z`."""
     moment = _EPOCH + timedelta(microseconds=time_ns // _NS_PER_US)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,162 @@
+"""Everything at `/metrics`: the published snapshot, the peers, the source, and the process itself.
+
+What the process measures of itself (steps, loop lag, reloads) goes through prometheus_client and the registry
+passed in; what the snapshot holds is written straight from it, since a prometheus_client object per series
+would cost twenty times as much. Both come out in one format: text, or protobuf with native histograms for a
+scraper that prefers it. Counters of what is not there yet (no snapshot before the first step) are left out,
+not shown as 0.
+"""
+
+from __future__ import annotations
+
+import platform
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client.process_collector import ProcessCollector
+
+from engine.deliver import histograms, native, text
+from engine.deliver.families import COUNTER, GAUGE, Family, peer_families, single, snapshot_families
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from engine.deliver.alertmanager import PeerStats
+    from engine.judge.snapshot import Snapshot
+
+STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+PROTOBUF_MEDIA = "application/vnd.google.protobuf"
+PROTOBUF_PARAMETERS = {"proto": "io.prometheus.client.MetricFamily", "encoding": "delimited"}
+
+
+class SourceStats(NamedTuple):
+    """What a source can say of itself; a log has no lag and never rebuilds."""
+
+    lag_rows: tuple[tuple[str, int, int], ...] = ()  # (topic, partition, rows that wait)
+    rebuilds: int = 0  # consumers made anew
+    rebalances: int = 0
+    queue_batches: int = 0
+
+
+def no_source() -> SourceStats:
+    """Stand in for a source without figures of its own."""
+    return SourceStats()
+
+
+def no_peers() -> tuple[PeerStats, ...]:
+    """Stand in for a deployment without Alertmanager."""
+    return ()
+
+
+class Metrics:
+    """Renders `/metrics`. `render` may run in any thread, one at a time; the setters belong to the shell."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        get_snapshot: Callable[[], Snapshot | None],
+        *,
+        version: str,
+        peers: Callable[[], tuple[PeerStats, ...]] = no_peers,
+        source: Callable[[], SourceStats] = no_source,
+    ) -> None:
+        # The text format would otherwise get one more series for every counter and histogram.
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = registry
+        self._get_snapshot = get_snapshot
+        self._peers = peers
+        self._source = source
+        self._texts = text.LabelTexts()
+        self._messages = native.LabelMessages()
+        self._lock = threading.Lock()
+        ProcessCollector(registry=registry)
+        build = Gauge(
+            "callgauge_build_info", "What is running.", ["version", "python_version"], registry=registry
+        )
+        build.labels(version, platform.python_version()).set(1)
+        self._steps = Histogram(
+            "callgauge_step_seconds", "Time one step took.", buckets=STEP_SECONDS, registry=registry
+        )
+        self._loop_lag = Gauge(
+            "callgauge_event_loop_lag_seconds", "How late the event loop ran, last time.", registry=registry
+        )
+        self._reload_ok = Gauge(
+            "callgauge_config_last_reload_successful", "1 if the last reload took effect.", registry=registry
+        )
+        self._reload_time = Gauge(
+            "callgauge_config_last_reload_success_timestamp_seconds",
+            "When settings were last taken over.",
+            registry=registry,
+        )
+
+    def step_took(self, seconds: float) -> None:
+        """Note how long a step took."""
+        self._steps.observe(seconds)
+
+    def loop_lagged(self, seconds: float) -> None:
+        """Note how late a timer of the event loop fired."""
+        self._loop_lag.set(seconds)
+
+    def reloaded(self, *, is_successful: bool, now_s: float) -> None:
+        """Note how a start or reload with new settings went, at wall clock `now_s`."""
+        self._reload_ok.set(int(is_successful))
+        if is_successful:
+            self._reload_time.set(now_s)
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """Give body and content type for an Accept header."""
+        snapshot = self._get_snapshot()
+        families = self._families(snapshot)
+        with self._lock:
+            if prefers_protobuf(accept):
+                body = native.registry_protobuf(self._registry, self._messages)
+                body += native.families_protobuf(families, self._messages)
+                if snapshot is not None:
+                    body += native.histograms_protobuf(snapshot.latency, self._messages)
+                return body, native.CONTENT_TYPE
+            body = prometheus_client.generate_latest(self._registry)
+            body += text.families_text(families, self._texts).encode()
+            if snapshot is not None:
+                body += histograms.histograms_text(snapshot.latency, self._texts).encode()
+            return body, text.CONTENT_TYPE
+
+    def _families(self, snapshot: Snapshot | None) -> Iterator[Family]:
+        yield from peer_families(self._peers())
+        yield from source_families(self._source())
+        if snapshot is not None:
+            yield from snapshot_families(snapshot)
+
+
+def source_families(stats: SourceStats) -> Iterator[Family]:
+    """Give the figures of the source."""
+    labels = [(("topic", topic), ("partition", str(partition))) for topic, partition, _ in stats.lag_rows]
+    lags = [rows for _, _, rows in stats.lag_rows]
+    help_text = "Rows that wait in the log, by partition."
+    yield Family("callgauge_kafka_lag_rows", GAUGE, help_text, labels, lags)
+    help_text = "Consumers given up and made anew."
+    yield single("callgauge_kafka_rebuilds_total", COUNTER, help_text, stats.rebuilds)
+    help_text = "Rebalances of the consumer group."
+    yield single("callgauge_kafka_rebalances_total", COUNTER, help_text, stats.rebalances)
+    help_text = "Batches that were read and wait for a step."
+    yield single("callgauge_source_queue_batches", GAUGE, help_text, stats.queue_batches)
+
+
+def prefers_protobuf(accept: str) -> bool:
+    """Say whether an Accept header ranks delimited protobuf above text; a tie or silence means text."""
+    protobuf_q, text_q = 0.0, 0.0
+    for offer in accept.split(","):
+        media, *pairs = (part.strip() for part in offer.split(";"))
+        parameters = {
+            name.strip(): value.strip() for name, _, value in (pair.partition("=") for pair in pairs)
+        }
+        try:
+            quality = float(parameters.get("q", "1"))
+        except ValueError:
+            continue
+        if media == PROTOBUF_MEDIA and PROTOBUF_PARAMETERS.items() <= parameters.items():
+            protobuf_q = max(protobuf_q, quality)
+        elif media in {"text/plain", "text/*", "*/*"}:
+            text_q = max(text_q, quality)
+    return protobuf_q > text_q

@@ -1,0 +1,243 @@
+"""What the HTTP server answers, all of it read from one published snapshot: nothing here changes the engine.
+
+The one exception is `/-/reload`, which calls what the composition root injected. Answers are for machines
+that must not depend on us: `/api/v1/headroom` says in so many words that a client which cannot reach it, or
+finds it too old, should let the call through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+from aiohttp import web
+
+from engine.decode.events import LABELS
+from engine.deliver.families import headroom_ratio
+from engine.deliver.fingerprint import Labels, fingerprint, full_labels
+from engine.deliver.timestamps import rfc3339
+from engine.errors import CallgaugeError
+from engine.web import pages
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from engine.judge.lifecycle import Alert
+    from engine.judge.snapshot import LimitStatus, Snapshot
+
+SCRAPES_MAX = 8  # under way or waiting; more get 503, so that a flood of scrapes cannot pile up
+HEADROOM_MAX_AGE_S = 5  # a forecast is not newer than the last slice
+PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+ADVICE = "Let the call through when this cannot be reached or data_age_seconds is too high for you."
+
+log = logging.getLogger(__name__)
+
+
+class Sources(NamedTuple):
+    """What the server reads, and the one thing it may call."""
+
+    get_snapshot: Callable[[], Snapshot | None]
+    render_metrics: Callable[[str], tuple[bytes, str]]  # Accept header -> body, content type; any thread
+    not_ready_because: Callable[[], str]  # "": ready
+    reload: Callable[[], Awaitable[None]]  # raises CallgaugeError when the old settings stay
+    external_labels: Mapping[str, str]
+    clock_ns: Callable[[], int]
+
+
+class Routes:
+    """The handlers, and the thread in which metrics are written."""
+
+    def __init__(self, sources: Sources, *, enable_reload: bool) -> None:
+        self._sources = sources
+        self._enable_reload = enable_reload
+        # A thread of its own: scrapes must not take the threads in which the engine works.
+        self._scraper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics")
+        self._scrapes = 0
+        self._fingerprints: dict[Labels, tuple[str, Labels]] = {}
+
+    def table(self) -> list[web.RouteDef]:
+        """List method, path and handler of everything there is; GET answers HEAD as well."""
+        return [
+            web.get("/", self.index),
+            web.get("/metrics", self.metrics),
+            web.get("/-/healthy", self.healthy),
+            web.get("/-/ready", self.ready),
+            web.put("/-/reload", self.reload),
+            web.post("/-/reload", self.reload),
+            web.get("/api/v1/headroom", self.headroom),
+            web.get("/api/v1/alerts", self.alerts),
+            web.get("/alerts/{fingerprint}", self.alert),
+        ]
+
+    def close(self) -> None:
+        """Let go of the thread."""
+        self._scraper.shutdown(wait=False, cancel_futures=True)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Write the metrics in the format that the Accept header prefers."""
+        if self._scrapes >= SCRAPES_MAX:
+            return web.Response(status=503, text="too many scrapes at once\n")
+        self._scrapes += 1
+        try:
+            body, content_type = await asyncio.get_running_loop().run_in_executor(
+                self._scraper, self._sources.render_metrics, request.headers.get("Accept", "")
+            )
+        finally:
+            self._scrapes -= 1
+        return web.Response(body=body, headers={"Content-Type": content_type, "Vary": "Accept"})
+
+    async def healthy(self, _: web.Request) -> web.Response:
+        """Say that the event loop turns; nothing else is looked at, or a dead broker would restart us."""
+        return web.Response(text="callgauge is healthy.\n")
+
+    async def ready(self, _: web.Request) -> web.Response:
+        """Say whether the engine is at work, and if not why."""
+        because = self._sources.not_ready_because()
+        if because:
+            return web.Response(status=503, text=f"callgauge is not ready: {because}\n")
+        return web.Response(text="callgauge is ready.\n")
+
+    async def reload(self, request: web.Request) -> web.Response:
+        """Take over the settings and the register anew; on an error the old ones stay in force."""
+        if not self._enable_reload:
+            return web.Response(status=403, text="reloading over HTTP is switched off (web.enable_reload)\n")
+        if "Origin" in request.headers:
+            # A page in somebody's browser can post to a loopback address; no tool sends this header.
+            return web.Response(status=403, text="reloading from a browser is not allowed\n")
+        try:
+            await self._sources.reload()
+        except CallgaugeError as error:
+            return web.Response(status=500, text=f"not reloaded, the old settings stay: {error}\n")
+        return web.Response(text="reloaded\n")
+
+    async def headroom(self, request: web.Request) -> web.Response:
+        """Give the limits, all or those asked for by `limit=` and by label, such as `tenant=acme`."""
+        unknown = sorted(set(request.query) - {"limit", *LABELS})
+        if unknown:
+            text = f"unknown parameter {unknown[0]!r}; there are limit, {', '.join(LABELS)}"
+            return _json({"error": text}, status=400)
+        names = request.query.getall("limit", [])
+        split = {(name, value) for name, value in request.query.items() if name != "limit"}
+        snapshot = self._sources.get_snapshot()
+        chosen = [
+            _limit_fields(status)
+            for status in (snapshot.limits if snapshot else ())
+            if (not names or status.limit in names) and split <= set(status.split)
+        ]
+        answer = {
+            "fail_open": True,
+            "advice": ADVICE,
+            "data_age_seconds": self._age_s(snapshot),
+            "watermark": _moment(snapshot.watermark_ns) if snapshot else None,
+            "limits": chosen,
+        }
+        return _json(answer, cache=f"public, max-age={HEADROOM_MAX_AGE_S}")
+
+    async def alerts(self, _: web.Request) -> web.Response:
+        """Give the alerts that are pending, firing, or were resolved a short while ago."""
+        snapshot = self._sources.get_snapshot()
+        return _json(
+            {
+                "data_age_seconds": self._age_s(snapshot),
+                "alerts": [_alert_fields(key, labels, alert) for key, labels, alert in self._named(snapshot)],
+            }
+        )
+
+    async def index(self, _: web.Request) -> web.Response:
+        """Write the page with all limits and alerts."""
+        snapshot = self._sources.get_snapshot()
+        named = [(key, alert) for key, _, alert in self._named(snapshot)]
+        return _page(pages.index_page(snapshot.limits if snapshot else (), named, self._age_s(snapshot)))
+
+    async def alert(self, request: web.Request) -> web.Response:
+        """Write the page that `generatorURL` leads to."""
+        wanted = request.match_info["fingerprint"]
+        snapshot = self._sources.get_snapshot()
+        for key, labels, alert in self._named(snapshot):
+            if snapshot and key == wanted:
+                limits = [status for status in snapshot.limits if _speaks_of(alert, status)]
+                return _page(pages.alert_page(alert, labels, limits, self._age_s(snapshot)))
+        return _page(pages.unknown_alert_page(), status=404)
+
+    def _named(self, snapshot: Snapshot | None) -> list[tuple[str, Labels, Alert]]:
+        """Give (fingerprint, labels as sent, alert), computing each fingerprint once."""
+        alerts = snapshot.alerts if snapshot else ()
+        before, self._fingerprints = self._fingerprints, {}
+        for alert in alerts:
+            named = before.get(alert.labels)
+            if named is None:
+                sent = full_labels(alert.labels, self._sources.external_labels)
+                named = (fingerprint(sent), sent)
+            self._fingerprints[alert.labels] = named
+        return [(*self._fingerprints[alert.labels], alert) for alert in alerts]
+
+    def _age_s(self, snapshot: Snapshot | None) -> float | None:
+        if snapshot is None or snapshot.watermark_ns < 0:
+            return None
+        return max(0, self._sources.clock_ns() - snapshot.watermark_ns) / 1e9
+
+
+def _speaks_of(alert: Alert, status: LimitStatus) -> bool:
+    labels = dict(alert.labels)
+    return labels.get("limit") == status.limit and all(
+        labels.get(name, "") == text for name, text in status.split
+    )
+
+
+def _limit_fields(status: LimitStatus) -> dict[str, object]:
+    """Give one limit; what is not known, or not in sight within the horizon, becomes null."""
+    return {
+        "limit": status.limit,
+        "labels": dict(status.split),
+        "kind": status.kind,
+        "owner": status.owner,
+        "state": status.state,
+        "used": status.used,
+        "peak": status.peak,
+        "value": status.value,
+        "headroom_ratio": headroom_ratio(status),
+        "expected_used": status.expected_used,
+        "probability": status.probability,
+        "time_to_limit_seconds": status.time_to_limit_s,
+        "time_to_limit_seconds_low": status.time_to_limit_s_low,
+        "time_to_limit_seconds_high": status.time_to_limit_s_high,
+        "offered_load": status.offered_load,
+        "holding_seconds": status.holding_s,
+        "safe_load": status.safe_load,
+        "declined_total": status.declined_total,
+    }
+
+
+def _alert_fields(key: str, labels: Labels, alert: Alert) -> dict[str, object]:
+    return {
+        "fingerprint": key,
+        "state": alert.state,
+        "labels": dict(labels),
+        "annotations": dict(alert.annotations),
+        "active_at": _moment(alert.active_ns),
+        "fired_at": _moment(alert.fired_ns),
+        "found_at": _moment(alert.found_ns),
+        "resolved_at": _moment(alert.resolved_ns),
+    }
+
+
+def _moment(time_ns: int) -> str | None:
+    return rfc3339(time_ns) if time_ns >= 0 else None
+
+
+def _json(answer: dict[str, object], *, status: int = 200, cache: str = "no-store") -> web.Response:
+    headers = {"Cache-Control": cache, "X-Content-Type-Options": "nosniff"}
+    body = orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE)
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+
+
+def _page(html: str, status: int = 200) -> web.Response:
+    return web.Response(text=html, status=status, content_type="text/html", headers=PAGE_HEADERS)
