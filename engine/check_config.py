@@ -1,9 +1,10 @@
-"""`callgauge check-config`: are the files right, and is every cap ready for a launch?
+"""What `callgauge check-config` says: are the files right, and is every cap ready for a launch.
 
-The launch checklist: for each cap on a call's path, is its value known, confirmed and owned, is it written down where
-it lives and what to do, and does what the launch needs leave headroom? Headroom is solved from Erlang's loss formula
-(`engine/erlang.py`), not from a percentage: 60 calls under a cap of 80 look fine and decline some every hour.
-Findings are always shown; only `launch` makes them fail. What cannot be checked is a finding, never skipped.
+The launch checklist: for each cap on a call's path, is its value known, confirmed and owned, is it written
+down where it lives and what to do, and does what the launch needs leave headroom? Headroom is solved from
+Erlang's loss formula (`engine/erlang.py`), not from a percentage: 60 calls under a cap of 80 look fine and
+decline some every hour. Findings are always shown; only `launch` makes them fail. What cannot be checked is
+a finding, never skipped.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def check(
     launch: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Report:
-    """Read the files (None: default settings, the shipped limits and declines) and check everything in them."""
+    """Read the files (None: default settings, the shipped limits and declines) and check all of it."""
     limits = limits or config_path("limits.yaml")
     declines = declines or config_path("declines.yaml")
     problems: list[str] = []
@@ -85,10 +86,10 @@ def check(
         rules = load_rules(declines)
     except SettingsError as error:
         problems.append(str(error))
+    guardrails = _counted(len(register.guardrails), "guardrail")
     checked = (
         f"settings: {config or 'defaults'}",
-        f"limits: {limits}, {_counted(len(register.limits), 'limit')}, "
-        f"{_counted(len(register.guardrails), 'guardrail')}",
+        f"limits: {limits}, {_counted(len(register.limits), 'limit')}, {guardrails}",
         f"declines: {declines}, {_counted(len(rules or ()), 'rule')}",
     )
     too_many = len(register.limits) - settings.engine.limit_instances_max
@@ -109,8 +110,16 @@ def _row(limit: Limit) -> LimitRow:
     findings = (*_ownership(limit), *_headroom(limit))
     verdict = NOT_READY if findings else READY
     confirmed = limit.confirmed_on or "no"
-    return LimitRow(limit.name, limit.kind, _value_text(limit), limit.owner or "nobody", limit.lives_in or "unknown",
-                    confirmed, verdict, findings)  # fmt: skip
+    return LimitRow(
+        limit.name,
+        limit.kind,
+        _value_text(limit),
+        limit.owner or "nobody",
+        limit.lives_in or "unknown",
+        confirmed,
+        verdict,
+        findings,
+    )
 
 
 def _ownership(limit: Limit) -> list[str]:
@@ -134,7 +143,9 @@ def _zone(name: str) -> list[str]:
     known = zoneinfo.available_timezones()
     if not known:
         return [f"time zone {name} cannot be checked: this machine has no time zone data (install tzdata)"]
-    return [] if name in known else [f"time zone {name} does not exist: write one such as Europe/Berlin or UTC"]
+    return (
+        [] if name in known else [f"time zone {name} does not exist: write one such as Europe/Berlin or UTC"]
+    )
 
 
 def _headroom(limit: Limit) -> list[str]:
@@ -147,9 +158,13 @@ def _headroom(limit: Limit) -> list[str]:
     # Every instance has to carry the expected peak, so the smallest cap decides.
     value = min(values)
     if limit.kind == QUOTA:
-        return [] if limit.expected_peak <= value else [
-            f"expected_peak {limit.expected_peak:g} is more than the quota of {value:g}: raise the quota"
-        ]  # fmt: skip
+        return (
+            []
+            if limit.expected_peak <= value
+            else [
+                f"expected_peak {limit.expected_peak:g} is more than the quota of {value:g}: raise the quota"
+            ]
+        )
     if limit.kind == RATE:
         return _rate_headroom(limit, value)
     return _concurrency_headroom(limit, value)
@@ -167,11 +182,13 @@ def _concurrency_headroom(limit: Limit, value: float) -> list[str]:
         return []
     safe = safe_offered_load(value, holding_s, DECLINES_PER_HOUR_MAX)
     assumed = " (assumed, expected_holding is missing)" if limit.expected_holding_ns is None else ""
-    return [
-        f"too little headroom: {peak:g} calls of {format_duration(round(holding_s * 1e9))}{assumed} under a cap of "
-        f"{value:g} decline {declines_per_hour(int(value)):.3g} an hour by chance; it carries {safe:.0f} with at most "
-        f"{DECLINES_PER_HOUR_MAX:g}: {_raise_to(declines_per_hour)}"
-    ]
+    calls = f"{peak:g} calls of {format_duration(round(holding_s * 1e9))}{assumed}"
+    finding = (
+        f"too little headroom: {calls} under a cap of {value:g} decline {declines_per_hour(int(value)):.3g} "
+        f"an hour by chance; it carries {safe:.0f} with at most {DECLINES_PER_HOUR_MAX:g}: "
+        f"{_raise_to(declines_per_hour)}"
+    )
+    return [finding]
 
 
 def _rate_headroom(limit: Limit, value: float) -> list[str]:
@@ -184,11 +201,13 @@ def _rate_headroom(limit: Limit, value: float) -> list[str]:
     if refused_per_hour(int(value)) <= DECLINES_PER_HOUR_MAX:
         return []
     safe = safe_rate(value, per_s, DECLINES_PER_HOUR_MAX)
-    return [
-        f"too little headroom: {peak:g} calls per {format_duration(limit.per_ns or 0)} come in clumps, and a limit of "
-        f"{value:g} refuses {refused_per_hour(int(value)):.3g} an hour; it carries {safe:.2g} with at most "
+    calls = f"{peak:g} calls per {format_duration(limit.per_ns or 0)}"
+    finding = (
+        f"too little headroom: {calls} come in clumps, and a limit of {value:g} refuses "
+        f"{refused_per_hour(int(value)):.3g} an hour; it carries {safe:.2g} with at most "
         f"{DECLINES_PER_HOUR_MAX:g}: {_raise_to(refused_per_hour)}, or spread the starts"
-    ]
+    )
+    return [finding]
 
 
 def _raise_to(losses_per_hour: Callable[[int], float]) -> str:
@@ -230,13 +249,13 @@ def _counted(count: int, noun: str) -> str:
 
 
 def render(report: Report) -> str:
-    """Write the report as plain lines: files, one line per limit with its findings below, guardrails, the verdict."""
+    """Write plain lines: files, one line per limit with its findings below, guardrails, the verdict."""
     lines = list(report.checked)
     for problem in report.problems:
         lines += ["", problem]
     if report.limits:
         head = LimitRow("limit", "kind", "value", "owner", "lives in", "confirmed", "verdict", ())
-        lines += ["", *_aligned([head[:7], *(row[:7] for row in report.limits)], [(), *(row[7] for row in report.limits)])]
+        lines += ["", *_aligned((head, *report.limits))]
     if report.guardrails:
         lines += ["", "guardrails"]
         for one in report.guardrails:
@@ -245,12 +264,14 @@ def render(report: Report) -> str:
     return "\n".join([*lines, "", _verdict(report)])
 
 
-def _aligned(table: list[tuple[str, ...]], notes: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+def _aligned(rows: tuple[LimitRow, ...]) -> list[str]:
+    cells = [row[:-1] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
-    for row, below in zip(table, notes, strict=True):
-        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-        lines += [f"    - {note}" for note in below]
+    for row, row_cells in zip(rows, cells, strict=True):
+        padded = (cell.ljust(width) for cell, width in zip(row_cells, widths, strict=True))
+        lines.append("  ".join(padded).rstrip())
+        lines += [f"    - {finding}" for finding in row.findings]
     return lines
 
 

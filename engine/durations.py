@@ -1,8 +1,9 @@
-"""Durations, sizes and dates as people write them in configuration files, and the integers the engine computes with.
+"""Durations, sizes and dates as people write them in files, and the integers the engine computes with.
 
-`5s`, `200ms`, `4h`, `1h30m` become nanoseconds, `64MiB` becomes bytes, `2026-06-01` and RFC 3339 times become
-nanoseconds since the epoch. All arithmetic is exact. A bare number is refused: nobody can tell 30 seconds from 30
-minutes. Every function raises `ValueError` with a sentence for the person who wrote the text.
+`5s`, `200ms`, `4h`, `1h30m` become nanoseconds, `64MiB` becomes bytes, `2026-06-01` and RFC 3339 times
+become nanoseconds since the epoch. All arithmetic is exact. A bare number is refused: nobody can tell 30
+seconds from 30 minutes. Every function raises `ValueError` with a sentence for the person who wrote the
+text.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(duration_ns: int) -> str:
-    """Write nanoseconds with as few units as are exact: `90m`, `1500ms`; `parse_duration` gives the same number."""
+    """Write nanoseconds in the largest unit that is exact: `90m`, `1500ms`; `parse_duration` undoes it."""
     if duration_ns == 0:
         return "0s"
     for unit in ("d", "h", "m", "s", "ms", "us"):

@@ -1,13 +1,15 @@
 """The static guard rail: how much load a cap carries before it declines calls by chance alone.
 
-"Alert at 80 %" is wrong at every size: Erlang's loss formula says that a cap of 20 calls carries 37 % of itself, and
-one of 1,000 carries 87 %, for one declined call in a hundred hours (holding time 180 s). So the safe load is solved:
+"Alert at 80 %" is wrong at every size: Erlang's loss formula says that a cap of 20 calls carries 37 % of
+itself, and one of 1,000 carries 87 %, for one declined call in a hundred hours (holding time 180 s). So the
+safe load is solved:
 
     lambda * B(cap, A) = declines per hour,   A = lambda * holding time   ("offered load", in calls)
 
-with B by the recursion B(0) = 1, B(k) = A B(k-1) / (k + A B(k-1)), which only ever multiplies and adds positive
-numbers below one and is exact to a few units in the last place for thousands of servers. For a rate the same is asked
-of Poisson counts per period. Rejected: the closed form of B, whose factorials overflow at 171 servers.
+with B by the recursion B(0) = 1, B(k) = A B(k-1) / (k + A B(k-1)), which only ever multiplies and adds
+positive numbers below one and is exact to a few units in the last place for thousands of servers. For a
+rate the same is asked of Poisson counts per period. Rejected: the closed form of B, whose factorials
+overflow at 171 servers.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ HALVINGS = 200  # far more than a float64 has bits; the loop ends when the inter
 
 @kernel
 def erlang_b(servers: int, offered_load: float) -> float:
-    """Give the share of calls that find all `servers` busy under `offered_load` calls; NaN for a load below 0."""
+    """Give the share of calls that find all `servers` busy under `offered_load` calls; NaN below 0."""
     if servers < 0 or not offered_load >= 0.0:
         return math.nan
     blocked = 1.0
@@ -35,8 +37,8 @@ def erlang_b(servers: int, offered_load: float) -> float:
 def safe_offered_load(cap: float, holding_s: float, declines_per_hour: float) -> float:
     """Give the most offered load, in calls, that a cap carries with so many declines an hour by chance.
 
-    `cap` is in calls (a part of a call carries nothing), `holding_s` the mean holding time. NaN when an argument is
-    NaN or not above zero.
+    `cap` is in calls (a part of a call carries nothing), `holding_s` the mean holding time. NaN when an
+    argument is NaN or not above zero.
     """
     if not (cap >= 1.0 and holding_s > 0.0 and declines_per_hour > 0.0) or math.isinf(cap + holding_s):
         return math.nan
@@ -56,7 +58,7 @@ def safe_offered_load(cap: float, holding_s: float, declines_per_hour: float) ->
 
 @kernel
 def poisson_excess(mean: float, cap: int) -> float:
-    """Give E[max(N - cap, 0)] for N ~ Poisson(mean): calls a period above a rate limit. NaN for a mean below 0."""
+    """Give E[max(N - cap, 0)] for N ~ Poisson(mean): calls a period above a rate limit; NaN below 0."""
     if cap < 0 or not mean >= 0.0:
         return math.nan
     if mean == 0.0:
@@ -82,8 +84,8 @@ def poisson_excess(mean: float, cap: int) -> float:
 def safe_rate(cap: float, per_s: float, refused_per_hour: float) -> float:
     """Give the most calls per period that a rate limit carries with so many refused an hour by chance.
 
-    Arrivals are Poisson and periods are counted from fixed edges; rolling periods refuse a little more. NaN when an
-    argument is NaN or not above zero.
+    Arrivals are Poisson and periods are counted from fixed edges; rolling periods refuse a little more. NaN
+    when an argument is NaN or not above zero.
     """
     if not (cap >= 1.0 and per_s > 0.0 and refused_per_hour > 0.0) or math.isinf(cap + per_s):
         return math.nan

@@ -1,8 +1,8 @@
 """Plain values of a configuration file to typed ones, with every fault found in one go.
 
-`Fields` reads one mapping key by key through converters; a converter gives the typed value or raises `Wrong`. Nothing
-stops at the first fault: a person mends the whole file once. Rejected: msgspec's and pydantic's own conversion, the
-first since it stops at the first fault, the second for its weight.
+`Fields` reads one mapping key by key through converters; a converter gives the typed value or raises
+`FaultError`. Nothing stops at the first fault: a person mends the whole file once. Rejected: msgspec's and
+pydantic's own conversion, the first since it stops at the first fault, the second for its weight.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Fault(NamedTuple):
     hint: str
 
 
-class Wrong(Exception):
+class FaultError(Exception):
     """What a converter raises: a value cannot be what its key asks for."""
 
     def __init__(self, text: str = "", hint: str = "", faults: tuple[Fault, ...] = ()) -> None:
@@ -84,7 +84,9 @@ class Fields:
         self.is_mapping = isinstance(value, dict)
         self.values: dict[Any, Any] = value if isinstance(value, dict) else {}
         if not self.is_mapping:
-            problems.add(path, f"{shown(value)} is not a mapping", "write `key: value` lines, indented below it")
+            problems.add(
+                path, f"{shown(value)} is not a mapping", "write `key: value` lines, indented below it"
+            )
 
     def get(self, key: str, convert: Callable[[Any], T], default: T) -> T:
         """Convert the value of a key; absent, empty or wrong: the default."""
@@ -94,7 +96,7 @@ class Fields:
             return default
         try:
             return convert(value)
-        except Wrong as wrong:
+        except FaultError as wrong:
             for fault in wrong.faults:
                 self.problems.add((*self.path, key, *fault.at), fault.text, fault.hint)
             return default
@@ -117,7 +119,9 @@ class Fields:
         """Report keys that nobody asked for."""
         for key in self.values:
             if key not in self.known:
-                self.problems.add((*self.path, str(key)), "is not a known key", did_you_mean(str(key), self.known))
+                self.problems.add(
+                    (*self.path, str(key)), "is not a known key", did_you_mean(str(key), self.known)
+                )
 
 
 def path_text(path: Path) -> str:
@@ -152,7 +156,7 @@ def as_text(value: object) -> str:
     """Take a text; numbers, dates and yes/no are what YAML made of a text without quotes."""
     if not isinstance(value, str):
         hint = "" if isinstance(value, (dict, list)) else "put it in quotes"
-        raise Wrong(f"{shown(value)} is not a text", hint)
+        raise FaultError(f"{shown(value)} is not a text", hint)
     return value
 
 
@@ -162,11 +166,13 @@ def printable(length_max: int) -> Callable[[object], str]:
     def convert(value: object) -> str:
         text = as_text(value)
         if not text or text != text.strip():
-            raise Wrong(f"{shown(text)} is empty or begins or ends with a space", "write it without")
+            raise FaultError(f"{shown(text)} is empty or begins or ends with a space", "write it without")
         if not text.isprintable():
-            raise Wrong(f"{shown(text)} holds a line break or a control character", "keep it to one plain line")
+            raise FaultError(
+                f"{shown(text)} holds a line break or a control character", "keep it to one plain line"
+            )
         if len(text.encode("utf-8", "replace")) > length_max:
-            raise Wrong(f"{shown(text)} is longer than {length_max} bytes", "shorten it")
+            raise FaultError(f"{shown(text)} is longer than {length_max} bytes", "shorten it")
         return text
 
     return convert
@@ -175,16 +181,16 @@ def printable(length_max: int) -> Callable[[object], str]:
 def as_flag(value: object) -> bool:
     """Take true or false."""
     if not isinstance(value, bool):
-        raise Wrong(f"{shown(value)} is not true or false", "write true or false, without quotes")
+        raise FaultError(f"{shown(value)} is not true or false", "write true or false, without quotes")
     return value
 
 
 def as_number(value: object) -> float:
     """Take a finite number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise Wrong(f"{shown(value)} is not a number", "write a plain number, without quotes or unit")
+        raise FaultError(f"{shown(value)} is not a number", "write a plain number, without quotes or unit")
     if not math.isfinite(value) or abs(value) > NUMBER_MAX:
-        raise Wrong(f"{shown(value)} is out of range", "write a number that can be counted to")
+        raise FaultError(f"{shown(value)} is out of range", "write a number that can be counted to")
     return float(value)
 
 
@@ -192,16 +198,18 @@ def as_positive(value: object) -> float:
     """Take a number above zero."""
     number = as_number(value)
     if number <= 0:
-        raise Wrong(f"{shown(value)} is not above zero", "leave the key out if it is not known")
+        raise FaultError(f"{shown(value)} is not above zero", "leave the key out if it is not known")
     return number
 
 
 def as_count(value: object) -> int:
     """Take a whole number of at least one."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise Wrong(f"{shown(value)} is not a whole number", "write a whole number, without quotes or unit")
+        raise FaultError(
+            f"{shown(value)} is not a whole number", "write a whole number, without quotes or unit"
+        )
     if not 1 <= value <= NUMBER_MAX:
-        raise Wrong(f"{shown(value)} is out of range", "write a whole number of at least 1")
+        raise FaultError(f"{shown(value)} is out of range", "write a whole number of at least 1")
     return value
 
 
@@ -209,18 +217,18 @@ def as_duration_ns(value: object) -> int:
     """Take a duration such as `5s`, and give nanoseconds."""
     hint = "write a number and its unit: 200ms, 5s, 10m, 4h or 1d"
     if not isinstance(value, str):
-        raise Wrong(f"{shown(value)} has no unit", hint)
+        raise FaultError(f"{shown(value)} has no unit", hint)
     try:
         return parse_duration(value)
     except ValueError as error:
-        raise Wrong(f"{shown(value)} {error}", hint) from None
+        raise FaultError(f"{shown(value)} {error}", hint) from None
 
 
 def as_positive_duration_ns(value: object) -> int:
     """Take a duration above zero, and give nanoseconds."""
     duration_ns = as_duration_ns(value)
     if duration_ns == 0:
-        raise Wrong(f"{shown(value)} is not above zero", "leave the key out if it is not known")
+        raise FaultError(f"{shown(value)} is not above zero", "leave the key out if it is not known")
     return duration_ns
 
 
@@ -232,7 +240,7 @@ def as_size(value: object) -> int:
     try:
         size = parse_size(as_text(value))
     except ValueError as error:
-        raise Wrong(f"{shown(value)} {error}", hint) from None
+        raise FaultError(f"{shown(value)} {error}", hint) from None
     return as_count(size)
 
 
@@ -240,11 +248,11 @@ def as_time_ns(value: object) -> int:
     """Take a date or a time with a zone, and give nanoseconds since the epoch."""
     hint = "write 2026-06-01 (midnight in UTC) or 2026-06-01T08:30:00+02:00"
     if not isinstance(value, (str, date)):
-        raise Wrong(f"{shown(value)} is not a date", hint)
+        raise FaultError(f"{shown(value)} is not a date", hint)
     try:
         return parse_time(value)
     except ValueError as error:
-        raise Wrong(f"{shown(value)} {error}", hint) from None
+        raise FaultError(f"{shown(value)} {error}", hint) from None
 
 
 def one_of(choices: Collection[str]) -> Callable[[object], str]:
@@ -253,7 +261,7 @@ def one_of(choices: Collection[str]) -> Callable[[object], str]:
     def convert(value: object) -> str:
         word = as_text(value)
         if word not in choices:
-            raise Wrong(f"{shown(word)} is not one of {', '.join(repr(choice) for choice in choices)}",
+            raise FaultError(f"{shown(word)} is not one of {', '.join(repr(choice) for choice in choices)}",
                         did_you_mean(word, choices) if word else "")  # fmt: skip
         return word
 
@@ -265,7 +273,7 @@ def each(convert: Callable[[Any], T]) -> Callable[[object], tuple[T, ...]]:
 
     def convert_list(value: object) -> tuple[T, ...]:
         if not isinstance(value, list):
-            raise Wrong(f"{shown(value)} is not a list", "write [a, b], or one `- a` line each")
+            raise FaultError(f"{shown(value)} is not a list", "write [a, b], or one `- a` line each")
         return tuple(item for _, item in _convert_items(enumerate(value), convert))
 
     return convert_list
@@ -276,7 +284,7 @@ def table(convert_key: Callable[[Any], K], convert: Callable[[Any], T]) -> Calla
 
     def convert_table(value: object) -> dict[K, T]:
         if not isinstance(value, dict):
-            raise Wrong(f"{shown(value)} is not a mapping", "write {key: value}")
+            raise FaultError(f"{shown(value)} is not a mapping", "write {key: value}")
         keys = _convert_items(((str(key), key) for key in value), convert_key)
         values = _convert_items(((str(key), item) for key, item in value.items()), convert)
         return dict(zip((key for _, key in keys), (item for _, item in values), strict=True))
@@ -284,14 +292,16 @@ def table(convert_key: Callable[[Any], K], convert: Callable[[Any], T]) -> Calla
     return convert_table
 
 
-def _convert_items(items: Iterable[tuple[str | int, Any]], convert: Callable[[Any], T]) -> list[tuple[str | int, T]]:
+def _convert_items(
+    items: Iterable[tuple[str | int, Any]], convert: Callable[[Any], T]
+) -> list[tuple[str | int, T]]:
     converted: list[tuple[str | int, T]] = []
     faults: list[Fault] = []
     for at, item in items:
         try:
             converted.append((at, convert(item)))
-        except Wrong as wrong:
+        except FaultError as wrong:
             faults += [Fault((at, *fault.at), fault.text, fault.hint) for fault in wrong.faults]
     if faults:
-        raise Wrong(faults=tuple(faults))
+        raise FaultError(faults=tuple(faults))
     return converted

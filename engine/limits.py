@@ -1,9 +1,10 @@
 """The limits register: where the caps nobody owns get an owner.
 
-A `Limit` is one declared cap: what it counts, what it applies to, where it lives and who can raise it. Every limit
-that matches a call counts it. A limit with `split_by` is one cap per value of these labels, and a call that lacks the
-label counts under "". The value is looked up at the time of the slice, so that an old log replays against the limit of
-its day. Reading the file is `engine/register.py`; config/limits.yaml explains every field. Pure.
+A `Limit` is one declared cap: what it counts, what it applies to, where it lives and who can raise it.
+Every limit that matches a call counts it. A limit with `split_by` is one cap per value of these labels, and
+a call that lacks the label counts under "". The value is looked up at the time of the slice, so that an old
+log replays against the limit of its day. Reading the file is `engine/register.py`; config/limits.yaml
+explains every field. Pure.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     def value_at(self, time_ns: int, split: tuple[str, ...] = ()) -> float | None:
         """Give the value in force at `time_ns` for one split instance; None: unknown.
 
-        `split` are the values of `split_by`, in its order. A value of `values` has no history. `value` is in force
-        since `confirmed_on`, or since the newest entry of the history if that says the same; before the oldest entry,
-        the oldest entry is the best guess.
+        `split` are the values of `split_by`, in its order. A value of `values` has no history. `value` is
+        in force since `confirmed_on`, or since the newest entry of the history if that says the same;
+        before the oldest entry, the oldest entry is the best guess.
         """
         own = self.values.get(",".join(split)) if split else None
         if own is not None:

@@ -1,7 +1,7 @@
 """Every setting, frozen and typed; config/engine.yaml shows them all with their defaults.
 
-Types only, so that every part of the engine can name what it needs. Reading them is `engine/settings_file.py`, the
-relations between them are checked in `engine/settings_check.py`.
+Types only, so that every part of the engine can name what it needs. Reading them is
+`engine/settings_file.py`, the relations between them are checked in `engine/settings_check.py`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     window_rows_max: int = 8192
     limit_instances_max: int = 1024
     alerts_max: int = 10_000
-    call_key_file: str = ""  # 32 bytes hex; "": a fixed, documented key for replay, a random one per process for run
+    call_key_file: str = (
+        ""  # 32 bytes hex; "": a fixed, documented key for replay, a random one per process for run
+    )
 
 
 class HeadroomSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,10 +1,10 @@
-"""Settings from a file, the environment and flags to one frozen `Settings`; also the one place that reads such files.
+"""Settings from a file, the environment and flags; the one place that reads configuration files.
 
-In the file, durations are texts (`slice: 5s` becomes `slice_ns`) and sizes may be (`bytes_max: 64MiB`). A flag beats
-the environment (`CALLGAUGE_KAFKA__TOPIC=calls`), which beats the file, which beats the default. Of the environment
-only names with `__` or of a top-level setting count: Kubernetes sets `CALLGAUGE_PORT` and the like by itself, for a
-service of our name. Every problem is reported at once. The keys follow from the types in `engine.settings`, so a
-setting cannot exist without being readable.
+In the file, durations are texts (`slice: 5s` becomes `slice_ns`) and sizes may be (`bytes_max: 64MiB`). A
+flag beats the environment (`CALLGAUGE_KAFKA__TOPIC=calls`), which beats the file, which beats the default.
+Of the environment only names with `__` or of a top-level setting count: Kubernetes sets `CALLGAUGE_PORT`
+and the like by itself, for a service of our name. Every problem is reported at once. The keys follow from
+the types in `engine.settings`, so a setting cannot exist without being readable.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import msgspec
 
 from engine.errors import SettingsError
 from engine.fields import (
+    FaultError,
     Fields,
     Problems,
-    Wrong,
     as_count,
     as_duration_ns,
     as_flag,
@@ -54,7 +54,7 @@ def load_settings(
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Read settings; without a file, the defaults. `flags` maps `kafka.topic` to a text as in the environment.
+    """Read settings; without a file, the defaults. `flags` maps `kafka.topic` to text as in the environment.
 
     `environment` stands in for that of the process. Raises `SettingsError` with every problem.
     """
@@ -83,15 +83,17 @@ def environment_overrides(environment: Mapping[str, str]) -> list[Override]:
     for name in sorted(environment):
         rest = name.removeprefix(ENVIRONMENT_PREFIX)
         if rest != name and ("__" in rest or rest in top_level):
-            overrides.append((tuple(rest.lower().split("__")), environment[name], f"environment variable {name}"))
+            overrides.append(
+                (tuple(rest.lower().split("__")), environment[name], f"environment variable {name}")
+            )
     return overrides
 
 
 def digest(settings: Settings, register: Register) -> str:
     """Give 64 hexadecimal digits that change with anything that can change an alert.
 
-    A recording keeps it: a replay under other settings or limits is another experiment. Where events come from and
-    where alerts go does not matter, nor does the file of the key that hides call ids.
+    A recording keeps it: a replay under other settings or limits is another experiment. Where events come
+    from and where alerts go does not matter, nor does the file of the key that hides call ids.
     """
     engine = msgspec.structs.replace(settings.engine, call_key_file="")
     parts = (engine, settings.headroom, register)
@@ -99,7 +101,7 @@ def digest(settings: Settings, register: Register) -> str:
 
 
 def read_text_file(path: Path, what: str, bytes_max: int = YAML_BYTES_MAX) -> str:
-    """Read a small text file, or raise a `SettingsError` that says what is wrong with it and how to mend it."""
+    """Read a small text file, or raise a `SettingsError` that says what is wrong and how to mend it."""
     where = str(path)
     try:
         with path.open("rb") as file:
@@ -110,14 +112,20 @@ def read_text_file(path: Path, what: str, bytes_max: int = YAML_BYTES_MAX) -> st
         raise SettingsError(f"{what}: this is a directory", where=where, hint="name the file in it") from None
     except PermissionError:
         raise SettingsError(
-            f"{what}: not allowed to read the file", where=where, hint="let the user who runs callgauge read it"
+            f"{what}: not allowed to read the file",
+            where=where,
+            hint="let the user who runs callgauge read it",
         ) from None
     except (OSError, ValueError) as error:  # A null byte in a path is a ValueError.
         cause = getattr(error, "strerror", None) or str(error)
-        raise SettingsError(f"{what}: the file cannot be read: {cause}", where=where, hint="check the path") from None
+        raise SettingsError(
+            f"{what}: the file cannot be read: {cause}", where=where, hint="check the path"
+        ) from None
     if len(data) > bytes_max:
         raise SettingsError(
-            f"{what}: the file is larger than {bytes_max // 1024} KB", where=where, hint="is this the right file?"
+            f"{what}: the file is larger than {bytes_max // 1024} KB",
+            where=where,
+            hint="is this the right file?",
         )
     return _decode_text(data, what, where)
 
@@ -125,19 +133,25 @@ def read_text_file(path: Path, what: str, bytes_max: int = YAML_BYTES_MAX) -> st
 def _decode_text(data: bytes, what: str, where: str) -> str:
     if not data.strip():
         raise SettingsError(
-            f"{what}: the file is empty", where=where, hint="begin from the sample that callgauge ships in config/"
+            f"{what}: the file is empty",
+            where=where,
+            hint="begin from the sample that callgauge ships in config/",
         )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise SettingsError(
-            f"{what}: line {line} is not UTF-8 text", where=where, hint="is this a binary file? Save it as UTF-8"
+            f"{what}: line {line} is not UTF-8 text",
+            where=where,
+            hint="is this a binary file? Save it as UTF-8",
         ) from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise SettingsError(
-            f"{what}: line {line} holds a null byte", where=where, hint="is this a binary file? Save it as UTF-8"
+            f"{what}: line {line} holds a null byte",
+            where=where,
+            hint="is this a binary file? Save it as UTF-8",
         )
     return text
 
@@ -169,7 +183,9 @@ def _override(document: Document, problems: Problems, path: tuple[str, ...], tex
     values = document.value
     for depth, key in enumerate(path):
         field = {file_key(field): field for field in msgspec.structs.fields(struct)}.get(key)
-        is_section = field is not None and isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+        is_section = (
+            field is not None and isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+        )
         is_last = depth == len(path) - 1
         if field is None or is_section == is_last:
             known = [".".join((*path[:depth], file_key(field))) for field in msgspec.structs.fields(struct)]
@@ -193,7 +209,7 @@ def file_key(field: msgspec.structs.FieldInfo) -> str:
 
 
 def _value_of_text(text: str, field: msgspec.structs.FieldInfo) -> object:
-    """Turn a text of the environment into what YAML would have given: `a,b` is a list, `k=v,k=v` a mapping."""
+    """Turn a text into what YAML would have given: `a,b` is a list, `k=v,k=v` a mapping."""
     kind = get_origin(field.type) or field.type
     if kind is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
@@ -243,12 +259,17 @@ def _converter(field: msgspec.structs.FieldInfo, path: tuple[str | int, ...]) ->
     if kind in (Union, types.UnionType) and float in get_args(field.type):
         return as_number
     simple: dict[object, Callable[[Any], Any]] = {
-        str: as_text, int: as_count, float: as_number, bool: as_flag, tuple: _as_texts, dict: table(as_text, as_text),
-    }  # fmt: skip
+        str: as_text,
+        int: as_count,
+        float: as_number,
+        bool: as_flag,
+        tuple: _as_texts,
+        dict: table(as_text, as_text),
+    }
     return simple[kind]
 
 
 def _as_texts(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
-        raise Wrong(f"{shown(value)} is not a list", f"write [{value}]")
+        raise FaultError(f"{shown(value)} is not a list", f"write [{value}]")
     return each(as_text)(value)

@@ -1,9 +1,10 @@
 """Text of a configuration file to plain values, with the place of each, or one clear `SettingsError`.
 
-YAML is read for people's slips and against malice: one document, at most 256 KB and 16 levels deep, no anchors or
-aliases (nine lines of them can expand to gigabytes), no tags that make objects, and no key twice (YAML keeps the last
-one, silently). Nesting is checked on the stream of events, before anything recursive runs. PyYAML is used directly,
-as `msgspec.yaml` gives neither lines nor repeated keys. Pure: whoever calls has read the file.
+YAML is read for people's slips and against malice: one document, at most 256 KB and 16 levels deep, no
+anchors or aliases (nine lines of them can expand to gigabytes), no tags that make objects, and no key twice
+(YAML keeps the last one, silently). Nesting is checked on the stream of events, before anything recursive
+runs. PyYAML is used directly, as `msgspec.yaml` gives neither lines nor repeated keys. Pure: whoever calls
+has read the file.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Path = tuple[str | int, ...]
 
 
 class Document(NamedTuple):
-    """Values of one file; `places` says where each path stands ("line 12"), `repeated` which keys occur twice."""
+    """Values of one file; `places` says where each path stands ("line 12"), `repeated` what is there twice."""
 
     value: Any
     where: str
@@ -34,10 +35,12 @@ class Document(NamedTuple):
 
 
 def parse_yaml(text: str, where: str) -> Document:
-    """Parse one YAML document into dicts, lists and scalars; raises `SettingsError` for what is not plain YAML."""
+    """Parse one YAML document into plain values; raises `SettingsError` for what is not plain YAML."""
     if len(text.encode("utf-8", "replace")) > YAML_BYTES_MAX:
         raise SettingsError(
-            f"the file is larger than {YAML_BYTES_MAX // 1024} KB", where=where, hint="is this the right file?"
+            f"the file is larger than {YAML_BYTES_MAX // 1024} KB",
+            where=where,
+            hint="is this the right file?",
         )
     try:
         _refuse_unsafe(text, where)
@@ -53,7 +56,7 @@ def parse_yaml(text: str, where: str) -> Document:
 def _refuse_unsafe(text: str, where: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=CSafeLoader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise SettingsError(
                 f"line {line}: anchors (&) and aliases (*) are not read",
@@ -66,7 +69,9 @@ def _refuse_unsafe(text: str, where: str) -> None:
             depth -= 1
         if depth > YAML_DEPTH_MAX:
             raise SettingsError(
-                f"line {line}: more than {YAML_DEPTH_MAX} levels deep", where=where, hint="is this the right file?"
+                f"line {line}: more than {YAML_DEPTH_MAX} levels deep",
+                where=where,
+                hint="is this the right file?",
             )
 
 

@@ -1,11 +1,13 @@
 """What a decline or an end means: the limit was reached, the callee was busy, the platform failed.
 
-Platforms say "no capacity" in many ways: SIP 503, 403 with a text, 429, an error code, a word. `config/declines.yaml`
-maps (platform, outcome, code, reason, limit) to a class; the first rule that matches wins. Patterns are globs, so that
-no pattern of a user can hang the engine, and they look at reasons as they are kept: with long numbers masked.
+Platforms say "no capacity" in many ways: SIP 503, 403 with a text, 429, an error code, a word.
+`config/declines.yaml` maps (platform, outcome, code, reason, limit) to a class; the first rule that matches
+wins. Patterns are globs, so that no pattern of a user can hang the engine, and they look at reasons as they
+are kept: with long numbers masked.
 
-Where no rule matches, the outcome decides. A decline that nothing explains is "unknown" and still counts against the
-limits it matches: a page too many is cheaper than a silent cap. An end that went well is "none".
+Where no rule matches, the outcome decides. A decline that nothing explains is "unknown" and still counts
+against the limits it matches: a page too many is cheaper than a silent cap. An end that went well is
+"none".
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.decode.events import OUTCOMES, Cause
 from engine.decode.redaction import LONG_NUMBER, REASON_BYTES_MAX
-from engine.fields import Fields, Problems, Wrong, as_count, each, one_of, printable, shown
+from engine.fields import FaultError, Fields, Problems, as_count, each, one_of, printable, shown
 from engine.strict_yaml import parse_yaml
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ FAILED_OUTCOMES = frozenset(("failed", "timeout", "error"))
 
 
 class Rule(NamedTuple):
-    """One line of the table; an empty field matches everything. Globs are `*` and `?`, without regard to case."""
+    """One line of the table; an empty field matches all. Globs are `*` and `?`, without regard to case."""
 
     decline_class: str
     platform: str = ""
@@ -78,9 +80,9 @@ class Classifier:
     def is_error(self, cause: Cause) -> bool:
         """Say whether the attempt counts in the numerator of the error ratio.
 
-        `failed` and `timeout` do, unless a rule says that a limit, a busy line or a person was the reason. An outcome
-        that sounds well does when a rule says that the platform failed or a timeout cut it. A declined attempt
-        does only when a rule says so.
+        `failed` and `timeout` do, unless a rule says that a limit, a busy line or a person was the reason.
+        An outcome that sounds well does when a rule says that the platform failed or a timeout cut it. A
+        declined attempt does only when a rule says so.
         """
         decline_class, is_ruled = self._look_up(cause)
         if is_ruled and decline_class in (PLATFORM, TIMEOUT):
@@ -137,7 +139,7 @@ def _glob(globs: tuple[str, ...]) -> Callable[[str], bool]:
     """Give a test for any of some globs; without globs it is always true."""
     if not globs:
         return lambda _: True
-    # fnmatch makes expressions that do not backtrack; its character classes are switched off, since reasons hold [ ].
+    # fnmatch makes expressions that do not backtrack. Its character classes are off: reasons hold [ ].
     expressions = [re.compile(fnmatch.translate(glob.lower().replace("[", "[[]"))) for glob in globs]
     return lambda text: any(expression.match(text.lower()) for expression in expressions)
 
@@ -150,7 +152,8 @@ def parse_rules(text: str, where: str) -> tuple[Rule, ...]:
         problems.add((), "is empty", "write `declines:` and below it one `- class: ...` entry for every rule")
         problems.raise_any()
     top = Fields(document.value, (), problems)
-    items = top.need("declines", _as_entries, [], "write `declines: []` if there are no rules")
+    nothing: list[object] = []
+    items = top.need("declines", _as_entries, nothing, "write `declines: []` if there are no rules")
     rules = tuple(_rule(Fields(item, ("declines", index), problems)) for index, item in enumerate(items))
     top.close()
     problems.raise_any()
@@ -169,16 +172,21 @@ def _rule(fields: Fields) -> Rule:
     fields.close()
     asks = ("platform", "outcome", "code", "reason", "limit")
     if fields.is_mapping and not any(fields.has(key) for key in asks):
-        fields.wrong("class", "would apply to every call, so that no later rule is ever reached",
-                     f"say when: {', '.join(asks)}")  # fmt: skip
+        fields.wrong(
+            "class",
+            "would apply to every call, so that no later rule is ever reached",
+            f"say when: {', '.join(asks)}",
+        )
     return rule
 
 
 def _as_entries(value: object) -> list[object]:
     if not isinstance(value, list):
-        raise Wrong(f"{shown(value)} is not a list", "write one `- class: ...` entry for each rule")
+        raise FaultError(f"{shown(value)} is not a list", "write one `- class: ...` entry for each rule")
     if len(value) > RULES_MAX:
-        raise Wrong(f"{len(value)} rules are more than {RULES_MAX}", "merge some: code and reason may be lists")
+        raise FaultError(
+            f"{len(value)} rules are more than {RULES_MAX}", "merge some: code and reason may be lists"
+        )
     return value
 
 
@@ -188,7 +196,7 @@ def _one_or_more(convert: Callable[[Any], Any]) -> Callable[[object], tuple[Any,
     def convert_any(value: object) -> tuple[Any, ...]:
         values = each(convert)(value) if isinstance(value, list) else (convert(value),)
         if not values:
-            raise Wrong("the list is empty, so nothing would ever match", "leave the key out")
+            raise FaultError("the list is empty, so nothing would ever match", "leave the key out")
         return values
 
     return convert_any
@@ -198,8 +206,12 @@ def _as_reason_glob(value: object) -> str:
     """Take a glob over reasons as they are kept; what could never match is a mistake."""
     glob = printable(GLOB_BYTES_MAX)(value)
     if LONG_NUMBER.search(glob):
-        raise Wrong(f"{shown(glob)} holds a number of three or more digits, which reasons are kept without",
-                    "write # in its place, and give the number as `code`")  # fmt: skip
+        raise FaultError(
+            f"{shown(glob)} holds a number of three or more digits, which reasons are kept without",
+            "write # in its place, and give the number as `code`",
+        )
     if len(glob.replace("*", "").encode()) > REASON_BYTES_MAX:
-        raise Wrong(f"{shown(glob)} is longer than reasons are kept ({REASON_BYTES_MAX} bytes)", "end it with *")
+        raise FaultError(
+            f"{shown(glob)} is longer than reasons are kept ({REASON_BYTES_MAX} bytes)", "end it with *"
+        )
     return glob
