@@ -74,8 +74,8 @@ class HeadroomParams(NamedTuple):
     # models: steady, slow ramp, fast ramp, jump
     level_noise: tuple[float, ...] = (3e-5, 3e-5, 3e-5, 0.02)
     growth_noise: tuple[float, ...] = (1e-12, 3e-8, 1e-6, 1e-9)
-    model_weight: tuple[float, ...] = (0.4, 0.25, 0.25, 0.1)
-    cold_growth_sd: tuple[float, ...] = (1e-4, 4e-3, 2e-2, 1e-3)
+    model_weight: tuple[float, ...] = (0.35, 0.25, 0.3, 0.1)
+    cold_growth_sd: tuple[float, ...] = (1e-4, 4e-3, 4e-2, 1e-3)
     # models of e^y: steady, drift, jump
     speed_level_noise: tuple[float, ...] = (1e-6, 1e-5, 3e-3)
     speed_growth_noise: tuple[float, ...] = (1e-14, 3e-7, 1e-10)
@@ -92,9 +92,9 @@ class HeadroomParams(NamedTuple):
     tail_s_max: float = 4.0 * 3600.0
     gap_s_max: float = 3600.0  # a longer hole in the stream: levels are forgotten
     caps: tuple[float, ...] = (10.0, 100.0, 1000.0)
-    page_threshold: tuple[float, ...] = (1.0, 1.0, 1.0)
-    warn_threshold: tuple[float, ...] = (1.0, 1.0, 1.0)
-    cold_threshold: float = 1.0  # at least, as long as growth is expected
+    page_threshold: tuple[float, ...] = (0.5, 0.5, 0.5)
+    warn_threshold: tuple[float, ...] = (0.5, 0.5, 0.5)
+    cold_threshold: float = 0.5  # at least, as long as growth is expected
     holding: HoldingParams = HoldingParams()
     dispersion: DispersionParams = DispersionParams()
 
