@@ -1,8 +1,8 @@
 """How attempts ended, as dense ids: outcome, platform, code, redacted reason, limit.
 
-Reasons are free text, so they fill the table first. Three quarters of it take causes as they are; the rest takes
-causes without their reason; and a row for "declined" and for each outcome always exists, so that declines and errors
-are counted exactly whatever a platform sends.
+Reasons are free text, so they fill the table first. Three quarters of it take causes as they are; the rest
+takes causes without their reason; and a row for "declined" and for each outcome always exists, so that
+declines and errors are counted exactly whatever a platform sends.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ class CauseTable:
 
     def __init__(self, causes_max: int) -> None:
         """Make the rows that always exist: declined, then every outcome."""
-        self.causes: list[Cause] = [Cause(declined=True, outcome="", platform="", code=0, reason="", limit="")]
-        self.causes += [Cause(declined=False, outcome=name, platform="", code=0, reason="", limit="")
-                        for name in OUTCOMES]  # fmt: skip
+        always = [Cause(True, "", "", 0, "", "")]
+        always += [Cause(False, name, "", 0, "", "") for name in OUTCOMES]
+        self.causes: list[Cause] = always
         self.rows_collapsed = 0
         self._ids = {cause: cause_id for cause_id, cause in enumerate(self.causes)}
         self._causes_max = causes_max

@@ -1,16 +1,16 @@
-"""Bytes to columns: each row is parsed into a typed struct, checked, and appended to the columns of its batch.
+"""Bytes to columns: each row is parsed into a struct, checked, and appended to the columns of its batch.
 
-What a row must have: an object in valid UTF-8 JSON, `type`, `time`, and for calls, turns, transfers and quality a
-`call_id`. A row without is lost and counted by reason. Any other field that cannot be used is as if it were not
-there, and counted by field: half of what a call tells is better than none. Nothing here raises for any bytes.
-`Decoder` is the seam for a faster scanner: a batch of bytes in, columns out, the same tables beside them.
+What a row must have: an object in valid UTF-8 JSON, `type`, `time`, and for calls, turns, transfers and
+quality a `call_id`. A row without is lost and counted by reason. Any other field that cannot be used is as if
+it were not there, and counted by field: half of what a call tells is better than none. Nothing raises here,
+whatever the bytes. `Decoder` is the seam for a faster scanner: bytes in, columns out, the same tables.
 Rejected: `orjson`, as fast, but it gives a time as a double, which loses the nanoseconds.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from math import nan
+from math import isnan, nan
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
@@ -18,9 +18,9 @@ import numpy as np
 
 from engine.decode.causes import CauseTable
 from engine.decode.columns import Columns
-from engine.decode.events import Cause, EventType, Note
+from engine.decode.events import Cause, Note
 from engine.decode.fields import TYPE_RULES, EventFields, TypeRule, code_number, outcome_name, quantity
-from engine.decode.identity import CALL, EVENT, ID_BYTES_MAX
+from engine.decode.identity import CALL, EVENT, id_bytes
 from engine.decode.labels import LabelReader, note_labels
 from engine.decode.notes import listed_calls, note_fields
 from engine.decode.redaction import clean_label, masked_label, redact_reason
@@ -53,7 +53,10 @@ class Sample(NamedTuple):
 
 
 class Decoder(Protocol):
-    """Step 2 of the line. Counts are cumulative; `rows_read` is the rows of all batches given plus all losses."""
+    """Step 2 of the line.
+
+    Counts are cumulative; `rows_read` is the rows of all batches given plus the sum of `losses`.
+    """
 
     losses: NDArray[np.int64]  # shape (len(LossReason),)
     rows_read: int
@@ -86,7 +89,7 @@ class JsonDecoder:
         self._labels = LabelReader(self.series, settings.series_max, self._ignore)
         self._parser = msgspec.json.Decoder(EventFields)
         self._samples: deque[Sample] = deque(maxlen=SAMPLES_MAX)
-        self._plain_log_ns: dict[tuple[str, int], int] = {}  # newest event time so far, by topic and partition
+        self._plain_log_ns: dict[tuple[str, int], int] = {}  # newest event time, by topic and partition
 
     def decode(self, raw: RawBatch) -> EventBatch:
         """Give the columns of the rows that decode; never raises for what is in them."""
@@ -95,13 +98,15 @@ class JsonDecoder:
         data = raw.data
         # ASCII, the usual case, is known for the whole batch at once.
         is_ascii = data.isascii()
-        for start, end, offset in zip(raw.row_start.tolist(), raw.row_end.tolist(), raw.offset.tolist(), strict=True):
+        for start, end, offset in zip(
+            raw.row_start.tolist(), raw.row_end.tolist(), raw.offset.tolist(), strict=True
+        ):
             reason = self._decode_row(data[start:end], offset, columns, is_ascii=is_ascii)
             if reason is not None:
                 self.losses[reason] += 1
                 self._samples.append(Sample(raw.topic, raw.partition, offset, reason))
-        time_ns = np.array(columns.time_ns, np.int64)
-        return columns.batch(raw.topic, raw.partition, self._received_ns(raw, time_ns), time_ns, self._key)
+        batch = columns.batch(raw.topic, raw.partition, self._key)
+        return batch._replace(received_ns=self._received_ns(raw, batch.time_ns))
 
     def samples(self) -> tuple[Sample, ...]:
         """Give the most recent rows that were lost, oldest first, at most SAMPLES_MAX."""
@@ -128,55 +133,49 @@ class JsonDecoder:
         time_ns = event_time_ns(time_text)
         if time_ns < 0:
             return LossReason.TIME_OUT_OF_RANGE if time_ns == OUT_OF_RANGE else LossReason.TIME_MALFORMED
-        reason = self._why_incomplete(fields, rule)
-        if reason is None:
-            self._append(fields, rule, time_ns, columns)
-            columns.offset.append(offset)
-        return reason
-
-    def _why_incomplete(self, fields: EventFields, rule: TypeRule) -> LossReason | None:
-        """Say what is wrong with the fields that this type of event must have."""
-        if rule.needs_call:
-            if type(fields.call_id) is not str:
-                return LossReason.FIELD_MISSING if fields.call_id is None else LossReason.FIELD_TYPE
-            if not is_identifier(fields.call_id):
-                return LossReason.FIELD_RANGE
-        if rule.type_id == EventType.CALLS_LISTED:
-            if not isinstance(fields.calls, list):
-                return LossReason.FIELD_MISSING if fields.calls is None else LossReason.FIELD_TYPE
-            if len(fields.calls) > self._settings.calls_listed_max:
-                return LossReason.FIELD_RANGE
+        call_id = id_bytes(fields.call_id)
+        if rule.needs_call and not call_id:
+            return _why_unusable(fields.call_id, str)
+        if rule.is_list and not self._is_listing(fields.calls):
+            return _why_unusable(fields.calls, list)
+        self._append(fields, rule, (time_ns, offset), call_id, columns)
         return None
 
-    def _append(self, fields: EventFields, rule: TypeRule, time_ns: int, columns: Columns) -> None:
+    def _is_listing(self, calls: object) -> bool:
+        return isinstance(calls, list) and len(calls) <= self._settings.calls_listed_max
+
+    def _append(self, fields: EventFields, rule: TypeRule, when: tuple[int, int], call_id: bytes,
+                columns: Columns) -> None:  # fmt: skip
+        """Append a row that has all it must have; `when` is its event time and its offset."""
         labels = self._labels.read(fields)
+        prefix = labels.prefix
+        if not call_id and fields.call_id is not None:
+            self._ignore("call_id")
+        event_id = b""
+        if fields.id is not None:
+            event_id = id_bytes(fields.id)
+            if not event_id:
+                self._ignore("id")
         duration_ms = nan
         if rule.has_duration and fields.duration_ms is not None:
             duration_ms = quantity(fields.duration_ms)
-            if duration_ms != duration_ms:
+            if isnan(duration_ms):
                 self._ignore("duration_ms")
             elif rule.duration_stage:
                 columns.add_measure(self.stages.id_of(rule.duration_stage), duration_ms)
         if rule.has_latency and fields.latency_ms is not None:
             self._add_latencies(fields.latency_ms, columns)
         if rule.is_note:
-            columns.add_note(self._note(fields, rule.type_id, time_ns, labels.prefix))
-        columns.type_id.append(rule.type_id)
-        columns.call.append(self._message(CALL + labels.prefix, "call_id", fields.call_id))
-        columns.event.append(self._message(EVENT + labels.prefix, "id", fields.id))
-        columns.series_id.append(labels.series_id)
-        columns.cause_id.append(self._cause_id(fields, rule.type_id, labels.platform) if rule.has_cause else -1)
-        columns.duration_ms.append(duration_ms)
-        columns.time_ns.append(time_ns)
-
-    def _message(self, prefix: bytes, name: str, value: object) -> bytes:
-        """Give the message that identifies a call or an event; empty when there is no usable id."""
-        if value is None:
-            return b""
-        if isinstance(value, str) and is_identifier(value):
-            return prefix + value.encode()
-        self._ignore(name)
-        return b""
+            columns.add_note(self._note(fields, rule, when[0], prefix))
+        columns.rows.append((
+            *when,
+            rule.type_id,
+            CALL + prefix + call_id if call_id else b"",
+            EVENT + prefix + event_id if event_id else b"",
+            labels.series_id,
+            self._cause_id(fields, labels.platform, is_declined=rule.is_declined) if rule.has_cause else -1,
+            duration_ms,
+        ))  # fmt: skip
 
     def _add_latencies(self, latency_ms: object, columns: Columns) -> None:
         if not isinstance(latency_ms, dict):
@@ -186,7 +185,7 @@ class JsonDecoder:
         for name, values in latency_ms.items():
             for value in values if isinstance(values, list) else (values,):
                 number = quantity(value)
-                if number != number:
+                if isnan(number):
                     # Negative is how a platform says "not measured"; anything else is a fault of the event.
                     if not (type(value) in (int, float) and value < 0):
                         self._ignore("latency_ms")
@@ -197,8 +196,7 @@ class JsonDecoder:
                     left -= 1
                     columns.add_measure(self.stages.id_of(name), number)
 
-    def _cause_id(self, fields: EventFields, type_id: int, platform: str) -> int:
-        is_declined = type_id == EventType.CALL_DECLINED
+    def _cause_id(self, fields: EventFields, platform: str, *, is_declined: bool) -> int:
         outcome = "" if is_declined else outcome_name(fields.outcome)
         if outcome == "other" and fields.outcome is not None and fields.outcome != "other":
             self._ignore("outcome")
@@ -216,11 +214,11 @@ class JsonDecoder:
         limit = masked_label("limit", limit) if limit else ""
         return self.causes.id_of(Cause(is_declined, outcome, platform, code or 0, reason, limit))
 
-    def _note(self, fields: EventFields, type_id: int, time_ns: int, prefix: bytes) -> Note:
-        pairs = note_fields(fields, type_id, self._ignore)
-        if type_id == EventType.CALLS_LISTED:
+    def _note(self, fields: EventFields, rule: TypeRule, time_ns: int, prefix: bytes) -> Note:
+        pairs = note_fields(fields, rule.type_id, self._ignore)
+        if rule.is_list:
             pairs += (("call_keys", listed_calls(fields.calls, prefix, self._key)),)
-        return Note(time_ns, type_id, note_labels(fields), pairs)
+        return Note(time_ns, rule.type_id, note_labels(fields), pairs)
 
     def _received_ns(self, raw: RawBatch, time_ns: NDArray[np.int64]) -> NDArray[np.int64]:
         if raw.received_ns != PLAIN_LOG_RECEIVED_NS:
@@ -236,13 +234,18 @@ class JsonDecoder:
         self.fields_ignored[field] += 1
 
 
-def is_identifier(value: str) -> bool:
-    """Say whether a string can be a call id or an event id: 1 to 256 bytes."""
-    return 0 < len(value) <= ID_BYTES_MAX and (value.isascii() or len(value.encode()) <= ID_BYTES_MAX)
+def _why_unusable(value: object, wanted: type) -> LossReason:
+    """Say what is wrong with a field that must be there: absent, not of the type `wanted`, or its length."""
+    if value is None:
+        return LossReason.FIELD_MISSING
+    return LossReason.FIELD_RANGE if isinstance(value, wanted) else LossReason.FIELD_TYPE
 
 
 def why_unreadable(text: bytes) -> LossReason:
-    """Say why the parser refused a row: no JSON (or nested too deep), no object, or a number that no double holds."""
+    """Say why the parser refused a row.
+
+    It is no JSON or nested too deep to read, or no object, or a field has a number that no double holds.
+    """
     try:
         text.decode()
         msgspec.json.decode(text, type=msgspec.Raw)

@@ -1,7 +1,7 @@
 """The columns that a batch of call events becomes: one row per event, labels and names as dense ids.
 
-Everything after the decoder works on these arrays; no per-event Python object goes further than this step, apart
-from the rare `Note`s (limit reports, announced load, changes, call lists).
+Everything after the decoder works on these arrays; no per-event Python object goes further than this step,
+apart from the rare `Note`s (limit reports, announced load, changes, call lists).
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ LABELS = ("tenant", "region", "platform", "provider", "trunk", "agent", "release
 class Note(NamedTuple):
     """A rare event that is kept as it is, already cut to its allow-listed, bounded fields.
 
-    `fields` holds only: limit, used, max, expected, until_ns, what, from, to, by, and for `calls.listed` the keyed
-    hashes of the calls under `call_keys` (tuple of int). `labels` are (label, value) pairs in the order of LABELS.
+    `fields` holds only: limit, used, max, expected, until_ns, what, from, to, by, and for `calls.listed` the
+    keyed hashes of the calls under `call_keys` (tuple of int). `labels` are (label, value) pairs in the order
+    of LABELS, without those that are missing.
     """
 
     time_ns: int
@@ -57,10 +58,10 @@ class Note(NamedTuple):
 
 
 class EventBatch(NamedTuple):
-    """Columns of the rows of one `RawBatch` that decoded, in their order; arrays have shape (rows,) unless said.
+    """Columns of the rows of one `RawBatch` that decoded, in their order; shape (rows,) unless said.
 
-    Losses are not here: the decoder counts them by reason. `received_ns` is a number for every row: that of the batch,
-    or for a plain log the running maximum of event time (so that no row of it is ever ahead).
+    Losses are not here: the decoder counts them by reason. `received_ns` is a number for every row: that of
+    the batch, or for a plain log the running maximum of event time (so that no row of it is ever ahead).
     """
 
     topic: str
@@ -87,7 +88,7 @@ class EventBatch(NamedTuple):
 
 
 class Cause(NamedTuple):
-    """How an attempt ended or was declined: what the decline classifier looks at. Text is redacted and bounded."""
+    """How an attempt ended or was declined: what declines are classified by. Text is redacted, bounded."""
 
     declined: bool
     outcome: str  # one of OUTCOMES; "" when declined
@@ -98,6 +99,6 @@ class Cause(NamedTuple):
 
 
 OUTCOMES = (
-    "completed", "failed", "timeout", "abandoned", "canceled", "busy", "no_answer", "voicemail", "transferred",
-    "ok", "error", "throttled", "other",
+    "completed", "failed", "timeout", "abandoned", "canceled", "busy", "no_answer", "voicemail",
+    "transferred", "ok", "error", "throttled", "other",
 )  # fmt: skip

@@ -1,9 +1,10 @@
 """The fields of an event as the JSON parser gives them, and the rules of single fields.
 
-Every field is `Any`: a field of the wrong type must not cost the row, so its type is looked at where it is used.
-The times stay text, for their decimals. Fields not named here are skipped by the parser.
-Measured on the bundled recordings: msgspec into this struct is as fast as `orjson.loads`, and six times as fast as
-`json.loads`; typed fields would save a further fifth, at the price of a second parser for the rows that fail it.
+Every field is `Any`: a field of the wrong type must not cost the row, so its type is looked at where it is
+used. The times stay text, for their decimals. Fields not named here are skipped by the parser.
+Measured on the bundled recordings: msgspec into this struct is as fast as `orjson.loads`, and six times as
+fast as `json.loads`; typed fields would save a further fifth, at the price of a second parser for the rows
+that fail it.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ class TypeRule(NamedTuple):
     has_cause: bool
     has_duration: bool
     duration_stage: str  # the stage its duration is a measure of; "": none
+    is_declined: bool
     is_note: bool
+    is_list: bool
 
 
 def _rule(event_type: EventType) -> TypeRule:
@@ -73,10 +76,16 @@ def _rule(event_type: EventType) -> TypeRule:
         type_id=int(event_type),
         needs_call=event_type.wire.startswith(("call.", "turn.", "transfer.", "quality.")),
         has_latency=event_type in {kind.CALL_ANSWERED, kind.TURN_COMPLETED, kind.CALL_ENDED},
-        has_cause=event_type in {kind.CALL_ENDED, kind.CALL_DECLINED, kind.TRANSFER_ENDED, kind.DEPENDENCY_CALLED},
-        has_duration=event_type in {kind.CALL_ENDED, kind.CALL_DECLINED, kind.TRANSFER_ENDED, kind.DEPENDENCY_CALLED},
-        duration_stage={kind.TRANSFER_ENDED: "transfer", kind.DEPENDENCY_CALLED: "dependency"}.get(event_type, ""),
+        has_cause=event_type
+        in {kind.CALL_ENDED, kind.CALL_DECLINED, kind.TRANSFER_ENDED, kind.DEPENDENCY_CALLED},
+        has_duration=event_type
+        in {kind.CALL_ENDED, kind.CALL_DECLINED, kind.TRANSFER_ENDED, kind.DEPENDENCY_CALLED},
+        duration_stage={kind.TRANSFER_ENDED: "transfer", kind.DEPENDENCY_CALLED: "dependency"}.get(
+            event_type, ""
+        ),
+        is_declined=event_type is kind.CALL_DECLINED,
         is_note=event_type in {kind.LIMIT_REPORTED, kind.CALLS_LISTED, kind.LOAD_PLANNED, kind.CHANGE_MADE},
+        is_list=event_type is kind.CALLS_LISTED,
     )
 
 

@@ -1,8 +1,8 @@
-"""Who a call or an event is: a keyed hash of (platform, tenant, id), so that the ids themselves go no further.
+"""Who a call or an event is: a keyed hash of (platform, tenant, id); the ids themselves go no further.
 
-The three parts are framed so that no two different triples give the same bytes: a byte for the kind, then platform
-and tenant each behind its length, then the id, which ends where the message ends. Platform and tenant are the values
-before masking (they are hashed, never kept), so that tenants named by long numbers stay apart.
+The three parts are framed so that no two different triples give the same bytes: a byte for the kind, then
+platform and tenant each behind its length, then the id, up to the end of the message. Platform and tenant
+are the values before masking (they are hashed, never kept), so tenants named by long numbers stay apart.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import numpy as np
 from engine.decode.siphash import hash_spans
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 ID_BYTES_MAX = 256
@@ -27,7 +29,15 @@ def identity_prefix(platform: str, tenant: str) -> bytes:
     return b"".join(len(part).to_bytes(2, "little") + part for part in parts)
 
 
-def identity_keys(messages: list[bytes], key: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def id_bytes(value: object) -> bytes:
+    """Give the bytes of a call's or an event's id, a string of 1 to 256 bytes; empty when it is none."""
+    if type(value) is not str or len(value) > ID_BYTES_MAX:
+        return b""
+    encoded = value.encode()
+    return encoded if len(encoded) <= ID_BYTES_MAX else b""
+
+
+def identity_keys(messages: Sequence[bytes], key: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Hash each message (kind + prefix + id) to a uint64, shape (messages,); an empty message gives 0."""
     hashes = np.empty(len(messages), np.uint64)
     if not messages:

@@ -1,7 +1,7 @@
-"""The labels of a row: to a series id, a platform, and the framing of its identities, remembered by raw values.
+"""The labels of a row, to a series id, a platform and the framing of identities; remembered by raw values.
 
-Rows of a platform carry few distinct combinations of labels, so nearly every row costs one dictionary look-up. The
-memory holds only values that may be kept: rows with a masked or unusable label are worked out anew each time. When
+Rows of a platform carry few combinations of labels, so nearly every row costs one look-up. The memory
+holds only values that may be kept: rows with a masked or unusable label are worked out anew each time. When
 full it is emptied, which costs time and changes no result.
 """
 
@@ -38,7 +38,8 @@ class LabelReader:
     def __init__(self, series: SeriesTable, series_max: int, ignore: Callable[[str], None]) -> None:
         """Remember at most a few combinations per series."""
         # Platform and tenant are in every identity, whether or not they are labels of the series.
-        self._names = series.labels + tuple(name for name in ("platform", "tenant") if name not in series.labels)
+        always = tuple(name for name in ("platform", "tenant") if name not in series.labels)
+        self._names = series.labels + always
         self._values_of: Callable[[EventFields], tuple[Any, ...]] = attrgetter(*self._names)
         self._series = series
         self._ignore = ignore

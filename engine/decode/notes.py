@@ -1,16 +1,17 @@
 """The rare events, kept as they are: limit reports, lists of live calls, announced load, changes.
 
-Only the fields named here are kept, redacted and bounded. A list of calls is taken whole or not at all: from a list
-cut short the engine would conclude that the calls beyond the cut have ended.
+Only the fields named here are kept, redacted and bounded. A list of calls is taken whole or not at all: from
+a list cut short the engine would conclude that the calls beyond the cut have ended.
 """
 
 from __future__ import annotations
 
+from math import isnan
 from typing import TYPE_CHECKING
 
 from engine.decode.events import EventType
 from engine.decode.fields import EventFields, quantity
-from engine.decode.identity import CALL, ID_BYTES_MAX, identity_keys
+from engine.decode.identity import CALL, id_bytes, identity_keys
 from engine.decode.redaction import clean_label, masked_label, redact_change
 from engine.decode.timestamp import event_time_ns
 
@@ -42,10 +43,10 @@ def note_fields(fields: EventFields, type_id: int, ignore: Callable[[str], None]
         value = getattr(fields, name)
         if value is not None:
             number = quantity(value)
-            if number == number:
-                pairs.append((name, number))
-            else:
+            if isnan(number):
                 ignore(name)
+            else:
+                pairs.append((name, number))
     if type_id == EventType.LOAD_PLANNED and (text := bytes(fields.until)) not in (b"", b"null"):
         until_ns = event_time_ns(text)
         if until_ns >= 0:
@@ -81,6 +82,5 @@ def listed_calls(calls: list[object], prefix: bytes, key: NDArray[np.uint64]) ->
 
     An entry that is no call id is left out: no call in flight can have it.
     """
-    ids = [call.encode() for call in calls if isinstance(call, str) and 0 < len(call) <= ID_BYTES_MAX]
-    messages = [CALL + prefix + call for call in ids if len(call) <= ID_BYTES_MAX]
+    messages = [CALL + prefix + call_id for call_id in map(id_bytes, calls) if call_id]
     return tuple(identity_keys(messages, key).tolist())

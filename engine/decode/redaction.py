@@ -1,9 +1,9 @@
-"""What text of an event may be kept: labels, reasons and change notes without numbers and addresses of people.
+"""What text of an event may be kept: labels, reasons and changes, without people's numbers and addresses.
 
-A label is taken whole or not at all: cutting one would join two tenants into one. A label that is a telephone number
-becomes `__number__`: at least seven digits and at most one letter, so that a UUID passes. `release` is not masked,
-since dates and build numbers look just the same. Free text is cut, and only its tell-tale parts are replaced.
-Work is bounded by the length limits, and no expression here can backtrack over more than one word.
+A label is taken whole or not at all: cutting one would join two tenants into one. A label that is a telephone
+number becomes `__number__`: at least seven digits and at most one letter, so that a UUID passes. `release` is
+not masked, since dates and build numbers look just the same. Free text is cut, and only its tell-tale parts
+are replaced. Lengths bound the work, and no expression here can backtrack over more than one word.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DIALLED_NUMBER = re.compile(r"\+\d(?:[ ()./-]{0,2}\d){6,}")
 
 
 def clean_label(value: object) -> str | None:
-    """Give a label's value as it may be kept, "" when missing, or None: not a string, too long, control characters."""
+    """Give a label as it may be kept, "" when missing; None: no string, too long, or not printable."""
     if value is None:
         return ""
     if not isinstance(value, str) or len(value) > LABEL_BYTES_MAX or CONTROL.search(value):
@@ -54,7 +54,7 @@ def redact_reason(text: str) -> str:
 
 
 def redact_change(text: str) -> str:
-    """Give a part of a change note, at most 128 bytes; versions and digests stay, since they are the point of it."""
+    """Give a part of a change note, at most 128 bytes; versions and digests stay: they are its point."""
     words = " ".join(
         "@" if MAIL_ADDRESS.search(word) or ADDRESS_SCHEME.search(word) else word for word in _words(text)
     )

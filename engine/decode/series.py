@@ -2,12 +2,14 @@
 
 The table has three parts, and a row of all `__other__` that always exists (id 0):
   free       a combination of labels as it is;
-  limits     when the free part is full: only what limits need, that is every value of a label that a limit splits
-             by and the values that limits name; all else becomes `__other__`;
-  exact      when that is full too: only the values that limits name, so split_by overflow goes to `__other__`.
-As long as the combinations of named values fit in half of the table, every one of them finds a place. A combination
-that was collapsed stays collapsed: a series never changes its meaning.
-Rejected: dropping the least used series, which makes the totals of a limit jump and the result depend on timing.
+  limits     when the free part is full: only what limits need, that is every value of a label that a limit
+             splits by and the values that limits name; all else becomes `__other__`;
+  exact      when that is full too: only the values that limits name; other instances of a limit with split_by
+             go to its instance `__other__`.
+As long as the combinations of named values fit in half of the table, every one of them finds a place. A
+combination that was collapsed stays collapsed: a series never changes its meaning.
+Rejected: dropping the least used series, which makes the totals of a limit jump and the result depend on
+timing.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class SeriesTable:
 
     def __init__(self, series_labels: tuple[str, ...], limit_labels: Mapping[str, frozenset[str] | None],
                  series_max: int) -> None:  # fmt: skip
-        """Lay out the parts; `labels` are the configured ones, then those only limits need, in contract order."""
+        """Lay out the parts; `labels` are the configured ones, then those only limits need."""
         assert series_max >= 1
         assert set(series_labels) | set(limit_labels) <= set(LABELS), "labels come from the event contract"
         extra = tuple(label for label in LABELS if label in limit_labels and label not in series_labels)

@@ -1,8 +1,8 @@
-"""SipHash-1-3: a keyed 64-bit hash of byte strings, for identities that must not be guessed or made to collide.
+"""SipHash-1-3: a keyed 64-bit hash of byte strings, for identities that cannot be guessed or made to collide.
 
-Whoever sends events chooses the call ids. With a known hash he could make two calls one, or fill one place of the
-table of calls; with SipHash he would need the deployment's key. The variant with one round per word and three at
-the end is what Rust and CPython use for their tables, and takes half the time of SipHash-2-4.
+Whoever sends events chooses the call ids. With a known hash he could make two calls one, or fill one place of
+the table of calls; with SipHash he would need the deployment's key. The variant with one round per word and
+three at the end is what Rust and CPython use for their tables, and takes half the rounds of SipHash-2-4.
 Reference: Aumasson, Bernstein, "SipHash: a fast short-input PRF" (2012).
 Rejected: `hash()`, which differs from run to run; wyhash and xxh3, for which colliding inputs are published.
 """
@@ -60,9 +60,9 @@ def siphash13(data: NDArray[np.uint8], start: int, end: int, key: NDArray[np.uin
     v3 = key[1] ^ np.uint64(0x7465646279746573)
     word = np.uint64(0)
     for at in range(start, end):
-        place = (at - start) & 7
-        word |= np.uint64(data[at]) << np.uint64(8 * place)
-        if place == 7:
+        shift = 8 * ((at - start) & 7)
+        word |= np.uint64(data[at]) << np.uint64(shift)
+        if shift == 56:  # noqa: PLR2004 (bits: the eighth byte)
             v3 ^= word
             v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
             v0 ^= word

@@ -1,7 +1,7 @@
 """Names of call stages (`setup`, `llm`, ...) as dense ids, first come first served.
 
-`__other__` is id 0 and always exists: it takes names when the table is full, names that are no stage name, and names
-that look like a telephone number.
+`__other__` is id 0 and always exists: it takes names when the table is full, names that are no stage name,
+and names that look like a telephone number.
 """
 
 from __future__ import annotations
