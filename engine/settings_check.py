@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.decode.events import LABELS
 from engine.durations import format_duration
@@ -24,19 +24,58 @@ if TYPE_CHECKING:
     )
 
 SLICES_NS = (1_000_000_000, 3_000_000_000, 5_000_000_000, 15_000_000_000)
-BIN_NS = 100_000_000
-SERIES_LABELS_MAX = 8
 PORT_MAX = 65_535
 _PORT = re.compile(r"[0-9]{1,5}")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _OUR_LABELS = ("alertname", "severity", "limit", "owner", "action", "stage", "metric", "dependency", *LABELS)
 
 
+class AtLeast(NamedTuple):
+    """One duration is at least so many times another one; `reason` says what would go wrong."""
+
+    longer: str
+    times: int
+    shorter: str
+    reason: str
+
+
+RELATIONS = (
+    AtLeast("engine.late", 1, "engine.out_of_order", "rows within the bound are not late"),
+    AtLeast("engine.clock_ahead", 1, "engine.out_of_order", "a clock a little fast is disorder, no error"),
+    AtLeast("engine.idle", 1, "engine.out_of_order", "rows of an idle partition could still be on their way"),
+    AtLeast("engine.idle", 2, "kafka.poll", "whether a partition is read to its end is only known at a poll"),
+    AtLeast("engine.call_ttl", 1, "engine.late", "a call would be given up before its end can arrive"),
+    AtLeast("headroom.page_horizon", 2, "headroom.evaluate", "a page needs two forecasts in a row"),
+    AtLeast("headroom.warn_horizon", 1, "headroom.page_horizon", "a warning comes before the page"),
+    AtLeast("kafka.session_timeout", 3, "kafka.heartbeat", "one lost heartbeat must not cost the partitions"),
+    AtLeast(
+        "alertmanager.ends_after", 4, "alertmanager.resend", "an alert would resolve after few lost sends"
+    ),
+    AtLeast("alertmanager.resolved_resend", 1, "alertmanager.resend", "a resolved alert is sent again"),
+    AtLeast("alertmanager.resend", 1, "alertmanager.timeout", "a hung peer must not delay the next send"),
+)
+# At zero these would be busy loops, or would never do anything.
+ABOVE_ZERO = (
+    "engine.out_of_order", "headroom.evaluate", "kafka.heartbeat", "kafka.poll", "alertmanager.resend",
+    "alertmanager.timeout",
+)  # fmt: skip
+
+
 def check_settings(settings: Settings, problems: Problems) -> None:
     """Add every broken relation to `problems`."""
+    for relation in RELATIONS:
+        longer_ns = _duration_ns(settings, relation.longer)
+        shorter_ns = _duration_ns(settings, relation.shorter)
+        if longer_ns < relation.times * shorter_ns:
+            times = f"{relation.times} times " if relation.times > 1 else ""
+            text = f"{format_duration(longer_ns)} is less than {times}{relation.shorter}"
+            problems.add(_path(relation.longer), f"{text} ({format_duration(shorter_ns)})", relation.reason)
+    for name in ABOVE_ZERO:
+        if _duration_ns(settings, name) == 0:
+            problems.add(_path(name), "0s is not above zero", "write a duration such as 200ms or 5s")
     _check_engine(settings.engine, problems)
     _check_headroom(settings.headroom, settings.engine, problems)
-    _check_kafka(settings.kafka, settings.engine, problems)
+    _check_kafka(settings.kafka, problems)
     _check_alertmanager(settings.alertmanager, problems)
     _check_web(settings, problems)
 
@@ -70,55 +109,14 @@ def _check_engine(engine: EngineSettings, problems: Problems) -> None:
             f"{format_duration(engine.slice_ns)} is not one of 1s, 3s, 5s, 15s",
             "forecasts come every 15 s, which must be whole slices",
         )
-    _at_least(
-        problems,
-        ("engine", "late"),
-        engine.late_ns,
-        "engine.out_of_order",
-        engine.out_of_order_ns,
-        "rows within the bound are not late",
-    )
     for platform, late_ns in engine.late_by_platform_ns.items():
-        _at_least(
-            problems,
-            ("engine", "late_by_platform", platform),
-            late_ns,
-            "engine.out_of_order",
-            engine.out_of_order_ns,
-            "rows within the bound are not late",
-        )
-    _at_least(
-        problems,
-        ("engine", "out_of_order"),
-        engine.out_of_order_ns,
-        "one bin",
-        BIN_NS,
-        "events of one moment never arrive in one moment",
-    )
-    _at_least(
-        problems,
-        ("engine", "clock_ahead"),
-        engine.clock_ahead_ns,
-        "engine.out_of_order",
-        engine.out_of_order_ns,
-        "a clock that is a little fast is disorder, not an error",
-    )
-    _at_least(
-        problems,
-        ("engine", "idle"),
-        engine.idle_ns,
-        "engine.out_of_order",
-        engine.out_of_order_ns,
-        "a partition would be set aside while its rows may still be on their way",
-    )
-    _at_least(
-        problems,
-        ("engine", "call_ttl"),
-        engine.call_ttl_ns,
-        "engine.late",
-        engine.late_ns,
-        "a call would be given up before its end can arrive",
-    )
+        if late_ns < engine.out_of_order_ns:
+            problems.add(
+                ("engine", "late_by_platform", platform),
+                f"{format_duration(late_ns)} is less than engine.out_of_order "
+                f"({format_duration(engine.out_of_order_ns)})",
+                "rows within the bound are not late",
+            )
     for index, label in enumerate(engine.series_labels):
         if label not in LABELS:
             problems.add(
@@ -131,49 +129,16 @@ def _check_engine(engine: EngineSettings, problems: Problems) -> None:
 
 
 def _check_headroom(headroom: HeadroomSettings, engine: EngineSettings, problems: Problems) -> None:
-    if headroom.evaluate_ns == 0 or headroom.evaluate_ns % max(engine.slice_ns, 1):
+    if engine.slice_ns in SLICES_NS and headroom.evaluate_ns % engine.slice_ns:
         problems.add(
             ("headroom", "evaluate"),
             f"{format_duration(headroom.evaluate_ns)} is not a number of slices "
             f"(engine.slice is {format_duration(engine.slice_ns)})",
             "a forecast looks at closed slices",
         )
-    _at_least(
-        problems,
-        ("headroom", "page_horizon"),
-        headroom.page_horizon_ns,
-        "headroom.evaluate",
-        headroom.evaluate_ns,
-        "a page needs two forecasts in a row before the limit is reached",
-    )
-    _at_least(
-        problems,
-        ("headroom", "warn_horizon"),
-        headroom.warn_horizon_ns,
-        "headroom.page_horizon",
-        headroom.page_horizon_ns,
-        "a warning comes before the page",
-    )
 
 
-def _check_kafka(kafka: KafkaSettings, engine: EngineSettings, problems: Problems) -> None:
-    if kafka.heartbeat_ns == 0 or 3 * kafka.heartbeat_ns > kafka.session_timeout_ns:
-        problems.add(
-            ("kafka", "heartbeat"),
-            f"{format_duration(kafka.heartbeat_ns)} is not above zero and at most a "
-            f"third of kafka.session_timeout ({format_duration(kafka.session_timeout_ns)})",
-            "one lost heartbeat must not cost the partitions",
-        )
-    _at_least(
-        problems,
-        ("engine", "idle"),
-        engine.idle_ns,
-        "kafka.poll twice",
-        2 * kafka.poll_ns,
-        "whether a partition is read to its end is only known at a poll",
-    )
-    if kafka.poll_ns == 0:
-        problems.add(("kafka", "poll"), "0s would read in a busy loop", "write 200ms")
+def _check_kafka(kafka: KafkaSettings, problems: Problems) -> None:
     if not kafka.bootstrap_servers:
         problems.add(("kafka", "bootstrap_servers"), "is empty", "write [host:9092]")
     for index, server in enumerate(kafka.bootstrap_servers):
@@ -218,31 +183,6 @@ def _check_kafka_secrets(kafka: KafkaSettings, problems: Problems) -> None:
 
 def _check_alertmanager(alertmanager: AlertmanagerSettings, problems: Problems) -> None:
     section = "alertmanager"
-    if alertmanager.resend_ns == 0:
-        problems.add((section, "resend"), "0s would send in a busy loop", "write 30s")
-    _at_least(
-        problems,
-        (section, "ends_after"),
-        alertmanager.ends_after_ns,
-        "alertmanager.resend four times",
-        4 * alertmanager.resend_ns,
-        "after fewer lost sends an alert would resolve by itself",
-    )
-    _at_least(
-        problems,
-        (section, "resolved_resend"),
-        alertmanager.resolved_resend_ns,
-        "alertmanager.resend",
-        alertmanager.resend_ns,
-        "a resolved alert has to be sent at least once more",
-    )
-    if not 0 < alertmanager.timeout_ns <= alertmanager.resend_ns:
-        problems.add(
-            (section, "timeout"),
-            f"{format_duration(alertmanager.timeout_ns)} is not above zero and at most "
-            f"alertmanager.resend ({format_duration(alertmanager.resend_ns)})",
-            "a peer that hangs must not delay the next send",
-        )
     if alertmanager.batch_alerts_max > alertmanager.queue_alerts_max:
         problems.add((section, "batch_alerts_max"), "is more than alertmanager.queue_alerts_max", "lower it")
     for index, url in enumerate(alertmanager.urls):
@@ -298,10 +238,11 @@ def _check_web(settings: Settings, problems: Problems) -> None:
         )
 
 
-def _at_least(
-    problems: Problems, path: tuple[str | int, ...], value_ns: int, other: str, other_ns: int, reason: str
-) -> None:
-    if value_ns < other_ns:
-        problems.add(
-            path, f"{format_duration(value_ns)} is less than {other} ({format_duration(other_ns)})", reason
-        )
+def _path(name: str) -> tuple[str, ...]:
+    return tuple(name.split("."))
+
+
+def _duration_ns(settings: Settings, name: str) -> int:
+    section, key = _path(name)
+    duration_ns: int = getattr(getattr(settings, section), f"{key}_ns")
+    return duration_ns

@@ -26,7 +26,7 @@ Path = tuple[str | int, ...]
 
 
 class Document(NamedTuple):
-    """Values of one file; `places` says where each path stands ("line 12"), `repeated` what is there twice."""
+    """Values of one file; `places` says where each path stands ("line 12"), `repeated` what stands twice."""
 
     value: Any
     where: str
