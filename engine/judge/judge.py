@@ -8,6 +8,7 @@ import numpy as np
 
 from engine.judge.attribution import KINDS_BY_CLASS, UNATTRIBUTED, blame
 from engine.judge.bank import DetectorBank
+from engine.judge.declines import Classifier
 from engine.judge.detection import CRITICAL, Finding
 from engine.judge.lifecycle import FIRING, Alert, AlertBook
 from engine.judge.pages import PageWriter
@@ -15,7 +16,7 @@ from engine.judge.roll import Roller, StreamCounters
 
 if TYPE_CHECKING:
     from engine.decode.events import Note
-    from engine.judge.declines import Classifier
+    from engine.judge.declines import Rule
     from engine.judge.detection import Detector
     from engine.judge.lifecycle import AlertChange
     from engine.judge.roll import Rolled
@@ -47,15 +48,19 @@ class FirstDeclined(NamedTuple):
 class Judge:
     """Owns what is long: windows, detector states and alerts."""
 
-    def __init__(self, settings: Settings, register: Register, classifier: Classifier,
+    def __init__(self, settings: Settings, register: Register, rules: tuple[Rule, ...],
                  detectors: tuple[Detector, ...]) -> None:  # fmt: skip
         """Start with nothing seen."""
-        self.roller = Roller(settings.engine, register, classifier)
+        self.roller = Roller(settings.engine, register, Classifier(rules))
         self.pages = PageWriter(self.roller)
         self.bank = DetectorBank(detectors, self.roller, self.pages)
         self.book = AlertBook(settings.engine.alerts_max, settings.alertmanager.resolved_resend_ns)
         self.first_declines: dict[int, FirstDeclined] = {}
         self.last: Rolled | None = None
+
+    def reload(self, register: Register, rules: tuple[Rule, ...]) -> None:
+        """Take a new register and new decline rules; windows, alerts and detector states go on."""
+        self.roller.reload(register, Classifier(rules))
 
     def take(self, summaries: list[SliceSummary], watermark_ns: int, counters: StreamCounters) -> Judgement:
         """Roll, detect and update for every slice that the watermark has passed."""

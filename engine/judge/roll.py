@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.judge.attribution import Declines, attribute, fullness
 from engine.judge.measures import Measures
-from engine.judge.occupancy import Flow, LimitUse, Occupancy, SliceUse, flow_of
+from engine.judge.occupancy import Flow, LimitUse, Occupancy, SliceUse, add_to_instances, flow_of
 from engine.judge.reports import Reports
 from engine.judge.series import SeriesIndex
 from engine.judge.windows import StreamUse, WindowSummary
@@ -64,7 +64,7 @@ class Roller:
         self.reports = Reports()
         for limit in register.limits:
             self.reports.know(limit.name, limit.split_by)
-        self.series_level: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.series_level: NDArray[np.int64] = np.zeros(0, np.int64)  # calls in flight from their start, by series
         self.declined_total: NDArray[np.int64] = np.zeros(0, np.int64)
         self.next_ns = -1  # start of the slice that is judged next; -1: nothing seen yet
         self.first_ns = -1
@@ -76,6 +76,21 @@ class Roller:
         self._counters = StreamCounters()
         self._amended = 0
         self._was_busy = False
+
+    def reload(self, register: Register, classifier: Classifier) -> None:
+        """Take a new register and new rules. A limit that is new starts with the calls in flight, of unknown age."""
+        self.classifier = self.measures.classifier = classifier
+        before = len(self.index.instances)
+        self.index.reload(register)
+        self._grow()
+        self.reports = Reports()
+        for limit in register.limits:
+            self.reports.know(limit.name, limit.split_by)
+        levels = np.zeros(len(self.index.instances), np.int64)
+        for members in (self.index.by_start.arrays(), self.index.by_answer.arrays()):
+            add_to_instances(members, np.arange(len(self.series_level)), self.series_level, levels)
+        self.occupancy.state.level[before:] = levels[before:]
+        self.occupancy.state.age_unknown[before:] = levels[before:]
 
     def take(self, summaries: list[SliceSummary]) -> None:
         """Take published summaries; a higher revision replaces a lower one."""

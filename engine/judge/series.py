@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from engine.judge.occupancy import Membership
@@ -54,12 +55,12 @@ class SeriesIndex:
         self.window_rows_max = window_rows_max
         self.series: list[LabelSet] = []
         self.instances: list[LimitInstance] = []
-        self.by_start = Csr()
+        self.by_start = Csr()  # instances of limits that count from `call.started`
         self.by_answer = Csr()
         self.rows = Csr()
         self.row_labels: list[LabelSet] = [()]
         self._ids: dict[LabelSet, int] = {}
-        self._instance_ids: dict[tuple[str, LabelSet], int] = {}
+        self._instance_ids: dict[tuple[str, LabelSet], int] = {}  # (what is counted, split) -> instance
         self._row_ids: dict[LabelSet, int] = {(): 0}
         for limit in register.limits:
             if not limit.split_by:
@@ -85,7 +86,8 @@ class SeriesIndex:
         found = []
         for limit in self.register.limits:
             if limit.matches(given):
-                key = (limit.name, tuple((label, given.get(label, "")) for label in limit.split_by))
+                split = tuple((label, given.get(label, "")) for label in limit.split_by)
+                key = (what_is_counted(limit), split)
                 if key in self._instance_ids:
                     found.append(self._instance_ids[key])
         return sorted(found)
@@ -93,6 +95,13 @@ class SeriesIndex:
     def _take_up(self, labelset: LabelSet) -> None:
         self._ids[labelset] = len(self.series)
         self.series.append(labelset)
+        self._match(labelset)
+        wanted = {(), labelset, *((pair,) for pair in labelset)}
+        rows = [self._row(one) for one in sorted(wanted)]
+        self.rows.append([row for row in rows if row >= 0])
+
+    def _match(self, labelset: LabelSet) -> None:
+        """Say which instances the next series counts in."""
         given = dict(labelset)
         matches = [limit for limit in self.register.limits if limit.matches(given)]
         for csr, counts_from in ((self.by_start, "started"), (self.by_answer, "answered")):
@@ -100,20 +109,34 @@ class SeriesIndex:
                 self._instance(limit, tuple((label, given.get(label, "")) for label in limit.split_by))
                 for limit in matches if limit.counts_from == counts_from
             ])  # fmt: skip
-        wanted = {(), labelset, *((pair,) for pair in labelset)}
-        rows = [self._row(one) for one in sorted(wanted)]
-        self.rows.append([row for row in rows if row >= 0])
 
     def _instance(self, limit: Limit, split: LabelSet) -> int:
         """Number one instance; when there are too many, the rest of a split limit share one named `__other__`."""
-        key = (limit.name, split)
+        key = (what_is_counted(limit), split)
         if key not in self._instance_ids:
             if split and len(self.instances) >= self.instances_max:
-                key = (limit.name, tuple((label, OTHER) for label, _ in split))
+                key = (key[0], tuple((label, OTHER) for label, _ in split))
             if key not in self._instance_ids:
                 self._instance_ids[key] = len(self.instances)
                 self.instances.append(LimitInstance(len(self.instances), limit, key[1]))
         return self._instance_ids[key]
+
+    def reload(self, register: Register) -> None:
+        """Take a new register: instances that still count the same calls go on, others retire without a value."""
+        self.register = register
+        limits = {what_is_counted(limit): limit for limit in register.limits}
+        for (counted, _), row in self._instance_ids.items():
+            instance = self.instances[row]
+            limit = limits.get(counted) or msgspec.structs.replace(
+                instance.limit, value=None, values={}, history=(), confirmed_on=instance.limit.confirmed_on or "retired"
+            )
+            self.instances[row] = LimitInstance(row, limit, instance.split)
+        for limit in register.limits:
+            if not limit.split_by:
+                self._instance(limit, ())
+        self.by_start, self.by_answer = Csr(), Csr()
+        for labelset in self.series:
+            self._match(labelset)
 
     def _row(self, labelset: LabelSet) -> int:
         """Number one window row; -1 when there are too many: then only the rows that exist count it."""
@@ -127,3 +150,8 @@ class SeriesIndex:
     def whole_row(self, series_id: int) -> int:
         """Give the window row of a whole series; -1 if there was no room."""
         return self._row_ids.get(self.series[series_id], -1)
+
+
+def what_is_counted(limit: Limit) -> str:
+    """Name what a limit counts: two limits with the same name here have the same level."""
+    return repr((limit.name, limit.kind, sorted(limit.applies_to.items()), limit.split_by, limit.counts_from))

@@ -1,0 +1,84 @@
+"""The composition root: puts the line together from settings, register and rules. The only file that knows every step.
+
+`engine/service.py` runs the line on a broker, `engine/replaying.py` on a log; both get it from `build_line`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from detectors import make_detectors
+from engine.config_files import config_path
+from engine.decode.decoder import JsonDecoder
+from engine.errors import UsageError
+from engine.judge.declines import Rule, parse_rules
+from engine.judge.judge import Judge
+from engine.limits import Register
+from engine.observe.observer import Observer
+from engine.pipeline import Pipeline
+from engine.publish import Publisher
+from engine.settings import Settings
+from engine.settings_file import load_register, load_settings, read_text_file
+
+# Without a key of its own, a replay hashes call ids with this one: hashes never leave the process.
+REPLAY_HASH_KEY = bytes(16)
+HASH_KEY_BYTES = 16
+
+
+class Configuration(NamedTuple):
+    """Everything that is configured, as loaded, with where it came from."""
+
+    settings: Settings
+    register: Register
+    rules: tuple[Rule, ...]
+    limits_file: Path
+
+
+class Line(NamedTuple):
+    """The line, and what publishes its state."""
+
+    pipeline: Pipeline
+    publisher: Publisher
+
+
+def load_configuration(config: str | None, limits: str | None, declines: str | None,
+                       flags: dict[str, str] | None = None) -> Configuration:  # fmt: skip
+    """Load settings, register and decline rules; without a path, `limits.yaml` here, or the files that are shipped."""
+    settings = load_settings(Path(config) if config else None, flags=flags)
+    limits_file = Path(limits) if limits else _default("limits.yaml")
+    rules_file = Path(declines) if declines else _default("declines.yaml")
+    rules = parse_rules(read_text_file(rules_file, "the decline rules"), str(rules_file))
+    return Configuration(settings, load_register(limits_file), rules, limits_file)
+
+
+def _default(name: str) -> Path:
+    here = Path(name)
+    return here if here.is_file() else config_path(name)
+
+
+def read_hash_key(path: str, default: bytes) -> bytes:
+    """Give the key that call ids are hashed with: 32 hexadecimal digits in a file, or the default."""
+    if not path:
+        return default
+    text = read_text_file(Path(path), "the call key").strip()
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != HASH_KEY_BYTES:
+        raise UsageError(
+            "the call key is not 32 hexadecimal digits", where=path, hint="make one with: openssl rand -hex 16"
+        )
+    return key
+
+
+def build_line(configuration: Configuration, hash_key: bytes) -> Line:
+    """Make a line that has seen nothing."""
+    settings, register = configuration.settings, configuration.register
+    decoder = JsonDecoder(settings.engine, hash_key, register.limit_labels())
+    observer = Observer(settings.engine, decoder.series, decoder.causes, decoder.stages)
+    detectors = make_detectors(settings.headroom)
+    judge = Judge(settings, register, configuration.rules, detectors)
+    pipeline = Pipeline(decoder, observer, judge)
+    return Line(pipeline, Publisher(pipeline))

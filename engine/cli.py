@@ -1,0 +1,150 @@
+"""The command line: parse, call, map errors to exit codes. Heavy imports happen inside the commands.
+
+Exit codes: 0 fine whatever fired, 1 failure, 2 usage, 3 expectations breached.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.errors import CallgaugeError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+app = typer.Typer(
+    name="callgauge", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    help="Call-pipeline telemetry: alerts long before a silent cap starts declining calls.",
+    pretty_exceptions_enable=False,
+)  # fmt: skip
+
+Config = Annotated[str | None, typer.Option("--config", help="Settings (YAML). Default: built-in, see config/engine.yaml.")]
+Limits = Annotated[str | None, typer.Option("--limits", help="Limits register. Default: ./limits.yaml, else the sample.")]
+Declines = Annotated[
+    str | None, typer.Option("--declines", help="Decline rules. Default: ./declines.yaml, else the shipped ones.")
+]
+LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
+
+
+@app.command()
+def run(
+    config: Config = None,
+    limits: Limits = None,
+    declines: Declines = None,
+    record: Annotated[str | None, typer.Option("--record", help="Also write everything read to this folder.")] = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Watch calls live: from Kafka to Alertmanager, until a signal."""
+    from engine.app import load_configuration  # noqa: PLC0415 - `--help` must not pay for it.
+    from engine.commands.logs import set_up_logs  # noqa: PLC0415
+    from engine.commands.run import Service  # noqa: PLC0415
+    from engine.source.kafka import KafkaSource  # noqa: PLC0415
+
+    def load() -> object:
+        return load_configuration(config, limits, declines, {"log_level": log_level} if log_level else None)
+
+    configuration = load_configuration(config, limits, declines, {"log_level": log_level} if log_level else None)
+    set_up_logs(configuration.settings)
+    logging.getLogger(__name__).info("limits are read from %s", configuration.limits_file)
+    source = KafkaSource(configuration.settings.kafka)
+    _run(lambda: Service(configuration, source, record, load).serve())  # type: ignore[arg-type]
+
+
+@app.command()
+def replay(
+    logs: Annotated[list[str], typer.Argument(metavar="LOG...", help="Logs (.jsonl, .gz, .zst), globs, a recording, or -.")],
+    config: Config = None,
+    limits: Limits = None,
+    declines: Declines = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Only events from this time (RFC 3339).")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Only events before this time (RFC 3339).")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", help="table (default on a terminal), json or jsonl (default in a pipe).")
+    ] = None,
+    expect: Annotated[
+        str | None, typer.Option("--expect", help="File of expected alerts; exit code 3 if one is not met.")
+    ] = None,
+) -> None:
+    """Replay recorded calls through the same engine, and show what would have fired."""
+    from engine.app import load_configuration  # noqa: PLC0415
+    from engine.commands.replay import OUTPUTS, ReplayOptions  # noqa: PLC0415
+    from engine.commands.replay import replay as replay_logs  # noqa: PLC0415
+
+    chosen = output or ("table" if sys.stdout.isatty() else "jsonl")
+    if chosen not in OUTPUTS:
+        raise UsageError(f"no output named {chosen}", where="--output", hint=f"one of {', '.join(OUTPUTS)}")
+    options = ReplayOptions(tuple(logs), chosen, _time(from_, "--from"), _time(to, "--to"), expect)
+    configuration = load_configuration(config, limits, declines)
+    if limits is None:
+        sys.stderr.write(f"limits are read from {configuration.limits_file}\n")
+    _run(lambda: replay_logs(configuration, options))
+
+
+@app.command()
+def demo() -> None:
+    """Show a go-live filling its cap: the page, the first declined call, and the time between them."""
+    from engine.commands.demo import demo as play  # noqa: PLC0415
+
+    _run(play)
+
+
+@app.command(name="check-config")
+def check_config(
+    config: Config = None,
+    limits: Limits = None,
+    declines: Declines = None,
+    launch: Annotated[
+        bool, typer.Option("--launch", help="Also fail on limits without headroom, owner or confirmation.")
+    ] = False,
+) -> None:
+    """Check settings, limits and rules; with --launch, whether every cap is ready for a go-live."""
+    from engine.commands.check import run_check  # noqa: PLC0415
+
+    sys.exit(run_check(config, limits, declines, is_launch=launch))
+
+
+def _time(text: str | None, flag: str) -> int | None:
+    from engine.durations import parse_time  # noqa: PLC0415
+
+    if text is None:
+        return None
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise UsageError(
+            f"not a time: {text}", where=flag, cause=str(error), hint="such as 2026-11-22T15:38:37Z"
+        ) from None
+
+
+def _run(work: object) -> None:
+    """Run a coroutine on uvloop."""
+    import uvloop  # noqa: PLC0415
+
+    async def main() -> None:
+        await work()  # type: ignore[operator]
+
+    uvloop.run(main())
+
+
+def main() -> None:
+    """Parse the command line; every error that a user can mend is a message, not a traceback."""
+    try:
+        app(standalone_mode=True)
+    except CallgaugeError as error:
+        sys.stderr.write(f"callgauge: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader went away, as `head` does; what is left in the buffer must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the commands do, one file each; engine/cli.py parses and calls them."""

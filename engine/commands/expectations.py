@@ -1,0 +1,132 @@
+"""`replay --expect FILE`: what a log must and must not lead to, for use in a pipeline of one's own.
+
+    expect:
+      - firing: CallLimitApproaching        # this alert must fire
+        severity: critical
+        labels: {limit: sip-trunk-concurrency}
+        within: 255s                        # of the first event
+        before_first_decline: 4m            # ahead of the first decline of that limit
+      - never: CallLimitReached             # this alert must not fire; the same filters apply
+
+Every entry that is not met is named; the command then ends with exit code 3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.commands.report import NS_PER_S, Outcome, duration_text
+from engine.durations import parse_duration
+from engine.errors import SettingsError
+from engine.judge.lifecycle import FIRING
+from engine.settings_file import read_text_file
+from engine.strict_yaml import parse_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from engine.judge.lifecycle import AlertChange
+
+KEYS = {"firing", "never", "severity", "labels", "within", "before_first_decline"}
+
+
+class Expectation(NamedTuple):
+    """One entry; an empty alertname stands for any, -1 for no bound."""
+
+    alertname: str
+    is_wanted: bool
+    labels: frozenset[tuple[str, str]]
+    within_ns: int
+    before_decline_ns: int
+
+    def __str__(self) -> str:
+        """Say it as the file does."""
+        labels = ", ".join(f"{name}={value}" for name, value in sorted(self.labels))
+        return f"{'firing' if self.is_wanted else 'never'}: {self.alertname or 'any alert'} {{{labels}}}"
+
+
+class Expectations(NamedTuple):
+    """All entries of a file."""
+
+    entries: tuple[Expectation, ...]
+
+    @staticmethod
+    def load(path: Path) -> Expectations:
+        """Read the file; every problem is reported at once."""
+        document = parse_yaml(read_text_file(path, "the expectations"), str(path)).value
+        given = document.get("expect") if isinstance(document, dict) else None
+        if not isinstance(given, list) or not given:
+            raise SettingsError("no list `expect:`", where=str(path), hint="see the comment in `callgauge replay --help`")
+        problems: list[str] = []
+        entries = [_entry(one, f"expect[{place}]", problems) for place, one in enumerate(given)]
+        if problems:
+            raise SettingsError("the expectations are wrong", where=str(path), problems=tuple(problems))
+        return Expectations(tuple(entries))
+
+
+def _entry(given: object, place: str, problems: list[str]) -> Expectation:
+    fields = given if isinstance(given, dict) else {}
+    if ("firing" in fields) == ("never" in fields):
+        problems.append(f"{place}: needs exactly one of `firing` and `never`")
+    problems.extend(f"{place}.{key}: unknown; known are {', '.join(sorted(KEYS))}" for key in fields.keys() - KEYS)
+    labels = fields.get("labels") or {}
+    if not isinstance(labels, dict):
+        problems.append(f"{place}.labels: must be a mapping of label to value")
+        labels = {}
+    wanted = {(str(name), str(value)) for name, value in labels.items()}
+    if "severity" in fields:
+        wanted.add(("severity", str(fields["severity"])))
+    name = fields.get("firing", fields.get("never")) or ""
+    return Expectation(
+        "" if name in {"any", True} else str(name), "firing" in fields, frozenset(wanted),
+        _duration(fields, "within", place, problems), _duration(fields, "before_first_decline", place, problems),
+    )  # fmt: skip
+
+
+def _duration(fields: dict[str, object], key: str, place: str, problems: list[str]) -> int:
+    if key not in fields:
+        return -1
+    try:
+        return parse_duration(str(fields[key]))
+    except ValueError as error:
+        problems.append(f"{place}.{key}: {error}")
+        return -1
+
+
+def breaches(expected: Expectations, changes: Iterable[AlertChange], outcome: Outcome) -> list[str]:
+    """Name every expectation that was not met."""
+    fired = [change for change in changes if change.state == FIRING]
+    found = []
+    for entry in expected.entries:
+        matching = [change for change in fired if _matches(entry, change)]
+        if not entry.is_wanted and matching:
+            after = duration_text((matching[0].time_ns - outcome.first_ns) / NS_PER_S)
+            found.append(f"{entry}: fired after {after}")
+        elif entry.is_wanted:
+            found += _too_late(entry, matching, outcome)
+    return found
+
+
+def _matches(entry: Expectation, change: AlertChange) -> bool:
+    labels = dict(change.labels)
+    return entry.alertname in {"", labels["alertname"]} and entry.labels <= set(change.labels)
+
+
+def _too_late(entry: Expectation, matching: list[AlertChange], outcome: Outcome) -> list[str]:
+    if not matching:
+        return [f"{entry}: did not fire"]
+    first = matching[0]
+    after_ns = first.time_ns - outcome.first_ns
+    found = []
+    if 0 <= entry.within_ns < after_ns:
+        found.append(f"{entry}: fired after {duration_text(after_ns / NS_PER_S)}")
+    if entry.before_decline_ns >= 0:
+        limit = dict(first.labels).get("limit")
+        declines = [one.time_ns for one in outcome.first_declines if one.limit == limit]
+        if not declines:
+            found.append(f"{entry}: no call was declined, so there is nothing to be ahead of")
+        elif min(declines) - first.time_ns < entry.before_decline_ns:
+            lead = duration_text((min(declines) - first.time_ns) / NS_PER_S)
+            found.append(f"{entry}: only {lead} before the first decline")
+    return found

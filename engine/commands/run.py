@@ -1,0 +1,247 @@
+"""`callgauge run`: the line on a broker, for as long as it is wanted.
+
+The event loop reads, serves HTTP and delivers; the line itself runs in one worker thread, at most one step at a time,
+behind a bounded queue, so that heartbeats to the broker never wait for a kernel. Everything after a step reads only the
+snapshot that the step published. On SIGTERM the queue is finished, what is queued for Alertmanager is sent, and
+nothing is resolved: the process that takes over goes on with the same alerts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import TYPE_CHECKING, NamedTuple
+
+from prometheus_client import CollectorRegistry
+
+from engine.app import HASH_KEY_BYTES, build_line, read_hash_key
+from engine.commands.warmup import warm_up
+from engine.deliver.alertmanager import AlertmanagerSink
+from engine.deliver.metrics import Metrics
+from engine.deliver.timeline import Timeline
+from engine.errors import CallgaugeError, UsageError
+from engine.settings_file import digest
+from engine.source.recording import RecordingWriter
+from engine.web.routes import Sources
+from engine.web.server import WebServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.app import Configuration, Line
+    from engine.judge.lifecycle import Alert
+    from engine.judge.snapshot import Snapshot
+    from engine.pipeline import Step
+    from engine.source.contract import RawBatch, Source
+
+DRAIN_S = 10.0
+LAG_PROBE_S = 0.25
+EARLY_ALERTS_MAX = 1_000
+
+log = logging.getLogger(__name__)
+
+
+class Stepped(NamedTuple):
+    """What the worker thread hands back after a step."""
+
+    step: Step
+    snapshot: Snapshot
+    seconds: float
+
+
+class Service:
+    """One run. `serve` returns after a signal, or raises what ended it."""
+
+    def __init__(self, configuration: Configuration, source: Source, record_dir: str | None,
+                 reload: Callable[[], Configuration]) -> None:  # fmt: skip
+        """Put the service together; nothing is opened before `serve`. `reload` loads the configuration anew."""
+        settings = configuration.settings
+        self.configuration = configuration
+        self.source = source
+        self.snapshot: Snapshot | None = None
+        self.line: Line | None = None
+        self._load_again = reload
+        self._new_configuration: Configuration | None = None
+        self._queue: asyncio.Queue[RawBatch] = asyncio.Queue(settings.kafka.queue_batches_max)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="line")
+        self._stop = asyncio.Event()
+        self._early: dict[tuple[tuple[str, str], ...], Alert] = {}
+        external_url = settings.web.external_url or f"http://{settings.web.listen}"
+        self.sink = AlertmanagerSink(settings.alertmanager, external_url)
+        self.timeline = Timeline(settings.timeline)
+        self.metrics = Metrics(
+            CollectorRegistry(), lambda: self.snapshot, version=version("callgauge"),
+            peers=self.sink.stats, source=getattr(source, "stats", None) or _no_stats,
+        )  # fmt: skip
+        self.web = WebServer(settings.web, Sources(
+            get_snapshot=lambda: self.snapshot, render_metrics=self.metrics.render,
+            not_ready_because=self._not_ready_because, reload=self.reload,
+            external_labels=settings.alertmanager.external_labels, clock_ns=time.time_ns,
+        ))  # fmt: skip
+        self._record_dir = record_dir
+        self._recorder: RecordingWriter | None = None
+
+    async def serve(self) -> None:
+        """Run until a signal. HTTP is up first, so that health can be asked while kernels are loaded."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGINT, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn_reload(loop))
+        await self.web.start()
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            settings = self.configuration.settings
+            key = read_hash_key(settings.engine.call_key_file, secrets.token_bytes(HASH_KEY_BYTES))
+            await loop.run_in_executor(self._worker, warm_up, self.configuration)
+            self.line = build_line(self.configuration, key)
+            if self._record_dir:
+                self._recorder = RecordingWriter(self._record_dir, digest(settings, self.configuration.register))
+            await self.sink.start()
+            await self.source.start()
+            self.metrics.reloaded(is_successful=True, now_s=time.time())
+            tasks = [
+                asyncio.create_task(work, name=name)
+                for name, work in (("read", self._read()), ("step", self._step()), ("lag", self._probe_lag()))
+            ]
+            stopping = asyncio.create_task(self._stop.wait(), name="signal")
+            done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            for task in done - {stopping}:
+                task.result()
+        finally:
+            await self._shut_down(tasks)
+
+    async def _read(self) -> None:
+        """Fetch as long as there is room in the queue; not calling `read` is what pauses the consumer."""
+        while (raw := await self.source.read()) is not None:
+            await self._queue.put(raw)
+
+    async def _step(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            raw = await self._queue.get()
+            stepped = await loop.run_in_executor(self._worker, self._work, raw)
+            self._deliver(stepped)
+            self._queue.task_done()
+
+    def _work(self, raw: RawBatch) -> Stepped:
+        """One step, in the worker thread: record, step, publish. The clock here is for a metric alone."""
+        assert self.line is not None
+        begin = time.perf_counter()
+        if self._new_configuration is not None:
+            configuration, self._new_configuration = self._new_configuration, None
+            self.line.pipeline.judge.reload(configuration.register, configuration.rules)
+            if self._recorder is not None:
+                self._recorder.mark_reload(digest(configuration.settings, configuration.register))
+        if self._recorder is not None:
+            self._recorder.write(raw)
+        step = self.line.pipeline.step(raw)
+        snapshot = self.line.publisher.publish(raw.received_ns)
+        return Stepped(step, snapshot, time.perf_counter() - begin)
+
+    def _deliver(self, stepped: Stepped) -> None:
+        self.snapshot = stepped.snapshot
+        self.metrics.step_took(stepped.seconds)
+        self.sink.update(self._with_early(stepped), time.time_ns())
+        self.timeline.alert_changes(stepped.step.changes)
+        register = self.configuration.register
+        self.timeline.notes(stepped.step.notes, lambda note: _declared(register, note))
+        for change in stepped.step.changes:
+            labels = dict(change.labels)
+            log.info("alert %s: %s %s", change.state, labels["alertname"], labels["severity"])
+
+    def _with_early(self, stepped: Stepped) -> tuple[Alert, ...]:
+        """Add alerts that fire before their slice is closed, until the closed slice has brought them itself."""
+        alerts = stepped.snapshot.alerts
+        known = {alert.labels for alert in alerts if alert.state == "firing"}
+        for alert in stepped.step.early:
+            if len(self._early) < EARLY_ALERTS_MAX:
+                self._early.setdefault(alert.labels, alert)
+        for labels in [
+            labels for labels, alert in self._early.items()
+            if labels in known or alert.fired_ns <= stepped.snapshot.watermark_ns
+        ]:  # fmt: skip
+            del self._early[labels]
+        if not self._early:
+            return alerts
+        return (*(alert for alert in alerts if alert.labels not in self._early), *self._early.values())
+
+    async def _probe_lag(self) -> None:
+        """Measure how late the event loop runs."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_PROBE_S
+            await asyncio.sleep(LAG_PROBE_S)
+            self.metrics.loop_lagged(max(loop.time() - due, 0.0))
+
+    def _not_ready_because(self) -> str:
+        if self.line is None:
+            return "kernels are being loaded"
+        return "" if self.snapshot is not None else "nothing has been read yet"
+
+    def _spawn_reload(self, loop: asyncio.AbstractEventLoop) -> None:
+        task = loop.create_task(self.reload(), name="reload")
+        task.add_done_callback(lambda done: done.exception())
+
+    async def reload(self) -> None:
+        """Load limits and decline rules anew; what cannot be loaded leaves the old ones in force and raises."""
+        try:
+            fresh = await asyncio.to_thread(self._load_again)
+            self._refuse_new_labels(fresh)
+        except CallgaugeError as error:
+            self.metrics.reloaded(is_successful=False, now_s=time.time())
+            log.error("reload failed, the old configuration stays in force: %s", error)  # noqa: TRY400
+            raise
+        if fresh.settings != self.configuration.settings:
+            log.warning("settings have changed; they take effect at the next start, limits and rules at once")
+        self.configuration = fresh._replace(settings=self.configuration.settings)
+        self._new_configuration = self.configuration
+        self.metrics.reloaded(is_successful=True, now_s=time.time())
+        log.info("limits and decline rules were loaded anew")
+
+    def _refuse_new_labels(self, fresh: Configuration) -> None:
+        """A label that the series table was not made with is not there to be matched."""
+        kept = set(self.line.pipeline.decoder.series.labels) if self.line else set()
+        missing = sorted(set(fresh.register.limit_labels()) - kept)
+        if self.line and missing:
+            raise UsageError(
+                f"limits use labels that are not kept apart: {', '.join(missing)}", where=str(fresh.limits_file),
+                hint="restart callgauge, or add them to engine.series_labels beforehand",
+            )  # fmt: skip
+
+    async def _shut_down(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Stop reading, finish what was read, send what is queued; resolve nothing."""
+        by_name = {task.get_name(): task for task in tasks}
+        if "read" in by_name:
+            by_name["read"].cancel()
+            if not by_name["step"].done():
+                try:
+                    await asyncio.wait_for(self._queue.join(), DRAIN_S)
+                except TimeoutError:
+                    log.warning("stopped with batches unfinished; they will be read again")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.sink.drain(DRAIN_S)
+        await self.source.close()
+        self._worker.shutdown(wait=True)
+        if self._recorder is not None:
+            self._recorder.close()
+        await self.web.close()
+
+
+def _no_stats() -> object:
+    from engine.deliver.metrics import no_source  # noqa: PLC0415
+
+    return no_source()
+
+
+def _declared(register: object, note: object) -> float | None:
+    fields = dict(note.fields)  # type: ignore[attr-defined]
+    limit = register.named(str(fields.get("limit", "")))  # type: ignore[attr-defined]
+    return limit.value_at(note.time_ns) if limit is not None else None  # type: ignore[attr-defined]
