@@ -1,10 +1,11 @@
 """The bytes of one log, whatever its compression, in bounded pieces.
 
-`.gz` and `.zst` say what the file must be; anything else, standard input too, goes by its first bytes. Several frames
-or members in a row are one log, as `cat a.gz b.gz` makes them. Compressed input is fed in small steps, because a
-decoder that finds damage throws away what it had decoded in that call: so the rows before the damage are delivered,
-and only then comes the error with the place. One step gives at most `PIECE_BYTES` at a time, so a file that expands
-ten thousandfold costs no more memory than any other. `gzip.open` and `zstd.open` were rejected: they can do neither.
+`.gz` and `.zst` say what the file must be; anything else, standard input too, goes by its first bytes.
+Several frames or members in a row are one log, as `cat a.gz b.gz` makes them. Compressed input is fed in
+small steps, because a decoder that finds damage throws away what it had decoded in that call: so the rows
+before the damage are delivered, and only then comes the error with the place. One step gives at most
+`PIECE_BYTES` at a time, so a file that expands ten thousandfold costs no more memory than any other.
+`gzip.open` and `zstd.open` were rejected: they can do neither.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ STDIN = "-"
 
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after a first byte 0x50 to 0x5f
+# Frames that hold no data begin with a byte 0x50 to 0x5f and these.
+ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
+ZSTD_SKIPPABLE_FIRST = range(0x50, 0x60)
 UTF8_MARK = b"\xef\xbb\xbf"
 
 
@@ -118,16 +121,18 @@ class _Zstd:
 
 def _decoder_for(path: str, head: bytes) -> _Decoder:
     """Choose by the name where it says so, else by the first four bytes."""
-    if path.endswith((".gz", ".gzip")) or (head.startswith(GZIP_MAGIC) and not path.endswith((".zst", ".zstd"))):
+    if path.endswith((".gz", ".gzip")):
         return _Gzip()
-    skippable = 0x50 <= head[0] <= 0x5F and head[1:4] == ZSTD_SKIPPABLE
-    if path.endswith((".zst", ".zstd")) or head.startswith(ZSTD_MAGIC) or skippable:
+    if path.endswith((".zst", ".zstd")):
         return _Zstd()
-    return _Plain()
+    if head.startswith(GZIP_MAGIC):
+        return _Gzip()
+    skippable = head[0] in ZSTD_SKIPPABLE_FIRST and head[1:4] == ZSTD_SKIPPABLE
+    return _Zstd() if skippable or head.startswith(ZSTD_MAGIC) else _Plain()
 
 
 class LogReader:
-    """One open log. `bytes_done` of `bytes_total` (0: not known) are read; both count the bytes of the file."""
+    """One open log. `bytes_done` of `bytes_total` (0: not known) are read, counted as stored."""
 
     def __init__(self, path: str) -> None:
         """Open the file; a SourceError says why it cannot be."""
@@ -135,7 +140,7 @@ class LogReader:
         self.name = "standard input" if path == STDIN else path
         self.bytes_done = 0
         try:
-            self._fd = os.dup(sys.stdin.fileno()) if path == STDIN else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = os.dup(sys.stdin.fileno()) if path == STDIN else os.open(path, os.O_RDONLY)
             mode = os.fstat(self._fd)
         except (OSError, ValueError) as error:
             raise SourceError(
@@ -145,15 +150,16 @@ class LogReader:
         if stat.S_ISDIR(mode.st_mode):
             os.close(self._fd)
             raise SourceError(
-                "is a directory, not a log", where=self.name, hint=f"name the files in it, such as '{path}/*.jsonl'"
-            )
+                "is a directory, not a log", where=self.name,
+                hint=f"name the files in it, such as '{path}/*.jsonl'",
+            )  # fmt: skip
         self.bytes_total = mode.st_size if stat.S_ISREG(mode.st_mode) else 0
         self._waits = not stat.S_ISREG(mode.st_mode)
         self._open = True
         self._pieces = self._decoded()
 
     def read(self) -> bytes | None:
-        """Give the next piece, b"" when none has come yet (a pipe), None at the end; SourceError at damage."""
+        """Give the next piece, b"" when a pipe has none yet, None at the end; SourceError at damage."""
         return next(self._pieces, None)
 
     def close(self) -> None:
@@ -202,7 +208,7 @@ class LogReader:
         if decoder.midway:
             raise SourceError(
                 f"the {decoder.name} data stops in the middle (truncated)", where=self._place(),
-                hint="the rows before this place were read; copy the file again, or wait until its writer is done",
+                hint="the rows before this place were read; copy the file again, or wait for its writer",
             )  # fmt: skip
 
     def _decoded_from(self, decoder: _Decoder, fed: bytes) -> Iterator[bytes]:

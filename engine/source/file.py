@@ -1,21 +1,21 @@
 """Logs of call events: `.jsonl`, `.gz`, `.zst`, globs, and `-` for standard input.
 
-One file streams: its pieces are handed on as they are read, with the places of the rows. Several files are merged by
-event time (`merge.py`); each must be roughly in order itself. Rows are numbered from 0 without gaps over all files;
-empty lines take no number. A plain log does not say when a row was received, so every batch carries
-`PLAIN_LOG_RECEIVED_NS` and the partition is never caught up: a log is over when it ends, not when it is quiet.
-Reading and decompressing happen in a thread, so that a slow pipe never holds up the loop; while it is quiet, ticks
-come. Which span of time to replay is the pipeline's business, which knows the decoded time. A folder that `run
---record` made is read by `recording.py`.
+One file streams: its pieces are handed on as they are read, with the places of the rows. Several files are
+merged by event time (`merge.py`); each must be roughly in order itself. Rows are numbered from 0 without gaps
+over all files; empty lines take no number. A plain log does not say when a row was received, so every batch
+carries `PLAIN_LOG_RECEIVED_NS`, and the partition is never caught up: a log is over when it ends, not when it is
+quiet. Reading and decompressing happen in a thread, so that a slow pipe never holds up the loop; while it is
+quiet, ticks come. Which span of time to replay is the pipeline's business, which knows the decoded time. A
+folder that a recording run made is read by `recording.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import glob
-import os
 import threading
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,21 +35,21 @@ BATCH_ROWS = 4096
 
 
 def expand(paths: Sequence[str]) -> list[str]:
-    """Give the files that paths and globs name, each once, in the order named; SourceError if one names none."""
+    """Give the files that paths and globs name, each once; SourceError if one names none."""
     files: dict[str, str] = {}
     for path in paths:
-        if path == STDIN or os.path.exists(path):
+        if path == STDIN or Path(path).exists():
             matched = [path]
         else:
-            matched = sorted(found for found in glob.glob(path, recursive=True) if os.path.isfile(found))
+            found = glob.glob(path, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern.
+            matched = sorted(each for each in found if Path(each).is_file())
         if not matched:
-            globbed = glob.has_magic(path)
-            raise SourceError(
-                "no file matches" if globbed else "there is no such file", where=path,
-                hint="check the folder and the pattern" if globbed else "check the path; `-` is standard input",
-            )  # fmt: skip
+            if glob.has_magic(path):
+                raise SourceError("no file matches", where=path, hint="check the folder and the pattern")
+            hint = "check the path; `-` is standard input"
+            raise SourceError("there is no such file", where=path, hint=hint)
         for file in matched:
-            files.setdefault(file if file == STDIN else os.path.realpath(file), file)
+            files.setdefault(file if file == STDIN else str(Path(file).resolve()), file)
     if not files:
         raise SourceError("no log was named", hint="name at least one file, or `-` for standard input")
     return list(files.values())
@@ -82,7 +82,7 @@ class FileSource:
         await asyncio.to_thread(self._open)
 
     async def read(self) -> RawBatch | None:
-        """Give the next rows in order, a tick while standard input is quiet, None at the end or after `close`."""
+        """Give the next rows, a tick while standard input is quiet, None at the end or after `close`."""
         if not self._ready:
             await asyncio.to_thread(self._fill)
         return self._ready.popleft() if self._ready else None
@@ -92,7 +92,7 @@ class FileSource:
         await asyncio.to_thread(self._shut)
 
     def progress(self) -> tuple[int, int]:
-        """Give the bytes read and the bytes there are, both as stored; 0 bytes there are: not known (a pipe)."""
+        """Give the bytes read and the bytes there are, as stored; 0 of 0: not known (a pipe)."""
         if isinstance(self._log, LogMerge):
             return self._log.bytes_done, self._log.bytes_total
         if isinstance(self._log, LogRows):
@@ -127,7 +127,8 @@ class FileSource:
         offset.setflags(write=False)
         self._offset += len(start)
         end = rows.end[first : first + BATCH_ROWS]
-        return RawBatch(rows.data, start, end, offset, TOPIC, PARTITION, PLAIN_LOG_RECEIVED_NS, (PARTITION,), ())
+        received_ns = PLAIN_LOG_RECEIVED_NS
+        return RawBatch(rows.data, start, end, offset, TOPIC, PARTITION, received_ns, (PARTITION,), ())
 
     def _shut(self) -> None:
         """Close the logs and drop what was not read."""

@@ -1,9 +1,10 @@
-"""Rows of a log: where the lines lie in a piece of it.
+r"""Rows of a log: where the lines lie in a piece of it.
 
-A row is a line without its `\\n` or `\\r\\n`. The last line needs no `\\n`; empty lines are no rows and take no number.
-A line longer than `row_bytes_max` is cut to `row_bytes_max + 1` bytes: still too long, so the decoder counts it as
-`row_too_long`, but whatever is behind it is dropped here and never costs memory. When a log turns out to be damaged,
-every row before the damage is given first, the unfinished last one too, and then the error is raised.
+A row is a line without its `\n` or `\r\n`. The last line needs no `\n`; empty lines are no rows and take
+no number. A line longer than `row_bytes_max` is cut to `row_bytes_max + 1` bytes: still too long, so the
+decoder counts it as `row_too_long`, but whatever is behind it is dropped here and never costs memory.
+When a log turns out to be damaged, every row before the damage is given first, the unfinished last one
+too, and then the error is raised.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class LineCutter:
             return None
         done = int(breaks[-1]) + 1
         first = int(breaks[0])
-        # Only the first line can have been carried: it is joined, cut to the bound, the others stay where they are.
+        # Only the first line can have been carried over: it is joined and cut to the bound.
         self._carry(piece[:first])
         head = b"".join(self._carried)
         self._carried, self._carried_bytes = [], 0
@@ -102,7 +103,7 @@ class LogRows:
         self._ended = False
 
     def read(self) -> Rows | None:
-        """Give the next rows, none of them when a pipe has none yet, None at the end; SourceError at damage."""
+        """Give the next rows, no rows when a pipe has none yet, None at the end; SourceError at damage."""
         while not self._ended:
             try:
                 piece = self.reader.read()

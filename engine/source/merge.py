@@ -1,17 +1,18 @@
 """Several logs as one, by event time.
 
-Each file must be roughly in order itself, as logs are; then the merged rows are too. Files are merged block by block:
-all rows up to the time that every open file has reached. A file is opened only when the merge comes to its first
-event, so a thousand rotated logs that follow each other cost no more than one.
+Each file must be roughly in order itself, as logs are; then the merged rows are too. Files are merged
+block by block: all rows up to the time that every open file has reached. A file is opened only when the
+merge comes to its first event, so a thousand rotated logs that follow each other cost no more than one.
 
-The time is read lightly: the first `"time":` of a row. A row without one stays behind the row before it, and a single
-wrong clock does not hold its file up, because the key is the running maximum of the median of five rows. Decoding for
-real is not done here: what is malformed is counted there. A heap of rows was rejected: a Python step for each row.
+The time is read lightly: the first `"time":` of a row. A row without one stays behind the row before it,
+and a single wrong clock does not hold its file up, because the key is the running maximum of the median
+of five rows. Decoding for real is not done here: what is malformed is counted there. A heap of rows was
+rejected: a Python step for each row.
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import re
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def event_time_ns(row: bytes) -> int | None:
         number = float(text)
     except ValueError:
         try:
-            moment = datetime.datetime.fromisoformat(text)
+            moment = dt.datetime.fromisoformat(text)
         except ValueError:
             return None
         return None if moment.tzinfo is None else int(moment.timestamp() * NS)
@@ -102,7 +103,7 @@ class _Lane:
 
 
 class LogMerge:
-    """All files in one order of event time; files that match to the nanosecond keep the order they were named in."""
+    """All files in one order of event time; at the same nanosecond, in the order they were named."""
 
     def __init__(self, paths: Sequence[str], row_bytes_max: int) -> None:
         """Look at the first event of each file, so that a file is opened only when it is its turn."""
@@ -135,7 +136,8 @@ class LogMerge:
         if not self._open and not self._open_next():
             return None
         while True:
-            if not all([lane.fill() for lane in self._open]):
+            filled = [lane.fill() for lane in self._open]
+            if not all(filled):
                 return []
             for lane in [lane for lane in self._open if not lane.rows]:
                 self._shut(lane)

@@ -1,0 +1,165 @@
+"""One real Apache Kafka broker (KRaft, broker and controller in one process), with what tests do to it.
+
+Topics are made and rows produced by librdkafka, so that the consumer under test meets another client's
+bytes.
+"""
+
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from tests.integration.servers import (
+    CLUSTER_ID,
+    Process,
+    ServerError,
+    free_ports,
+    installed_kafka,
+)
+
+PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+log.dirs=data
+num.partitions=4
+auto.create.topics.enable=false
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+"""
+JVM = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+
+
+class _Keyed(msgspec.Struct):
+    call_id: str = ""
+
+
+def call_id_of(row: bytes) -> bytes:
+    """Give the key that callgauge asks of a topic: the row's call id."""
+    return msgspec.json.decode(row, type=_Keyed).call_id.encode()
+
+
+def _quiet(_error: object) -> None:
+    """Let librdkafka retry without a word: brokers go away in these tests on purpose."""
+
+
+class Kafka:
+    """A broker in a folder of its own; `bootstrap` is its address, the same after a restart."""
+
+    def __init__(self, folder: Path) -> None:
+        """Format the folder; `start` starts the broker."""
+        jars = installed_kafka()
+        port, controller_port = free_ports(2)
+        self.bootstrap = f"127.0.0.1:{port}"
+        folder.mkdir(parents=True, exist_ok=True)
+        properties = PROPERTIES.format(port=port, controller_port=controller_port)
+        (folder / "server.properties").write_text(properties, "utf-8")
+        java = ["java", *JVM, QUIET, "-cp", f"{jars}/*"]
+        done = subprocess.run(
+            [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", "server.properties"],
+            cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise ServerError(
+                f"Kafka's storage could not be formatted: {(done.stdout + done.stderr)[-2000:]}"
+            )
+        self.process = Process([*java, "kafka.Kafka", "server.properties"], folder, self._ready)
+
+    def start(self) -> None:
+        """Start (again, on the same port and data) and wait until topics can be made."""
+        self.process.start()
+
+    def stop(self) -> None:
+        """Stop with SIGTERM."""
+        self.process.stop()
+
+    def kill(self) -> None:
+        """Kill with -9."""
+        self.process.kill()
+
+    def create_topic(self, topic: str, partitions: int = 4, **config: str) -> None:
+        """Make a topic and wait until it is there; `config` with `_` for `.`, such as retention_ms."""
+        settings = {name.replace("_", "."): value for name, value in config.items()}
+        made = NewTopic(topic, num_partitions=partitions, replication_factor=1, config=settings)
+        admin = self._admin()  # Held, because an admin client that is let go drops its requests.
+        admin.create_topics([made])[topic].result(30)
+
+    def delete_topic(self, topic: str) -> None:
+        """Delete a topic."""
+        admin = self._admin()
+        admin.delete_topics([topic])[topic].result(30)
+
+    def end_offsets(self, topic: str, partitions: int = 4) -> list[int]:
+        """Count the rows that each partition of a fresh topic was ever given."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "end-offsets"})
+        try:
+            return [
+                consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
+                for partition in range(partitions)
+            ]
+        finally:
+            consumer.close()
+
+    def produce(
+        self,
+        topic: str,
+        rows: Iterable[bytes | None],
+        *,
+        key_of: Callable[[bytes], bytes] = call_id_of,
+        compression: str = "none",
+        partition: int = -1,
+    ) -> None:
+        """Produce rows, keyed by call id, in order, and wait until every one is acknowledged."""
+        failed: list[object] = []
+        producer = Producer(
+            {
+                "bootstrap.servers": self.bootstrap, "compression.type": compression, "acks": "all",
+                "enable.idempotence": True, "linger.ms": 5, "error_cb": _quiet, "log_level": 0,
+            }
+        )  # fmt: skip
+
+        def delivered(error: object, _message: object) -> None:
+            if error is not None:
+                failed.append(error)
+
+        for row in rows:
+            key = None if row is None else key_of(row)
+            while True:
+                try:
+                    producer.produce(topic, row, key, partition, on_delivery=delivered)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+            producer.poll(0)
+        left = producer.flush(60)
+        assert left == 0, f"{left} rows were not acknowledged"
+        assert not failed, f"{len(failed)} rows failed: {failed[0]}"
+
+    def _admin(self) -> AdminClient:
+        settings: dict[str, Any] = {
+            "bootstrap.servers": self.bootstrap, "error_cb": _quiet, "log_level": 0,
+        }  # fmt: skip
+        return AdminClient(settings)
+
+    def _ready(self) -> bool:
+        try:
+            return bool(self._admin().list_topics(timeout=1.0).brokers)
+        except KafkaException:
+            return False
