@@ -12,6 +12,7 @@ watchdog of a stuck engine alive); resolving on shutdown (the next process would
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import logging
 import ssl
@@ -187,7 +188,7 @@ class AlertmanagerSink:
         self._peers = tuple(Peer(url, settings) for url in dict.fromkeys(settings.urls))
         self._tasks: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
-        self._auth: aiohttp.BasicAuth | None = None
+        self._headers: dict[str, str] = {}
         self._alerts: tuple[Alert, ...] = ()
         self._handed: dict[Labels, Handed] = {}
         self._postings: dict[Labels, tuple[str, Labels]] = {}
@@ -198,7 +199,7 @@ class AlertmanagerSink:
         """Read the secrets and start a send loop per peer; raises DeliveryError for a file that is no use."""
         if not self._peers:
             return
-        self._auth = _basic_auth(self._settings)
+        self._headers = _headers(self._settings)
         timeout = aiohttp.ClientTimeout(total=self._settings.timeout_ns / 1e9)
         connector = aiohttp.TCPConnector(ssl=_tls_context(self._settings))
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False)
@@ -303,9 +304,8 @@ class AlertmanagerSink:
 
     async def _post(self, peer: Peer, body: bytes, alerts: int) -> None:
         assert self._session is not None, "start() comes first"
-        headers = {"Content-Type": "application/json"}
         async with self._session.post(
-            peer.post_url, data=body, headers=headers, auth=self._auth, allow_redirects=False
+            peer.post_url, data=body, headers=self._headers, allow_redirects=False
         ) as answer:
             if OK_FROM <= answer.status < OK_BEFORE:
                 peer.succeed(alerts, self._clock_ns() / 1e9)
@@ -314,11 +314,11 @@ class AlertmanagerSink:
             text = (await answer.content.read(ANSWER_BYTES_MAX)).decode("utf-8", "replace").strip()
             peer.fail(f"http_{answer.status}", text, alerts)
             if answer.status == UNAUTHORIZED:
-                self._renew_auth()
+                self._renew_headers()
 
-    def _renew_auth(self) -> None:
+    def _renew_headers(self) -> None:
         try:
-            self._auth = _basic_auth(self._settings)  # The password may have been rotated.
+            self._headers = _headers(self._settings)  # The password may have been rotated.
         except DeliveryError as error:
             log.warning("The Alertmanager password cannot be read again: %s", error)
 
@@ -361,9 +361,11 @@ def _peer_url(url: str) -> URL:
     return parsed
 
 
-def _basic_auth(settings: AlertmanagerSettings) -> aiohttp.BasicAuth | None:
+def _headers(settings: AlertmanagerSettings) -> dict[str, str]:
+    """Give what every request carries; raises DeliveryError when the password cannot be read."""
+    headers = {"Content-Type": "application/json"}
     if not settings.username:
-        return None
+        return headers
     password = ""
     if settings.password_file:
         try:
@@ -372,7 +374,8 @@ def _basic_auth(settings: AlertmanagerSettings) -> aiohttp.BasicAuth | None:
             hint = "alertmanager.password_file must be a text file that callgauge may read"
             what = "the Alertmanager password cannot be read"
             raise DeliveryError(what, where=settings.password_file, cause=str(error), hint=hint) from error
-    return aiohttp.BasicAuth(settings.username, password, "utf-8")
+    credentials = base64.b64encode(f"{settings.username}:{password}".encode()).decode()
+    return {**headers, "Authorization": f"Basic {credentials}"}
 
 
 def _tls_context(settings: AlertmanagerSettings) -> ssl.SSLContext:
