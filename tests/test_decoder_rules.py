@@ -102,6 +102,12 @@ def test_a_negative_latency_is_not_measured_and_no_fault() -> None:
     assert 2 == decoder.fields_ignored["latency_ms"]
 
 
+def test_no_zero_is_negative() -> None:
+    """The sketch reads the bits of a latency, sign included."""
+    batch, _ = decode_one(row("call.ended", latency_ms={"llm": -0.0}, duration_ms=-0.0))
+    assert [False, False] == np.signbit([batch.measure_ms[0], batch.duration_ms[0]]).tolist()
+
+
 def test_latencies_of_one_row_are_bounded() -> None:
     """The first `measures_max` count."""
     batch, decoder = decode_one(row("turn.completed", latency_ms={"llm": list(range(300))}), measures_max=256)
