@@ -32,6 +32,7 @@ class LossReason(IntEnum):
     TIME_AHEAD = 11
     HELD_ROWS_FULL = 12
     CALLS_FULL = 13
+    REVOKED = 14  # held for a partition that another process reads now, and reads again
 
 
 # Reasons that are `malformed` in the conservation law (DESIGN section 12, invariant 1).
@@ -71,7 +72,9 @@ class SettingsError(UsageError):
 
     def __init__(self, what: str, *, where: str = "", problems: tuple[str, ...] = (), hint: str = "") -> None:
         """Join the problems into the message, one a line."""
-        super().__init__(what, where=where, cause="".join(f"\n  - {problem}" for problem in problems), hint=hint)
+        super().__init__(
+            what, where=where, cause="".join(f"\n  - {problem}" for problem in problems), hint=hint
+        )
         self.problems = problems
 
 

@@ -1,0 +1,141 @@
+"""Ends get lost: calls that must have ended are taken out of flight, by silence, by age, or by the platform's list.
+
+All of it happens at the start of a slice, in event time, so that it does not depend on batches. A healed call is
+censored in the holding-time estimate and counted by cause; its tombstone says HEALED, so that its end still
+counts as one when it comes, and a sign of life puts it back in flight.
+Rejected: timers per call; a sweep of the whole table every 60 s of event time costs less and is the same everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.kernel import kernel
+from engine.observe.absorb import has_room
+from engine.observe.calls import (
+    AGE_UNKNOWN,
+    ANSWERED,
+    DUE_NS,
+    HEALED,
+    IN_FLIGHT,
+    NEVER_NS,
+    START_SEEN,
+    USED,
+    expires_ns,
+    find,
+    insert,
+    remove,
+    silent_ns,
+)  # fmt: skip
+from engine.observe.life import Desk, bury, enter, leave
+from engine.observe.outcomes import add_count
+from engine.observe.slices import HEALED_HEARTBEAT, HEALED_LISTED, HEALED_TTL
+from engine.observe.summary import Count, EndKind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SWEEP_NS = 60_000_000_000
+K_HEALED = int(EndKind.HEALED)
+C_HEARTBEAT, C_TTL, C_LISTED = (
+    int(Count.HEALED_HEARTBEAT), int(Count.HEALED_TTL), int(Count.HEALED_LISTED),
+)  # fmt: skip
+
+
+def next_sweep_ns(due_ns: int) -> int:
+    """Give the start of the first slice in which a sweep finds what is due: a multiple of SWEEP_NS after it."""
+    return (due_ns // SWEEP_NS + 1) * SWEEP_NS
+
+
+@kernel
+def heal(desk: Desk, slot: int, column: int, counter: int) -> None:
+    """Take a call out of flight without its end, at the start of the open slice."""
+    calls = desk.calls
+    leave(desk, slot, desk.open_ns, K_HEALED)
+    add_count(desk.flow, calls.series[slot], column, 1)
+    desk.book.counters[counter] += 1
+    bury(desk, slot, desk.open_ns, (calls.state[slot] & (START_SEEN | ANSWERED)) | HEALED)
+
+
+@kernel
+def sweep(desk: Desk, first: int) -> int:
+    """Heal calls whose time is over and drop tombstones, from slot `first` on; find out when the next is due.
+
+    Gives the slot where it stopped for want of room, or the capacity.
+    """
+    calls = desk.calls
+    if first == 0:
+        calls.cells[DUE_NS] = NEVER_NS
+    slot = first
+    while slot < len(calls.key):
+        if calls.key[slot] == 0:
+            slot += 1
+            continue
+        if not has_room(desk, 0):
+            return slot
+        if expires_ns(calls, slot, desk.terms) < desk.open_ns:
+            if not calls.state[slot] & IN_FLIGHT:
+                remove(calls, slot)  # What moves up into this slot is looked at next.
+                continue
+            if silent_ns(calls, slot, desk.terms) < desk.open_ns:
+                heal(desk, slot, C_HEARTBEAT, HEALED_HEARTBEAT)
+            else:
+                heal(desk, slot, C_TTL, HEALED_TTL)
+        calls.cells[DUE_NS] = min(calls.cells[DUE_NS], expires_ns(calls, slot, desk.terms))
+        slot += 1
+    return slot
+
+
+@kernel
+def is_in(keys: NDArray[np.uint64], key: np.uint64) -> bool:
+    """Say whether a key is in a sorted array (uint64, (n,))."""
+    low, high = 0, len(keys)
+    while low < high:
+        middle = (low + high) // 2
+        if keys[middle] < key:
+            low = middle + 1
+        else:
+            high = middle
+    return bool(low < len(keys) and keys[low] == key)
+
+
+@kernel
+def heal_unlisted(
+    desk: Desk, listed: NDArray[np.uint64], is_meant: NDArray[np.bool_], before_ns: int, first: int
+) -> int:
+    """Heal the calls in flight of series with `is_meant` (bool, (series,)) that are not in the sorted list.
+
+    Only calls that entered flight before `before_ns`; from slot `first` on. Gives the slot where it stopped for
+    want of room, or the capacity.
+    """
+    calls = desk.calls
+    for slot in range(first, len(calls.key)):
+        if calls.key[slot] == 0 or not calls.state[slot] & IN_FLIGHT:
+            continue
+        if not has_room(desk, 0):
+            return slot
+        if (
+            is_meant[calls.series[slot]]
+            and calls.since_ns[slot] < before_ns
+            and not is_in(listed, calls.key[slot])
+        ):
+            heal(desk, slot, C_LISTED, HEALED_LISTED)
+    return len(calls.key)
+
+
+@kernel
+def open_listed(desk: Desk, keys: NDArray[np.uint64], series: int, first: int) -> int:
+    """Put calls that a list names and nobody knows in flight with unknown age, from `keys[first]` on.
+
+    Gives the place where it stopped for want of room, or len(keys). A full table takes no more; that is no loss
+    of a row.
+    """
+    for at in range(first, len(keys)):
+        if not has_room(desk, 0):
+            return at
+        if find(desk.calls, keys[at]) < 0 and desk.calls.cells[USED] < desk.entries_max:
+            slot = insert(desk.calls, keys[at])
+            enter(desk, slot, series, desk.open_ns, AGE_UNKNOWN)
+    return len(keys)

@@ -1,0 +1,326 @@
+"""A call's life: what each event does to the set of calls in flight, and which facts follow.
+
+Every function takes a `Desk` and gives a verdict. Facts of the event go to its own slice (`desk.facts`); changes
+of level, and calls that leave, go to the slice that is open (`desk.flow`). For a row that is on time these are
+the same; for a late one the past keeps its level and the change takes effect where the open slice begins.
+Facts of a known call are put down to the labels of its first event, so that a level comes back to zero
+and an end without labels still counts where its call does.
+Rejected: a counter of starts less ends, which drifts with every duplicate and every lost end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.kernel import kernel
+from engine.observe.calls import (
+    AGE_UNKNOWN,
+    ANSWERED,
+    FLYING,
+    HEALED,
+    IN_FLIGHT,
+    START_SEEN,
+    USED,
+    Calls,
+    Terms,
+    find,
+    insert,
+    note_expiry,
+)  # fmt: skip
+from engine.observe.outcomes import (
+    ANSWERED_LEVEL,
+    ANSWERS,
+    ARRIVALS,
+    LEVEL,
+    Facts,
+    add_cause,
+    add_count,
+    add_end,
+    add_to_bin,
+)  # fmt: skip
+from engine.observe.recent import Recent
+from engine.observe.slices import Book, Held
+from engine.observe.summary import BIN_NS, Count, EndKind
+from engine.observe.unkeyed import Unmatched, remember_end
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Verdicts on a row, and what `find` may have to say instead of a slot.
+TAKEN, REPEATED, NO_PLACE = range(3)
+UNKNOWN, ENDED_BEFORE, TABLE_FULL = -1, -2, -3
+
+C_STARTED, C_ANSWERED, C_ENDED, C_DECLINED = (
+    int(Count.STARTED), int(Count.ANSWERED), int(Count.ENDED), int(Count.DECLINED),
+)  # fmt: skip
+C_OPENED_UNKNOWN, C_ENDED_UNKNOWN = int(Count.OPENED_UNKNOWN), int(Count.ENDED_UNKNOWN)
+C_ADMITTED = int(Count.ADMITTED)
+K_ENDED, K_DECLINED, K_UNSEEN = int(EndKind.ENDED), int(EndKind.DECLINED), int(EndKind.UNSEEN)
+BIN = BIN_NS
+NS_PER_MS = 1_000_000
+DURATION_MS_MAX = 1e12
+
+
+class Desk(NamedTuple):
+    """All that rows of one run act on. A run has one slice of its own, and one open slice that it changes."""
+
+    calls: Calls
+    facts: Facts  # of the slice that starts at own_ns
+    flow: Facts  # of the slice that starts at open_ns; the same object for rows on time
+    recent: Recent
+    unmatched: Unmatched
+    book: Book
+    terms: Terms
+    own_ns: int
+    open_ns: int
+    slice_ns: int
+    entries_max: int  # bound of the table of calls
+    partition: int
+
+
+@kernel
+def own_bin(desk: Desk, time_ns: int) -> int:
+    """Give the bin of a time in the slice of the run."""
+    return (time_ns - desk.own_ns) // BIN
+
+
+@kernel
+def open_bin(desk: Desk, time_ns: int) -> int:
+    """Give the bin of the open slice in which something of that time takes effect."""
+    return (max(time_ns, desk.open_ns) - desk.open_ns) // BIN
+
+
+@kernel
+def arrive(desk: Desk, series: int, time_ns: int) -> None:
+    """Count an attempt that asked for capacity."""
+    add_count(desk.facts, series, C_STARTED, 1)
+    add_to_bin(desk.facts, series, own_bin(desk, time_ns), ARRIVALS, 1)
+
+
+@kernel
+def enter(desk: Desk, slot: int, series: int, time_ns: int, state: int) -> None:
+    """Put an entry in flight with the given state bits."""
+    calls = desk.calls
+    calls.since_ns[slot] = time_ns
+    calls.answer_ns[slot] = -1
+    calls.heartbeat_ns[slot] = -1
+    calls.interval_ns[slot] = 0
+    calls.series[slot] = series
+    calls.state[slot] = state | IN_FLIGHT
+    calls.cells[FLYING] += 1
+    add_to_bin(desk.flow, series, open_bin(desk, time_ns), LEVEL, 1)
+    if state & AGE_UNKNOWN:
+        add_count(desk.flow, series, C_OPENED_UNKNOWN, 1)
+    else:
+        add_count(desk.facts, series, C_ADMITTED, 1)
+    note_expiry(calls, slot, desk.terms)
+
+
+@kernel
+def leave(desk: Desk, slot: int, time_ns: int, kind: int) -> None:
+    """Take a call out of flight at a time, by its start and answer slices; the caller makes it a tombstone."""
+    calls, slice_ns = desk.calls, desk.slice_ns
+    series, state = calls.series[slot], calls.state[slot]
+    bin_index = open_bin(desk, time_ns)
+    add_to_bin(desk.flow, series, bin_index, LEVEL, -1)
+    start_age, answer_age = -1, -1
+    if not state & AGE_UNKNOWN:
+        start_age = (desk.open_ns - calls.since_ns[slot] // slice_ns * slice_ns) // slice_ns
+    if state & ANSWERED:
+        add_to_bin(desk.flow, series, bin_index, ANSWERED_LEVEL, -1)
+        answer_age = (desk.open_ns - calls.answer_ns[slot] // slice_ns * slice_ns) // slice_ns
+    add_end(desk.flow, series, kind, start_age, answer_age)
+    calls.cells[FLYING] -= 1
+
+
+@kernel
+def bury(desk: Desk, slot: int, time_ns: int, state: int) -> None:
+    """Make an entry a tombstone with the given state bits."""
+    desk.calls.since_ns[slot] = time_ns
+    desk.calls.state[slot] = state
+    note_expiry(desk.calls, slot, desk.terms)
+
+
+@kernel
+def bury_unknown(desk: Desk, key: np.uint64, series: int, time_ns: int, state: int) -> None:
+    """Leave a tombstone for a call that is not in the table, if there is a place, and remember its end."""
+    remember_end(desk.unmatched, key, time_ns, desk.partition)
+    if desk.calls.cells[USED] < desk.entries_max:
+        slot = insert(desk.calls, key)
+        desk.calls.series[slot] = series
+        bury(desk, slot, time_ns, state)
+
+
+@kernel
+def is_of_earlier_attempt(desk: Desk, slot: int, time_ns: int) -> bool:
+    """Say whether an event lies before the start of the attempt in flight that has its id."""
+    state = desk.calls.state[slot]
+    return bool(state & IN_FLIGHT and not state & AGE_UNKNOWN and time_ns < desk.calls.since_ns[slot])
+
+
+@kernel
+def on_started(desk: Desk, key: np.uint64, series: int, time_ns: int) -> int:
+    """Take an attempt that asks for capacity: an arrival, and in flight from now on."""
+    calls = desk.calls
+    slot = find(calls, key)
+    if slot >= 0:
+        state = calls.state[slot]
+        if state & IN_FLIGHT or time_ns <= calls.since_ns[slot]:
+            if state & START_SEEN:
+                return REPEATED
+            # Its start comes after something else of it did: an arrival; the age stays unknown.
+            calls.state[slot] = state | START_SEEN
+            arrive(desk, calls.series[slot], time_ns)
+            return TAKEN
+    else:
+        if calls.cells[USED] >= desk.entries_max:
+            return NO_PLACE
+        slot = insert(calls, key)
+    arrive(desk, series, time_ns)
+    enter(desk, slot, series, time_ns, START_SEEN)
+    return TAKEN
+
+
+@kernel
+def living_slot(desk: Desk, key: np.uint64, series: int, time_ns: int) -> int:
+    """Give the slot of a call that shows a sign of life, put in flight with unknown age if it was not.
+
+    A call that was healed but lives on enters again. ENDED_BEFORE: it has a tombstone. TABLE_FULL: no place.
+    """
+    calls = desk.calls
+    slot = find(calls, key)
+    if slot >= 0:
+        state = calls.state[slot]
+        if state & IN_FLIGHT:
+            return slot
+        if not state & HEALED or time_ns <= calls.since_ns[slot]:
+            return ENDED_BEFORE
+        enter(desk, slot, calls.series[slot], time_ns, (state & START_SEEN) | AGE_UNKNOWN)
+        return slot
+    if calls.cells[USED] >= desk.entries_max:
+        return TABLE_FULL
+    slot = insert(calls, key)
+    enter(desk, slot, series, time_ns, AGE_UNKNOWN)
+    return slot
+
+
+@kernel
+def on_answered(desk: Desk, key: np.uint64, series: int, time_ns: int) -> int:
+    """Take the answer of a call; it has one."""
+    slot = living_slot(desk, key, series, time_ns)
+    if slot == TABLE_FULL:
+        return NO_PLACE
+    calls = desk.calls
+    if slot == ENDED_BEFORE:
+        slot = find(calls, key)
+        if calls.state[slot] & ANSWERED:
+            return REPEATED
+        # It left flight unanswered, so it may not enter the answered level now.
+        calls.state[slot] |= ANSWERED
+        add_count(desk.facts, calls.series[slot], C_ANSWERED, 1)
+        return TAKEN
+    if calls.state[slot] & ANSWERED or is_of_earlier_attempt(desk, slot, time_ns):
+        return REPEATED
+    calls.state[slot] |= ANSWERED
+    calls.answer_ns[slot] = time_ns
+    known = calls.series[slot]
+    add_count(desk.facts, known, C_ANSWERED, 1)
+    add_to_bin(desk.facts, known, own_bin(desk, time_ns), ANSWERS, 1)
+    add_to_bin(desk.flow, known, open_bin(desk, time_ns), ANSWERED_LEVEL, 1)
+    return TAKEN
+
+
+@kernel
+def on_heartbeat(desk: Desk, key: np.uint64, series: int, time_ns: int) -> int:
+    """Take a sign of life; who sends them will be missed when they stop."""
+    slot = living_slot(desk, key, series, time_ns)
+    if slot == TABLE_FULL:
+        return NO_PLACE
+    calls = desk.calls
+    if slot < 0 or is_of_earlier_attempt(desk, slot, time_ns) or time_ns <= calls.heartbeat_ns[slot]:
+        return TAKEN
+    if calls.heartbeat_ns[slot] >= 0:
+        calls.interval_ns[slot] = max(calls.interval_ns[slot], time_ns - calls.heartbeat_ns[slot])
+    calls.heartbeat_ns[slot] = time_ns
+    note_expiry(calls, slot, desk.terms)
+    return TAKEN
+
+
+@kernel
+def count_end(desk: Desk, series: int, cause: int) -> None:
+    """Count the end of an attempt and how it ended."""
+    add_count(desk.facts, series, C_ENDED, 1)
+    add_cause(desk.facts, series, cause)
+
+
+@kernel
+def on_ended(desk: Desk, held: Held, row: int) -> int:
+    """Take the end of a call: it leaves flight, or only its duration says when it began."""
+    calls, key, time_ns = desk.calls, held.call_key[row], held.time_ns[row]
+    series, cause = held.series_id[row], held.cause_id[row]
+    slot = find(calls, key)
+    if slot < 0:
+        count_end(desk, series, cause)
+        add_count(desk.facts, series, C_ENDED_UNKNOWN, 1)
+        add_end(desk.facts, series, K_UNSEEN, age_by_duration(desk, time_ns, held.duration_ms[row]), -1)
+        bury_unknown(desk, key, series, time_ns, 0)
+        return TAKEN
+    state = calls.state[slot]
+    if is_of_earlier_attempt(desk, slot, time_ns) or not state & (IN_FLIGHT | HEALED):
+        return REPEATED
+    if state & IN_FLIGHT:
+        leave(desk, slot, time_ns, K_ENDED)
+    count_end(desk, calls.series[slot], cause)
+    bury(desk, slot, time_ns, state & (START_SEEN | ANSWERED))
+    return TAKEN
+
+
+@kernel
+def age_by_duration(desk: Desk, time_ns: int, duration_ms: float) -> int:
+    """Give how many slices before this one a call began, by its duration; -1: not known."""
+    if not 0 <= duration_ms <= DURATION_MS_MAX:
+        return -1
+    start_ns = time_ns - int(duration_ms * NS_PER_MS)
+    return (desk.own_ns - start_ns // desk.slice_ns * desk.slice_ns) // desk.slice_ns
+
+
+@kernel
+def on_declined(desk: Desk, held: Held, row: int) -> int:
+    """Take a decline: the attempt was an arrival and nothing else, whatever it seemed to be."""
+    calls, key, time_ns = desk.calls, held.call_key[row], held.time_ns[row]
+    series = held.series_id[row]
+    slot = find(calls, key)
+    state = 0
+    if slot >= 0:
+        state = calls.state[slot]
+        if is_of_earlier_attempt(desk, slot, time_ns) or not state & (IN_FLIGHT | HEALED):
+            return REPEATED
+        series = calls.series[slot]
+    add_count(desk.facts, series, C_DECLINED, 1)
+    add_cause(desk.facts, series, held.cause_id[row])
+    if not state & START_SEEN:
+        arrive(desk, series, time_ns)
+    if slot < 0:
+        bury_unknown(desk, key, series, time_ns, START_SEEN)
+        return TAKEN
+    if state & IN_FLIGHT:
+        if not state & AGE_UNKNOWN and calls.since_ns[slot] >= desk.open_ns:
+            was_never_in(desk, slot)
+        else:
+            leave(desk, slot, time_ns, K_DECLINED)
+    bury(desk, slot, time_ns, START_SEEN | (state & ANSWERED))
+    return TAKEN
+
+
+@kernel
+def was_never_in(desk: Desk, slot: int) -> None:
+    """Take back that a call entered flight in this slice: its arrival is all that remains."""
+    calls = desk.calls
+    series = calls.series[slot]
+    add_to_bin(desk.flow, series, open_bin(desk, calls.since_ns[slot]), LEVEL, -1)
+    add_count(desk.flow, series, C_ADMITTED, -1)
+    if calls.state[slot] & ANSWERED:
+        answer_bin = open_bin(desk, calls.answer_ns[slot])
+        add_to_bin(desk.flow, series, answer_bin, ANSWERS, -1)
+        add_to_bin(desk.flow, series, answer_bin, ANSWERED_LEVEL, -1)
+    calls.cells[FLYING] -= 1

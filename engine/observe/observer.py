@@ -1,0 +1,329 @@
+"""Steps 3 and 4 of the line: event columns in, summaries of closed slices out.
+
+`absorb` holds the rows of a batch in their slices; `close` closes the slices that watermarks have passed, slice by
+slice over all partitions. Who reads the result knows from `watermark_ns` up to where it is complete.
+Pure: time comes in with the batches. Every row given to `absorb` is at any moment held, absorbed or lost:
+rows given == rows_absorbed + rows_held + losses.sum().
+Rejected: closing on the clock of the machine, which would make a replay differ from the run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.decode.events import EventType
+from engine.errors import LossReason
+from engine.observe.lists import CallList, call_list
+from engine.observe.partition import NO_SLICE, Partition, Shared
+from engine.observe.slices import (
+    ABSORBED,
+    AMENDED,
+    CLOCK_AHEAD,
+    COUNTERS,
+    HEALED_HEARTBEAT,
+    HEALED_LATE,
+    HEALED_LISTED,
+    HEALED_TTL,
+    HELD,
+    LOST,
+    MEASURES,
+    NO_NOTE,
+    REFUSED_NOTE,
+    ROWS,
+    TOO_LATE_ROWS,
+    UNKEYED,
+    Book,
+    Bounds,
+    Columns,
+    grown_held,
+    hold,
+)  # fmt: skip
+from engine.observe.summary import FirstDecline
+from engine.observe.tables import TOMBSTONE_BEYOND_LATE_NS, CauseNames, SeriesNames, StageNames, Tables
+from engine.observe.unkeyed import count_unkeyed, forget_ends, new_unmatched
+from engine.observe.watermark import (
+    FLOOR_NS,
+    NEXT_OFFSET,
+    NONE_NS,
+    Idleness,
+    after,
+    engine_watermark,
+    idle_partitions,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from engine.decode.events import EventBatch, Note
+    from engine.observe.summary import SliceSummary
+    from engine.settings import EngineSettings
+    from engine.source.contract import RawBatch
+
+MEASURES_PER_ROW = 4  # held latencies are bounded by this many per row of held_rows_max
+
+
+class Observer:
+    """All partitions that this process reads."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        series: SeriesNames,
+        causes: CauseNames,
+        stages: StageNames,
+        ttl_ns_of: Callable[[tuple[str, ...]], int] | None = None,
+    ) -> None:
+        """Start with no partition.
+
+        `ttl_ns_of` may give another time-to-live for calls with some label values (in the order of
+        `series.labels`); it is asked once for every series.
+        """
+        self.settings = settings
+        self.watermark_ns = NONE_NS
+        self._tables = Tables(settings, series, causes, stages, ttl_ns_of)
+        self._book = Book(np.zeros(len(LossReason), np.int64), np.zeros(COUNTERS, np.int64))
+        self._unmatched = new_unmatched()
+        self._partitions: dict[int, Partition] = {}
+        self._idleness = Idleness()
+        self._lists: list[tuple[CallList, set[int]]] = []  # with the partitions in which it took effect
+
+    @property
+    def losses(self) -> NDArray[np.int64]:
+        """Give the rows lost so far by `LossReason`; a copy."""
+        return self._book.losses.copy()
+
+    @property
+    def rows_absorbed(self) -> int:
+        """How many rows have taken effect."""
+        return int(self._book.counters[ABSORBED])
+
+    @property
+    def rows_held(self) -> int:
+        """How many rows wait for their slice to close."""
+        cells = [one.held.cells for one in self._partitions.values()]
+        return sum(int(one[ROWS] - one[TOO_LATE_ROWS]) for one in cells)
+
+    @property
+    def rows_amended(self) -> int:
+        """How many of the absorbed rows came late."""
+        return int(self._book.counters[AMENDED])
+
+    @property
+    def rows_clock_ahead(self) -> int:
+        """How many rows lay ahead of their receipt, those refused for it included."""
+        return int(self._book.counters[CLOCK_AHEAD])
+
+    @property
+    def unkeyed_calls(self) -> int:
+        """How many ends came in another partition than their start."""
+        return int(self._book.counters[UNKEYED])
+
+    @property
+    def calls_in_flight(self) -> int:
+        """How many calls take capacity, as of the newest closed slices."""
+        return sum(one.calls_in_flight for one in self._partitions.values())
+
+    @property
+    def healed(self) -> dict[str, int]:
+        """How many calls were taken out of flight without an end that counted, by cause."""
+        counters = self._book.counters
+        return {
+            "heartbeat": int(counters[HEALED_HEARTBEAT]),
+            "ttl": int(counters[HEALED_TTL]),
+            "listed": int(counters[HEALED_LISTED]),
+            "late": int(counters[HEALED_LATE]),
+        }
+
+    @property
+    def partition_watermarks(self) -> dict[int, int]:
+        """Give how far each partition has come, -1 before its first row."""
+        return {number: one.watermark_ns for number, one in sorted(self._partitions.items())}
+
+    def absorb(self, raw: RawBatch, events: EventBatch) -> tuple[FirstDecline, ...]:
+        """Hold the rows of one batch (or take note of a tick).
+
+        Gives the declines that are the first of their series and cause in a slice that is still open.
+        """
+        self._assign(raw)
+        busy = raw.partition if raw.rows else -1
+        self._idleness = after(self._idleness, raw.received_ns, raw.caught_up, busy)
+        declines = self._hold(self._partitions[events.partition], events) if events.rows else ()
+        self._advance()
+        return declines
+
+    def close(self) -> list[SliceSummary]:
+        """Close every slice that its partition's watermark has passed.
+
+        Gives summaries and revisions in the order of (start, partition, revision).
+        """
+        return self._close({number: one.watermark_ns for number, one in self._partitions.items()})
+
+    def finish(self) -> list[SliceSummary]:
+        """Close every slice that holds a row: the log has ended. The watermark goes to the end of the last."""
+        end_ns = max((one.newest_slice_end() for one in self._partitions.values()), default=NONE_NS)
+        end_ns = max(end_ns, self.watermark_ns, *self.partition_watermarks.values(), NONE_NS)
+        for one in self._partitions.values():
+            one.clock[FLOOR_NS] = max(one.clock[FLOOR_NS], end_ns)
+        self.watermark_ns = end_ns
+        return self._close(dict.fromkeys(self._partitions, end_ns))
+
+    def _assign(self, raw: RawBatch) -> None:
+        """Drop partitions that are read elsewhere now, with their state; start new ones empty."""
+        assigned = set(raw.assigned) | ({raw.partition} if raw.rows else set())
+        for number in [one for one in self._partitions if one not in assigned]:
+            gone = self._partitions.pop(number)
+            self._book.losses[LossReason.REVOKED] += int(
+                gone.held.cells[ROWS] - gone.held.cells[TOO_LATE_ROWS]
+            )
+            forget_ends(self._unmatched, NONE_NS, number)
+            self._lists = [(one, done - {number}) for one, done in self._lists if one.home != number]
+        for number in sorted(assigned):
+            if number not in self._partitions:
+                self._partitions[number] = Partition(raw.topic, number, self.settings)
+
+    def _advance(self) -> None:
+        """Move the engine's watermark on, and idle partitions with it."""
+        idle = idle_partitions(self._idleness, self.settings.idle_ns)
+        all_idle_ns = self._idleness.received_ns - self.settings.idle_ns - self.settings.out_of_order_ns
+        watermarks = {number: one.watermark_ns for number, one in self._partitions.items()}
+        self.watermark_ns = engine_watermark(watermarks, idle, all_idle_ns, self.watermark_ns)
+        for number in idle & self._partitions.keys():
+            clock = self._partitions[number].clock
+            clock[FLOOR_NS] = max(clock[FLOOR_NS], self.watermark_ns)
+
+    def _hold(self, partition: Partition, events: EventBatch) -> tuple[FirstDecline, ...]:
+        bounds = self._bounds(partition)
+        rows, measures = events.rows, len(events.measure_row)
+        partition.held = grown_held(partition.held, rows, measures)
+        note_ids = self._note_ids(partition, events)
+        batch = Columns(
+            events.time_ns, events.received_ns, events.offset, events.type_id, events.call_key, events.event_key,
+            events.series_id, events.cause_id, events.duration_ms, events.measure_row, events.measure_stage,
+            events.measure_ms, note_ids,
+        )  # fmt: skip
+        fate = np.zeros(rows, np.uint8)
+        hold(batch, partition.held, partition.clock, self._book, bounds, fate)
+        self._take_notes(partition, events, note_ids, fate)
+        return self._first_declines(partition, events, fate)
+
+    def _bounds(self, partition: Partition) -> Bounds:
+        """Give what bounds a batch: what other partitions hold leaves less room for this one."""
+        others = [one.held.cells for one in self._partitions.values() if one is not partition]
+        rows_max = self.settings.held_rows_max - sum(int(one[ROWS]) for one in others)
+        measures_max = MEASURES_PER_ROW * self.settings.held_rows_max - sum(
+            int(one[MEASURES]) for one in others
+        )
+        return Bounds(
+            self.settings.slice_ns, self.settings.out_of_order_ns, self.settings.clock_ahead_ns,
+            rows_max, measures_max, self._tables.late_ns(), self._tables.stage_digests(),
+        )  # fmt: skip
+
+    def _note_ids(self, partition: Partition, events: EventBatch) -> NDArray[np.int32]:
+        """Give each note of a batch a number; beyond `notes_max` a slice its row is refused."""
+        note_ids = np.full(events.rows, NO_NOTE, np.int32)
+        for row, note in zip(events.note_row, events.notes, strict=True):
+            start_ns = note.time_ns // self.settings.slice_ns * self.settings.slice_ns
+            held = partition.notes_by_slice.get(start_ns, 0)
+            if held >= self.settings.notes_max or not self._take_list(partition, events, row, note):
+                note_ids[row] = REFUSED_NOTE
+                continue
+            partition.notes_by_slice[start_ns] = held + 1
+            # The calls of a list are kept once, as an array, in self._lists.
+            is_list = note.type_id == EventType.CALLS_LISTED
+            note_ids[row] = partition.keep_note(note._replace(fields=()) if is_list else note)
+        return note_ids
+
+    def _take_list(self, partition: Partition, events: EventBatch, row: int, note: Note) -> bool:
+        """Take a list of calls into account; say False when there is no room for it. Other notes are fine."""
+        delay_ns = self.settings.out_of_order_ns + self.settings.idle_ns
+        series_id = int(events.series_id[row])
+        found = call_list(note, partition.partition, series_id, delay_ns, self.settings.slice_ns)
+        if found is None or events.offset[row] < partition.clock[NEXT_OFFSET]:
+            return True
+        waiting = sum(len(one.keys) for one, _ in self._lists)
+        if len(self._lists) >= self.settings.notes_max or waiting + len(found.keys) > self.settings.calls_max:
+            return False
+        self._lists.append((found, set()))
+        return True
+
+    def _take_notes(
+        self, partition: Partition, events: EventBatch, note_ids: NDArray[np.int32], fate: NDArray[np.uint8]
+    ) -> None:
+        """Forget the notes of rows that were lost."""
+        for row in events.note_row:
+            if fate[row] == LOST and note_ids[row] >= 0:
+                del partition.notes[int(note_ids[row])]
+
+    def _first_declines(
+        self, partition: Partition, events: EventBatch, fate: NDArray[np.uint8]
+    ) -> tuple[FirstDecline, ...]:
+        rows = np.flatnonzero((events.type_id == EventType.CALL_DECLINED) & (fate == HELD))
+        declines = []
+        for row in rows.tolist():
+            time_ns, series_id = int(events.time_ns[row]), int(events.series_id[row])
+            start_ns = time_ns // self.settings.slice_ns * self.settings.slice_ns
+            seen = (start_ns, series_id, int(events.cause_id[row]))
+            if seen in partition.declines_seen:
+                continue
+            partition.declines_seen.add(seen)
+            series = self._tables.series
+            end_ns = start_ns + self.settings.slice_ns
+            values, cause = series.values[series_id], self._tables.cause(seen[2])
+            declines.append(FirstDecline(time_ns, end_ns, series.labels, values, cause))
+        return tuple(declines)
+
+    def _close(self, until_ns: Mapping[int, int]) -> list[SliceSummary]:
+        """Close slice by slice, over all partitions, up to each one's limit."""
+        for number, one in self._partitions.items():
+            one.prepare(until_ns[number], self._tables.ranks)
+        published: list[SliceSummary] = []
+        while True:
+            waiting = [
+                (one.next_slice(until_ns[number], self._lists_for(number)), number)
+                for number, one in self._partitions.items()
+            ]
+            start_ns, number = min(waiting, default=(NO_SLICE, -1))
+            if start_ns == NO_SLICE:
+                break
+            partition = self._partitions[number]
+            published += partition.close(start_ns, self._lists_for(number), self._shared(partition))
+            self._tick_off(start_ns, number)
+        for number, one in self._partitions.items():
+            one.release(until_ns[number])
+        self._look_for_unkeyed()
+        return sorted(published, key=lambda one: (one.start_ns, one.partition, one.revision))
+
+    def _shared(self, partition: Partition) -> Shared:
+        others = [one for one in self._partitions.values() if one is not partition]
+        series = self._tables.series
+        return Shared(
+            self._book, self._unmatched, self._tables.terms(),
+            self.settings.calls_max - sum(one.entries for one in others), self._tables.late_ns_max,
+            series.labels, series.values, self._tables.names, tuple(one.calls for one in others),
+        )  # fmt: skip
+
+    def _lists_for(self, number: int) -> list[CallList]:
+        """Give the lists that have not taken effect in a partition yet, oldest first."""
+        waiting = [one for one, done in self._lists if number not in done]
+        return sorted(waiting, key=lambda one: (one.time_ns, one.home, one.keys.tobytes()))
+
+    def _tick_off(self, start_ns: int, number: int) -> None:
+        for one, done in self._lists:
+            if one.apply_ns <= start_ns:
+                done.add(number)
+        everybody = self._partitions.keys()
+        self._lists = [(one, done) for one, done in self._lists if not done >= everybody]
+
+    def _look_for_unkeyed(self) -> None:
+        """Look for the calls of ends without a start in other partitions."""
+        if not self._unmatched.key.any():
+            return
+        if len(self._partitions) > 1:
+            for number, one in self._partitions.items():
+                self._book.counters[UNKEYED] += count_unkeyed(self._unmatched, one.calls, number)
+        oldest_ns = self.watermark_ns - self._tables.late_ns_max - TOMBSTONE_BEYOND_LATE_NS
+        forget_ends(self._unmatched, oldest_ns, NONE_NS)

@@ -1,0 +1,277 @@
+"""One partition: its open slices, its calls, and what it has published of late.
+
+All that observe keeps is kept here, by partition, so that a partition can restart or move on its own. A slice is
+closed by sorting its rows and letting them take effect: first those that came late for earlier slices, then what
+heals (a sweep, the platform's lists), then the slice's own.
+What late rows add to an earlier slice is merged into the summary that was published, as its next revision;
+summaries are kept for as long as rows may still amend them.
+Rejected: amending at once, which would let the state depend on how far a batch had been read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from engine.decode.events import EventType
+from engine.observe.absorb import absorb_rows
+from engine.observe.calls import DUE_NS, FLYING, USED, Calls, grown_calls, mark_known, new_calls
+from engine.observe.heal import SWEEP_NS, heal_unlisted, next_sweep_ns, open_listed, sweep
+from engine.observe.life import Desk
+from engine.observe.lists import CallList, matching_series
+from engine.observe.merge import Header, Names, build, is_empty, merge_summaries
+from engine.observe.order import Ranks, sort_rows
+from engine.observe.outcomes import Facts, groups_of, grown_facts, new_facts
+from engine.observe.recent import new_recent
+from engine.observe.slices import LATE, NO_NOTE, ROWS, Book, let_go, new_held
+from engine.observe.watermark import new_clock, watermark_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from engine.decode.events import Note
+    from engine.observe.calls import Terms
+    from engine.observe.summary import SliceSummary
+    from engine.observe.unkeyed import Unmatched
+    from engine.settings import EngineSettings
+
+NO_SLICE = 1 << 62
+
+
+class Run(NamedTuple):
+    """Rows of one open slice with one standing and one slice of their own: a span of the sorted order."""
+
+    open_ns: int
+    standing: int
+    own_ns: int
+    first: int
+    last: int
+
+
+class Shared(NamedTuple):
+    """What partitions share while a slice closes."""
+
+    book: Book
+    unmatched: Unmatched
+    terms: Terms
+    entries_max: int
+    late_ns_max: int
+    labels: tuple[str, ...]
+    series: Sequence[tuple[str, ...]]
+    names: Names
+    others: tuple[Calls, ...]  # calls of the other partitions
+
+
+class Partition:
+    """State of one partition. Close slices in order of time: `prepare`, `next_slice` and `close`, `release`."""
+
+    def __init__(self, topic: str, partition: int, settings: EngineSettings) -> None:
+        """Start with nothing read."""
+        self.topic, self.partition = topic, partition
+        self.slice_ns, self.out_of_order_ns = settings.slice_ns, settings.out_of_order_ns
+        self.clock = new_clock()
+        self.held = new_held()
+        self.calls = new_calls()
+        self.recent = new_recent(settings.event_ids_max)
+        self.notes: dict[int, Note] = {}  # by the number in Held.note_id
+        self.notes_by_slice: dict[int, int] = {}
+        self.declines_seen: set[tuple[int, int, int]] = set()  # (slice, series, cause) told at once
+        self.closed_until_ns = -1
+        self._next_note = 0
+        self._published: dict[int, SliceSummary] = {}
+        self._runs: list[Run] = []
+        self._order = np.zeros(0, np.int64)
+        self._lost = np.zeros(0, np.bool_)
+        self._like: Facts | None = None
+
+    @property
+    def watermark_ns(self) -> int:
+        """How far this partition has come; -1 before its first row."""
+        return watermark_of(self.clock, self.out_of_order_ns)
+
+    @property
+    def calls_in_flight(self) -> int:
+        """How many calls take capacity."""
+        return int(self.calls.cells[FLYING])
+
+    @property
+    def entries(self) -> int:
+        """How many calls and tombstones there are."""
+        return int(self.calls.cells[USED])
+
+    def keep_note(self, note: Note) -> int:
+        """Keep a note until its row takes effect; give its number."""
+        number = self._next_note
+        self._next_note = (number + 1) % (1 << 30)
+        self.notes[number] = note
+        return number
+
+    def newest_slice_end(self) -> int:
+        """Give the end of the newest slice that holds a row, or -1."""
+        rows = int(self.held.cells[ROWS])
+        return int(self.held.slice_ns[:rows].max()) + self.slice_ns if rows else -1
+
+    def prepare(self, until_ns: int, ranks: Callable[[], Ranks]) -> None:
+        """Sort the rows of all slices that end at or before `until_ns`."""
+        rows = int(self.held.cells[ROWS])
+        slices = self.held.slice_ns[:rows]
+        order = np.flatnonzero(slices + self.slice_ns <= until_ns)
+        self._runs = []
+        if not len(order):
+            return
+        sort_rows(self.held, ranks(), order, np.empty_like(order))
+        self._order, self._lost = order, np.zeros(rows, np.bool_)
+        open_ns, standing = slices[order], self.held.standing[:rows][order]
+        own_ns = self.held.time_ns[:rows][order] // self.slice_ns * self.slice_ns
+        own_ns[standing != LATE] = open_ns[standing != LATE]
+        changes = (np.diff(open_ns) != 0) | (np.diff(standing) != 0) | (np.diff(own_ns) != 0)
+        first = np.concatenate([[0], np.flatnonzero(changes) + 1])
+        last = np.append(first[1:], len(order))
+        columns = (open_ns[first], standing[first], own_ns[first], first, last)
+        self._runs = [Run(*run) for run in zip(*(column.tolist() for column in columns), strict=True)]
+        self._runs.reverse()
+
+    def next_slice(self, until_ns: int, lists: Iterable[CallList]) -> int:
+        """Give the start of the next slice that has something to do and ends by `until_ns`, or NO_SLICE."""
+        due_ns = next_sweep_ns(int(self.calls.cells[DUE_NS]))
+        if due_ns < self.closed_until_ns:
+            due_ns = -(-self.closed_until_ns // SWEEP_NS) * SWEEP_NS
+        start_ns = min(
+            self._runs[-1].open_ns if self._runs else NO_SLICE,
+            due_ns,
+            min((max(one.apply_ns, self.closed_until_ns) for one in lists), default=NO_SLICE),
+        )
+        return start_ns if start_ns + self.slice_ns <= until_ns else NO_SLICE
+
+    def close(self, start_ns: int, lists: Iterable[CallList], shared: Shared) -> list[SliceSummary]:
+        """Close the slice that starts at `start_ns`; give its summary and what it amends."""
+        flow, amended, is_healed, notes = new_facts(self._like), [], False, []
+        while self._runs and self._runs[-1].open_ns == start_ns:
+            run = self._runs.pop()
+            if run.standing > LATE and not is_healed:
+                flow, is_healed = self._heal(start_ns, flow, lists, shared), True
+            facts = new_facts() if run.standing == LATE else flow
+            facts, flow = self._take_rows(run, facts, flow, shared)
+            found = self._take_notes(run)
+            if run.standing == LATE:
+                amended.append(self._summary(run.own_ns, facts, found, shared))
+            else:
+                notes += found
+        if not is_healed:
+            flow = self._heal(start_ns, flow, lists, shared)
+        self._like = flow
+        published = [self._amend(one) for one in amended if not is_empty(one)]
+        summary = self._summary(start_ns, flow, notes, shared)
+        if not is_empty(summary):
+            self._published[start_ns] = summary
+            published.append(summary)
+        self._forget(start_ns, shared.late_ns_max)
+        return published
+
+    def release(self, until_ns: int) -> None:
+        """Let go of the rows that `prepare` took up."""
+        if len(self._order):
+            let_go(self.held, until_ns, self.slice_ns)
+            self._order = np.zeros(0, np.int64)
+
+    def _desk(self, own_ns: int, open_ns: int, facts: Facts, flow: Facts, shared: Shared) -> Desk:
+        return Desk(
+            self.calls, facts, flow, self.recent, shared.unmatched, shared.book, shared.terms, own_ns, open_ns,
+            self.slice_ns, shared.entries_max, self.partition,
+        )  # fmt: skip
+
+    def _take_rows(self, run: Run, facts: Facts, flow: Facts, shared: Shared) -> tuple[Facts, Facts]:
+        is_late = facts is not flow
+        at = run.first
+        while True:
+            desk = self._desk(run.own_ns, run.open_ns, facts, flow, shared)
+            at = absorb_rows(desk, self.held, self._order, self._lost, (at, run.last))
+            if at == run.last:
+                return facts, flow
+            self._grow_calls(shared)
+            measures = int(self.held.measure_count[self._order[at]])
+            flow = grown_facts(flow, measures)
+            facts = grown_facts(facts, measures) if is_late else flow
+
+    def _grow_calls(self, shared: Shared) -> None:
+        if self.entries < shared.entries_max:
+            self.calls = grown_calls(self.calls)
+
+    def _take_notes(self, run: Run) -> list[Note]:
+        """Collect the notes of rows that were taken; lists of calls go no further than this step."""
+        rows = self._order[run.first : run.last]
+        rows = rows[self.held.note_id[rows] != NO_NOTE]
+        found = []
+        for row in rows.tolist():
+            note = self.notes.pop(int(self.held.note_id[row]))
+            if not self._lost[row] and note.type_id != EventType.CALLS_LISTED:
+                found.append(note)
+        return found
+
+    def _heal(self, start_ns: int, flow: Facts, lists: Iterable[CallList], shared: Shared) -> Facts:
+        if start_ns % SWEEP_NS == 0 and self.calls.cells[DUE_NS] < start_ns:
+            flow = self._resumed(sweep, lambda: len(self.calls.key), start_ns, flow, shared)
+        for one in lists:
+            if one.apply_ns <= start_ns:
+                flow = self._apply_list(one, start_ns, flow, shared)
+        return flow
+
+    def _resumed(
+        self,
+        step: Callable[[Desk, int], int],
+        end: Callable[[], int],
+        start_ns: int,
+        flow: Facts,
+        shared: Shared,
+    ) -> Facts:
+        """Run a kernel that stops for want of room until it has come to its end.
+
+        Only `open_listed` grows the table, and it goes by the list; the others go by slots, which stay.
+        """
+        at = 0
+        while True:
+            at = step(self._desk(start_ns, start_ns, flow, flow, shared), at)
+            if at >= end():
+                return flow
+            flow = grown_facts(flow, 0)
+
+    def _apply_list(self, one: CallList, start_ns: int, flow: Facts, shared: Shared) -> Facts:
+        is_meant = matching_series(one.labels, shared.labels, shared.series)
+        before_ns = one.time_ns - self.out_of_order_ns
+
+        def heal_step(desk: Desk, first: int) -> int:
+            return heal_unlisted(desk, one.keys, is_meant, before_ns, first)
+
+        flow = self._resumed(heal_step, lambda: len(self.calls.key), start_ns, flow, shared)
+        if one.home != self.partition:
+            return flow
+        is_known = np.zeros(len(one.keys), np.bool_)
+        for calls in (self.calls, *shared.others):
+            mark_known(calls, one.keys, is_known)
+        unknown = one.keys[~is_known]
+
+        def open_step(desk: Desk, first: int) -> int:
+            return open_listed(desk, unknown, one.series_id, first)
+
+        return self._resumed(open_step, lambda: len(unknown), start_ns, flow, shared)
+
+    def _summary(self, start_ns: int, facts: Facts, notes: list[Note], shared: Shared) -> SliceSummary:
+        header = Header(self.topic, self.partition, start_ns, self.slice_ns, 0, shared.labels)
+        return build(header, shared.names, groups_of(facts, start_ns, self.slice_ns), tuple(notes))
+
+    def _amend(self, late: SliceSummary) -> SliceSummary:
+        before = self._published.get(late.start_ns)
+        if before is not None:
+            late = merge_summaries([before, late])._replace(revision=before.revision + 1)
+        self._published[late.start_ns] = late
+        return late
+
+    def _forget(self, start_ns: int, late_ns_max: int) -> None:
+        self.closed_until_ns = start_ns + self.slice_ns
+        oldest_ns = start_ns - late_ns_max - self.slice_ns
+        for old_ns in [one for one in self._published if one <= oldest_ns]:
+            del self._published[old_ns]
+        for old_ns in [one for one in self.notes_by_slice if one <= start_ns]:
+            del self.notes_by_slice[old_ns]
+        self.declines_seen = {one for one in self.declines_seen if one[0] > start_ns}
