@@ -35,11 +35,14 @@ DURATION_MAX_NS = 3_660 * UNIT_NS["d"]  # ten years: longer is a slip of the pen
 BYTES_MAX = 1 << 50
 FIRST_YEAR, LAST_YEAR = 2001, 2100  # the same years in which an event may lie
 
-_DURATION = re.compile(r"(?:\d{1,18}(?:\.\d{1,18})?(?:ns|us|ms|s|m|h|d|w))+")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h|d|w)")
-_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?) ?(B|kB|MB|GB|KiB|MiB|GiB)")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d{1,6})?(?:[Zz]|[+-]\d{2}:\d{2})")
+_DURATION = re.compile(r"(?:[0-9]{1,18}(?:\.[0-9]{1,18})?(?:ns|us|ms|s|m|h|d|w))+")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|ms|s|m|h|d|w)")
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) ?(B|kB|MB|GB|KiB|MiB|GiB)")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?"
+    r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -146,10 +146,15 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}..."
 
 
+def nearest(word: str, words: Collection[str]) -> str:
+    """Suggest the word that was meant; "": none is near."""
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
 def did_you_mean(word: str, words: Collection[str]) -> str:
     """Suggest the nearest word, or list them all."""
-    near = difflib.get_close_matches(word, list(words), n=1)
-    return f"did you mean {near[0]}?" if near else f"known: {', '.join(words)}"
+    return nearest(word, words) or f"known: {', '.join(words)}"
 
 
 def as_text(value: object) -> str:
@@ -228,7 +233,7 @@ def as_positive_duration_ns(value: object) -> int:
     """Take a duration above zero, and give nanoseconds."""
     duration_ns = as_duration_ns(value)
     if duration_ns == 0:
-        raise FaultError(f"{shown(value)} is not above zero", "leave the key out if it is not known")
+        raise FaultError(f"{shown(value)} is not above zero", "write a duration such as 1s or 5m")
     return duration_ns
 
 
@@ -237,8 +242,10 @@ def as_size(value: object) -> int:
     hint = "write a number and its unit: 512KiB, 64MiB or 1GB"
     if isinstance(value, int) and not isinstance(value, bool):
         return as_count(value)
+    if not isinstance(value, str):
+        raise FaultError(f"{shown(value)} is not a size", hint)
     try:
-        size = parse_size(as_text(value))
+        size = parse_size(value)
     except ValueError as error:
         raise FaultError(f"{shown(value)} {error}", hint) from None
     return as_count(size)
@@ -261,8 +268,8 @@ def one_of(choices: Collection[str]) -> Callable[[object], str]:
     def convert(value: object) -> str:
         word = as_text(value)
         if word not in choices:
-            raise FaultError(f"{shown(word)} is not one of {', '.join(repr(choice) for choice in choices)}",
-                        did_you_mean(word, choices) if word else "")  # fmt: skip
+            known = ", ".join(choice or '""' for choice in choices)
+            raise FaultError(f"{shown(word)} is not one of {known}", nearest(word, choices))
         return word
 
     return convert

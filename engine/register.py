@@ -22,7 +22,6 @@ from engine.fields import (
     as_positive_duration_ns,
     as_text,
     as_time_ns,
-    did_you_mean,
     each,
     one_of,
     printable,
@@ -312,7 +311,7 @@ def _as_label_value(value: object) -> str:
     if "*" in text:
         raise FaultError(
             f"{shown(text)} looks like a pattern; values are exact",
-            f"list the values, or leave the label out; labels are {did_you_mean('', LABELS)}",
+            "list the values, or leave the label out",
         )
     return text
 

@@ -1,7 +1,7 @@
 """Text of a configuration file to plain values, with the place of each, or one clear `SettingsError`.
 
 YAML is read for people's slips and against malice: one document, at most 256 KB and 16 levels deep, no
-anchors or aliases (nine lines of them can expand to gigabytes), no tags that make objects, and no key twice
+anchors or aliases (nine lines of them can expand to gigabytes), no tags, and no key twice
 (YAML keeps the last one, silently). Nesting is checked on the stream of events, before anything recursive
 runs. PyYAML is used directly, as `msgspec.yaml` gives neither lines nor repeated keys. Pure: whoever calls
 has read the file.
@@ -36,7 +36,11 @@ class Document(NamedTuple):
 
 def parse_yaml(text: str, where: str) -> Document:
     """Parse one YAML document into plain values; raises `SettingsError` for what is not plain YAML."""
-    if len(text.encode("utf-8", "replace")) > YAML_BYTES_MAX:
+    try:
+        size_bytes = len(text.encode())
+    except UnicodeEncodeError:
+        raise SettingsError("the text holds half a character", where=where, hint="save it as UTF-8") from None
+    if size_bytes > YAML_BYTES_MAX:
         raise SettingsError(
             f"the file is larger than {YAML_BYTES_MAX // 1024} KB",
             where=where,
@@ -47,10 +51,6 @@ def parse_yaml(text: str, where: str) -> Document:
         return _construct(text, where)
     except yaml.YAMLError as error:
         raise _not_yaml(error, where) from None
-    except (ValueError, OverflowError) as error:  # Such as the 31st of February, or a number of 5,000 digits.
-        raise SettingsError(
-            f"a value cannot be read: {error}", where=where, hint="put it in quotes if it is meant as text"
-        ) from None
 
 
 def _refuse_unsafe(text: str, where: str) -> None:
@@ -62,6 +62,12 @@ def _refuse_unsafe(text: str, where: str) -> None:
                 f"line {line}: anchors (&) and aliases (*) are not read",
                 where=where,
                 hint="write the value out; a text that begins with & or * needs quotes",
+            )
+        if getattr(event, "tag", None):
+            raise SettingsError(
+                f"line {line}: tags (!) are not read",
+                where=where,
+                hint="write the plain value; a text that begins with ! needs quotes",
             )
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
@@ -87,9 +93,30 @@ def _construct(text: str, where: str) -> Document:
             if path in places:
                 repeated.append(path)
             places[path] = f"line {line}"
+        _refuse_impossible(loader, node, where)
         return Document(loader.construct_document(node), where, places, tuple(repeated))
     finally:
         loader.dispose()
+
+
+def _refuse_impossible(loader: CSafeLoader, node: yaml.Node, where: str) -> None:
+    """Refuse scalars that look like a date or number and are none, such as the 31st of February."""
+    if isinstance(node, yaml.ScalarNode):
+        try:
+            loader.construct_object(node)
+        except (ValueError, OverflowError) as error:
+            raise SettingsError(
+                f"line {node.start_mark.line + 1}: a value cannot be read: {error}",
+                where=where,
+                hint="put it in quotes if it is meant as text",
+            ) from None
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            _refuse_impossible(loader, key, where)
+            _refuse_impossible(loader, value, where)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_impossible(loader, value, where)
 
 
 def _walk(node: yaml.Node, path: Path) -> Iterator[tuple[Path, int]]:
