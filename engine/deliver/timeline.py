@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,10 +119,22 @@ class Timeline:
                 os.close(descriptor)
 
     def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        # Without O_NONBLOCK a pipe that nobody reads would hold the engine up.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(self._path, flags, FILE_MODE)
-        os.fchmod(descriptor, FILE_MODE)
+        try:
+            _restrict(descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
         return descriptor
+
+
+def _restrict(descriptor: int) -> None:
+    """Leave the file to its owner; a device such as /dev/null must not lose the rights that others need."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError("not a regular file")
+    os.fchmod(descriptor, FILE_MODE)
 
 
 def _begin(time_ns: int, kind: str) -> dict[str, object]:

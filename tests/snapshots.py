@@ -1,0 +1,133 @@
+"""A published snapshot, small or large, for tests and benchmarks of what is read from it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from engine.judge.lifecycle import FIRING, PENDING, Alert
+from engine.judge.snapshot import HistogramFamily, LimitStatus, Snapshot
+from engine.judge.windows import WindowView
+from engine.observe.latency import BUCKETS
+
+NS = 1_000_000_000
+WATERMARK_NS = 1_800_000_000 * NS
+STAGES = ("setup", "stt", "llm", "tts", "e2e")
+LABELS = ("tenant", "trunk", "provider", "release", "stage")
+
+
+def a_limit(**changes: object) -> LimitStatus:
+    """Give a limit on its way up."""
+    status = LimitStatus(
+        limit="sip-trunk",
+        split=(("tenant", "acme"),),
+        kind="concurrency",
+        owner="voice",
+        value=80.0,
+        used=60,
+        peak=61,
+        declined_total=3,
+        expected_used=75.5,
+        probability=0.4,
+        offered_load=70.0,
+        holding_s=180.0,
+        time_to_limit_s=300.0,
+        time_to_limit_s_low=100.0,
+        time_to_limit_s_high=math.inf,
+        safe_load=60.0,
+        state="warning",
+    )
+    return status._replace(**changes)  # type: ignore[arg-type]
+
+
+def an_alert(state: str = FIRING, **annotations: str) -> Alert:
+    """Give an alert about that limit."""
+    labels = {
+        "alertname": "CallLimitApproaching",
+        "severity": "critical",
+        "limit": "sip-trunk",
+        "tenant": "acme",
+    }
+    texts = {"summary": "The trunk fills up.", **annotations}
+    fired_ns = WATERMARK_NS - 60 * NS if state != PENDING else -1
+    moments = (WATERMARK_NS - 90 * NS, fired_ns, WATERMARK_NS, -1)
+    return Alert(tuple(sorted(labels.items())), tuple(sorted(texts.items())), state, *moments)
+
+
+def histograms(rows: int, seed: int = 1) -> HistogramFamily:
+    """Give latency histograms with about as many filled buckets as real ones."""
+    generator = np.random.default_rng(seed)
+    values = tuple(
+        (f"tenant-{row // len(STAGES)}", "sip-1", "carrier", "r1", STAGES[row % len(STAGES)])
+        for row in range(rows)
+    )
+    counts = np.zeros((rows, BUCKETS), np.int64)
+    counts[:, 350:520] = generator.integers(0, 50, (rows, 170))
+    return HistogramFamily(LABELS, values, counts, generator.integers(0, 10**12, rows))
+
+
+def no_windows() -> WindowView:
+    """Give a view of nothing."""
+    none = np.zeros((0, 3), np.int64)
+    rows = np.zeros(0, np.int32)
+    return WindowView(
+        (),
+        rows.astype(np.int64),
+        none,
+        none,
+        none,
+        none,
+        rows,
+        (),
+        none,
+        none.astype(float),
+        none.astype(float),
+    )
+
+
+def some_windows() -> WindowView:
+    """Give the total, one tenant, and a series whose other labels are empty; nothing ended for the tenant."""
+    labels = ((), (("tenant", "acme"),), (("tenant", "acme"), ("trunk", "")))
+    ones = np.ones((3, 3), np.int64)
+    ended = np.array([[4, 8, 16], [0, 0, 0], [4, 8, 16]])
+    p50_s = np.array([[0.25, 0.5, math.nan], [0.125, 0.125, 0.125]])
+    rows = np.array([0, 2], np.int32)
+    return WindowView(
+        labels,
+        np.ones(3, np.int64),
+        ones,
+        ended,
+        ended // 4,
+        ones,
+        rows,
+        ("llm", "llm"),
+        ones[:2],
+        p50_s,
+        p50_s * 4,
+    )
+
+
+def a_snapshot(rows: int = 3, **changes: object) -> Snapshot:
+    """Give a snapshot with something in every field."""
+    snapshot = Snapshot(
+        watermark_ns=WATERMARK_NS,
+        received_ns=WATERMARK_NS + 6 * NS,
+        rows_read=10,
+        rows_absorbed=9,
+        rows_lost=(("late", 1),),
+        rows_amended=2,
+        rows_clock_ahead=0,
+        calls_in_flight=5,
+        series=2,
+        series_collapsed=0,
+        slices_closed=7,
+        in_flight_healed=(("ttl", 1),),
+        limits=(a_limit(), a_limit(limit="unknown", split=(), value=math.nan, state="unknown")),
+        windows=some_windows(),
+        latency=histograms(rows),
+        arrivals_total=((("tenant", "acme"),), (("tenant", ""),)),
+        counters=(("calls_started", np.array([5, 6])), ("calls_declined", np.array([0, 1]))),
+        alerts=(an_alert(runbook_url="https://runbooks.example/x"),),
+    )
+    return snapshot._replace(**changes)  # type: ignore[arg-type]

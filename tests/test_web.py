@@ -1,0 +1,315 @@
+"""The HTTP server reads one snapshot, fails open, and does not listen where strangers are."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import aiohttp
+import pytest
+
+from engine.deliver.fingerprint import fingerprint, full_labels
+from engine.errors import DeliveryError, SettingsError
+from engine.judge.snapshot import Snapshot
+from engine.settings import WebSettings
+from engine.web.routes import SCRAPES_MAX, Sources
+from engine.web.server import WebServer, parse_listen
+from tests.snapshots import NS, WATERMARK_NS, a_limit, a_snapshot, an_alert
+
+EXTERNAL_LABELS = {"cluster": "eu"}
+KEY = fingerprint(full_labels(an_alert().labels, EXTERNAL_LABELS))
+
+
+class World:
+    """What the server is given; tests change it as they go."""
+
+    def __init__(self) -> None:
+        self.snapshot: Snapshot | None = a_snapshot()
+        self.not_ready = ""
+        self.reloads = 0
+        self.reload_error: Exception | None = None
+        self.accepted: list[str] = []
+
+    async def reload(self) -> None:
+        if self.reload_error:
+            raise self.reload_error
+        self.reloads += 1
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        self.accepted.append(accept)
+        return b"callgauge_up 1\n", "text/plain; version=0.0.4; charset=utf-8"
+
+    def sources(self) -> Sources:
+        return Sources(
+            lambda: self.snapshot,
+            self.render,
+            lambda: self.not_ready,
+            self.reload,
+            EXTERNAL_LABELS,
+            lambda: WATERMARK_NS + 7 * NS,
+        )
+
+
+@asynccontextmanager
+async def serving(world: World, **settings: Any) -> AsyncIterator[aiohttp.ClientSession]:
+    server = WebServer(WebSettings(**{"listen": "127.0.0.1:0", **settings}), world.sources())
+    await server.start()
+    try:
+        async with aiohttp.ClientSession(f"http://{server.address}") as session:
+            yield session
+    finally:
+        await server.close()
+
+
+async def get(world: World, path: str, **headers: str) -> tuple[int, str, Mapping[str, str]]:
+    async with serving(world) as session, session.get(path, headers=headers) as answer:
+        return answer.status, await answer.text(), answer.headers
+
+
+async def headroom(world: World, query: str = "") -> dict[str, Any]:
+    async with serving(world) as session, session.get(f"/api/v1/headroom{query}") as answer:
+        return cast("dict[str, Any]", await answer.json())
+
+
+async def test_health_does_not_depend_on_anything() -> None:
+    """A process without data or broker is alive: restarting it would mend nothing."""
+    world = World()
+    world.snapshot, world.not_ready = None, "no partition yet"
+    async with serving(world) as session:
+        for method in ("GET", "HEAD"):
+            async with session.request(method, "/-/healthy") as answer:
+                assert 200 == answer.status
+
+
+async def test_readiness_says_what_is_missing() -> None:
+    """503 with the reason, until there is none."""
+    world = World()
+    world.not_ready = "no partition yet"
+    status, text, _ = await get(world, "/-/ready")
+    assert 503 == status
+    assert "no partition yet" in text
+    world.not_ready = ""
+    assert 200 == (await get(world, "/-/ready"))[0]
+
+
+async def test_reload_is_for_put_and_post_only() -> None:
+    """A GET has no side effects: a crawler or a prefetch must not reload anything."""
+    world = World()
+    async with serving(world) as session:
+        expected = {"PUT": 200, "POST": 200, "GET": 405}
+        for method, status in expected.items():
+            async with session.request(method, "/-/reload") as answer:
+                assert status == answer.status
+    assert 2 == world.reloads
+
+
+async def test_reload_can_be_switched_off_and_is_not_for_browsers() -> None:
+    """A page in somebody's browser can post to loopback; it always sends Origin."""
+    world = World()
+    async with serving(world, enable_reload=False) as session, session.post("/-/reload") as answer:
+        assert 403 == answer.status
+    headers = {"Origin": "https://elsewhere.example"}
+    async with serving(world) as session, session.post("/-/reload", headers=headers) as answer:
+        assert 403 == answer.status
+    assert 0 == world.reloads
+
+
+async def test_a_reload_that_fails_says_why() -> None:
+    """The old settings stay, and whoever asked is told the problem and the mend."""
+    world = World()
+    world.reload_error = SettingsError(
+        "wrong", where="limits.yaml", problems=("limits[0].kind: no such kind",)
+    )
+    async with serving(world) as session, session.post("/-/reload") as answer:
+        assert 500 == answer.status
+        assert "limits[0].kind" in await answer.text()
+
+
+async def test_metrics_are_rendered_as_accepted() -> None:
+    """The Accept header reaches the renderer, and its content type the scraper."""
+    world = World()
+    status, text, headers = await get(world, "/metrics", Accept="text/plain;q=0.5")
+    assert (200, "callgauge_up 1\n", ["text/plain;q=0.5"]) == (status, text, world.accepted)
+    assert "text/plain; version=0.0.4; charset=utf-8" == headers["Content-Type"]
+
+
+async def test_a_flood_of_scrapes_is_refused_and_the_rest_goes_on() -> None:
+    """Only so many wait; health still answers meanwhile, since rendering has a thread of its own."""
+    world = World()
+    gate = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(accept: str) -> tuple[bytes, str]:
+        asyncio.run_coroutine_threadsafe(gate.wait(), loop).result(20)
+        return b"", "text/plain"
+
+    server = WebServer(WebSettings(listen="127.0.0.1:0"), world.sources()._replace(render_metrics=slow))
+    await server.start()
+    async with aiohttp.ClientSession(f"http://{server.address}") as session:
+        scrapes = [asyncio.create_task(session.get("/metrics")) for _ in range(SCRAPES_MAX + 1)]
+        done, waiting = await asyncio.wait(scrapes, return_when=asyncio.FIRST_COMPLETED)
+        assert [503] == [task.result().status for task in done]
+        async with session.get("/-/healthy") as answer:
+            assert 200 == answer.status
+        gate.set()
+        assert {200} == {(await task).status for task in waiting}
+    await server.close()
+
+
+async def test_headroom_tells_clients_to_fail_open() -> None:
+    """A call must never depend on us: the answer says so, and how old it is."""
+    answer = await headroom(World())
+    assert (True, 7.0) == (answer["fail_open"], answer["data_age_seconds"])
+    first, second = answer["limits"]
+    assert {"tenant": "acme"} == first["labels"]
+    assert (60, 80.0, 0.25, 0.4, "warning") == tuple(
+        first[name] for name in ("used", "value", "headroom_ratio", "probability", "state")
+    )
+    assert first["time_to_limit_seconds_high"] is None, "infinity is not JSON"
+    assert second["value"] is None, "neither is NaN"
+
+
+async def test_headroom_answers_before_the_first_event() -> None:
+    """No data is an answer, not an error."""
+    world = World()
+    world.snapshot = None
+    answer = await headroom(world)
+    assert (True, None, []) == (answer["fail_open"], answer["data_age_seconds"], answer["limits"])
+
+
+@pytest.mark.parametrize(
+    ("query", "limits"),
+    [
+        ("?limit=sip-trunk", ["sip-trunk"]),
+        ("?limit=sip-trunk&limit=unknown", ["sip-trunk", "unknown"]),
+        ("?tenant=acme", ["sip-trunk"]),
+        ("?limit=unknown&tenant=acme", []),
+        ("?limit=nobody", []),
+    ],
+)
+async def test_headroom_can_be_asked_for_one_limit(query: str, limits: list[str]) -> None:
+    """By name and by the labels it is split by."""
+    assert limits == [limit["limit"] for limit in (await headroom(World(), query))["limits"]]
+
+
+async def test_headroom_refuses_a_parameter_it_does_not_know() -> None:
+    """A misspelt filter must not look like "no such limit"."""
+    status, text, _ = await get(World(), "/api/v1/headroom?tennant=acme")
+    assert 400 == status
+    assert "tennant" in text
+
+
+async def test_alerts_carry_what_alertmanager_was_sent() -> None:
+    """Same labels and fingerprint, so that the two can be joined."""
+    async with serving(World()) as session, session.get("/api/v1/alerts") as answer:
+        (alert,) = (await answer.json())["alerts"]
+    assert (KEY, "firing", "eu") == (alert["fingerprint"], alert["state"], alert["labels"]["cluster"])
+    assert "2027-01-15T07:59:00.000000Z" == alert["fired_at"]
+    assert alert["resolved_at"] is None
+
+
+async def test_the_page_of_an_alert_shows_its_life_and_its_limit() -> None:
+    """The one page that somebody who was woken up looks at."""
+    status, html, _ = await get(World(), f"/alerts/{KEY}")
+    assert 200 == status
+    for text in (
+        "CallLimitApproaching",
+        "firing",
+        "The trunk fills up.",
+        "60 of 80",
+        "5 min",
+        "not in sight",
+    ):
+        assert text in html
+    assert '<a href="https://runbooks.example/x"' in html
+
+
+async def test_another_tenants_limit_is_not_on_the_page() -> None:
+    """A limit that is split belongs to the alert with the same split values."""
+    world = World()
+    other = a_limit(split=(("tenant", "other"),), owner="somebody-else")
+    world.snapshot = a_snapshot(limits=(other,))
+    _, html, _ = await get(world, f"/alerts/{KEY}")
+    assert "somebody-else" not in html
+
+
+async def test_pages_escape_what_they_show() -> None:
+    """Whoever can name a tenant or write a summary must not run anything in an engineer's browser."""
+    world = World()
+    evil = an_alert(summary="<script>alert(1)</script>", runbook_url="javascript:alert(2)")
+    world.snapshot = a_snapshot(alerts=(evil,), limits=(a_limit(limit="<b>"),))
+    for path in ("/", f"/alerts/{KEY}"):
+        status, html, headers = await get(world, path)
+        assert 200 == status
+        assert "<script" not in html
+        assert "<b>" not in html
+        assert 'href="javascript' not in html
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+
+
+async def test_an_unknown_alert_has_a_page_too() -> None:
+    """A link from an old page leads somewhere."""
+    status, html, _ = await get(World(), "/alerts/0123456789abcdef")
+    assert 404 == status
+    assert "timeline" in html
+
+
+async def test_the_index_lists_limits_and_alerts() -> None:
+    """With and without data."""
+    world = World()
+    _, html, _ = await get(world, "/")
+    assert "tenant=acme" in html
+    assert f'href="alerts/{KEY}"' in html
+    world.snapshot = None
+    assert "No event has been read yet." in (await get(world, "/"))[1]
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", ":0", "[::]:0", "calls.example:0", "192.0.2.7:0"])
+async def test_the_server_refuses_to_face_the_network(listen: str) -> None:
+    """There is no password yet: off loopback only by an explicit setting."""
+    with pytest.raises(DeliveryError) as raised:
+        await WebServer(WebSettings(listen=listen), World().sources()).start()
+    assert "allow_insecure" in raised.value.hint
+
+
+async def test_the_server_faces_the_network_when_told_to() -> None:
+    """The explicit setting is obeyed."""
+    world = World()
+    async with (
+        serving(world, listen="0.0.0.0:0", allow_insecure=True) as session,
+        session.get("/-/healthy") as answer,
+    ):
+        assert 200 == answer.status
+
+
+async def test_a_port_in_use_is_named_with_the_mend() -> None:
+    """The most likely cause is a second callgauge."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(DeliveryError) as raised:
+            await WebServer(WebSettings(listen=listen), World().sources()).start()
+    assert listen in str(raised.value)
+    assert "in use" in str(raised.value)
+    assert "another port" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "port"),
+    [("127.0.0.1:9810", "127.0.0.1", 9810), ("[::1]:1", "::1", 1), (":80", "0.0.0.0", 80)],
+)
+def test_addresses_are_split_into_host_and_port(listen: str, host: str, port: int) -> None:
+    """An empty host is every address, as elsewhere."""
+    assert (host, port) == parse_listen(listen)
+
+
+@pytest.mark.parametrize(
+    "listen", ["", "9810", "localhost", "::1:80", "h:", "h:-1", "h:65536", "h:x", "h:\u0661"]
+)
+def test_other_addresses_are_refused_with_an_example(listen: str) -> None:
+    """The message shows how to write it."""
+    with pytest.raises(DeliveryError) as raised:
+        parse_listen(listen)
+    assert "127.0.0.1:9810" in raised.value.hint
