@@ -261,7 +261,7 @@ def render(report: Report) -> str:
         for one in report.guardrails:
             owner = one.owner or "nobody"
             lines.append(f"  {one.name}: fails {one.on_check_error}, because {one.because} (owner: {owner})")
-    return "\n".join([*lines, "", _verdict(report)])
+    return "\n".join([*lines, "", _verdict(report), ""])
 
 
 def _aligned(rows: tuple[LimitRow, ...]) -> list[str]:

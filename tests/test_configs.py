@@ -75,11 +75,13 @@ def test_one_good_and_one_bad_entry_report_the_bad_one_only() -> None:
 
 # Texts that look like a register, so that the search gets past the first brace.
 WORDS = st.sampled_from(
-    r"""
-    limits guardrails name kind value concurrency rate quota timeout per 1s 80 -1 1e999 null ~ yes applies_to trunk
-    split_by tenant history from 2026-03-01 2026-02-31 confirmed_on engine slice kafka declines class reason code
-    busy &a *a << = !!set !!binary !!int ? --- ... ' " \x00 \uD800 # % | > 0b_ ._
-    """.split()
+    [
+        *("limits", "guardrails", "name", "kind", "value", "concurrency", "rate", "quota", "timeout", "per"),
+        *("1s", "80", "-1", "1e999", "null", "~", "yes", "applies_to", "trunk", "split_by", "tenant"),
+        *("history", "from", "2026-03-01", "2026-02-31", "confirmed_on", "engine", "slice", "kafka"),
+        *("declines", "class", "reason", "code", "busy", "&a", "*a", "<<", "=", "!!set", "!!int", "?", "---"),
+        *("...", "'", '"', "\\x00", "\\uD800", "#", "%", "|", ">", "0b_", "._", "12:30:45"),
+    ]
 )
 GLUE = st.sampled_from([": ", "\n  ", "\n", "- ", "\n  - ", "[", "]", "{", "}", ", ", " ", "\t", "\r\n"])
 LIKELY = st.lists(st.one_of(WORDS, GLUE), max_size=40).map("".join)
