@@ -1,10 +1,10 @@
 """Calls have stopped coming: the decline that sends no event at all.
 
-What it catches: no attempt for so long that many should have come, on the whole deployment or on one trunk or provider
-while others go on. The page says which of "no calls" and "no events" it is.
-Formula: missing = rate x quiet time >= 20 and quiet time >= 60 s, where the rate is the smaller of that of the hour and
-of the five minutes before the quiet began. For Poisson arrivals the chance of such a quiet time is exp(-20) = 2e-9.
-False positives: business hours that end at once (until there is a seasonal baseline), a campaign that is over.
+What it catches: no attempt for so long that many should have come, on the whole deployment or on one trunk or
+provider while others go on. The page says which of "no calls" and "no events" it is. Formula: missing = rate
+x quiet time >= 20 and quiet time >= 60 s, where the rate is the smaller of that of the hour and of the five
+minutes before the quiet began. For Poisson arrivals the chance of such a quiet time is exp(-20) = 2e-9. False
+positives: business hours that end at once (until there is a seasonal baseline), a campaign that is over.
 False negatives: fewer calls than usual but not none; a rate under 20 an hour within the first hour of quiet.
 """
 
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 ALERT = "CallArrivalsStopped"
 SUMMARY = "Calls have stopped arriving."
 NO_CALLS = (
-    "No call has been attempted for {quiet_seconds} s, where {expected} were expected ({rate_per_minute} a minute before). "
-    "Other events still come, so the stream is alive: look at the trunk, the numbers and the platform."
+    "No call has been attempted for {quiet_seconds} s, where {expected} were expected ({rate_per_minute} a minute "
+    "before). Other events still come, so the stream is alive: look at the trunk, the numbers and the platform."
 )
 NO_EVENTS = (
-    "No event of any kind has come for {quiet_seconds} s, where {expected} calls were expected. Either the platform is "
-    "silent or the stream is: look at consumer lag, the assignment of partitions and the producer first."
+    "No event of any kind has come for {quiet_seconds} s, where {expected} calls were expected. Either the "
+    "platform is silent or the stream is: look at consumer lag, the assignment of partitions and the producer "
+    "first."
 )
 MISSING_MIN = 20.0
 QUIET_NS_MIN = MINUTE_NS
@@ -58,7 +59,7 @@ class ArrivalsStopped:
         """Give the state before the first slice."""
         return State(np.zeros(0, np.int64), np.zeros(0), -1)
 
-    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:  # noqa: ARG002
+    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Look at one closed slice."""
         windows, end_ns = summary.windows, summary.end_ns
         rows = len(windows.labels)
@@ -67,7 +68,10 @@ class ArrivalsStopped:
         age_s = max(end_ns - summary.first_ns, NS) / NS
         arrived = windows.arrivals_in_slice > 0
         seen_s = [min(WINDOWS_NS[window] / NS, age_s) for window in (FIVE_MINUTES, HOUR)]
-        rates = [windows.arrivals[:, window] / seen for window, seen in zip((FIVE_MINUTES, HOUR), seen_s, strict=True)]
+        rates = [
+            windows.arrivals[:, window] / seen
+            for window, seen in zip((FIVE_MINUTES, HOUR), seen_s, strict=True)
+        ]
         last_ns = np.where(arrived, end_ns, last_ns)
         rate = np.where(arrived, np.minimum(*rates), rate)
         last_event_ns = end_ns if summary.stream.events > 0 else state.last_event_ns
@@ -77,7 +81,11 @@ class ArrivalsStopped:
         text = NO_CALLS if end_ns - last_event_ns < QUIET_NS_MIN else NO_EVENTS
         findings = tuple(
             Finding(
-                ALERT, CRITICAL, ("window", int(row)), SUMMARY, text,
+                ALERT,
+                CRITICAL,
+                ("window", int(row)),
+                SUMMARY,
+                text,
                 evidence=(
                     ("quiet_seconds", float(quiet_ns[row] / NS)),
                     ("expected", float(missing[row])),
@@ -85,11 +93,15 @@ class ArrivalsStopped:
                     ("kind", "no_calls" if text is NO_CALLS else "no_events"),
                 ),
             )
-            for row in found if _is_watched(windows.labels[row])
-        )  # fmt: skip
+            for row in found
+            if _is_watched(windows.labels[row])
+        )
         return Detection(State(last_ns, rate, last_event_ns), findings)
 
 
 def _is_watched(labels: tuple[tuple[str, str], ...]) -> bool:
-    """Say whether this row is the whole deployment, or one value of a label that names a way calls come in."""
+    """Say whether this row is the whole deployment.
+
+    Or one value of a label that names a way calls come in.
+    """
     return not labels or (len(labels) == 1 and labels[0][0] in WATCHED_LABELS)

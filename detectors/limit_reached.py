@@ -1,11 +1,14 @@
-"""Calls are being declined by a limit: the page that comes too late for the first caller and in time for the rest.
+"""Calls are being declined by a limit.
 
-What it catches: attempts that ended in a decline of class capacity, rate, quota or unknown (config/declines.yaml), put
-down to the limit that the event names, or else to the fullest limit that matches the call. Declines that match no limit
-of the register page too, as `limit="unregistered"`: that is a cap nobody has written down.
-Formula: declined > 0 in a slice. It fires at the end of the slice and is resolved five minutes after the last decline.
-False positives: a decline code that means "busy" on this platform and is not in the rules. False negatives: declines
-that are never sent as events, and disguised ones that no rule knows; the ceiling detector is for those.
+The page that comes too late for the first caller and in time for the rest.
+
+What it catches: attempts that ended in a decline of class capacity, rate, quota or unknown
+(config/declines.yaml), put down to the limit that the event names, or else to the fullest limit that matches
+the call. Declines that match no limit of the register page too, as `limit="unregistered"`: that is a cap
+nobody has written down. Formula: declined > 0 in a slice. It fires at the end of the slice and is resolved
+five minutes after the last decline. False positives: a decline code that means "busy" on this platform and is
+not in the rules. False negatives: declines that are never sent as events, and disguised ones that no rule
+knows; the ceiling detector is for those.
 """
 
 from __future__ import annotations
@@ -46,18 +49,31 @@ class LimitReached:
         """Give the state before the first slice."""
         return State()
 
-    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:  # noqa: ARG002
+    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Look at one closed slice."""
         declined = summary.limits.declined
         findings = [
-            Finding(ALERT, CRITICAL, ("limit", int(row)), SUMMARY, DESCRIPTION,
-                    evidence=(("declined_in_slice", int(declined[row])),))
+            Finding(
+                ALERT,
+                CRITICAL,
+                ("limit", int(row)),
+                SUMMARY,
+                DESCRIPTION,
+                evidence=(("declined_in_slice", int(declined[row])),),
+            )
             for row in np.nonzero(declined > 0)[0]
-        ]  # fmt: skip
+        ]
         missed = summary.stream.declined_unattributed
         if missed > 0:
             findings.append(
-                Finding(ALERT, CRITICAL, ("deployment", 0), SUMMARY, UNREGISTERED,
-                        labels=(("limit", "unregistered"),), evidence=(("declined_in_slice", missed),))
-            )  # fmt: skip
+                Finding(
+                    ALERT,
+                    CRITICAL,
+                    ("deployment", 0),
+                    SUMMARY,
+                    UNREGISTERED,
+                    labels=(("limit", "unregistered"),),
+                    evidence=(("declined_in_slice", missed),),
+                )
+            )
         return Detection(state, tuple(findings))

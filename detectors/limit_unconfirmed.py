@@ -1,7 +1,8 @@
 """A limit in the register that nobody has confirmed: its value is a guess until someone looks in the panel.
 
-What it catches: limits without `confirmed_on`, and limits whose value is unknown. It is information, not a page.
-Formula: none; the register says it. False positives and negatives: none that the register does not have itself.
+What it catches: limits without `confirmed_on`, and limits whose value is unknown. It is information, not a
+page. Formula: none; the register says it. False positives and negatives: none that the register does not have
+itself.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 ALERT = "CallLimitUnconfirmed"
 SUMMARY = "A limit in the register has never been confirmed."
 DESCRIPTION = (
-    "{limit} is set to {limit_value}, and nobody has confirmed that this is what is in force. Look in {lives_in}, "
-    "then set confirmed_on in limits.yaml."
+    "{limit} is set to {limit_value}, and nobody has confirmed that this is what is in force. Look in "
+    "{lives_in}, then set confirmed_on in limits.yaml."
 )
 
 
@@ -36,7 +37,7 @@ class LimitUnconfirmed:
         """Give the state before the first slice."""
         return State()
 
-    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:  # noqa: ARG002
+    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Look at one closed slice."""
         findings = tuple(
             Finding(ALERT, INFO, ("limit", instance.index), SUMMARY, DESCRIPTION)

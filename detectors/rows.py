@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def grown(array: NDArray[np.generic], rows: int, fill: float) -> NDArray[np.generic]:
-    """Give `array` with `rows` rows along its first axis, new ones filled with `fill`; a copy only if it grew."""
+    """Give `array` with `rows` rows along its first axis, new ones filled with `fill`.
+
+    A copy only if it grew.
+    """
     missing = rows - len(array)
     if missing <= 0:
         return array

@@ -1,11 +1,13 @@
-"""The events themselves cannot be trusted: clocks that run ahead, or a topic whose calls are torn over partitions.
+"""The events themselves cannot be trusted.
 
-What it catches: (1) rows whose event time lies ahead of the time they were received, so that a clock is wrong and those
-rows wait in slices that are not due; (2) ends whose start was seen in another partition, so that the topic is not keyed
-by call_id and calls in flight are counted wrong.
-Formula: the count of such rows since the last slice is above 0, for two slices in a row.
-False positives: none seen; a clock may be ahead by less than the network takes, which does not count. False negatives:
-clocks that lag behind, which look like a slow line and count as late rows.
+Clocks that run ahead, or a topic whose calls are torn over partitions.
+
+What it catches: (1) rows whose event time lies ahead of the time they were received, so that a clock is wrong
+and those rows wait in slices that are not due; (2) ends whose start was seen in another partition, so that
+the topic is not keyed by call_id and calls in flight are counted wrong. Formula: the count of such rows since
+the last slice is above 0, for two slices in a row. False positives: none seen; a clock may be ahead by less
+than the network takes, which does not count. False negatives: clocks that lag behind, which look like a slow
+line and count as late rows.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ if TYPE_CHECKING:
 ALERT = "CallStreamIncomplete"
 SUMMARY = "Call events arrive in a form that makes counts unreliable."
 AHEAD = (
-    "{rows} events in the last slice carry a time ahead of the clock here. They do not move the watermark. Check time "
-    "synchronisation on the platform that sends them, and on this machine."
+    "{rows} events in the last slice carry a time ahead of the clock here. They do not move the watermark. Check "
+    "time synchronisation on the platform that sends them, and on this machine."
 )
 UNKEYED = (
-    "{rows} calls ended in another partition than they started in: the topic is not keyed by call_id, or its number of "
-    "partitions was changed. Calls in flight are counted wrong until the producer sets the key to call_id."
+    "{rows} calls ended in another partition than they started in: the topic is not keyed by call_id, or its "
+    "number of partitions was changed. Calls in flight are counted wrong until the producer sets the key to call_id."
 )
 
 
@@ -44,15 +46,23 @@ class StreamIncomplete:
         """Give the state before the first slice."""
         return State()
 
-    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:  # noqa: ARG002
+    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Look at one closed slice."""
         seen = (
             ("clock_ahead", summary.stream.clock_ahead, AHEAD),
             ("topic_not_keyed_by_call_id", summary.stream.unkeyed_calls, UNKEYED),
         )
         findings = tuple(
-            Finding(ALERT, WARNING, ("deployment", 0), SUMMARY, text, labels=(("problem", problem),),
-                    evidence=(("rows", rows),))
-            for problem, rows, text in seen if rows > 0
-        )  # fmt: skip
+            Finding(
+                ALERT,
+                WARNING,
+                ("deployment", 0),
+                SUMMARY,
+                text,
+                labels=(("problem", problem),),
+                evidence=(("rows", rows),),
+            )
+            for problem, rows, text in seen
+            if rows > 0
+        )
         return Detection(state, findings)

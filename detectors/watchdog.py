@@ -1,8 +1,9 @@
 """An alert that always fires: when it is missing, the alerting itself is broken.
 
-What it catches: nothing in the calls. A dead-man receiver behind Alertmanager raises the alarm when this alert stops
-coming, which means that callgauge, its broker or the way to Alertmanager is down (Prometheus mixins: "Watchdog").
-Formula: true in every slice. False positives: none. False negatives: none while slices close.
+What it catches: nothing in the calls. A dead-man receiver behind Alertmanager raises the alarm when this
+alert stops coming, which means that callgauge, its broker or the way to Alertmanager is down (Prometheus
+mixins: "Watchdog"). Formula: true in every slice. False positives: none. False negatives: none while slices
+close.
 """
 
 from __future__ import annotations
@@ -34,6 +35,6 @@ class Watchdog:
         """Give the state before the first slice."""
         return State()
 
-    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:  # noqa: ARG002
+    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Look at one closed slice."""
         return Detection(state, (Finding(ALERT, INFO, ("deployment", 0), SUMMARY, DESCRIPTION),))

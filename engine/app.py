@@ -1,4 +1,4 @@
-"""The composition root: puts the line together from settings, register and rules. The only file that knows every step.
+"""The composition root: puts the line together, and is the only file that knows every step.
 
 `engine/service.py` runs the line on a broker, `engine/replaying.py` on a log; both get it from `build_line`.
 """
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from detectors import make_detectors
 from engine.config_files import config_path
@@ -20,6 +20,11 @@ from engine.pipeline import Pipeline
 from engine.publish import Publisher
 from engine.settings import Settings
 from engine.settings_file import load_register, load_settings, read_text_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.decode.series import SeriesTable
 
 # Without a key of its own, a replay hashes call ids with this one: hashes never leave the process.
 REPLAY_HASH_KEY = bytes(16)
@@ -42,17 +47,22 @@ class Line(NamedTuple):
     publisher: Publisher
 
 
-def load_configuration(config: str | None, limits: str | None, declines: str | None,
-                       flags: dict[str, str] | None = None) -> Configuration:  # fmt: skip
-    """Load settings, register and decline rules; without a path, `limits.yaml` here, or the files that are shipped."""
+def load_configuration(
+    config: str | None, limits: str | None, declines: str | None, flags: dict[str, str] | None = None
+) -> Configuration:
+    """Load settings, register and decline rules.
+
+    Without a path, `limits.yaml` here, or the files that are shipped.
+    """
     settings = load_settings(Path(config) if config else None, flags=flags)
-    limits_file = Path(limits) if limits else _default("limits.yaml")
-    rules_file = Path(declines) if declines else _default("declines.yaml")
+    limits_file = Path(limits) if limits else default_file("limits.yaml")
+    rules_file = Path(declines) if declines else default_file("declines.yaml")
     rules = parse_rules(read_text_file(rules_file, "the decline rules"), str(rules_file))
     return Configuration(settings, load_register(limits_file), rules, limits_file)
 
 
-def _default(name: str) -> Path:
+def default_file(name: str) -> Path:
+    """Give the file of this name here, or the shipped one."""
     here = Path(name)
     return here if here.is_file() else config_path(name)
 
@@ -68,16 +78,35 @@ def read_hash_key(path: str, default: bytes) -> bytes:
         key = b""
     if len(key) != HASH_KEY_BYTES:
         raise UsageError(
-            "the call key is not 32 hexadecimal digits", where=path, hint="make one with: openssl rand -hex 16"
+            "the call key is not 32 hexadecimal digits",
+            where=path,
+            hint="make one with: openssl rand -hex 16",
         )
     return key
+
+
+def time_to_live(configuration: Configuration, series: SeriesTable) -> Callable[[tuple[str, ...]], int]:
+    """Say how long a call of a series may stay without a sign of life: the longest of its limits' `max_duration`."""
+
+    def ttl_ns_of(values: tuple[str, ...]) -> int:
+        labels = dict(zip(series.labels, values, strict=True))
+        own = [
+            limit.max_duration_ns
+            for limit in configuration.register.limits
+            if limit.max_duration_ns is not None and limit.matches(labels)
+        ]
+        return max(own, default=configuration.settings.engine.call_ttl_ns)
+
+    return ttl_ns_of
 
 
 def build_line(configuration: Configuration, hash_key: bytes) -> Line:
     """Make a line that has seen nothing."""
     settings, register = configuration.settings, configuration.register
     decoder = JsonDecoder(settings.engine, hash_key, register.limit_labels())
-    observer = Observer(settings.engine, decoder.series, decoder.causes, decoder.stages)
+    observer = Observer(
+        settings.engine, decoder.series, decoder.causes, decoder.stages, time_to_live(configuration, decoder.series)
+    )
     detectors = make_detectors(settings.headroom)
     judge = Judge(settings, register, configuration.rules, detectors)
     pipeline = Pipeline(decoder, observer, judge)

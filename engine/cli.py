@@ -8,25 +8,30 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from engine.errors import CallgaugeError, UsageError
 
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
 app = typer.Typer(
-    name="callgauge", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    name="callgauge",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
     help="Call-pipeline telemetry: alerts long before a silent cap starts declining calls.",
     pretty_exceptions_enable=False,
-)  # fmt: skip
+)
 
-Config = Annotated[str | None, typer.Option("--config", help="Settings (YAML). Default: built-in, see config/engine.yaml.")]
-Limits = Annotated[str | None, typer.Option("--limits", help="Limits register. Default: ./limits.yaml, else the sample.")]
+Config = Annotated[
+    str | None, typer.Option("--config", help="Settings (YAML). Default: built-in, see config/engine.yaml.")
+]
+Limits = Annotated[
+    str | None, typer.Option("--limits", help="Limits register. Default: ./limits.yaml, else the sample.")
+]
 Declines = Annotated[
-    str | None, typer.Option("--declines", help="Decline rules. Default: ./declines.yaml, else the shipped ones.")
+    str | None,
+    typer.Option("--declines", help="Decline rules. Default: ./declines.yaml, else the shipped ones."),
 ]
 LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
 
@@ -36,19 +41,23 @@ def run(
     config: Config = None,
     limits: Limits = None,
     declines: Declines = None,
-    record: Annotated[str | None, typer.Option("--record", help="Also write everything read to this folder.")] = None,
+    record: Annotated[
+        str | None, typer.Option("--record", help="Also write everything read to this folder.")
+    ] = None,
     log_level: LogLevel = None,
 ) -> None:
     """Watch calls live: from Kafka to Alertmanager, until a signal."""
-    from engine.app import load_configuration  # noqa: PLC0415 - `--help` must not pay for it.
-    from engine.commands.logs import set_up_logs  # noqa: PLC0415
-    from engine.commands.run import Service  # noqa: PLC0415
-    from engine.source.kafka import KafkaSource  # noqa: PLC0415
+    from engine.app import load_configuration
+    from engine.commands.logs import set_up_logs
+    from engine.commands.run import Service
+    from engine.source.kafka import KafkaSource
 
     def load() -> object:
         return load_configuration(config, limits, declines, {"log_level": log_level} if log_level else None)
 
-    configuration = load_configuration(config, limits, declines, {"log_level": log_level} if log_level else None)
+    configuration = load_configuration(
+        config, limits, declines, {"log_level": log_level} if log_level else None
+    )
     set_up_logs(configuration.settings)
     logging.getLogger(__name__).info("limits are read from %s", configuration.limits_file)
     source = KafkaSource(configuration.settings.kafka)
@@ -57,23 +66,29 @@ def run(
 
 @app.command()
 def replay(
-    logs: Annotated[list[str], typer.Argument(metavar="LOG...", help="Logs (.jsonl, .gz, .zst), globs, a recording, or -.")],
+    logs: Annotated[
+        list[str],
+        typer.Argument(metavar="LOG...", help="Logs (.jsonl, .gz, .zst), globs, a recording, or -."),
+    ],
     config: Config = None,
     limits: Limits = None,
     declines: Declines = None,
-    from_: Annotated[str | None, typer.Option("--from", help="Only events from this time (RFC 3339).")] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Only events from this time (RFC 3339).")
+    ] = None,
     to: Annotated[str | None, typer.Option("--to", help="Only events before this time (RFC 3339).")] = None,
     output: Annotated[
-        str | None, typer.Option("--output", help="table (default on a terminal), json or jsonl (default in a pipe).")
+        str | None,
+        typer.Option("--output", help="table (default on a terminal), json or jsonl (default in a pipe)."),
     ] = None,
     expect: Annotated[
         str | None, typer.Option("--expect", help="File of expected alerts; exit code 3 if one is not met.")
     ] = None,
 ) -> None:
     """Replay recorded calls through the same engine, and show what would have fired."""
-    from engine.app import load_configuration  # noqa: PLC0415
-    from engine.commands.replay import OUTPUTS, ReplayOptions  # noqa: PLC0415
-    from engine.commands.replay import replay as replay_logs  # noqa: PLC0415
+    from engine.app import load_configuration
+    from engine.commands.replay import OUTPUTS, ReplayOptions
+    from engine.commands.replay import replay as replay_logs
 
     chosen = output or ("table" if sys.stdout.isatty() else "jsonl")
     if chosen not in OUTPUTS:
@@ -88,7 +103,7 @@ def replay(
 @app.command()
 def demo() -> None:
     """Show a go-live filling its cap: the page, the first declined call, and the time between them."""
-    from engine.commands.demo import demo as play  # noqa: PLC0415
+    from engine.commands.demo import demo as play
 
     _run(play)
 
@@ -103,13 +118,13 @@ def check_config(
     ] = False,
 ) -> None:
     """Check settings, limits and rules; with --launch, whether every cap is ready for a go-live."""
-    from engine.commands.check import run_check  # noqa: PLC0415
+    from engine.commands.check import run_check
 
     sys.exit(run_check(config, limits, declines, is_launch=launch))
 
 
 def _time(text: str | None, flag: str) -> int | None:
-    from engine.durations import parse_time  # noqa: PLC0415
+    from engine.durations import parse_time
 
     if text is None:
         return None
@@ -123,7 +138,7 @@ def _time(text: str | None, flag: str) -> int | None:
 
 def _run(work: object) -> None:
     """Run a coroutine on uvloop."""
-    import uvloop  # noqa: PLC0415
+    import uvloop
 
     async def main() -> None:
         await work()  # type: ignore[operator]

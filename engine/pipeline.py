@@ -36,10 +36,13 @@ class Pipeline:
         self.decoder = decoder
         self.observer = observer
         self.judge = judge
+        self.first_event_ns = -1  # of the first batch with events, for people who count from there
 
     def step(self, raw: RawBatch) -> Step:
         """Take one batch (or tick) all the way to alert changes."""
         events = self.decoder.decode(raw)
+        if self.first_event_ns < 0 and events.rows:
+            self.first_event_ns = int(events.time_ns.min())
         declines = self.observer.absorb(raw, events)
         summaries = self.observer.close()
         judgement = self._judge(summaries, self.observer.watermark_ns)

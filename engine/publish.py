@@ -1,4 +1,7 @@
-"""A step ends by publishing an immutable picture of the engine; HTTP, metrics and delivery read nothing else."""
+"""A step ends by publishing an immutable picture of the engine.
+
+HTTP, metrics and delivery read nothing else.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,12 @@ from engine.judge.statuses import Statuses
 if TYPE_CHECKING:
     from engine.pipeline import Pipeline
 
-COUNTER_NAMES = {"STARTED": "calls_started", "ANSWERED": "calls_answered", "ENDED": "calls_ended", "DECLINED": "calls_declined"}
+COUNTER_NAMES = {
+    "STARTED": "calls_started",
+    "ANSWERED": "calls_answered",
+    "ENDED": "calls_ended",
+    "DECLINED": "calls_declined",
+}
 
 
 class Publisher:
@@ -42,7 +50,7 @@ class Publisher:
             rows_amended=observer.rows_amended,
             rows_clock_ahead=observer.rows_clock_ahead,
             calls_in_flight=observer.calls_in_flight,
-            series_collapsed=decoder.series.collapsed_rows,
+            series_collapsed=decoder.series.rows_collapsed,
             in_flight_healed=tuple(sorted(observer.healed.items())),
         )
 
@@ -52,20 +60,29 @@ class Publisher:
         measures = roller.measures
         names = self.pipeline.decoder.series.labels
         counters = [
-            (COUNTER_NAMES[column.name], measures.totals[:, place].copy()) for place, column in enumerate(TOTALS)
+            (COUNTER_NAMES[column.name], measures.totals[:, place].copy())
+            for place, column in enumerate(TOTALS)
         ]
         counters.append(("call_errors", measures.errors_total.copy()))
         given = [dict(labels) for labels in roller.index.series[: len(measures.totals)]]
         windows = judge.last.summary.windows if judge.last else roller.measures.empty_view()
         return Snapshot(
-            watermark_ns=-1, received_ns=-1, rows_read=0, rows_absorbed=0, rows_lost=(), rows_amended=0,
-            rows_clock_ahead=0, calls_in_flight=0, series=len(roller.index.series), series_collapsed=0,
-            slices_closed=roller.slices_closed, in_flight_healed=(),
+            watermark_ns=-1,
+            received_ns=-1,
+            rows_read=0,
+            rows_absorbed=0,
+            rows_lost=(),
+            rows_amended=0,
+            rows_clock_ahead=0,
+            calls_in_flight=0,
+            series=len(roller.index.series),
+            series_collapsed=0,
+            slices_closed=roller.slices_closed,
+            in_flight_healed=(),
             limits=self.statuses.rows(alerts),
             windows=windows,
             latency=measures.histogram_family(names),
             arrivals_total=tuple(tuple((name, one.get(name, "")) for name in names) for one in given),
             counters=tuple(counters),
             alerts=alerts,
-        )  # fmt: skip
-
+        )

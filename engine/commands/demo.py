@@ -1,4 +1,6 @@
-"""`callgauge demo`: the bundled go-live through the real engine, sped up: a limit fills, the page, the first decline.
+"""`callgauge demo`: the bundled go-live through the real engine, sped up.
+
+A limit fills, the page, the first decline.
 
 No server is needed. On a terminal one line moves; off it there is a line for every half minute of the log.
 """
@@ -6,6 +8,7 @@ No server is needed. On a terminal one line moves; off it there is a line for ev
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from typing import TYPE_CHECKING
 
@@ -33,8 +36,9 @@ BAR_WIDTH = 40
 ROWS_PER_STEP = 32
 
 INTRO = """\
-A go-live, recorded from a real SIP server with a cap of 80 calls. Nobody told the engine how long calls last or how
-many would come; it knows the cap from a register ({limits}). Sixteen minutes follow, sped up.
+A go-live, recorded from a real SIP server with a cap of 80 calls. Nobody told the engine how long calls last or
+how many would come; it knows the cap from a register ({limits}).
+Sixteen minutes follow, sped up.
 
 """
 OUTRO = """
@@ -43,7 +47,16 @@ What to try next:
   callgauge check-config --launch --limits {limits}
   callgauge run --config engine.yaml --limits limits.yaml       live, from Kafka to Alertmanager
 """
-SAID = ("used", "limit_value", "probability", "time_to_limit_seconds", "contributors", "lives_in", "owner", "action")
+SAID = (
+    "used",
+    "limit_value",
+    "probability",
+    "time_to_limit_seconds",
+    "contributors",
+    "lives_in",
+    "owner",
+    "action",
+)
 
 
 async def demo() -> None:
@@ -65,7 +78,7 @@ async def demo() -> None:
     finally:
         await source.close()
     stage.end(changes)
-    replayed = Replayed(line, tuple(changes), line.pipeline.observer.first_event_ns, 0.0)
+    replayed = Replayed(line, tuple(changes), line.pipeline.first_event_ns, 0.0)
     sys.stdout.write(headline(outcome_of(replayed), changes, is_timed=False))
     sys.stdout.write(OUTRO.format(limits=configuration.limits_file))
 
@@ -75,9 +88,16 @@ def parts(raw: RawBatch) -> Iterator[RawBatch]:
     for first in range(0, raw.rows, ROWS_PER_STEP):
         cut = slice(first, first + ROWS_PER_STEP)
         yield RawBatch(
-            raw.data, raw.row_start[cut], raw.row_end[cut], raw.offset[cut],
-            raw.topic, raw.partition, raw.received_ns, raw.assigned, raw.caught_up,
-        )  # fmt: skip
+            raw.data,
+            raw.row_start[cut],
+            raw.row_end[cut],
+            raw.offset[cut],
+            raw.topic,
+            raw.partition,
+            raw.received_ns,
+            raw.assigned,
+            raw.caught_up,
+        )
 
 
 class Stage:
@@ -100,7 +120,7 @@ class Stage:
         limits = line.publisher.publish(-1).limits
         if not limits:
             return
-        after_s = (now_ns - line.pipeline.observer.first_event_ns) / NS_PER_S
+        after_s = (now_ns - line.pipeline.first_event_ns) / NS_PER_S
         sys.stdout.write(("\r\x1b[K" if self.is_terminal else "") + picture(after_s, limits[0]))
         sys.stdout.write("" if self.is_terminal else "\n")
         sys.stdout.flush()
@@ -126,7 +146,9 @@ def picture(after_s: float, status: LimitStatus) -> str:
     share = min(status.peak / status.value, 1.0) if status.value > 0 else 0.0
     filled = round(share * BAR_WIDTH)
     bar = "#" * filled + "." * (BAR_WIDTH - filled)
-    expected = f"  in 10 min: {status.expected_used:.0f}" if status.expected_used == status.expected_used else ""  # noqa: PLR0124 - NaN
+    expected = (
+        f"  in 10 min: {status.expected_used:.0f}" if status.expected_used == status.expected_used else ""
+    )
     declined = f"  declined: {status.declined_total}" if status.declined_total else ""
     return f"{after_s / 60:5.1f} min  {status.limit} [{bar}] {status.peak:3d} of {status.value:.0f}{expected}{declined}"
 
@@ -136,4 +158,3 @@ def page(change: AlertChange) -> str:
     labels, said = dict(change.labels), dict(change.annotations)
     facts = "".join(f"      {name}: {said[name]}\n" for name in SAID if name in said)
     return f"\n  >>> {labels['severity'].upper()} {labels['alertname']}: {said['description']}\n{facts}\n"
-

@@ -57,7 +57,9 @@ class Expectations(NamedTuple):
         document = parse_yaml(read_text_file(path, "the expectations"), str(path)).value
         given = document.get("expect") if isinstance(document, dict) else None
         if not isinstance(given, list) or not given:
-            raise SettingsError("no list `expect:`", where=str(path), hint="see the comment in `callgauge replay --help`")
+            raise SettingsError(
+                "no list `expect:`", where=str(path), hint="see the comment in `callgauge replay --help`"
+            )
         problems: list[str] = []
         entries = [_entry(one, f"expect[{place}]", problems) for place, one in enumerate(given)]
         if problems:
@@ -69,7 +71,9 @@ def _entry(given: object, place: str, problems: list[str]) -> Expectation:
     fields = given if isinstance(given, dict) else {}
     if ("firing" in fields) == ("never" in fields):
         problems.append(f"{place}: needs exactly one of `firing` and `never`")
-    problems.extend(f"{place}.{key}: unknown; known are {', '.join(sorted(KEYS))}" for key in fields.keys() - KEYS)
+    problems.extend(
+        f"{place}.{key}: unknown; known are {', '.join(sorted(KEYS))}" for key in fields.keys() - KEYS
+    )
     labels = fields.get("labels") or {}
     if not isinstance(labels, dict):
         problems.append(f"{place}.labels: must be a mapping of label to value")
@@ -79,9 +83,12 @@ def _entry(given: object, place: str, problems: list[str]) -> Expectation:
         wanted.add(("severity", str(fields["severity"])))
     name = fields.get("firing", fields.get("never")) or ""
     return Expectation(
-        "" if name in {"any", True} else str(name), "firing" in fields, frozenset(wanted),
-        _duration(fields, "within", place, problems), _duration(fields, "before_first_decline", place, problems),
-    )  # fmt: skip
+        "" if name in {"any", True} else str(name),
+        "firing" in fields,
+        frozenset(wanted),
+        _duration(fields, "within", place, problems),
+        _duration(fields, "before_first_decline", place, problems),
+    )
 
 
 def _duration(fields: dict[str, object], key: str, place: str, problems: list[str]) -> int:

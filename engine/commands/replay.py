@@ -1,7 +1,7 @@
 """`callgauge replay`: a recorded log through the very same line as a live stream, as fast as it goes.
 
-Data goes to stdout, everything else to stderr. A plain log is closed at its end; a recording of a live run is replayed
-batch by batch, ticks included, and ends where the run ended.
+Data goes to stdout, everything else to stderr. A plain log is closed at its end; a recording of a live run is
+replayed batch by batch, ticks included, and ends where the run ended.
 """
 
 from __future__ import annotations
@@ -66,16 +66,20 @@ async def replay(configuration: Configuration, options: ReplayOptions) -> None:
         broken = breaches(expected, replayed.changes, outcome_of(replayed))
         if broken:
             raise ExpectationError(
-                "the replay did not do what was expected", where=str(options.expect),
+                "the replay did not do what was expected",
+                where=str(options.expect),
                 cause="".join(f"\n  - {breach}" for breach in broken),
-            )  # fmt: skip
+            )
 
 
-async def run_log(configuration: Configuration, options: ReplayOptions,
-                  write: Callable[[AlertChange], None] | None = None) -> Replayed:  # fmt: skip
+async def run_log(
+    configuration: Configuration, options: ReplayOptions, write: Callable[[AlertChange], None] | None = None
+) -> Replayed:
     """Take a log or a recording through the line; `write` sees every change as it comes."""
     source, is_recording = open_source(options.logs, configuration)
-    line = build_line(configuration, read_hash_key(configuration.settings.engine.call_key_file, REPLAY_HASH_KEY))
+    line = build_line(
+        configuration, read_hash_key(configuration.settings.engine.call_key_file, REPLAY_HASH_KEY)
+    )
     if options.from_ns is not None or options.to_ns is not None:
         line.pipeline.decoder = TimeCut(line.pipeline.decoder, options.from_ns, options.to_ns)
     changes: list[AlertChange] = []
@@ -90,7 +94,7 @@ async def run_log(configuration: Configuration, options: ReplayOptions,
             _keep(line.pipeline.finish().changes, changes, write)
     finally:
         await source.close()
-    return Replayed(line, tuple(changes), line.pipeline.observer.first_event_ns, time.perf_counter() - begin)
+    return Replayed(line, tuple(changes), line.pipeline.first_event_ns, time.perf_counter() - begin)
 
 
 def open_source(logs: tuple[str, ...], configuration: Configuration) -> tuple[Source, bool]:
@@ -99,7 +103,9 @@ def open_source(logs: tuple[str, ...], configuration: Configuration) -> tuple[So
     if not folders:
         return FileSource(logs, row_bytes_max=configuration.settings.engine.row_bytes_max), False
     if len(logs) > 1:
-        raise UsageError("a recording is replayed alone", where=folders[0], hint="give one folder, or only files")
+        raise UsageError(
+            "a recording is replayed alone", where=folders[0], hint="give one folder, or only files"
+        )
     return RecordingSource(Path(folders[0])), True
 
 
@@ -116,8 +122,9 @@ def outcome_of(replayed: Replayed) -> Outcome:
     )
 
 
-def _keep(fresh: tuple[AlertChange, ...], changes: list[AlertChange],
-          write: Callable[[AlertChange], None] | None) -> None:  # fmt: skip
+def _keep(
+    fresh: tuple[AlertChange, ...], changes: list[AlertChange], write: Callable[[AlertChange], None] | None
+) -> None:
     changes.extend(fresh)
     if write is not None:
         for change in fresh:
@@ -159,15 +166,15 @@ class Progress:
     def __enter__(self) -> Progress:
         """Draw the bar."""
         if sys.stderr.isatty() and isinstance(self._source, FileSource):
-            from rich.console import Console  # noqa: PLC0415 - costs 50 ms that only a terminal pays.
-            from rich.progress import Progress as Bar  # noqa: PLC0415
+            from rich.console import Console
+            from rich.progress import Progress as Bar
 
             self._bar = Bar(console=Console(stderr=True), transient=True)
             self._bar.start()
             self._task = self._bar.add_task("replaying", total=None)
         return self
 
-    def show(self, raw: RawBatch) -> None:  # noqa: ARG002
+    def show(self, raw: RawBatch) -> None:
         """Move the bar to where the source is."""
         if self._bar is not None and isinstance(self._source, FileSource):
             done, total = self._source.progress()

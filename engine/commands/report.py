@@ -62,18 +62,25 @@ class Outcome(NamedTuple):
         declined = {(one.limit, one.split): one.time_ns for one in self.first_declines}
         return [
             Lead(
-                status.limit, status.split, first_page_ns(changes, status),
-                declined.get((status.limit, status.split), -1), status.declined_total,
+                status.limit,
+                status.split,
+                first_page_ns(changes, status),
+                declined.get((status.limit, status.split), -1),
+                status.declined_total,
             )
             for status in self.limits
-        ]  # fmt: skip
+        ]
 
 
 def first_page_ns(changes: Iterable[AlertChange], status: LimitStatus) -> int:
     """Give when the first critical page that this limit is coming fired, or -1."""
     wanted = {("severity", "critical"), ("limit", status.limit), *status.split}
     for change in changes:
-        if change.state == FIRING and wanted <= set(change.labels) and dict(change.labels)["alertname"] in PAGE_ALERTS:
+        if (
+            change.state == FIRING
+            and wanted <= set(change.labels)
+            and dict(change.labels)["alertname"] in PAGE_ALERTS
+        ):
             return change.time_ns
     return -1
 
@@ -95,7 +102,9 @@ def _row(change: AlertChange) -> tuple[str, str, str, str, str]:
     labels = dict(change.labels)
     name, severity = labels.pop("alertname"), labels.pop("severity")
     labels.pop("owner", None)
-    subject = name + ("{" + ", ".join(f"{key}={value}" for key, value in labels.items()) + "}" if labels else "")
+    subject = name + (
+        "{" + ", ".join(f"{key}={value}" for key, value in labels.items()) + "}" if labels else ""
+    )
     said = dict(change.annotations)
     text = said.get("description", said.get("summary", "")) if change.state == FIRING else ""
     return rfc3339(change.time_ns), change.state, severity, subject, text

@@ -1,9 +1,9 @@
 """`callgauge run`: the line on a broker, for as long as it is wanted.
 
-The event loop reads, serves HTTP and delivers; the line itself runs in one worker thread, at most one step at a time,
-behind a bounded queue, so that heartbeats to the broker never wait for a kernel. Everything after a step reads only the
-snapshot that the step published. On SIGTERM the queue is finished, what is queued for Alertmanager is sent, and
-nothing is resolved: the process that takes over goes on with the same alerts.
+The event loop reads, serves HTTP and delivers; the line itself runs in one worker thread, at most one step at
+a time, behind a bounded queue, so that heartbeats to the broker never wait for a kernel. Everything after a
+step reads only the snapshot that the step published. On SIGTERM the queue is finished, what is queued for
+Alertmanager is sent, and nothing is resolved: the process that takes over goes on with the same alerts.
 """
 
 from __future__ import annotations
@@ -57,9 +57,17 @@ class Stepped(NamedTuple):
 class Service:
     """One run. `serve` returns after a signal, or raises what ended it."""
 
-    def __init__(self, configuration: Configuration, source: Source, record_dir: str | None,
-                 reload: Callable[[], Configuration]) -> None:  # fmt: skip
-        """Put the service together; nothing is opened before `serve`. `reload` loads the configuration anew."""
+    def __init__(
+        self,
+        configuration: Configuration,
+        source: Source,
+        record_dir: str | None,
+        reload: Callable[[], Configuration],
+    ) -> None:
+        """Put the service together.
+
+        Nothing is opened before `serve`. `reload` loads the configuration anew.
+        """
         settings = configuration.settings
         self.configuration = configuration
         self.source = source
@@ -75,14 +83,23 @@ class Service:
         self.sink = AlertmanagerSink(settings.alertmanager, external_url)
         self.timeline = Timeline(settings.timeline)
         self.metrics = Metrics(
-            CollectorRegistry(), lambda: self.snapshot, version=version("callgauge"),
-            peers=self.sink.stats, source=getattr(source, "stats", None) or _no_stats,
-        )  # fmt: skip
-        self.web = WebServer(settings.web, Sources(
-            get_snapshot=lambda: self.snapshot, render_metrics=self.metrics.render,
-            not_ready_because=self._not_ready_because, reload=self.reload,
-            external_labels=settings.alertmanager.external_labels, clock_ns=time.time_ns,
-        ))  # fmt: skip
+            CollectorRegistry(),
+            lambda: self.snapshot,
+            version=version("callgauge"),
+            peers=self.sink.stats,
+            source=getattr(source, "stats", None) or _no_stats,
+        )
+        self.web = WebServer(
+            settings.web,
+            Sources(
+                get_snapshot=lambda: self.snapshot,
+                render_metrics=self.metrics.render,
+                not_ready_because=self._not_ready_because,
+                reload=self.reload,
+                external_labels=settings.alertmanager.external_labels,
+                clock_ns=time.time_ns,
+            ),
+        )
         self._record_dir = record_dir
         self._recorder: RecordingWriter | None = None
 
@@ -100,7 +117,9 @@ class Service:
             await loop.run_in_executor(self._worker, warm_up, self.configuration)
             self.line = build_line(self.configuration, key)
             if self._record_dir:
-                self._recorder = RecordingWriter(self._record_dir, digest(settings, self.configuration.register))
+                self._recorder = RecordingWriter(
+                    self._record_dir, digest(settings, self.configuration.register)
+                )
             await self.sink.start()
             await self.source.start()
             self.metrics.reloaded(is_successful=True, now_s=time.time())
@@ -156,16 +175,17 @@ class Service:
             log.info("alert %s: %s %s", change.state, labels["alertname"], labels["severity"])
 
     def _with_early(self, stepped: Stepped) -> tuple[Alert, ...]:
-        """Add alerts that fire before their slice is closed, until the closed slice has brought them itself."""
+        """Add alerts that fire early, until the closed slice has brought them itself."""
         alerts = stepped.snapshot.alerts
         known = {alert.labels for alert in alerts if alert.state == "firing"}
         for alert in stepped.step.early:
             if len(self._early) < EARLY_ALERTS_MAX:
                 self._early.setdefault(alert.labels, alert)
         for labels in [
-            labels for labels, alert in self._early.items()
+            labels
+            for labels, alert in self._early.items()
             if labels in known or alert.fired_ns <= stepped.snapshot.watermark_ns
-        ]:  # fmt: skip
+        ]:
             del self._early[labels]
         if not self._early:
             return alerts
@@ -189,13 +209,16 @@ class Service:
         task.add_done_callback(lambda done: done.exception())
 
     async def reload(self) -> None:
-        """Load limits and decline rules anew; what cannot be loaded leaves the old ones in force and raises."""
+        """Load limits and decline rules anew.
+
+        What cannot be loaded leaves the old ones in force and raises.
+        """
         try:
             fresh = await asyncio.to_thread(self._load_again)
             self._refuse_new_labels(fresh)
         except CallgaugeError as error:
             self.metrics.reloaded(is_successful=False, now_s=time.time())
-            log.error("reload failed, the old configuration stays in force: %s", error)  # noqa: TRY400
+            log.error("reload failed, the old configuration stays in force: %s", error)
             raise
         if fresh.settings != self.configuration.settings:
             log.warning("settings have changed; they take effect at the next start, limits and rules at once")
@@ -205,14 +228,15 @@ class Service:
         log.info("limits and decline rules were loaded anew")
 
     def _refuse_new_labels(self, fresh: Configuration) -> None:
-        """A label that the series table was not made with is not there to be matched."""
+        """Refuse limits on labels that the series table was not made with: nothing is there to match."""
         kept = set(self.line.pipeline.decoder.series.labels) if self.line else set()
         missing = sorted(set(fresh.register.limit_labels()) - kept)
         if self.line and missing:
             raise UsageError(
-                f"limits use labels that are not kept apart: {', '.join(missing)}", where=str(fresh.limits_file),
+                f"limits use labels that are not kept apart: {', '.join(missing)}",
+                where=str(fresh.limits_file),
                 hint="restart callgauge, or add them to engine.series_labels beforehand",
-            )  # fmt: skip
+            )
 
     async def _shut_down(self, tasks: list[asyncio.Task[None]]) -> None:
         """Stop reading, finish what was read, send what is queued; resolve nothing."""
@@ -236,7 +260,7 @@ class Service:
 
 
 def _no_stats() -> object:
-    from engine.deliver.metrics import no_source  # noqa: PLC0415
+    from engine.deliver.metrics import no_source
 
     return no_source()
 

@@ -1,4 +1,6 @@
-"""Compile or load every kernel before the consumer joins its group: a compile of seconds would look like a dead member.
+"""Compile or load every kernel before the consumer joins its group.
+
+A compile of seconds would look like a dead member.
 
 A throw-away line is fed a minute of made-up calls, so that whatever the real line will run has run once.
 """
@@ -26,7 +28,9 @@ CAP = 8.0
 
 def warm_up(configuration: Configuration) -> None:
     """Take made-up calls through a line of the same settings; its alerts go nowhere."""
-    register = Register((Limit(name="warm-up", kind="concurrency", value=CAP), *configuration.register.limits))
+    register = Register(
+        (Limit(name="warm-up", kind="concurrency", value=CAP), *configuration.register.limits)
+    )
     line = build_line(configuration._replace(register=register), REPLAY_HASH_KEY)
     line.pipeline.step(_batch(_events()))
     line.pipeline.finish()
@@ -44,7 +48,12 @@ def _events() -> list[dict[str, object]]:
             continue
         answer = {"time": begin + 1, "type": "call.answered", "latency_ms": {"setup": 900}}
         events.append(answer | of_call)
-        turn = {"time": begin + 5, "type": "turn.completed", "id": f"turn-{call}", "latency_ms": {"llm": [400, 500]}}
+        turn = {
+            "time": begin + 5,
+            "type": "turn.completed",
+            "id": f"turn-{call}",
+            "latency_ms": {"llm": [400, 500]},
+        }
         events.append(turn | of_call)
         events.append({"time": begin + HOLDING_S, "type": "call.ended", "outcome": "completed"} | of_call)
     return sorted(events, key=lambda event: float(str(event["time"])))

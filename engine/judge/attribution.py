@@ -1,7 +1,9 @@
-"""Which limit declined a call: by the name the event gives, else by class of the decline and how full each limit is.
+"""Which limit declined a call.
 
-A decline seldom names its limit. Among the limits that match the series and whose kind fits the class, the fullest one
-is blamed; a limit of unknown value is blamed only when no known one is nearly full.
+By the name the event gives, else by class of the decline and how full each limit is.
+
+A decline seldom names its limit. Among the limits that match the series and whose kind fits the class, the
+fullest one is blamed; a limit of unknown value is blamed only when no known one is nearly full.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from engine.judge.series import SeriesIndex
     from engine.observe.summary import SliceSummary
 
-# A decline of a class can come from limits of these kinds. "unknown" may be any of them: better a page too many.
+# A decline of a class can come from limits of these kinds. "unknown" may be any of them: better a page too
+# many.
 KINDS_BY_CLASS = {
     "capacity": ("concurrency", "rate"),
     "rate": ("rate", "concurrency"),
@@ -37,14 +40,19 @@ class Declines(NamedTuple):
     causes: tuple[tuple[int, Cause, int], ...]  # (instance or UNATTRIBUTED, cause, count), in a fixed order
 
 
-def fullness(level_peak: NDArray[np.int64], rate_peak: NDArray[np.int64], value: NDArray[np.float64],
-             is_rate: NDArray[np.bool_]) -> NDArray[np.float64]:  # fmt: skip
+def fullness(
+    level_peak: NDArray[np.int64],
+    rate_peak: NDArray[np.int64],
+    value: NDArray[np.float64],
+    is_rate: NDArray[np.bool_],
+) -> NDArray[np.float64]:
     """Say how full each instance was, as a ratio; NaN where the value is unknown."""
     return np.where(is_rate, rate_peak, level_peak) / value
 
 
-def blame(index: SeriesIndex, candidates: list[int], cause: Cause, decline_class: str,
-          full: NDArray[np.float64]) -> int:  # fmt: skip
+def blame(
+    index: SeriesIndex, candidates: list[int], cause: Cause, decline_class: str, full: NDArray[np.float64]
+) -> int:
     """Name the instance, of those that match the call, that declined it, or UNATTRIBUTED."""
     kinds = KINDS_BY_CLASS.get(decline_class, ())
     fitting = []
@@ -61,8 +69,13 @@ def blame(index: SeriesIndex, candidates: list[int], cause: Cause, decline_class
     return fitting[int(np.argmax(ranked))]
 
 
-def attribute(index: SeriesIndex, classifier: Classifier, summary: SliceSummary, series_ids: NDArray[np.int32],
-              full: NDArray[np.float64]) -> Declines:  # fmt: skip
+def attribute(
+    index: SeriesIndex,
+    classifier: Classifier,
+    summary: SliceSummary,
+    series_ids: NDArray[np.int32],
+    full: NDArray[np.float64],
+) -> Declines:
     """Put the declines of a merged summary down to limit instances."""
     by_instance = np.zeros(len(index.instances), np.int64)
     unattributed = 0

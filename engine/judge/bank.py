@@ -1,4 +1,7 @@
-"""Step 6, detect: every registered detector looks at every judged slice; its findings are worded for people."""
+"""Step 6, detect: every registered detector looks at every judged slice.
+
+Its findings are worded for people.
+"""
 
 from __future__ import annotations
 

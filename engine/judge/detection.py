@@ -1,8 +1,8 @@
 """What a detector is: one pure function from a closed slice to findings, and what it may say.
 
-A detector never sees a clock, a label's text or I/O: it speaks of rows ("limit instance 3"), and the engine puts
-names, owners, contributors and changes into the page afterwards. So a detector is one file, one line in the registry
-(`detectors/__init__.py`) and one scenario.
+A detector never sees a clock, a label's text or I/O: it speaks of rows ("limit instance 3"), and the engine
+puts names, owners, contributors and changes into the page afterwards. So a detector is one file, one line in
+the registry (`detectors/__init__.py`) and one scenario.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class AlertPolicy(NamedTuple):
 class Finding(NamedTuple):
     """One detector's statement about one subject in one slice: the condition holds, and here is the evidence.
 
-    `subject` is ("limit", row), ("window", row) or ("deployment", 0). `labels` are further identity labels, such as
-    ("stage", "llm"); they must be static names. `evidence` holds numbers and short texts by name; `summary` and
-    `description` are `str.format` templates over the evidence, the subject's labels and the limit's register fields
-    (`limit`, `limit_value`, `used`, `owner`, `lives_in`, ...). Evidence whose name is an annotation of DESIGN section 11
-    becomes that annotation.
+    `subject` is ("limit", row), ("window", row) or ("deployment", 0). `labels` are further identity labels,
+    such as ("stage", "llm"); they must be static names. `evidence` holds numbers and short texts by name;
+    `summary` and `description` are `str.format` templates over the evidence, the subject's labels and the
+    limit's register fields (`limit`, `limit_value`, `used`, `owner`, `lives_in`, ...). Evidence whose name is
+    an annotation of DESIGN section 11 becomes that annotation.
     """
 
     alertname: str
@@ -59,13 +59,18 @@ class LimitForecast(NamedTuple):
     mean: NDArray[np.float64]  # expected level at the page horizon; NaN: not forecast
     offered_load: NDArray[np.float64]  # arrival rate x mean holding time, in calls; NaN: not known
     holding_s: NDArray[np.float64]  # mean holding time; NaN: not known
-    time_to_limit_s: NDArray[np.float64]  # expected time until the mean crosses the cap; inf: not within the horizon
+    time_to_limit_s: NDArray[
+        np.float64
+    ]  # expected time until the mean crosses the cap; inf: not within the horizon
     time_to_limit_s_low: NDArray[np.float64]
     time_to_limit_s_high: NDArray[np.float64]
 
 
 class Detection(NamedTuple):
-    """What `detect` returns. `evaluated` False: nothing was looked at, alerts of this detector stay as they are."""
+    """What `detect` returns. `evaluated` False.
+
+    Nothing was looked at, alerts of this detector stay as they are.
+    """
 
     state: Any
     findings: tuple[Finding, ...]
@@ -76,8 +81,8 @@ class Detection(NamedTuple):
 class Detector(Protocol):
     """A plug-in of step 6. Pure: same state and summary, same detection; neither is changed.
 
-    State is a NamedTuple of numpy arrays, numbers, strings and (nested) tuples of these, so that a checkpoint can hold
-    it. Instances and windows are only ever appended; a state grows with them.
+    State is a NamedTuple of numpy arrays, numbers, strings and (nested) tuples of these, so that a checkpoint
+    can hold it. Instances and windows are only ever appended; a state grows with them.
     """
 
     name: str

@@ -1,4 +1,7 @@
-"""Steps 5 to 7 as one: summaries in, alert changes out. Knows limits, windows, detectors and alerts; no clock, no I/O."""
+"""Steps 5 to 7 as one: summaries in, alert changes out. Knows limits, windows, detectors and alerts.
+
+No clock, no I/O.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
 
 EARLY_ALERT = "CallLimitReached"
 EARLY_SUMMARY = "Calls are being declined by a limit."
-EARLY_DESCRIPTION = "{limit} has just declined a call ({causes}). In use: {used} of {limit_value}. To do: {action}"
+EARLY_DESCRIPTION = (
+    "{limit} has just declined a call ({causes}). In use: {used} of {limit_value}. To do: {action}"
+)
 
 
 class Judgement(NamedTuple):
@@ -48,8 +53,9 @@ class FirstDeclined(NamedTuple):
 class Judge:
     """Owns what is long: windows, detector states and alerts."""
 
-    def __init__(self, settings: Settings, register: Register, rules: tuple[Rule, ...],
-                 detectors: tuple[Detector, ...]) -> None:  # fmt: skip
+    def __init__(
+        self, settings: Settings, register: Register, rules: tuple[Rule, ...], detectors: tuple[Detector, ...]
+    ) -> None:
         """Start with nothing seen."""
         self.roller = Roller(settings.engine, register, Classifier(rules))
         self.pages = PageWriter(self.roller)
@@ -77,7 +83,7 @@ class Judge:
         return Judgement(tuple(changes), tuple(notes), slices)
 
     def preview(self, declines: tuple[FirstDecline, ...]) -> tuple[Alert, ...]:
-        """Word the early exit: limits that declined a call before their slice is closed, as alerts that fire already.
+        """Word the early exit: declines whose slice is not closed yet, as alerts that fire already.
 
         The alert has the labels that the closed slice will give it, and its time is the end of that slice.
         """
@@ -106,9 +112,13 @@ class Judge:
     def _early(self, row: int, decline: FirstDecline) -> Alert:
         assert self.last is not None
         finding = Finding(
-            EARLY_ALERT, CRITICAL, ("limit", row), EARLY_SUMMARY, EARLY_DESCRIPTION,
+            EARLY_ALERT,
+            CRITICAL,
+            ("limit", row),
+            EARLY_SUMMARY,
+            EARLY_DESCRIPTION,
             evidence=(("causes", f"{decline.cause.code} {decline.cause.reason}".strip("0 ") or "no code"),),
-        )  # fmt: skip
+        )
         worded = self.bank.word(finding, self.last)
         end_ns = decline.slice_end_ns
         return Alert(worded.labels, worded.annotations, FIRING, end_ns, end_ns, end_ns, -1)

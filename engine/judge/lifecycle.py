@@ -1,7 +1,8 @@
 """Step 7, update: findings become alerts with a life: inactive, pending, firing, resolved.
 
-A finding that holds for enough evaluations in a row fires; a firing alert is resolved when its finding has been away for
-the time its policy keeps it. Times are ends of slices, never "now", so a replay walks through the same lives.
+A finding that holds for enough evaluations in a row fires; a firing alert is resolved when its finding has
+been away for the time its policy keeps it. Times are ends of slices, never "now", so a replay walks through
+the same lives.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 class Alert(NamedTuple):
-    """One alert as it stands. Identity is `labels` alone; every time says which event it marks (event time, ns)."""
+    """One alert as it stands. Identity is `labels` alone.
+
+    Every time says which event it marks (event time, ns).
+    """
 
     labels: Pairs  # sorted; alertname, severity, owner, limit, ...
     annotations: Pairs  # sorted; numbers as plain decimals
@@ -58,7 +62,10 @@ class Life(NamedTuple):
 
 
 class AlertBook:
-    """All alerts, by labels. Bounded: when full, new alerts are refused and counted, those that live go on."""
+    """All alerts, by labels. Bounded.
+
+    When full, new alerts are refused and counted, those that live go on.
+    """
 
     def __init__(self, alerts_max: int, resolved_keep_ns: int) -> None:
         """Start empty; resolved alerts stay visible for `resolved_keep_ns`, so that they can be re-sent."""
@@ -73,7 +80,9 @@ class AlertBook:
         return tuple(self._lives[labels].alert for labels in sorted(self._lives))
 
     def update(self, found: Mapping[str, Iterable[Worded]], end_ns: int) -> list[AlertChange]:
-        """Take the findings of every detector that evaluated this slice; give what changed, in order of labels.
+        """Take the findings of every detector that evaluated this slice.
+
+        Give what changed, in order of labels.
 
         A detector that is missing from `found` did not look: its alerts stay as they are.
         """
@@ -112,7 +121,7 @@ class AlertBook:
         return changes
 
     def _missing(self, labels: Pairs, end_ns: int) -> list[AlertChange]:
-        """A detector looked and did not find this alert's condition."""
+        """Go on without the condition, which a detector looked for and did not find."""
         life = self._lives[labels]
         alert = life.alert
         if alert.state == PENDING:
@@ -131,4 +140,6 @@ class AlertBook:
     def _forget_old_pages(self, end_ns: int) -> None:
         """Keep the memory of last pages bounded: the oldest is forgotten first."""
         while len(self._last_fired_ns) > 2 * self.alerts_max:
-            del self._last_fired_ns[min(self._last_fired_ns, key=lambda labels: (self._last_fired_ns[labels], labels))]
+            del self._last_fired_ns[
+                min(self._last_fired_ns, key=lambda labels: (self._last_fired_ns[labels], labels))
+            ]

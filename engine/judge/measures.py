@@ -1,8 +1,8 @@
 """What is measured by label set: arrivals, ends, errors, declines and latency, rolled into windows.
 
-Detectors look at the total, at each single label value and at each whole series; sketches merge, so these rows are
-sums of the same facts. Quantiles are computed for the rows that a slice changed, and kept for the others. Beside the
-windows stand the totals since the start, which metrics export as counters and histograms.
+Detectors look at the total, at each single label value and at each whole series; sketches merge, so these
+rows are sums of the same facts. Quantiles are computed for the rows that a slice changed, and kept for the
+others. Beside the windows stand the totals since the start, which metrics export as counters and histograms.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ P50, P99 = 0.50, 0.99
 
 
 @kernel
-def quantiles_of_rows(table, rows, q, into):  # type: ignore[no-untyped-def]
+def quantiles_of_rows(
+    table: NDArray[np.int64], rows: NDArray[np.int64], q: float, into: NDArray[np.float64]
+) -> None:
     """Write quantile `q` of the sketches `table` (rows, buckets) for the given rows to `into` (rows,)."""
     for k in range(len(rows)):
         into[rows[k]] = quantile(table[rows[k]], q)
@@ -47,7 +49,7 @@ class StageRows:
         self._ids: dict[tuple[int, str], int] = {}
 
     def ids(self, rows: NDArray[Any], stages: NDArray[np.int16], names: tuple[str, ...]) -> NDArray[np.int64]:
-        """Number each (rows[k], names[stages[k]]), taking up new ones in order of row and stage name."""
+        """Give a number to each (rows[k], names[stages[k]]), taking up new ones in order of row and stage name."""
         if not len(rows):
             return EMPTY_I8
         unique, inverse = np.unique(rows.astype(np.int64) * len(names) + stages, return_inverse=True)
@@ -75,7 +77,9 @@ class Measures:
         self.histograms = np.zeros((0, BUCKETS), np.int64)
         self.sums_us = np.zeros(0, np.int64)
 
-    def advance(self, start_ns: int, end_ns: int, merged: SliceSummary | None, ids: NDArray[np.int32]) -> WindowView:
+    def advance(
+        self, start_ns: int, end_ns: int, merged: SliceSummary | None, ids: NDArray[np.int32]
+    ) -> WindowView:
         """Move every window on to [.., end_ns), adding the merged summary of the newest slice."""
         counts, sketches = self._contributions(start_ns, merged, ids)
         self.counts.grow(len(self.index.row_labels))
@@ -98,8 +102,9 @@ class Measures:
         self._refresh(np.unique(sketches.flat // BUCKETS))
         self._add_totals(summary, ids, sign)
 
-    def _contributions(self, start_ns: int, merged: SliceSummary | None, ids: NDArray[np.int32]
-                       ) -> tuple[Contribution, Contribution]:  # fmt: skip
+    def _contributions(
+        self, start_ns: int, merged: SliceSummary | None, ids: NDArray[np.int32]
+    ) -> tuple[Contribution, Contribution]:
         """Spread a summary over the rows it counts in, as flat positions in both tables."""
         if merged is None or not len(ids):
             return Contribution(start_ns, EMPTY_I8, EMPTY_I8), Contribution(start_ns, EMPTY_I8, EMPTY_I8)
@@ -118,7 +123,9 @@ class Measures:
         return counts, Contribution(start_ns, flat, merged.latency_count[wide.item])
 
     def _is_error(self, merged: SliceSummary) -> NDArray[np.int64]:
-        errors = np.array([not one.declined and self.classifier.is_error(one) for one in merged.causes], np.int64)
+        errors = np.array(
+            [not one.declined and self.classifier.is_error(one) for one in merged.causes], np.int64
+        )
         return errors[merged.cause_index] if len(errors) else EMPTY_I8
 
     def _refresh(self, changed: NDArray[np.int64]) -> None:
@@ -135,17 +142,25 @@ class Measures:
     def _add_totals(self, merged: SliceSummary, ids: NDArray[np.int32], sign: int) -> None:
         series = len(self.index.series)
         if series > len(self.totals):
-            self.totals = np.concatenate([self.totals, np.zeros((series - len(self.totals), len(TOTALS)), np.int64)])
-            self.errors_total = np.concatenate([self.errors_total, np.zeros(series - len(self.errors_total), np.int64)])
+            self.totals = np.concatenate(
+                [self.totals, np.zeros((series - len(self.totals), len(TOTALS)), np.int64)]
+            )
+            self.errors_total = np.concatenate(
+                [self.errors_total, np.zeros(series - len(self.errors_total), np.int64)]
+            )
         np.add.at(self.totals, ids, sign * merged.counts[:, [int(column) for column in TOTALS]])
-        np.add.at(self.errors_total, ids[merged.cause_series], sign * self._is_error(merged) * merged.cause_count)
+        np.add.at(
+            self.errors_total, ids[merged.cause_series], sign * self._is_error(merged) * merged.cause_count
+        )
         rows = self.histogram_rows.ids(ids[merged.latency_series], merged.latency_stage, merged.stages)
         sum_rows = self.histogram_rows.ids(ids[merged.sum_series], merged.sum_stage, merged.stages)
         missing = len(self.histogram_rows.pairs) - len(self.histograms)
         if missing > 0:
             self.histograms = np.concatenate([self.histograms, np.zeros((missing, BUCKETS), np.int64)])
             self.sums_us = np.concatenate([self.sums_us, np.zeros(missing, np.int64)])
-        scatter_add(self.histograms.reshape(-1), rows * BUCKETS + merged.latency_bucket, merged.latency_count, sign)
+        scatter_add(
+            self.histograms.reshape(-1), rows * BUCKETS + merged.latency_bucket, merged.latency_count, sign
+        )
         scatter_add(self.sums_us, sum_rows, merged.sum_us, sign)
 
     def _view(self, arrivals_in_slice: NDArray[np.int64]) -> WindowView:
@@ -170,7 +185,10 @@ class Measures:
         return self._view(np.zeros(self.counts.rows, np.int64))
 
     def histogram_family(self, labels: tuple[str, ...]) -> HistogramFamily:
-        """Copy the latency histograms since the start, for export; `labels` are the names of the series labels."""
+        """Copy the latency histograms since the start, for export.
+
+        `labels` are the names of the series labels.
+        """
         given = [dict(self.index.series[series]) for series, _ in self.histogram_rows.pairs]
         values = tuple(
             (*(one.get(label, "") for label in labels), stage)

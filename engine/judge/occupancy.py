@@ -1,8 +1,8 @@
 """What each limit is used for: levels, ages and holding times, derived after merging partitions.
 
-A limit instance adds up all series that match it. Its level is a running sum of net changes; its ages are kept as
-calls in flight by the slice in which they started, so an end takes its call out of the right cell and says how long it
-held. Maxima are taken here, never before: they do not add over partitions.
+A limit instance adds up all series that match it. Its level is a running sum of net changes; its ages are
+kept as calls in flight by the slice in which they started, so an end takes its call out of the right cell and
+says how long it held. Maxima are taken here, never before: they do not add over partitions.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ SECOND_BINS = 1_000_000_000 // BIN_NS
 class LimitUse(NamedTuple):
     """One slice of every limit instance; arrays of shape (instances,) unless said. Instance i is `limits[i]`.
 
-    An instance is a limit, or one value of a limit with `split_by`. Instances are only ever appended. `cells` are ages
-    in slices: cell 0 holds calls that started in this slice, cell j those of j slices ago, the last one all older
-    calls. For a limit with `counts_from: answered`, "started" means answered throughout.
+    An instance is a limit, or one value of a limit with `split_by`. Instances are only ever appended. `cells`
+    are ages in slices: cell 0 holds calls that started in this slice, cell j those of j slices ago, the last
+    one all older calls. For a limit with `counts_from: answered`, "started" means answered throughout.
     """
 
     value: NDArray[np.float64]  # the cap at the slice's end; NaN: unknown
@@ -50,7 +50,10 @@ class LimitUse(NamedTuple):
 
 
 class OccupancyState(NamedTuple):
-    """What is carried from slice to slice, by instance; owned by `Occupancy`, written by the kernels below."""
+    """What is carried from slice to slice, by instance.
+
+    Owned by `Occupancy`, written by the kernels below.
+    """
 
     level: NDArray[np.int64]  # (instances,)
     age_unknown: NDArray[np.int64]  # (instances,)
@@ -77,16 +80,31 @@ class Membership(NamedTuple):
 
 
 @kernel
-def add_bins(members, series, bins, values, into):  # type: ignore[no-untyped-def]
-    """Add sparse (series, bin, value) rows to the dense (instances, bins) array `into` of every instance they match."""
+def add_bins(
+    members: Membership,
+    series: NDArray[np.int32],
+    bins: NDArray[np.int16],
+    values: NDArray[np.int32],
+    into: NDArray[np.int32],
+) -> None:
+    """Add (series, bin, value) rows to `into` (instances, bins), for every instance they match."""
     for row in range(len(series)):
         for k in range(members.start[series[row]], members.start[series[row] + 1]):
             into[members.instance[k], bins[row]] += values[row]
 
 
 @kernel
-def add_to_cells(members, series, cells, values, into):  # type: ignore[no-untyped-def]
-    """Add (series, cell, value) rows to `into` (instances, cells); a cell beyond the last one is the last one."""
+def add_to_cells(
+    members: Membership,
+    series: NDArray[np.int32],
+    cells: NDArray[np.int64],
+    values: NDArray[np.int64],
+    into: NDArray[np.int32],
+) -> None:
+    """Add (series, cell, value) rows to `into` (instances, cells).
+
+    A cell beyond the last one is the last one.
+    """
     last = into.shape[1] - 1
     for row in range(len(series)):
         for k in range(members.start[series[row]], members.start[series[row] + 1]):
@@ -94,7 +112,9 @@ def add_to_cells(members, series, cells, values, into):  # type: ignore[no-untyp
 
 
 @kernel
-def add_to_instances(members, series, values, into):  # type: ignore[no-untyped-def]
+def add_to_instances(
+    members: Membership, series: NDArray[np.int32], values: NDArray[np.int64], into: NDArray[np.int64]
+) -> None:
     """Add (series, value) rows to `into` (instances,)."""
     for row in range(len(series)):
         for k in range(members.start[series[row]], members.start[series[row] + 1]):
@@ -102,7 +122,7 @@ def add_to_instances(members, series, values, into):  # type: ignore[no-untyped-
 
 
 @kernel
-def age_by_one(alive):  # type: ignore[no-untyped-def]
+def age_by_one(alive: NDArray[np.int32]) -> None:
     """Move every call one cell older, in place; the last cell keeps all that is older."""
     instances, cells = alive.shape
     for i in range(instances):
@@ -113,11 +133,11 @@ def age_by_one(alive):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def walk_levels(state, use):  # type: ignore[no-untyped-def]
+def walk_levels(state: OccupancyState, use: SliceUse) -> None:
     """Walk the bins: move the level on, find its peak and the most arrivals in a rolling second.
 
-    Writes `state.level`, `state.last_second`, `use.level_peak` and `use.rate_peak`. A slice has at least as many bins
-    as a second.
+    Writes `state.level`, `state.last_second`, `use.level_peak` and `use.rate_peak`. A slice has at least as
+    many bins as a second.
     """
     instances, bins = use.level_change.shape
     for i in range(instances):
@@ -162,7 +182,10 @@ def new_slice_use(instances: int, cells: int, bins: int) -> SliceUse:
 
 
 class Flow(NamedTuple):
-    """One way of counting calls (from their start, or from their answer): whom it counts, and the facts it adds."""
+    """One way of counting calls (from their start, or from their answer).
+
+    Whom it counts, and the facts it adds.
+    """
 
     members: Membership
     bin_series: NDArray[np.int32]
@@ -177,7 +200,9 @@ class Flow(NamedTuple):
     end_count: NDArray[np.int32]
 
 
-def flow_of(summary: SliceSummary, series_ids: NDArray[np.int32], members: Membership, *, answered: bool) -> Flow:
+def flow_of(
+    summary: SliceSummary, series_ids: NDArray[np.int32], members: Membership, *, answered: bool
+) -> Flow:
     """Pick what a limit that counts from `call.answered` (or from `call.started`) sees of a merged summary.
 
     `series_ids` (int32, one per row of `summary.series`) are judge's series.
@@ -186,17 +211,34 @@ def flow_of(summary: SliceSummary, series_ids: NDArray[np.int32], members: Membe
     if not answered:
         entered = summary.counts[:, Count.ADMITTED]
         return Flow(
-            members, bin_series, summary.bin_index, summary.bin_arrivals, summary.bin_level,
-            series_ids, entered, end_series, summary.end_start_ns, summary.end_kind, summary.end_count,
-        )  # fmt: skip
+            members,
+            bin_series,
+            summary.bin_index,
+            summary.bin_arrivals,
+            summary.bin_level,
+            series_ids,
+            entered,
+            end_series,
+            summary.end_start_ns,
+            summary.end_kind,
+            summary.end_count,
+        )
     entered = np.zeros(len(series_ids), np.int64)
     np.add.at(entered, summary.bin_series, summary.bin_answers)
     keep = summary.end_answer_ns >= 0
     return Flow(
-        members, bin_series, summary.bin_index, summary.bin_answers, summary.bin_answered_level,
-        series_ids, entered, end_series[keep], summary.end_answer_ns[keep],
-        summary.end_kind[keep], summary.end_count[keep],
-    )  # fmt: skip
+        members,
+        bin_series,
+        summary.bin_index,
+        summary.bin_answers,
+        summary.bin_answered_level,
+        series_ids,
+        entered,
+        end_series[keep],
+        summary.end_answer_ns[keep],
+        summary.end_kind[keep],
+        summary.end_count[keep],
+    )
 
 
 class Occupancy:
@@ -233,8 +275,8 @@ class Occupancy:
     def _take_out(self, start_ns: int, flow: Flow, use: SliceUse) -> None:
         """Take ended calls out of their age cells, and count the known ends by age.
 
-        Ends of calls that were never in flight here are left out: they were never exposed either, and counting them
-        would shorten the holding time that the survivors are judged by.
+        Ends of calls that were never in flight here are left out: they were never exposed either, and
+        counting them would shorten the holding time that the survivors are judged by.
         """
         known = flow.end_start_ns >= 0
         seen = flow.end_kind != EndKind.UNSEEN
@@ -252,12 +294,16 @@ class Occupancy:
             gone = -flow.end_count[lost].astype(np.int64)
             add_to_instances(flow.members, flow.end_series[lost], gone, self.state.age_unknown)
 
-    def opened_unknown(self, members: Membership, series: NDArray[np.int32], opened: NDArray[np.int64]) -> None:
+    def opened_unknown(
+        self, members: Membership, series: NDArray[np.int32], opened: NDArray[np.int64]
+    ) -> None:
         """Count calls that entered flight with unknown age."""
         if opened.any():
             add_to_instances(members, series, opened, self.state.age_unknown)
 
-    def amend(self, late_slices: int, members: Membership, series: NDArray[np.int32], entered: NDArray[np.int64]) -> None:
+    def amend(
+        self, late_slices: int, members: Membership, series: NDArray[np.int32], entered: NDArray[np.int64]
+    ) -> None:
         """Enter calls that started `late_slices` before the newest advanced slice and were only seen now.
 
         Their level change arrives with the slice that is open now; only the age is put right here.

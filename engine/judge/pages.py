@@ -1,8 +1,8 @@
 """The words of an alert: labels that identify and route, annotations that say what a woken person needs.
 
-Labels never hold a number. Annotations are plain decimals and short texts: which limit, where it lives, who owns it,
-how long is left, who drives the load, what changed, what to do. Nothing here depends on when or how the events were
-read, so a replay words its pages exactly as the live engine did.
+Labels never hold a number. Annotations are plain decimals and short texts: which limit, where it lives, who
+owns it, how long is left, who drives the load, what changed, what to do. Nothing here depends on when or how
+the events were read, so a replay words its pages exactly as the live engine did.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from engine.judge.lifecycle import Worded
 if TYPE_CHECKING:
     from engine.decode.events import Note
     from engine.judge.detection import AlertPolicy, Finding
-    from engine.judge.lifecycle import Pairs
     from engine.judge.roll import Rolled, Roller
 
 CONTRIBUTORS_MAX = 3
@@ -28,11 +27,25 @@ CHANGES_MAX = 3
 CAUSES_MAX = 3
 SIGNIFICANT_DIGITS = 4
 # Evidence under these names becomes an annotation as it is.
-EVIDENCE_ANNOTATIONS = frozenset((
-    "used", "limit_value", "time_to_limit_seconds", "time_to_limit_seconds_low", "time_to_limit_seconds_high",
-    "probability", "declined_so_far", "baseline", "state", "expected_used", "offered_load", "holding_seconds",
-    "arrivals_per_minute", "doubling_seconds", "first_decline",
-))  # fmt: skip
+EVIDENCE_ANNOTATIONS = frozenset(
+    (
+        "used",
+        "limit_value",
+        "time_to_limit_seconds",
+        "time_to_limit_seconds_low",
+        "time_to_limit_seconds_high",
+        "probability",
+        "declined_so_far",
+        "baseline",
+        "state",
+        "expected_used",
+        "offered_load",
+        "holding_seconds",
+        "arrivals_per_minute",
+        "doubling_seconds",
+        "first_decline",
+    )
+)
 
 
 def plain(value: float | str) -> str:
@@ -83,13 +96,17 @@ class PageWriter:
             facts["changes"] = "; ".join(_change_text(note) for note in self._changes)
         # A page must never fail for a name that it does not know.
         words = _Words(identity | facts)
-        annotations = {name: text for name, text in facts.items() if name in EVIDENCE_ANNOTATIONS or name not in evidence}
+        annotations = {
+            name: text for name, text in facts.items() if name in EVIDENCE_ANNOTATIONS or name not in evidence
+        }
         annotations["summary"] = finding.summary.format_map(words)
         annotations["description"] = finding.description.format_map(words)
         if rolled.summary.is_partial:
             annotations["state"] = "partial"
         labels = tuple(sorted((name, text) for name, text in identity.items() if text))
-        return Worded(policy, labels, tuple(sorted((name, text) for name, text in annotations.items() if text)))
+        return Worded(
+            policy, labels, tuple(sorted((name, text) for name, text in annotations.items() if text))
+        )
 
     def _limit_labels(self, row: int) -> dict[str, str]:
         instance = self.roller.index.instances[row]
@@ -119,7 +136,9 @@ class PageWriter:
     def contributors(self, row: int) -> str:
         """Name the label values that hold most of the calls of a limit instance, with their shares."""
         index = self.roller.index
-        csr = (index.by_answer if index.instances[row].limit.counts_from == "answered" else index.by_start).arrays()
+        csr = (
+            index.by_answer if index.instances[row].limit.counts_from == "answered" else index.by_start
+        ).arrays()
         series = np.searchsorted(csr.start, np.nonzero(csr.instance == row)[0], side="right") - 1
         held: dict[str, dict[str, int]] = {}
         for one in series:
@@ -127,14 +146,19 @@ class PageWriter:
             for label, value in index.series[one]:
                 by_value = held.setdefault(label, {})
                 by_value[value] = by_value.get(value, 0) + level
-        # The label that tells the calls apart best is the first of the series labels with more than one value.
+        # The label that tells the calls apart best is the first of the series labels with more than one
+        # value.
         telling = [label for label in held if len(held[label]) > 1] or list(held)[:1]
         if not telling:
             return ""
         by_value = held[telling[0]]
         total = sum(by_value.values())
         ranked = sorted(by_value.items(), key=lambda pair: (-pair[1], pair[0]))[:CONTRIBUTORS_MAX]
-        return ", ".join(f"{telling[0]}={value} {level / total:.0%}" for value, level in ranked) if total > 0 else ""
+        return (
+            ", ".join(f"{telling[0]}={value} {level / total:.0%}" for value, level in ranked)
+            if total > 0
+            else ""
+        )
 
 
 class _Words(dict[str, str]):

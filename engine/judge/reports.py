@@ -1,7 +1,7 @@
 """What the platform itself says of its limits: `limit.reported` events, kept while they are fresh.
 
-A fresh report wins over the register: its `max` is the value in force, and `used` above our own count is use that we
-cannot see, of a cap that is shared with others.
+A fresh report wins over the register: its `max` is the value in force, and `used` above our own count is use
+that we cannot see, of a cap that is shared with others.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Reports:
                 self._newest[name, split] = Report(note.time_ns, used, cap)
 
     def fresh(self, instance: LimitInstance, now_ns: int) -> Report | None:
-        """Give the newest report of an instance if it is no older than five minutes at event time `now_ns`."""
+        """Give the newest report of an instance, unless it is older than five minutes at `now_ns`."""
         report = self._newest.get((instance.limit.name, tuple(value for _, value in instance.split)))
         return report if report is not None and now_ns - report.time_ns <= FRESH_NS else None
 

@@ -1,8 +1,8 @@
 """Step 5, roll: summaries are merged over partitions, matched to limits and rolled into windows.
 
-A slice is judged once, when the engine's watermark has passed its end. A summary that comes, or is republished,
-afterwards amends what is additive (windows, ages) and never what was already judged; a level change that it still
-carries takes effect in the slice that is judged next.
+A slice is judged once, when the engine's watermark has passed its end. A summary that comes, or is
+republished, afterwards amends what is additive (windows, ages) and never what was already judged; a level
+change that it still carries takes effect in the slice that is judged next.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class Roller:
         self.reports = Reports()
         for limit in register.limits:
             self.reports.know(limit.name, limit.split_by)
-        self.series_level: NDArray[np.int64] = np.zeros(0, np.int64)  # calls in flight from their start, by series
+        self.series_level: NDArray[np.int64] = np.zeros(
+            0, np.int64
+        )  # calls in flight from their start, by series
         self.declined_total: NDArray[np.int64] = np.zeros(0, np.int64)
         self.next_ns = -1  # start of the slice that is judged next; -1: nothing seen yet
         self.first_ns = -1
@@ -78,7 +80,7 @@ class Roller:
         self._was_busy = False
 
     def reload(self, register: Register, classifier: Classifier) -> None:
-        """Take a new register and new rules. A limit that is new starts with the calls in flight, of unknown age."""
+        """Take a new register and new rules; a new limit starts with the calls in flight, of unknown age."""
         self.classifier = self.measures.classifier = classifier
         before = len(self.index.instances)
         self.index.reload(register)
@@ -111,7 +113,7 @@ class Roller:
                 return
             self.next_ns = self.first_ns = min(self._waiting)
         if not self.slices_closed and self._waiting:
-            self.next_ns = self.first_ns = min(min(self._waiting), self.next_ns)
+            self.next_ns = self.first_ns = min(self.next_ns, *self._waiting)
         while self.next_ns + slice_ns <= watermark_ns:
             start_ns = self._step_over_gap(watermark_ns)
             self.next_ns += slice_ns
@@ -125,7 +127,10 @@ class Roller:
             yield self._judge(start_ns, merge_summaries(ordered) if ordered else None, counters)
 
     def _step_over_gap(self, watermark_ns: int) -> int:
-        """Give the start of the next slice to judge: the next one, or after a gap the next one with events."""
+        """Give the start of the next slice to judge.
+
+        The next one, or after a gap the next one with events.
+        """
         until_ns = min(min(self._waiting, default=watermark_ns), watermark_ns) - self.settings.slice_ns
         if until_ns - self.next_ns > GAP_NS_MAX:
             self.next_ns += (until_ns - self.next_ns) // self.settings.slice_ns * self.settings.slice_ns
@@ -134,7 +139,7 @@ class Roller:
     def _judge(self, start_ns: int, merged: SliceSummary | None, counters: StreamCounters) -> Rolled:
         end_ns = start_ns + self.settings.slice_ns
         ids = self.index.ids(merged.labels, merged.series) if merged else np.zeros(0, np.int32)
-        late = self._take_late(start_ns, end_ns)
+        late = self._take_late(start_ns)
         self._grow()
         flows = late + (self._flows(merged, ids) if merged else [])
         use = self.occupancy.advance(start_ns, tuple(flows))
@@ -143,7 +148,7 @@ class Roller:
                 self._was_busy |= bool(merged.counts[:, (Count.OPENED_UNKNOWN, Count.ENDED_UNKNOWN)].any())
             self.reports.take(merged.notes)
             self._count_levels(merged, ids)
-        limits = self._limit_use(end_ns, use, merged, ids)
+        limits = self._limit_use(end_ns, use)
         declines = self._declines(limits, merged, ids)
         limits = limits._replace(declined=declines.by_instance)
         self.declined_total += declines.by_instance
@@ -151,7 +156,10 @@ class Roller:
         stream = self._stream(merged, counters, declines)
         notes = merged.notes if merged else ()
         is_partial = self._is_partial(start_ns, limits)
-        return Rolled(WindowSummary(start_ns, end_ns, self.first_ns, is_partial, limits, windows, stream, notes), declines)
+        return Rolled(
+            WindowSummary(start_ns, end_ns, self.first_ns, is_partial, limits, windows, stream, notes),
+            declines,
+        )
 
     def _grow(self) -> None:
         """Follow the index: new series and instances start empty."""
@@ -172,11 +180,13 @@ class Roller:
     def _count_levels(self, merged: SliceSummary, ids: NDArray[np.int32]) -> None:
         np.add.at(self.series_level, ids[merged.bin_series], merged.bin_level)
 
-    def _take_late(self, start_ns: int, end_ns: int) -> list[Flow]:
+    def _take_late(self, start_ns: int) -> list[Flow]:
         """Fold in what came after its slice was judged: windows at once, levels and ages into this slice."""
         flows: list[Flow] = []
         late, self._late = self._late, []
-        for new, old in sorted(late, key=lambda pair: (pair[0].start_ns, pair[0].topic, pair[0].partition, pair[0].revision)):
+        for new, old in sorted(
+            late, key=lambda pair: (pair[0].start_ns, pair[0].topic, pair[0].partition, pair[0].revision)
+        ):
             for summary, sign in ((new, 1), (old, -1)):
                 if summary is None:
                     continue
@@ -198,7 +208,7 @@ class Roller:
                 np.add.at(self.series_level, ids[summary.bin_series], sign * summary.bin_level)
         return flows
 
-    def _limit_use(self, end_ns: int, use: SliceUse, merged: SliceSummary | None, ids: NDArray[np.int32]) -> LimitUse:
+    def _limit_use(self, end_ns: int, use: SliceUse) -> LimitUse:
         state, count = self.occupancy.state, len(self.index.instances)
         value, holding = np.full(count, np.nan), np.full(count, np.nan)
         unseen = np.zeros(count)
@@ -206,7 +216,7 @@ class Roller:
             limit = instance.limit
             known = limit.value_at(end_ns, tuple(one for _, one in instance.split))
             report = self.reports.fresh(instance, end_ns)
-            if report is not None and report.max == report.max:  # noqa: PLR0124 - NaN: it did not say.
+            if report is not None and report.max == report.max:
                 known = report.max
             value[instance.index] = np.nan if known is None else known
             if report is not None and report.used > state.level[instance.index]:
@@ -217,13 +227,25 @@ class Roller:
         first = self._first_ns_by_instance
         first[(first < 0) & (arrivals > 0)] = end_ns
         return LimitUse(
-            value=value, first_ns=first.copy(), level=state.level.copy(), level_peak=use.level_peak,
-            arrivals=arrivals, arrivals_per_bin=use.arrivals_per_bin, rate_peak=use.rate_peak,
-            ended=use.ended_by_age.sum(axis=1, dtype=np.int64), ended_by_age=use.ended_by_age,
-            healed_by_age=use.healed_by_age, alive=state.alive.copy(), age_unknown=state.age_unknown.copy(),
-            declined=np.zeros(count, np.int64), unseen_use=unseen, expected_holding_s=holding,
-            is_concurrency=np.array([one.limit.kind == "concurrency" for one in self.index.instances], np.bool_),
-        )  # fmt: skip
+            value=value,
+            first_ns=first.copy(),
+            level=state.level.copy(),
+            level_peak=use.level_peak,
+            arrivals=arrivals,
+            arrivals_per_bin=use.arrivals_per_bin,
+            rate_peak=use.rate_peak,
+            ended=use.ended_by_age.sum(axis=1, dtype=np.int64),
+            ended_by_age=use.ended_by_age,
+            healed_by_age=use.healed_by_age,
+            alive=state.alive.copy(),
+            age_unknown=state.age_unknown.copy(),
+            declined=np.zeros(count, np.int64),
+            unseen_use=unseen,
+            expected_holding_s=holding,
+            is_concurrency=np.array(
+                [one.limit.kind == "concurrency" for one in self.index.instances], np.bool_
+            ),
+        )
 
     def _declines(self, limits: LimitUse, merged: SliceSummary | None, ids: NDArray[np.int32]) -> Declines:
         if merged is None:
@@ -262,7 +284,10 @@ def _longer(array: NDArray[np.int64], length: int, fill: int) -> NDArray[np.int6
 
 
 def _late_flow(flow: Flow, sign: int) -> Flow:
-    """Let a late summary act now: its arrivals are past, its level change and ends take effect in the first bin."""
+    """Let a late summary act now.
+
+    Its arrivals are past, its level change and ends take effect in the first bin.
+    """
     return flow._replace(
         bin_index=np.zeros_like(flow.bin_index),
         arrivals=np.zeros_like(flow.arrivals),

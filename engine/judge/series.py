@@ -1,7 +1,7 @@
 """Which limits and which window rows a series counts in; decided once, when the series is first seen.
 
-Judge numbers series by itself, in order of their first slice and then of their labels, so that the numbers do not
-depend on partitions or processes.
+Judge numbers series by itself, in order of their first slice and then of their labels, so that the numbers do
+not depend on partitions or processes.
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ class SeriesIndex:
 
     def ids(self, labels: tuple[str, ...], series: tuple[tuple[str, ...], ...]) -> NDArray[np.int32]:
         """Give the number of each series (int32), taking up new ones in the order of their labels."""
-        sets = [tuple((name, value) for name, value in zip(labels, values, strict=True) if value) for values in series]
+        sets = [
+            tuple((name, value) for name, value in zip(labels, values, strict=True) if value)
+            for values in series
+        ]
         for labelset in sorted(set(sets) - self._ids.keys()):
             self._take_up(labelset)
         return np.array([self._ids[labelset] for labelset in sets], np.int32)
@@ -81,7 +84,7 @@ class SeriesIndex:
         return sorted(found)
 
     def instances_known(self, labels: tuple[str, ...], values: tuple[str, ...]) -> list[int]:
-        """List the existing instances that a series of these labels would count in, without taking anything up."""
+        """List the instances that a series of these labels would count in, taking nothing up."""
         given = {name: value for name, value in zip(labels, values, strict=True) if value}
         found = []
         for limit in self.register.limits:
@@ -105,13 +108,16 @@ class SeriesIndex:
         given = dict(labelset)
         matches = [limit for limit in self.register.limits if limit.matches(given)]
         for csr, counts_from in ((self.by_start, "started"), (self.by_answer, "answered")):
-            csr.append([
-                self._instance(limit, tuple((label, given.get(label, "")) for label in limit.split_by))
-                for limit in matches if limit.counts_from == counts_from
-            ])  # fmt: skip
+            csr.append(
+                [
+                    self._instance(limit, tuple((label, given.get(label, "")) for label in limit.split_by))
+                    for limit in matches
+                    if limit.counts_from == counts_from
+                ]
+            )
 
     def _instance(self, limit: Limit, split: LabelSet) -> int:
-        """Number one instance; when there are too many, the rest of a split limit share one named `__other__`."""
+        """Give an instance its number; when full, the rest of a split limit share one named `__other__`."""
         key = (what_is_counted(limit), split)
         if key not in self._instance_ids:
             if split and len(self.instances) >= self.instances_max:
@@ -122,13 +128,17 @@ class SeriesIndex:
         return self._instance_ids[key]
 
     def reload(self, register: Register) -> None:
-        """Take a new register: instances that still count the same calls go on, others retire without a value."""
+        """Take a new register: instances that count the same calls go on, others retire without a value."""
         self.register = register
         limits = {what_is_counted(limit): limit for limit in register.limits}
         for (counted, _), row in self._instance_ids.items():
             instance = self.instances[row]
             limit = limits.get(counted) or msgspec.structs.replace(
-                instance.limit, value=None, values={}, history=(), confirmed_on=instance.limit.confirmed_on or "retired"
+                instance.limit,
+                value=None,
+                values={},
+                history=(),
+                confirmed_on=instance.limit.confirmed_on or "retired",
             )
             self.instances[row] = LimitInstance(row, limit, instance.split)
         for limit in register.limits:
@@ -139,7 +149,7 @@ class SeriesIndex:
             self._match(labelset)
 
     def _row(self, labelset: LabelSet) -> int:
-        """Number one window row; -1 when there are too many: then only the rows that exist count it."""
+        """Give a window row its number; -1 when full: then only the rows that exist count it."""
         if labelset not in self._row_ids:
             if len(self.row_labels) >= self.window_rows_max:
                 return -1

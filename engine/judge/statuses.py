@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SAFE_DECLINES_PER_HOUR = 0.01
 HOLDING_STEP = 1.02  # the guard rail is solved anew only when the holding time has moved by more than this
 
+# From harmless to worst, then the two that say why nothing is known.
 LIMIT_STATES = ("ok", "warning", "critical", "reached", "unknown", "no_baseline")
 STATE_BY_ALERT = {
     ("CallLimitReached", "critical"): "reached",
@@ -46,15 +47,24 @@ class Statuses:
         known = self.judge.roller.index.instances[: len(use.value)]
         return tuple(self._row(instance, use, forecast, worst) for instance in known)
 
-    def _row(self, instance: LimitInstance, use: LimitUse, forecast: LimitForecast | None,
-             worst: dict[tuple[tuple[str, str], ...], str]) -> LimitStatus:  # fmt: skip
+    def _row(
+        self,
+        instance: LimitInstance,
+        use: LimitUse,
+        forecast: LimitForecast | None,
+        worst: dict[tuple[tuple[str, str], ...], str],
+    ) -> LimitStatus:
         row, limit = instance.index, instance.limit
         foretold = forecast if forecast is not None and row < len(forecast.score) else None
         value = float(use.value[row])
         holding_s = float(foretold.holding_s[row]) if foretold else math.nan
         is_rate = limit.kind == "rate"
         state = worst.get(tuple(sorted(instance.labels)), "unknown" if math.isnan(value) else "ok")
-        if state == "ok" and limit.kind == "concurrency" and (not foretold or math.isinf(float(foretold.score[row]))):
+        if (
+            state == "ok"
+            and limit.kind == "concurrency"
+            and (not foretold or math.isinf(float(foretold.score[row])))
+        ):
             state = "no_baseline"
         return LimitStatus(
             limit=limit.name,
@@ -77,7 +87,10 @@ class Statuses:
         )
 
     def safe_load(self, value: float, holding_s: float) -> float:
-        """Give the offered load that the limit carries with few declines; NaN while the holding time is not known."""
+        """Give the offered load that the limit carries with few declines.
+
+        NaN while the holding time is not known.
+        """
         if not (value >= 1 and holding_s > 0):
             return math.nan
         step = round(math.log(holding_s) / math.log(HOLDING_STEP))
@@ -89,9 +102,7 @@ class Statuses:
 
 
 def _worst_state(alerts: tuple[Alert, ...]) -> dict[tuple[tuple[str, str], ...], str]:
-    """Give the state of each limit instance that has an alert firing, by its identity (limit and split values)."""
-    order = [state for state in LIMIT_STATES if state in STATE_BY_ALERT.values()]
-    order.sort(key=lambda state: list(STATE_BY_ALERT.values())[::-1].index(state))
+    """Give the state of each instance that has an alert firing, by limit and split values."""
     worst: dict[tuple[tuple[str, str], ...], str] = {}
     for alert in alerts:
         labels = dict(alert.labels)
@@ -100,6 +111,6 @@ def _worst_state(alerts: tuple[Alert, ...]) -> dict[tuple[tuple[str, str], ...],
             continue
         labels.pop("owner", None)
         identity = tuple(sorted(labels.items()))
-        if identity not in worst or order.index(state) > order.index(worst[identity]):
+        if identity not in worst or LIMIT_STATES.index(state) > LIMIT_STATES.index(worst[identity]):
             worst[identity] = state
     return worst

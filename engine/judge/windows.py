@@ -1,8 +1,9 @@
 """Slices merged over partitions, rolled into windows: what detectors and metrics see.
 
-Counts and sketches form a group, so a window is a running sum: the newest slice is added, the oldest taken off, and a
-query never depends on the window's length. The last five minutes are kept slice by slice; the hour is kept in panes
-of one minute, sparse. Rejected: merging the slices of a window at each query (470 times slower for an hour).
+Counts and sketches form a group, so a window is a running sum: the newest slice is added, the oldest taken
+off, and a query never depends on the window's length. The last five minutes are kept slice by slice; the hour
+is kept in panes of one minute, sparse. Rejected: merging the slices of a window at each query (470 times
+slower for an hour).
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ LABELS_TOTAL: tuple[tuple[str, str], ...] = ()
 
 
 class WindowView(NamedTuple):
-    """Windows that end with the slice. Rows are label sets: the total, each single label value, each whole series.
+    """Windows that end with the slice. Rows are label sets.
 
-    `labels[row]` is the label set as (label, value) pairs, () being the total. Arrays of shape (rows, windows):
-    `arrivals`, `ended` (ended attempts, capacity declines excluded), `errors`, `declined`. Latency has rows of its own:
-    `latency_row[k]` is the label row and `latency_stage[k]` the stage of latency row k; `p50_s`, `p99_s` (NaN: empty)
-    and `latency_count` have shape (latency rows, windows). `arrivals_in_slice` (rows,) is of the newest slice alone.
+    The total, each single label value, each whole series.
+
+    `labels[row]` is the label set as (label, value) pairs, () being the total. Arrays of shape (rows,
+    windows): `arrivals`, `ended` (ended attempts, capacity declines excluded), `errors`, `declined`. Latency
+    has rows of its own: `latency_row[k]` is the label row and `latency_stage[k]` the stage of latency row k;
+    `p50_s`, `p99_s` (NaN: empty) and `latency_count` have shape (latency rows, windows). `arrivals_in_slice`
+    (rows,) is of the newest slice alone.
     """
 
     labels: tuple[tuple[tuple[str, str], ...], ...]
@@ -73,7 +77,9 @@ class WindowSummary(NamedTuple):
 
 
 @kernel
-def scatter_add(dense, flat, values, sign):  # type: ignore[no-untyped-def]
+def scatter_add(
+    dense: NDArray[np.int64], flat: NDArray[np.int64], values: NDArray[np.int64], sign: int
+) -> None:
     """Add `sign` x `values` to `dense` (any length) at the positions `flat`; positions may repeat."""
     for k in range(len(flat)):
         dense[flat[k]] += sign * values[k]
@@ -88,7 +94,9 @@ class Contribution(NamedTuple):
 
 
 class RunningSum:
-    """One window: a dense sum, and the sparse facts it holds, oldest first, so that they can be taken off again.
+    """One window: a dense sum, and the sparse facts it holds, oldest first.
+
+    So they can be taken off again.
 
     With `pane_ns` the facts are kept merged per pane of that length, and leave the window a pane at a time.
     """
@@ -147,7 +155,8 @@ class RollingSums:
         self.width = width
         self.rows = 0
         self.windows = tuple(
-            RunningSum(window_ns, PANE_NS if window_ns > 10 * PANE_NS else slice_ns) for window_ns in WINDOWS_NS
+            RunningSum(window_ns, PANE_NS if window_ns > 10 * PANE_NS else slice_ns)
+            for window_ns in WINDOWS_NS
         )
 
     def grow(self, rows: int) -> None:
@@ -158,7 +167,10 @@ class RollingSums:
                 window.grow(max(2 * self.rows, 16) * self.width)
 
     def advance(self, end_ns: int, contribution: Contribution) -> NDArray[np.int64]:
-        """Move on to the slice that ends at `end_ns`; give the rows (sorted, each once) whose sums changed."""
+        """Move on to the slice that ends at `end_ns`.
+
+        Give the rows (sorted, each once) whose sums changed.
+        """
         changed = [contribution.flat]
         for window in self.windows:
             changed += window.evict(end_ns)

@@ -1,8 +1,9 @@
 """What a source gives: batches of bytes with their offsets and the time of receipt.
 
-A batch holds rows of one partition. Its rows lie in one buffer, so that a decoder can work on the buffer as a whole;
-`row_start` and `row_end` say where each row is. A batch without rows is a tick: it only says what time it is, and
-which partitions have been read to their end, so that idle time-outs replay as well. The core reads no other clock.
+A batch holds rows of one partition. Its rows lie in one buffer, so that a decoder can work on the buffer as a
+whole; `row_start` and `row_end` say where each row is. A batch without rows is a tick: it only says what time
+it is, and which partitions have been read to their end, so that idle time-outs replay as well. The core reads
+no other clock.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ NO_ROWS.setflags(write=False)
 class RawBatch:
     """Bytes of consecutive rows of one partition.
 
-    `data` is the buffer; row i is `data[row_start[i]:row_end[i]]` (int64 arrays, shape (rows,)), with its offset in the
-    partition in `offset` (int64, increasing; for a log the number of the line). `received_ns` is when the batch was
-    read (for a plain log: the running maximum of event time, which the decoder knows, so it is -1 here).
-    `assigned` are the partitions that this process reads now; `caught_up` those whose position equalled the end of
-    the partition at `received_ns`. A tick has no rows and partition -1.
+    `data` is the buffer; row i is `data[row_start[i]:row_end[i]]` (int64 arrays, shape (rows,)), with its
+    offset in the partition in `offset` (int64, increasing; for a log the number of the line). `received_ns`
+    is when the batch was read (for a plain log: the running maximum of event time, which the decoder knows,
+    so it is -1 here). `assigned` are the partitions that this process reads now; `caught_up` those whose
+    position equalled the end of the partition at `received_ns`. A tick has no rows and partition -1.
     """
 
     data: bytes
@@ -57,8 +58,8 @@ def tick(topic: str, received_ns: int, assigned: tuple[int, ...], caught_up: tup
 class Source(Protocol):
     """Where batches come from: a log, a recording, a broker, or a generator.
 
-    `read` waits at most about one poll interval (then it gives a tick) and returns None when the input has ended.
-    It raises `SourceError` for what cannot be mended by waiting. After `close`, `read` returns None.
+    `read` waits at most about one poll interval (then it gives a tick) and returns None when the input has
+    ended. It raises `SourceError` for what cannot be mended by waiting. After `close`, `read` returns None.
     """
 
     async def start(self) -> None:

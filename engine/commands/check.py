@@ -1,0 +1,24 @@
+"""`callgauge check-config`: the launch checklist of every cap and timeout, on stdout.
+
+What is wrong with the files too.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from engine.app import default_file
+from engine.check_config import check, render
+
+
+def run_check(config: str | None, limits: str | None, declines: str | None, *, is_launch: bool) -> int:
+    """Check, print, and give the exit code."""
+    report = check(
+        Path(config) if config else None,
+        Path(limits) if limits else default_file("limits.yaml"),
+        Path(declines) if declines else default_file("declines.yaml"),
+        launch=is_launch,
+    )
+    sys.stdout.write(render(report))
+    return report.exit_code
