@@ -1,12 +1,12 @@
 """Logs of call events: `.jsonl`, `.gz`, `.zst`, globs, and `-` for standard input.
 
-One file streams: its pieces are handed on as they are read, with the places of the rows. Several files are
-merged by event time (`merge.py`); each must be roughly in order itself. Rows are numbered from 0 without gaps
-over all files; empty lines take no number. A plain log does not say when a row was received, so every batch
-carries `PLAIN_LOG_RECEIVED_NS`, and the partition is never caught up: a log is over when it ends, not when it is
-quiet. Reading and decompressing happen in a thread, so that a slow pipe never holds up the loop; while it is
-quiet, ticks come. Which span of time to replay is the pipeline's business, which knows the decoded time. A
-folder that a recording run made is read by `recording.py`.
+One file streams: its pieces are handed on as they are read, with the places of the rows. Several files
+are merged by event time (`merge.py`); each must be roughly in order itself. Rows are numbered from 0
+without gaps over all files; empty lines take no number. A plain log does not say when a row was received,
+so every batch carries `PLAIN_LOG_RECEIVED_NS`, and the partition is never caught up: a log is over when
+it ends, not when it is quiet. Reading and decompressing happen in a thread, so that a slow pipe never
+holds up the loop; while it is quiet, ticks come. Which span of time to replay is the pipeline's business,
+which knows the decoded time. A folder that a recording run made is read by `recording.py`.
 """
 
 from __future__ import annotations
