@@ -89,14 +89,15 @@ def environment_overrides(environment: Mapping[str, str]) -> list[Override]:
     return overrides
 
 
-def digest(settings: Settings, register: Register) -> str:
+def digest(settings: Settings, register: Register, rules: tuple[tuple[object, ...], ...] = ()) -> str:
     """Give 64 hexadecimal digits that change with anything that can change an alert.
 
-    A recording keeps it: a replay under other settings or limits is another experiment. Where events come
-    from and where alerts go does not matter, nor does the file of the key that hides call ids.
+    A recording keeps it: a replay under other settings, limits or decline rules is another experiment.
+    Where events come from and where alerts go does not matter, nor does the file of the key that hides call
+    ids.
     """
     engine = msgspec.structs.replace(settings.engine, call_key_file="")
-    parts = (engine, settings.headroom, register)
+    parts = (engine, settings.headroom, register, rules)
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 

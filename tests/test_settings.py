@@ -11,6 +11,7 @@ import yaml
 from engine.config_files import config_path
 from engine.durations import parse_duration, parse_size
 from engine.errors import SettingsError
+from engine.judge.declines import Rule
 from engine.limits import Limit, Register
 from engine.settings import CHOICES, Settings
 from engine.settings_check import ABOVE_ZERO, RELATIONS, is_loopback, split_listen
@@ -282,6 +283,7 @@ def test_the_digest_changes_with_what_can_change_an_alert_and_with_nothing_else(
         digest(parse_settings("headroom: {page_threshold: 1}", "test"), register),
         digest(Settings(), Register((Limit(name="a", kind="concurrency", value=81),))),
         digest(Settings(), Register()),
+        digest(Settings(), register, (Rule("busy", codes=(486,)),)),
     ]
-    assert len({first, *changed}) == 5
+    assert len({first, *changed}) == 6
     assert len(first) == 64
