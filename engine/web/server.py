@@ -8,13 +8,13 @@ that for networks that keep strangers out by other means.
 from __future__ import annotations
 
 import errno
-import ipaddress
 import logging
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from engine.errors import DeliveryError
+from engine.settings_check import is_loopback, split_listen
 from engine.web.routes import Routes, Sources
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 REQUEST_BYTES_MAX = 16 * 1024
 STOP_S = 2.0  # for requests under way at shutdown
-PORT_MAX = 65535
 
 log = logging.getLogger(__name__)
 
@@ -68,25 +67,12 @@ class WebServer:
 
 
 def parse_listen(listen: str) -> tuple[str, int]:
-    """Split `host:port`, `[v6]:port` or `:port` (every address); raises DeliveryError."""
-    host, colon, port = listen.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        colon = ""
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > PORT_MAX:
+    """Split `host:port` or `[v6]:port`; raises DeliveryError."""
+    place = split_listen(listen)
+    if place is None:
         hint = "write it as host:port, such as 127.0.0.1:9810 or [::1]:9810"
         raise DeliveryError("not an address to listen on", where=f"web.listen: {listen}", hint=hint)
-    # Every address is refused by `start` unless allow_insecure is set.
-    return host or "0.0.0.0", int(port)  # noqa: S104
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether only this machine can reach a host; no name but localhost is looked up."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return place
 
 
 def _cannot_listen(listen: str, error: OSError) -> DeliveryError:
