@@ -25,10 +25,23 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function of scalars, arrays and NamedTuples of arrays on its first call."""
     compiled: Any = numba.njit(nogil=True, fastmath=False, error_model="numpy")(function)
     is_compiled = compiled is not function  # NUMBA_DISABLE_JIT=1 hands the function back.
+    if is_compiled:
+        _ignore_literals(compiled)
     if is_compiled and (cache := _disk_cache(function)):
         compiled._cache = cache  # noqa: SLF001 - `cache=True` would put numba's own there, which raises.
     decorated: Callable[P, R] = compiled
     return decorated
+
+
+def _ignore_literals(compiled: Any) -> None:
+    """Compile a kernel once for int64, not again for every plain number that another kernel calls it with."""
+    template_of = compiled.get_call_template
+
+    def get_call_template(args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
+        plain = {name: numba.types.unliteral(one) for name, one in kws.items()}
+        return template_of(tuple(numba.types.unliteral(one) for one in args), plain)
+
+    compiled.get_call_template = get_call_template
 
 
 def _disk_cache(function: Callable[..., object]) -> "DiskCache | None":

@@ -15,7 +15,7 @@ import numpy as np
 from engine.decode.events import EventType
 from engine.errors import LossReason
 from engine.kernel import kernel
-from engine.observe.calls import ANSWERED, IN_FLIGHT, START_SEEN, USED, find, must_grow
+from engine.observe.calls import ANSWERED, IN_FLIGHT, SERIES, START_SEEN, STATE, USED, find, must_grow
 from engine.observe.latency import LATENCY_MAX_S, bucket_number
 from engine.observe.life import (
     NO_PLACE,
@@ -23,6 +23,7 @@ from engine.observe.life import (
     TABLE_FULL,
     TAKEN,
     Desk,
+    Row,
     bury,
     is_of_earlier_attempt,
     leave,
@@ -33,10 +34,11 @@ from engine.observe.life import (
     on_heartbeat,
     on_started,
 )  # fmt: skip
-from engine.observe.outcomes import add_count, add_latency, facts_have_room
+from engine.observe.outcomes import MEASURE_KEYS, ROW_KEYS, Facts, add_count, add_latency
 from engine.observe.recent import was_seen
 from engine.observe.slices import ABSORBED, AMENDED, HEALED_LATE, LATE, TOO_LATE, Held
 from engine.observe.summary import Count, EndKind
+from engine.observe.tally import has_room
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,84 +73,92 @@ def absorb_rows(
     where a row was not taken, and counts every row in `desk.book`.
     """
     for at in range(span[0], span[1]):
-        row = order[at]
-        measures = held.measure_count[row]
-        if not has_room(desk, measures):
+        number = order[at]
+        measures = held.measure_count[number]
+        if not desk_has_room(desk, measures):
             return at
-        if held.standing[row] == TOO_LATE:
-            take_out(desk, held, row)
+        series, standing = held.series_id[number], held.standing[number]
+        row = Row(
+            held.call_key[number],
+            series,
+            held.cause_id[number],
+            held.time_ns[number],
+            held.duration_ms[number],
+        )
+        if standing == TOO_LATE:
+            take_out(desk, row)
             continue
-        verdict = take(desk, held, row)
+        verdict = take(desk, row, held.type_id[number], held.event_key[number])
         if verdict != TAKEN:
-            lost[row] = True
+            lost[number] = True
             desk.book.losses[DUPLICATE if verdict == REPEATED else CALLS_FULL] += 1
             continue
         desk.book.counters[ABSORBED] += 1
-        if held.standing[row] == LATE:
+        if standing == LATE:
             desk.book.counters[AMENDED] += 1
-            add_count(desk.facts, held.series_id[row], C_AMENDED, 1)
+            add_count(desk.facts, series, C_AMENDED, 1)
         if measures:
-            measure(desk, held, row)
+            first = held.measure_first[number]
+            last = first + measures
+            measure(desk.facts, series, held.measure_stage[first:last], held.measure_ms[first:last])
     return span[1]
 
 
 @kernel
-def has_room(desk: Desk, measures: int) -> bool:
+def desk_has_room(desk: Desk, measures: int) -> bool:
     """Say whether every table has room for one row with so many latencies."""
     is_calls_ready = desk.calls.cells[USED] >= desk.entries_max or not must_grow(desk.calls)
-    return bool(is_calls_ready and facts_have_room(desk.facts, measures) and facts_have_room(desk.flow, 0))
+    keys = ROW_KEYS + MEASURE_KEYS * measures
+    return bool(is_calls_ready and has_room(desk.facts, keys) and has_room(desk.flow, keys))
 
 
 @kernel
-def take(desk: Desk, held: Held, row: int) -> int:
+def take(desk: Desk, row: Row, kind: int, event_key: int) -> int:
     """Let one row take effect; give the verdict."""
-    kind, key = held.type_id[row], held.call_key[row]
-    series, time_ns = held.series_id[row], held.time_ns[row]
-    if key != 0:
+    if row.key != 0:
         if kind == STARTED:
-            return on_started(desk, key, series, time_ns)
+            return on_started(desk, row)
         if kind == ANSWERED_TYPE:
-            return on_answered(desk, key, series, time_ns)
+            return on_answered(desk, row)
         if kind == HEARTBEAT:
-            return on_heartbeat(desk, key, series, time_ns)
+            return on_heartbeat(desk, row)
         if kind == ENDED:
-            return on_ended(desk, held, row)
+            return on_ended(desk, row)
         if kind == DECLINED:
-            return on_declined(desk, held, row)
+            return on_declined(desk, row)
     # No state of a call would recognise the others when they come again.
-    if held.event_key[row] != 0 and was_seen(desk.recent, held.event_key[row]):
+    if event_key != 0 and was_seen(desk.recent, event_key):
         return REPEATED
-    if kind == TURN and key != 0 and living_slot(desk, key, series, time_ns) == TABLE_FULL:
+    if kind == TURN and row.key != 0 and living_slot(desk, row.key, row.series, row.time_ns) == TABLE_FULL:
         return NO_PLACE
     if COUNT_OF_TYPE[kind] >= 0:
-        add_count(desk.facts, series, COUNT_OF_TYPE[kind], 1)
+        add_count(desk.facts, row.series, COUNT_OF_TYPE[kind], 1)
     return TAKEN
 
 
 @kernel
-def take_out(desk: Desk, held: Held, row: int) -> None:
+def take_out(desk: Desk, row: Row) -> None:
     """Let an end or decline that came too late to be counted take its call out of flight, censored."""
-    key, time_ns = held.call_key[row], held.time_ns[row]
-    if key == 0:
+    if row.key == 0:
         return
-    slot = find(desk.calls, key)
-    if slot < 0 or not desk.calls.state[slot] & IN_FLIGHT or is_of_earlier_attempt(desk, slot, time_ns):
+    slot = find(desk.calls, row.key)
+    if slot < 0 or is_of_earlier_attempt(desk, slot, row.time_ns):
+        return
+    state = desk.calls.table[slot, STATE]
+    if not state & IN_FLIGHT:
         return
     leave(desk, slot, desk.open_ns, K_HEALED)
-    add_count(desk.flow, desk.calls.series[slot], C_HEALED_LATE, 1)
+    add_count(desk.flow, desk.calls.table[slot, SERIES], C_HEALED_LATE, 1)
     desk.book.counters[HEALED_LATE] += 1
-    bury(desk, slot, time_ns, desk.calls.state[slot] & (START_SEEN | ANSWERED))
+    bury(desk, slot, row.time_ns, state & (START_SEEN | ANSWERED))
 
 
 @kernel
-def measure(desk: Desk, held: Held, row: int) -> None:
+def measure(facts: Facts, series: int, stages: NDArray[np.int16], latencies_ms: NDArray[np.float64]) -> None:
     """Count the latencies of a row in the sketches of its own labels; NaN is not a latency."""
-    first = held.measure_first[row]
-    for at in range(first, first + held.measure_count[row]):
-        ms = held.measure_ms[at]
+    for at in range(len(stages)):
+        ms = latencies_ms[at]
         if ms == ms:  # noqa: PLR0124 - NaN is not equal to itself.
             # A latency beyond the last bucket adds that bucket's bound to the sum, which so cannot overflow.
             micros = int(np.rint(min(ms, LATENCY_MAX_MS) * US_PER_MS))
-            add_latency(
-                desk.facts, held.series_id[row], held.measure_stage[at], bucket_number(ms / MS_PER_S), micros
-            )
+            add_latency(facts, series, stages[at], bucket_number(ms / MS_PER_S), micros)

@@ -18,7 +18,11 @@ from engine.kernel import kernel
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Bits of `state`.
+# Columns of the table. SINCE_NS: in flight: when it started, or entered with unknown age; else when it ended.
+# ANSWER_NS: -1: not answered. HEARTBEAT_NS: newest one, -1: none. INTERVAL_NS: longest between two, 0: not known.
+KEY, SINCE_NS, ANSWER_NS, HEARTBEAT_NS, INTERVAL_NS, SERIES, STATE = range(7)
+COLUMNS = 7
+# Bits of STATE.
 IN_FLIGHT = 1  # takes capacity; else the entry is a tombstone
 START_SEEN = 2  # its `call.started` was counted as an arrival
 ANSWERED = 4
@@ -31,15 +35,9 @@ CAPACITY_MIN = 256
 
 
 class Calls(NamedTuple):
-    """One partition's table; arrays of shape (capacity,), a power of two, but for `cells`."""
+    """One partition's table: a row per entry, so that one event touches one cache line or two."""
 
-    key: NDArray[np.uint64]  # 0: free
-    since_ns: NDArray[np.int64]  # in flight: when it started, or entered with unknown age; else when it ended
-    answer_ns: NDArray[np.int64]  # -1: not answered
-    heartbeat_ns: NDArray[np.int64]  # newest heartbeat; -1: none
-    interval_ns: NDArray[np.int64]  # longest time between two heartbeats; 0: not known yet
-    series: NDArray[np.int32]
-    state: NDArray[np.uint8]
+    table: NDArray[np.int64]  # (capacity, COLUMNS), a power of two; KEY is the bits of the hash, 0: free
     cells: NDArray[np.int64]  # (3,): entries, calls in flight, due_ns
 
 
@@ -54,25 +52,16 @@ class Terms(NamedTuple):
 
 def new_calls(capacity: int = CAPACITY_MIN) -> Calls:
     """Make an empty table."""
-    return Calls(
-        key=np.zeros(capacity, np.uint64),
-        since_ns=np.zeros(capacity, np.int64),
-        answer_ns=np.zeros(capacity, np.int64),
-        heartbeat_ns=np.zeros(capacity, np.int64),
-        interval_ns=np.zeros(capacity, np.int64),
-        series=np.zeros(capacity, np.int32),
-        state=np.zeros(capacity, np.uint8),
-        cells=np.array([0, 0, NEVER_NS], np.int64),
-    )
+    return Calls(np.zeros((capacity, COLUMNS), np.int64), np.array([0, 0, NEVER_NS], np.int64))
 
 
 @kernel
-def find(calls: Calls, key: np.uint64) -> int:
+def find(calls: Calls, key: int) -> int:
     """Give the slot of a non-zero key, or -1."""
-    mask = len(calls.key) - 1
-    slot = np.int64(key & np.uint64(mask))
-    while calls.key[slot] != 0:
-        if calls.key[slot] == key:
+    mask = len(calls.table) - 1
+    slot = key & mask
+    while calls.table[slot, KEY] != 0:
+        if calls.table[slot, KEY] == key:
             return int(slot)
         slot = (slot + 1) & mask
     return -1
@@ -81,18 +70,18 @@ def find(calls: Calls, key: np.uint64) -> int:
 @kernel
 def must_grow(calls: Calls) -> bool:
     """Say whether one more entry would make the table more than two thirds full."""
-    return bool((calls.cells[USED] + 1) * 3 > len(calls.key) * 2)
+    return bool((calls.cells[USED] + 1) * 3 > len(calls.table) * 2)
 
 
 @kernel
-def insert(calls: Calls, key: np.uint64) -> int:
+def insert(calls: Calls, key: int) -> int:
     """Make an entry for a key that is not in the table; the caller has seen to the room and fills it."""
-    mask = len(calls.key) - 1
-    slot = np.int64(key & np.uint64(mask))
-    while calls.key[slot] != 0:
+    mask = len(calls.table) - 1
+    slot = key & mask
+    while calls.table[slot, KEY] != 0:
         slot = (slot + 1) & mask
-    calls.key[slot] = key
-    calls.state[slot] = 0
+    calls.table[slot, KEY] = key
+    calls.table[slot, STATE] = 0
     calls.cells[USED] += 1
     return int(slot)
 
@@ -100,37 +89,32 @@ def insert(calls: Calls, key: np.uint64) -> int:
 @kernel
 def copy_entry(into: Calls, to: int, source: Calls, at: int) -> None:
     """Copy all columns of one entry."""
-    into.key[to] = source.key[at]
-    into.since_ns[to] = source.since_ns[at]
-    into.answer_ns[to] = source.answer_ns[at]
-    into.heartbeat_ns[to] = source.heartbeat_ns[at]
-    into.interval_ns[to] = source.interval_ns[at]
-    into.series[to] = source.series[at]
-    into.state[to] = source.state[at]
+    for column in range(COLUMNS):
+        into.table[to, column] = source.table[at, column]
 
 
 @kernel
 def remove(calls: Calls, slot: int) -> None:
     """Take an entry out. Entries behind it may move up; what moves into `slot` was behind it."""
-    mask = len(calls.key) - 1
+    mask = len(calls.table) - 1
     gap = slot
     slot = (gap + 1) & mask
-    while calls.key[slot] != 0:
-        home = np.int64(calls.key[slot] & np.uint64(mask))
+    while calls.table[slot, KEY] != 0:
+        home = calls.table[slot, KEY] & mask
         if ((slot - home) & mask) >= ((slot - gap) & mask):
             copy_entry(calls, gap, calls, slot)
             gap = slot
         slot = (slot + 1) & mask
-    calls.key[gap] = 0
+    calls.table[gap, KEY] = 0
     calls.cells[USED] -= 1
 
 
 @kernel
 def refill_calls(into: Calls, source: Calls) -> None:
     """Put all entries of `source` into the empty, larger table `into`."""
-    for old in range(len(source.key)):
-        if source.key[old] != 0:
-            copy_entry(into, insert(into, source.key[old]), source, old)
+    for old in range(len(source.table)):
+        if source.table[old, KEY] != 0:
+            copy_entry(into, insert(into, source.table[old, KEY]), source, old)
     into.cells[FLYING] = source.cells[FLYING]
     into.cells[DUE_NS] = source.cells[DUE_NS]
 
@@ -139,7 +123,7 @@ def grown_calls(calls: Calls) -> Calls:
     """Give a table with room for one more entry: the same one if it has it, else one twice as large."""
     if not must_grow(calls):
         return calls
-    larger = new_calls(2 * len(calls.key))
+    larger = new_calls(2 * len(calls.table))
     refill_calls(larger, calls)
     return larger
 
@@ -147,19 +131,19 @@ def grown_calls(calls: Calls) -> Calls:
 @kernel
 def expires_ns(calls: Calls, slot: int, terms: Terms) -> int:
     """Give the time after which an entry goes: tombstones are dropped, calls in flight are healed."""
-    if not calls.state[slot] & IN_FLIGHT:
-        return int(calls.since_ns[slot] + terms.tombstone_ns)
-    expires = calls.since_ns[slot] + terms.ttl_ns[calls.series[slot]]
+    if not calls.table[slot, STATE] & IN_FLIGHT:
+        return int(calls.table[slot, SINCE_NS] + terms.tombstone_ns)
+    expires = calls.table[slot, SINCE_NS] + terms.ttl_ns[calls.table[slot, SERIES]]
     return int(min(expires, silent_ns(calls, slot, terms)))
 
 
 @kernel
 def silent_ns(calls: Calls, slot: int, terms: Terms) -> int:
     """Give the time after which too many heartbeats were missed; NEVER_NS if the call never sent one."""
-    if calls.heartbeat_ns[slot] < 0:
+    if calls.table[slot, HEARTBEAT_NS] < 0:
         return NEVER_NS
-    interval = calls.interval_ns[slot] if calls.interval_ns[slot] > 0 else terms.heartbeat_ns
-    return int(calls.heartbeat_ns[slot] + terms.heartbeats_missed * interval)
+    interval = calls.table[slot, INTERVAL_NS] if calls.table[slot, INTERVAL_NS] > 0 else terms.heartbeat_ns
+    return int(calls.table[slot, HEARTBEAT_NS] + terms.heartbeats_missed * interval)
 
 
 @kernel
@@ -169,7 +153,7 @@ def note_expiry(calls: Calls, slot: int, terms: Terms) -> None:
 
 
 @kernel
-def mark_known(calls: Calls, keys: NDArray[np.uint64], known: NDArray[np.bool_]) -> None:
+def mark_known(calls: Calls, keys: NDArray[np.int64], known: NDArray[np.bool_]) -> None:
     """Set `known[i]` where `keys[i]` is in the table, in flight or not; leave the others as they are."""
     for i in range(len(keys)):
         if find(calls, keys[i]) >= 0:

@@ -13,26 +13,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.kernel import kernel
-from engine.observe.absorb import has_room
+from engine.observe.absorb import desk_has_room
 from engine.observe.calls import (
     AGE_UNKNOWN,
     ANSWERED,
     DUE_NS,
     HEALED,
     IN_FLIGHT,
+    KEY,
     NEVER_NS,
+    SERIES,
+    SINCE_NS,
     START_SEEN,
+    STATE,
     USED,
     expires_ns,
     find,
     insert,
     remove,
     silent_ns,
-)  # fmt: skip
+)
 from engine.observe.life import Desk, bury, enter, leave
-from engine.observe.outcomes import add_count
+from engine.observe.outcomes import ROW_KEYS, add_count
 from engine.observe.slices import HEALED_HEARTBEAT, HEALED_LISTED, HEALED_TTL
 from engine.observe.summary import Count, EndKind
+from engine.observe.tally import has_room
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,9 +59,9 @@ def heal(desk: Desk, slot: int, column: int, counter: int) -> None:
     """Take a call out of flight without its end, at the start of the open slice."""
     calls = desk.calls
     leave(desk, slot, desk.open_ns, K_HEALED)
-    add_count(desk.flow, calls.series[slot], column, 1)
+    add_count(desk.flow, calls.table[slot, SERIES], column, 1)
     desk.book.counters[counter] += 1
-    bury(desk, slot, desk.open_ns, (calls.state[slot] & (START_SEEN | ANSWERED)) | HEALED)
+    bury(desk, slot, desk.open_ns, (calls.table[slot, STATE] & (START_SEEN | ANSWERED)) | HEALED)
 
 
 @kernel
@@ -69,14 +74,14 @@ def sweep(desk: Desk, first: int) -> int:
     if first == 0:
         calls.cells[DUE_NS] = NEVER_NS
     slot = first
-    while slot < len(calls.key):
-        if calls.key[slot] == 0:
+    while slot < len(calls.table):
+        if calls.table[slot, KEY] == 0:
             slot += 1
             continue
-        if not has_room(desk, 0):
+        if not has_room(desk.flow, ROW_KEYS):
             return slot
         if expires_ns(calls, slot, desk.terms) < desk.open_ns:
-            if not calls.state[slot] & IN_FLIGHT:
+            if not calls.table[slot, STATE] & IN_FLIGHT:
                 remove(calls, slot)  # What moves up into this slot is looked at next.
                 continue
             if silent_ns(calls, slot, desk.terms) < desk.open_ns:
@@ -89,7 +94,7 @@ def sweep(desk: Desk, first: int) -> int:
 
 
 @kernel
-def is_in(keys: NDArray[np.uint64], key: np.uint64) -> bool:
+def is_in(keys: NDArray[np.int64], key: int) -> bool:
     """Say whether a key is in a sorted array (uint64, (n,))."""
     low, high = 0, len(keys)
     while low < high:
@@ -103,7 +108,7 @@ def is_in(keys: NDArray[np.uint64], key: np.uint64) -> bool:
 
 @kernel
 def heal_unlisted(
-    desk: Desk, listed: NDArray[np.uint64], is_meant: NDArray[np.bool_], before_ns: int, first: int
+    desk: Desk, listed: NDArray[np.int64], is_meant: NDArray[np.bool_], before_ns: int, first: int
 ) -> int:
     """Heal the calls in flight of series with `is_meant` (bool, (series,)) that are not in the sorted list.
 
@@ -111,29 +116,29 @@ def heal_unlisted(
     want of room, or the capacity.
     """
     calls = desk.calls
-    for slot in range(first, len(calls.key)):
-        if calls.key[slot] == 0 or not calls.state[slot] & IN_FLIGHT:
+    for slot in range(first, len(calls.table)):
+        if calls.table[slot, KEY] == 0 or not calls.table[slot, STATE] & IN_FLIGHT:
             continue
-        if not has_room(desk, 0):
+        if not has_room(desk.flow, ROW_KEYS):
             return slot
         if (
-            is_meant[calls.series[slot]]
-            and calls.since_ns[slot] < before_ns
-            and not is_in(listed, calls.key[slot])
+            is_meant[calls.table[slot, SERIES]]
+            and calls.table[slot, SINCE_NS] < before_ns
+            and not is_in(listed, calls.table[slot, KEY])
         ):
             heal(desk, slot, C_LISTED, HEALED_LISTED)
-    return len(calls.key)
+    return len(calls.table)
 
 
 @kernel
-def open_listed(desk: Desk, keys: NDArray[np.uint64], series: int, first: int) -> int:
+def open_listed(desk: Desk, keys: NDArray[np.int64], series: int, first: int) -> int:
     """Put calls that a list names and nobody knows in flight with unknown age, from `keys[first]` on.
 
     Gives the place where it stopped for want of room, or len(keys). A full table takes no more; that is no loss
     of a row.
     """
     for at in range(first, len(keys)):
-        if not has_room(desk, 0):
+        if not desk_has_room(desk, 0):
             return at
         if find(desk.calls, keys[at]) < 0 and desk.calls.cells[USED] < desk.entries_max:
             slot = insert(desk.calls, keys[at])

@@ -10,23 +10,29 @@ Rejected: a counter of starts less ends, which drifts with every duplicate and e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from engine.kernel import kernel
 from engine.observe.calls import (
     AGE_UNKNOWN,
+    ANSWER_NS,
     ANSWERED,
     FLYING,
     HEALED,
+    HEARTBEAT_NS,
     IN_FLIGHT,
+    INTERVAL_NS,
+    SERIES,
+    SINCE_NS,
     START_SEEN,
+    STATE,
     USED,
     Calls,
     Terms,
     find,
     insert,
     note_expiry,
-)  # fmt: skip
+)
 from engine.observe.outcomes import (
     ANSWERED_LEVEL,
     ANSWERS,
@@ -39,12 +45,9 @@ from engine.observe.outcomes import (
     add_to_bin,
 )  # fmt: skip
 from engine.observe.recent import Recent
-from engine.observe.slices import Book, Held
+from engine.observe.slices import Book
 from engine.observe.summary import BIN_NS, Count, EndKind
 from engine.observe.unkeyed import Unmatched, remember_end
-
-if TYPE_CHECKING:
-    import numpy as np
 
 # Verdicts on a row, and what `find` may have to say instead of a slot.
 TAKEN, REPEATED, NO_PLACE = range(3)
@@ -59,6 +62,16 @@ K_ENDED, K_DECLINED, K_UNSEEN = int(EndKind.ENDED), int(EndKind.DECLINED), int(E
 BIN = BIN_NS
 NS_PER_MS = 1_000_000
 DURATION_MS_MAX = 1e12
+
+
+class Row(NamedTuple):
+    """What one event says of its call."""
+
+    key: int
+    series: int
+    cause: int
+    time_ns: int
+    duration_ms: float
 
 
 class Desk(NamedTuple):
@@ -101,12 +114,12 @@ def arrive(desk: Desk, series: int, time_ns: int) -> None:
 def enter(desk: Desk, slot: int, series: int, time_ns: int, state: int) -> None:
     """Put an entry in flight with the given state bits."""
     calls = desk.calls
-    calls.since_ns[slot] = time_ns
-    calls.answer_ns[slot] = -1
-    calls.heartbeat_ns[slot] = -1
-    calls.interval_ns[slot] = 0
-    calls.series[slot] = series
-    calls.state[slot] = state | IN_FLIGHT
+    calls.table[slot, SINCE_NS] = time_ns
+    calls.table[slot, ANSWER_NS] = -1
+    calls.table[slot, HEARTBEAT_NS] = -1
+    calls.table[slot, INTERVAL_NS] = 0
+    calls.table[slot, SERIES] = series
+    calls.table[slot, STATE] = state | IN_FLIGHT
     calls.cells[FLYING] += 1
     add_to_bin(desk.flow, series, open_bin(desk, time_ns), LEVEL, 1)
     if state & AGE_UNKNOWN:
@@ -120,15 +133,15 @@ def enter(desk: Desk, slot: int, series: int, time_ns: int, state: int) -> None:
 def leave(desk: Desk, slot: int, time_ns: int, kind: int) -> None:
     """Take a call out of flight at a time, by its start and answer slices; the caller makes it a tombstone."""
     calls, slice_ns = desk.calls, desk.slice_ns
-    series, state = calls.series[slot], calls.state[slot]
+    series, state = calls.table[slot, SERIES], calls.table[slot, STATE]
     bin_index = open_bin(desk, time_ns)
     add_to_bin(desk.flow, series, bin_index, LEVEL, -1)
     start_age, answer_age = -1, -1
     if not state & AGE_UNKNOWN:
-        start_age = (desk.open_ns - calls.since_ns[slot] // slice_ns * slice_ns) // slice_ns
+        start_age = (desk.open_ns - calls.table[slot, SINCE_NS] // slice_ns * slice_ns) // slice_ns
     if state & ANSWERED:
         add_to_bin(desk.flow, series, bin_index, ANSWERED_LEVEL, -1)
-        answer_age = (desk.open_ns - calls.answer_ns[slot] // slice_ns * slice_ns) // slice_ns
+        answer_age = (desk.open_ns - calls.table[slot, ANSWER_NS] // slice_ns * slice_ns) // slice_ns
     add_end(desk.flow, series, kind, start_age, answer_age)
     calls.cells[FLYING] -= 1
 
@@ -136,41 +149,41 @@ def leave(desk: Desk, slot: int, time_ns: int, kind: int) -> None:
 @kernel
 def bury(desk: Desk, slot: int, time_ns: int, state: int) -> None:
     """Make an entry a tombstone with the given state bits."""
-    desk.calls.since_ns[slot] = time_ns
-    desk.calls.state[slot] = state
+    desk.calls.table[slot, SINCE_NS] = time_ns
+    desk.calls.table[slot, STATE] = state
     note_expiry(desk.calls, slot, desk.terms)
 
 
 @kernel
-def bury_unknown(desk: Desk, key: np.uint64, series: int, time_ns: int, state: int) -> None:
+def bury_unknown(desk: Desk, key: int, series: int, time_ns: int, state: int) -> None:
     """Leave a tombstone for a call that is not in the table, if there is a place, and remember its end."""
     remember_end(desk.unmatched, key, time_ns, desk.partition)
     if desk.calls.cells[USED] < desk.entries_max:
         slot = insert(desk.calls, key)
-        desk.calls.series[slot] = series
+        desk.calls.table[slot, SERIES] = series
         bury(desk, slot, time_ns, state)
 
 
 @kernel
 def is_of_earlier_attempt(desk: Desk, slot: int, time_ns: int) -> bool:
     """Say whether an event lies before the start of the attempt in flight that has its id."""
-    state = desk.calls.state[slot]
-    return bool(state & IN_FLIGHT and not state & AGE_UNKNOWN and time_ns < desk.calls.since_ns[slot])
+    state = desk.calls.table[slot, STATE]
+    return bool(state & IN_FLIGHT and not state & AGE_UNKNOWN and time_ns < desk.calls.table[slot, SINCE_NS])
 
 
 @kernel
-def on_started(desk: Desk, key: np.uint64, series: int, time_ns: int) -> int:
+def on_started(desk: Desk, row: Row) -> int:
     """Take an attempt that asks for capacity: an arrival, and in flight from now on."""
-    calls = desk.calls
+    calls, key, series, time_ns = desk.calls, row.key, row.series, row.time_ns
     slot = find(calls, key)
     if slot >= 0:
-        state = calls.state[slot]
-        if state & IN_FLIGHT or time_ns <= calls.since_ns[slot]:
+        state = calls.table[slot, STATE]
+        if state & IN_FLIGHT or time_ns <= calls.table[slot, SINCE_NS]:
             if state & START_SEEN:
                 return REPEATED
             # Its start comes after something else of it did: an arrival; the age stays unknown.
-            calls.state[slot] = state | START_SEEN
-            arrive(desk, calls.series[slot], time_ns)
+            calls.table[slot, STATE] = state | START_SEEN
+            arrive(desk, calls.table[slot, SERIES], time_ns)
             return TAKEN
     else:
         if calls.cells[USED] >= desk.entries_max:
@@ -182,7 +195,7 @@ def on_started(desk: Desk, key: np.uint64, series: int, time_ns: int) -> int:
 
 
 @kernel
-def living_slot(desk: Desk, key: np.uint64, series: int, time_ns: int) -> int:
+def living_slot(desk: Desk, key: int, series: int, time_ns: int) -> int:
     """Give the slot of a call that shows a sign of life, put in flight with unknown age if it was not.
 
     A call that was healed but lives on enters again. ENDED_BEFORE: it has a tombstone. TABLE_FULL: no place.
@@ -190,12 +203,12 @@ def living_slot(desk: Desk, key: np.uint64, series: int, time_ns: int) -> int:
     calls = desk.calls
     slot = find(calls, key)
     if slot >= 0:
-        state = calls.state[slot]
+        state = calls.table[slot, STATE]
         if state & IN_FLIGHT:
             return slot
-        if not state & HEALED or time_ns <= calls.since_ns[slot]:
+        if not state & HEALED or time_ns <= calls.table[slot, SINCE_NS]:
             return ENDED_BEFORE
-        enter(desk, slot, calls.series[slot], time_ns, (state & START_SEEN) | AGE_UNKNOWN)
+        enter(desk, slot, calls.table[slot, SERIES], time_ns, (state & START_SEEN) | AGE_UNKNOWN)
         return slot
     if calls.cells[USED] >= desk.entries_max:
         return TABLE_FULL
@@ -205,25 +218,25 @@ def living_slot(desk: Desk, key: np.uint64, series: int, time_ns: int) -> int:
 
 
 @kernel
-def on_answered(desk: Desk, key: np.uint64, series: int, time_ns: int) -> int:
+def on_answered(desk: Desk, row: Row) -> int:
     """Take the answer of a call; it has one."""
-    slot = living_slot(desk, key, series, time_ns)
+    calls, key, time_ns = desk.calls, row.key, row.time_ns
+    slot = living_slot(desk, key, row.series, time_ns)
     if slot == TABLE_FULL:
         return NO_PLACE
-    calls = desk.calls
     if slot == ENDED_BEFORE:
         slot = find(calls, key)
-        if calls.state[slot] & ANSWERED:
+        if calls.table[slot, STATE] & ANSWERED:
             return REPEATED
         # It left flight unanswered, so it may not enter the answered level now.
-        calls.state[slot] |= ANSWERED
-        add_count(desk.facts, calls.series[slot], C_ANSWERED, 1)
+        calls.table[slot, STATE] |= ANSWERED
+        add_count(desk.facts, calls.table[slot, SERIES], C_ANSWERED, 1)
         return TAKEN
-    if calls.state[slot] & ANSWERED or is_of_earlier_attempt(desk, slot, time_ns):
+    if calls.table[slot, STATE] & ANSWERED or is_of_earlier_attempt(desk, slot, time_ns):
         return REPEATED
-    calls.state[slot] |= ANSWERED
-    calls.answer_ns[slot] = time_ns
-    known = calls.series[slot]
+    calls.table[slot, STATE] |= ANSWERED
+    calls.table[slot, ANSWER_NS] = time_ns
+    known = calls.table[slot, SERIES]
     add_count(desk.facts, known, C_ANSWERED, 1)
     add_to_bin(desk.facts, known, own_bin(desk, time_ns), ANSWERS, 1)
     add_to_bin(desk.flow, known, open_bin(desk, time_ns), ANSWERED_LEVEL, 1)
@@ -231,17 +244,19 @@ def on_answered(desk: Desk, key: np.uint64, series: int, time_ns: int) -> int:
 
 
 @kernel
-def on_heartbeat(desk: Desk, key: np.uint64, series: int, time_ns: int) -> int:
+def on_heartbeat(desk: Desk, row: Row) -> int:
     """Take a sign of life; who sends them will be missed when they stop."""
-    slot = living_slot(desk, key, series, time_ns)
+    calls, key, time_ns = desk.calls, row.key, row.time_ns
+    slot = living_slot(desk, key, row.series, time_ns)
     if slot == TABLE_FULL:
         return NO_PLACE
-    calls = desk.calls
-    if slot < 0 or is_of_earlier_attempt(desk, slot, time_ns) or time_ns <= calls.heartbeat_ns[slot]:
+    if slot < 0 or is_of_earlier_attempt(desk, slot, time_ns) or time_ns <= calls.table[slot, HEARTBEAT_NS]:
         return TAKEN
-    if calls.heartbeat_ns[slot] >= 0:
-        calls.interval_ns[slot] = max(calls.interval_ns[slot], time_ns - calls.heartbeat_ns[slot])
-    calls.heartbeat_ns[slot] = time_ns
+    if calls.table[slot, HEARTBEAT_NS] >= 0:
+        calls.table[slot, INTERVAL_NS] = max(
+            calls.table[slot, INTERVAL_NS], time_ns - calls.table[slot, HEARTBEAT_NS]
+        )
+    calls.table[slot, HEARTBEAT_NS] = time_ns
     note_expiry(calls, slot, desk.terms)
     return TAKEN
 
@@ -254,23 +269,23 @@ def count_end(desk: Desk, series: int, cause: int) -> None:
 
 
 @kernel
-def on_ended(desk: Desk, held: Held, row: int) -> int:
+def on_ended(desk: Desk, row: Row) -> int:
     """Take the end of a call: it leaves flight, or only its duration says when it began."""
-    calls, key, time_ns = desk.calls, held.call_key[row], held.time_ns[row]
-    series, cause = held.series_id[row], held.cause_id[row]
+    calls, key, time_ns = desk.calls, row.key, row.time_ns
+    series, cause = row.series, row.cause
     slot = find(calls, key)
     if slot < 0:
         count_end(desk, series, cause)
         add_count(desk.facts, series, C_ENDED_UNKNOWN, 1)
-        add_end(desk.facts, series, K_UNSEEN, age_by_duration(desk, time_ns, held.duration_ms[row]), -1)
+        add_end(desk.facts, series, K_UNSEEN, age_by_duration(desk, time_ns, row.duration_ms), -1)
         bury_unknown(desk, key, series, time_ns, 0)
         return TAKEN
-    state = calls.state[slot]
+    state = calls.table[slot, STATE]
     if is_of_earlier_attempt(desk, slot, time_ns) or not state & (IN_FLIGHT | HEALED):
         return REPEATED
     if state & IN_FLIGHT:
         leave(desk, slot, time_ns, K_ENDED)
-    count_end(desk, calls.series[slot], cause)
+    count_end(desk, calls.table[slot, SERIES], cause)
     bury(desk, slot, time_ns, state & (START_SEEN | ANSWERED))
     return TAKEN
 
@@ -285,26 +300,26 @@ def age_by_duration(desk: Desk, time_ns: int, duration_ms: float) -> int:
 
 
 @kernel
-def on_declined(desk: Desk, held: Held, row: int) -> int:
+def on_declined(desk: Desk, row: Row) -> int:
     """Take a decline: the attempt was an arrival and nothing else, whatever it seemed to be."""
-    calls, key, time_ns = desk.calls, held.call_key[row], held.time_ns[row]
-    series = held.series_id[row]
+    calls, key, time_ns = desk.calls, row.key, row.time_ns
+    series = row.series
     slot = find(calls, key)
     state = 0
     if slot >= 0:
-        state = calls.state[slot]
+        state = calls.table[slot, STATE]
         if is_of_earlier_attempt(desk, slot, time_ns) or not state & (IN_FLIGHT | HEALED):
             return REPEATED
-        series = calls.series[slot]
+        series = calls.table[slot, SERIES]
     add_count(desk.facts, series, C_DECLINED, 1)
-    add_cause(desk.facts, series, held.cause_id[row])
+    add_cause(desk.facts, series, row.cause)
     if not state & START_SEEN:
         arrive(desk, series, time_ns)
     if slot < 0:
         bury_unknown(desk, key, series, time_ns, START_SEEN)
         return TAKEN
     if state & IN_FLIGHT:
-        if not state & AGE_UNKNOWN and calls.since_ns[slot] >= desk.open_ns:
+        if not state & AGE_UNKNOWN and calls.table[slot, SINCE_NS] >= desk.open_ns:
             was_never_in(desk, slot)
         else:
             leave(desk, slot, time_ns, K_DECLINED)
@@ -316,11 +331,11 @@ def on_declined(desk: Desk, held: Held, row: int) -> int:
 def was_never_in(desk: Desk, slot: int) -> None:
     """Take back that a call entered flight in this slice: its arrival is all that remains."""
     calls = desk.calls
-    series = calls.series[slot]
-    add_to_bin(desk.flow, series, open_bin(desk, calls.since_ns[slot]), LEVEL, -1)
+    series = calls.table[slot, SERIES]
+    add_to_bin(desk.flow, series, open_bin(desk, calls.table[slot, SINCE_NS]), LEVEL, -1)
     add_count(desk.flow, series, C_ADMITTED, -1)
-    if calls.state[slot] & ANSWERED:
-        answer_bin = open_bin(desk, calls.answer_ns[slot])
+    if calls.table[slot, STATE] & ANSWERED:
+        answer_bin = open_bin(desk, calls.table[slot, ANSWER_NS])
         add_to_bin(desk.flow, series, answer_bin, ANSWERS, -1)
         add_to_bin(desk.flow, series, answer_bin, ANSWERED_LEVEL, -1)
     calls.cells[FLYING] -= 1

@@ -36,7 +36,7 @@ class CallList(NamedTuple):
     home: int  # partition in which it came, and where unknown calls are opened
     series_id: int  # of the note's row: labels of the calls opened
     labels: tuple[tuple[str, str], ...]
-    keys: NDArray[np.uint64]  # sorted, unique, no 0
+    keys: NDArray[np.int64]  # bits of the hashes; sorted, unique, no 0
 
 
 def call_list(note: Note, home: int, series_id: int, delay_ns: int, slice_ns: int) -> CallList | None:
@@ -45,7 +45,7 @@ def call_list(note: Note, home: int, series_id: int, delay_ns: int, slice_ns: in
         return None
     found = dict(note.fields).get(CALL_KEYS, ())
     assert isinstance(found, tuple)
-    keys = np.unique(np.array(found, np.uint64))
+    keys = np.unique(np.array(found, np.uint64).view(np.int64))
     apply_ns = -(-(note.time_ns + delay_ns) // slice_ns) * slice_ns
     return CallList(note.time_ns, apply_ns, home, series_id, note.labels, keys[keys != 0])
 

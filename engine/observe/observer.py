@@ -42,7 +42,7 @@ from engine.observe.slices import (
 )  # fmt: skip
 from engine.observe.summary import FirstDecline
 from engine.observe.tables import TOMBSTONE_BEYOND_LATE_NS, CauseNames, SeriesNames, StageNames, Tables
-from engine.observe.unkeyed import count_unkeyed, forget_ends, new_unmatched
+from engine.observe.unkeyed import END_KEY, count_unkeyed, forget_ends, new_unmatched
 from engine.observe.watermark import (
     FLOOR_NS,
     NEXT_OFFSET,
@@ -201,7 +201,7 @@ class Observer:
         partition.held = grown_held(partition.held, rows, measures)
         note_ids = self._note_ids(partition, events)
         batch = Columns(
-            events.time_ns, events.received_ns, events.offset, events.type_id, events.call_key, events.event_key,
+            events.time_ns, events.received_ns, events.offset, events.type_id, events.call_key.view(np.int64), events.event_key.view(np.int64),
             events.series_id, events.cause_id, events.duration_ms, events.measure_row, events.measure_stage,
             events.measure_ms, note_ids,
         )  # fmt: skip
@@ -320,7 +320,7 @@ class Observer:
 
     def _look_for_unkeyed(self) -> None:
         """Look for the calls of ends without a start in other partitions."""
-        if not self._unmatched.key.any():
+        if not self._unmatched.ends[:, END_KEY].any():
             return
         if len(self._partitions) > 1:
             for number, one in self._partitions.items():

@@ -102,7 +102,8 @@ def sort_rows(held: Held, ranks: Ranks, order: NDArray[np.int64], scratch: NDArr
             end = min(middle + width, rows)
             if not comes_before(held, ranks, order[middle], order[middle - 1]):
                 continue
-            scratch[start:middle] = order[start:middle]
+            for i in range(start, middle):
+                scratch[i] = order[i]
             left, right, to = start, middle, start
             while left < middle and right < end:
                 if comes_before(held, ranks, order[right], scratch[left]):

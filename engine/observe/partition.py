@@ -22,9 +22,10 @@ from engine.observe.life import Desk
 from engine.observe.lists import CallList, matching_series
 from engine.observe.merge import Header, Names, build, is_empty, merge_summaries
 from engine.observe.order import Ranks, sort_rows
-from engine.observe.outcomes import Facts, groups_of, grown_facts, new_facts
+from engine.observe.outcomes import MEASURE_KEYS, ROW_KEYS, Facts, groups_of
 from engine.observe.recent import new_recent
 from engine.observe.slices import LATE, NO_NOTE, ROWS, Book, let_go, new_held
+from engine.observe.tally import grown, new_tally
 from engine.observe.watermark import new_clock, watermark_of
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Partition:
         self._runs: list[Run] = []
         self._order = np.zeros(0, np.int64)
         self._lost = np.zeros(0, np.bool_)
-        self._like: Facts | None = None
+        self._keys = 0  # of the last slice: how much room the next one is likely to need
 
     @property
     def watermark_ns(self) -> int:
@@ -146,12 +147,12 @@ class Partition:
 
     def close(self, start_ns: int, lists: Iterable[CallList], shared: Shared) -> list[SliceSummary]:
         """Close the slice that starts at `start_ns`; give its summary and what it amends."""
-        flow, amended, is_healed, notes = new_facts(self._like), [], False, []
+        flow, amended, is_healed, notes = new_tally(self._keys), [], False, []
         while self._runs and self._runs[-1].open_ns == start_ns:
             run = self._runs.pop()
             if run.standing > LATE and not is_healed:
                 flow, is_healed = self._heal(start_ns, flow, lists, shared), True
-            facts = new_facts() if run.standing == LATE else flow
+            facts = new_tally() if run.standing == LATE else flow
             facts, flow = self._take_rows(run, facts, flow, shared)
             found = self._take_notes(run)
             if run.standing == LATE:
@@ -160,7 +161,7 @@ class Partition:
                 notes += found
         if not is_healed:
             flow = self._heal(start_ns, flow, lists, shared)
-        self._like = flow
+        self._keys = int(flow.used[0])
         published = [self._amend(one) for one in amended if not is_empty(one)]
         summary = self._summary(start_ns, flow, notes, shared)
         if not is_empty(summary):
@@ -190,9 +191,9 @@ class Partition:
             if at == run.last:
                 return facts, flow
             self._grow_calls(shared)
-            measures = int(self.held.measure_count[self._order[at]])
-            flow = grown_facts(flow, measures)
-            facts = grown_facts(facts, measures) if is_late else flow
+            keys = ROW_KEYS + MEASURE_KEYS * int(self.held.measure_count[self._order[at]])
+            flow = grown(flow, keys)
+            facts = grown(facts, keys) if is_late else flow
 
     def _grow_calls(self, shared: Shared) -> None:
         if self.entries < shared.entries_max:
@@ -211,30 +212,22 @@ class Partition:
 
     def _heal(self, start_ns: int, flow: Facts, lists: Iterable[CallList], shared: Shared) -> Facts:
         if start_ns % SWEEP_NS == 0 and self.calls.cells[DUE_NS] < start_ns:
-            flow = self._resumed(sweep, lambda: len(self.calls.key), start_ns, flow, shared)
+            flow = self._resumed(sweep, len(self.calls.table), start_ns, flow, shared)
         for one in lists:
             if one.apply_ns <= start_ns:
                 flow = self._apply_list(one, start_ns, flow, shared)
         return flow
 
     def _resumed(
-        self,
-        step: Callable[[Desk, int], int],
-        end: Callable[[], int],
-        start_ns: int,
-        flow: Facts,
-        shared: Shared,
+        self, step: Callable[[Desk, int], int], end: int, start_ns: int, flow: Facts, shared: Shared
     ) -> Facts:
-        """Run a kernel that stops for want of room until it has come to its end.
-
-        Only `open_listed` grows the table, and it goes by the list; the others go by slots, which stay.
-        """
+        """Run a kernel that stops for want of room until it has come to its end."""
         at = 0
         while True:
             at = step(self._desk(start_ns, start_ns, flow, flow, shared), at)
-            if at >= end():
+            if at >= end:
                 return flow
-            flow = grown_facts(flow, 0)
+            flow = grown(flow, ROW_KEYS)
 
     def _apply_list(self, one: CallList, start_ns: int, flow: Facts, shared: Shared) -> Facts:
         is_meant = matching_series(one.labels, shared.labels, shared.series)
@@ -243,7 +236,7 @@ class Partition:
         def heal_step(desk: Desk, first: int) -> int:
             return heal_unlisted(desk, one.keys, is_meant, before_ns, first)
 
-        flow = self._resumed(heal_step, lambda: len(self.calls.key), start_ns, flow, shared)
+        flow = self._resumed(heal_step, len(self.calls.table), start_ns, flow, shared)
         if one.home != self.partition:
             return flow
         is_known = np.zeros(len(one.keys), np.bool_)
@@ -252,9 +245,10 @@ class Partition:
         unknown = one.keys[~is_known]
 
         def open_step(desk: Desk, first: int) -> int:
-            return open_listed(desk, unknown, one.series_id, first)
+            self._grow_calls(shared)
+            return open_listed(desk._replace(calls=self.calls), unknown, one.series_id, first)
 
-        return self._resumed(open_step, lambda: len(unknown), start_ns, flow, shared)
+        return self._resumed(open_step, len(unknown), start_ns, flow, shared)
 
     def _summary(self, start_ns: int, facts: Facts, notes: list[Note], shared: Shared) -> SliceSummary:
         header = Header(self.topic, self.partition, start_ns, self.slice_ns, 0, shared.labels)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Recent(NamedTuple):
     """A set of at most `len(ring)` non-zero keys; the table's capacity is a power of two, twice that or more."""
 
-    table: NDArray[np.uint64]  # (capacity,), linear probing; 0: free
-    ring: NDArray[np.uint64]  # (event_ids_max,), in order of arrival; 0: free
+    table: NDArray[np.int64]  # (capacity,), linear probing; 0: free
+    ring: NDArray[np.int64]  # (event_ids_max,), in order of arrival; 0: free
     next: NDArray[np.int64]  # (1,): place in the ring that is written next
 
 
@@ -29,14 +29,14 @@ def new_recent(ids_max: int) -> Recent:
     capacity = 4
     while capacity < 2 * ids_max:
         capacity *= 2
-    return Recent(np.zeros(capacity, np.uint64), np.zeros(ids_max, np.uint64), np.zeros(1, np.int64))
+    return Recent(np.zeros(capacity, np.int64), np.zeros(ids_max, np.int64), np.zeros(1, np.int64))
 
 
 @kernel
-def was_seen(recent: Recent, key: np.uint64) -> bool:
+def was_seen(recent: Recent, key: int) -> bool:
     """Say whether a non-zero key was seen recently, and remember it."""
     mask = len(recent.table) - 1
-    slot = np.int64(key & np.uint64(mask))
+    slot = key & mask
     while recent.table[slot] != 0:
         if recent.table[slot] == key:
             return True
@@ -51,15 +51,15 @@ def was_seen(recent: Recent, key: np.uint64) -> bool:
 
 
 @kernel
-def forget(recent: Recent, key: np.uint64) -> None:
+def forget(recent: Recent, key: int) -> None:
     """Take a key that is in the set out of the table, closing the gap that it leaves."""
     mask = len(recent.table) - 1
-    gap = np.int64(key & np.uint64(mask))
+    gap = key & mask
     while recent.table[gap] != key:
         gap = (gap + 1) & mask
     slot = (gap + 1) & mask
     while recent.table[slot] != 0:
-        home = np.int64(recent.table[slot] & np.uint64(mask))
+        home = recent.table[slot] & mask
         if ((slot - home) & mask) >= ((slot - gap) & mask):
             recent.table[gap] = recent.table[slot]
             gap = slot

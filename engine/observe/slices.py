@@ -46,14 +46,14 @@ class Book(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """The arrays of an `EventBatch` that are held, as the kernel takes them; shapes as there."""
+    """The arrays of an `EventBatch` that are held; shapes as there, keys as the same bits in int64."""
 
     time_ns: NDArray[np.int64]
     received_ns: NDArray[np.int64]
     offset: NDArray[np.int64]
     type_id: NDArray[np.uint8]
-    call_key: NDArray[np.uint64]
-    event_key: NDArray[np.uint64]
+    call_key: NDArray[np.int64]
+    event_key: NDArray[np.int64]
     series_id: NDArray[np.int32]
     cause_id: NDArray[np.int32]
     duration_ms: NDArray[np.float64]
@@ -80,17 +80,17 @@ class Held(NamedTuple):
 
     slice_ns: NDArray[np.int64]  # start of the slice in which the row takes effect
     time_ns: NDArray[np.int64]
-    call_key: NDArray[np.uint64]
-    event_key: NDArray[np.uint64]
+    call_key: NDArray[np.int64]
+    event_key: NDArray[np.int64]
     duration_ms: NDArray[np.float64]
     digest: NDArray[np.int64]  # of the row's latencies, whatever their order
-    series_id: NDArray[np.int32]
-    cause_id: NDArray[np.int32]
+    series_id: NDArray[np.int64]
+    cause_id: NDArray[np.int64]
     note_id: NDArray[np.int32]
     type_id: NDArray[np.uint8]
     standing: NDArray[np.uint8]
     measure_first: NDArray[np.int64]
-    measure_count: NDArray[np.int32]
+    measure_count: NDArray[np.int64]
     measure_stage: NDArray[np.int16]  # (measures capacity,)
     measure_ms: NDArray[np.float64]  # (measures capacity,)
     cells: NDArray[np.int64]  # (3,): rows, measures, rows that were too late
@@ -101,17 +101,17 @@ def new_held(rows: int = ROWS_MIN, measures: int = ROWS_MIN) -> Held:
     return Held(
         slice_ns=np.zeros(rows, np.int64),
         time_ns=np.zeros(rows, np.int64),
-        call_key=np.zeros(rows, np.uint64),
-        event_key=np.zeros(rows, np.uint64),
+        call_key=np.zeros(rows, np.int64),
+        event_key=np.zeros(rows, np.int64),
         duration_ms=np.zeros(rows, np.float64),
         digest=np.zeros(rows, np.int64),
-        series_id=np.zeros(rows, np.int32),
-        cause_id=np.zeros(rows, np.int32),
+        series_id=np.zeros(rows, np.int64),
+        cause_id=np.zeros(rows, np.int64),
         note_id=np.zeros(rows, np.int32),
         type_id=np.zeros(rows, np.uint8),
         standing=np.zeros(rows, np.uint8),
         measure_first=np.zeros(rows, np.int64),
-        measure_count=np.zeros(rows, np.int32),
+        measure_count=np.zeros(rows, np.int64),
         measure_stage=np.zeros(measures, np.int16),
         measure_ms=np.zeros(measures, np.float64),
         cells=np.zeros(3, np.int64),

@@ -12,60 +12,56 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engine.kernel import kernel
-from engine.observe.calls import IN_FLIGHT, START_SEEN, Calls, find
+from engine.observe.calls import IN_FLIGHT, START_SEEN, STATE, Calls, find
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UNMATCHED_MAX = 1024
+END_KEY, END_NS, PARTITION = range(3)
 
 
 class Unmatched(NamedTuple):
-    """Ends of calls whose start was not seen in their partition; arrays of shape (UNMATCHED_MAX,)."""
+    """Ends of calls whose start was not seen in their partition."""
 
-    key: NDArray[np.uint64]  # 0: free
-    time_ns: NDArray[np.int64]
-    partition: NDArray[np.int64]
+    ends: NDArray[np.int64]  # (UNMATCHED_MAX, 3): END_KEY (0: free), END_NS, PARTITION
     next: NDArray[np.int64]  # (1,): place that is written next
 
 
 def new_unmatched() -> Unmatched:
     """Make an empty ring."""
-    return Unmatched(
-        np.zeros(UNMATCHED_MAX, np.uint64),
-        np.zeros(UNMATCHED_MAX, np.int64),
-        np.zeros(UNMATCHED_MAX, np.int64),
-        np.zeros(1, np.int64),
-    )
+    return Unmatched(np.zeros((UNMATCHED_MAX, 3), np.int64), np.zeros(1, np.int64))
 
 
 @kernel
-def remember_end(ends: Unmatched, key: np.uint64, time_ns: int, partition: int) -> None:
+def remember_end(unmatched: Unmatched, key: int, time_ns: int, partition: int) -> None:
     """Remember an end in place of the oldest one."""
-    at = ends.next[0]
-    ends.key[at] = key
-    ends.time_ns[at] = time_ns
-    ends.partition[at] = partition
-    ends.next[0] = (at + 1) % len(ends.key)
+    at = unmatched.next[0]
+    unmatched.ends[at, END_KEY] = key
+    unmatched.ends[at, END_NS] = time_ns
+    unmatched.ends[at, PARTITION] = partition
+    unmatched.next[0] = (at + 1) % len(unmatched.ends)
 
 
 @kernel
-def count_unkeyed(ends: Unmatched, calls: Calls, partition: int) -> int:
+def count_unkeyed(unmatched: Unmatched, calls: Calls, partition: int) -> int:
     """Count remembered ends of other partitions whose call is in flight in this one; each is counted once."""
+    ends = unmatched.ends
     found = 0
-    for at in range(len(ends.key)):
-        if ends.key[at] == 0 or ends.partition[at] == partition:
+    for at in range(len(ends)):
+        if ends[at, END_KEY] == 0 or ends[at, PARTITION] == partition:
             continue
-        slot = find(calls, ends.key[at])
-        if slot >= 0 and calls.state[slot] & IN_FLIGHT and calls.state[slot] & START_SEEN:
-            ends.key[at] = 0
+        slot = find(calls, ends[at, END_KEY])
+        if slot >= 0 and calls.table[slot, STATE] & IN_FLIGHT and calls.table[slot, STATE] & START_SEEN:
+            ends[at, END_KEY] = 0
             found += 1
     return found
 
 
 @kernel
-def forget_ends(ends: Unmatched, before_ns: int, partition: int) -> None:
+def forget_ends(unmatched: Unmatched, before_ns: int, partition: int) -> None:
     """Forget ends older than `before_ns`, and all of `partition` (-1: none)."""
-    for at in range(len(ends.key)):
-        if ends.time_ns[at] < before_ns or ends.partition[at] == partition:
-            ends.key[at] = 0
+    ends = unmatched.ends
+    for at in range(len(ends)):
+        if ends[at, END_NS] < before_ns or ends[at, PARTITION] == partition:
+            ends[at, END_KEY] = 0
