@@ -118,7 +118,7 @@ class Service:
             self.line = build_line(self.configuration, key)
             if self._record_dir:
                 self._recorder = RecordingWriter(
-                    self._record_dir, digest(settings, self.configuration.register)
+                    self._record_dir, digest(settings, self.configuration.register, self.configuration.rules)
                 )
             await self.sink.start()
             await self.source.start()
@@ -156,7 +156,7 @@ class Service:
             configuration, self._new_configuration = self._new_configuration, None
             self.line.pipeline.judge.reload(configuration.register, configuration.rules)
             if self._recorder is not None:
-                self._recorder.mark_reload(digest(configuration.settings, configuration.register))
+                self._recorder.mark_reload(digest(configuration.settings, configuration.register, configuration.rules))
         if self._recorder is not None:
             self._recorder.write(raw)
         step = self.line.pipeline.step(raw)

@@ -82,9 +82,9 @@ def attribute(
     counted: dict[tuple[int, Cause], int] = {}
     for row in range(len(summary.cause_series)):
         cause = summary.causes[summary.cause_index[row]]
-        decline_class = classifier.classify(cause)
-        if not cause.declined or decline_class not in KINDS_BY_CLASS:
+        if not classifier.is_limit_decline(cause):
             continue
+        decline_class = classifier.classify(cause)
         candidates = index.instances_of(int(series_ids[summary.cause_series[row]]))
         instance = blame(index, candidates, cause, decline_class, full)
         count = int(summary.cause_count[row])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from engine.judge.attribution import KINDS_BY_CLASS, UNATTRIBUTED, blame
+from engine.judge.attribution import UNATTRIBUTED, blame
 from engine.judge.bank import DetectorBank
 from engine.judge.declines import Classifier
 from engine.judge.detection import CRITICAL, Finding
@@ -101,9 +101,9 @@ class Judge:
         return tuple(early)
 
     def _blame(self, decline: FirstDecline) -> int:
-        decline_class = self.roller.classifier.classify(decline.cause)
-        if decline_class not in KINDS_BY_CLASS:
+        if not self.roller.classifier.is_limit_decline(decline.cause):
             return UNATTRIBUTED
+        decline_class = self.roller.classifier.classify(decline.cause)
         # Nothing is taken up here: which series are known may not depend on how rows came in batches.
         known = self.roller.index.instances_known(decline.labels, decline.values)
         full = self.roller.fullness(self.last.summary.limits) if self.last else np.zeros(0)

@@ -124,7 +124,7 @@ class Measures:
 
     def _is_error(self, merged: SliceSummary) -> NDArray[np.int64]:
         errors = np.array(
-            [not one.declined and self.classifier.is_error(one) for one in merged.causes], np.int64
+            [self.classifier.is_error(one) for one in merged.causes], np.int64
         )
         return errors[merged.cause_index] if len(errors) else EMPTY_I8
 
