@@ -21,8 +21,9 @@ from engine.deliver.fingerprint import Labels
 from engine.observe.latency import BUCKET_FIRST, SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
+    from numpy.typing import NDArray
     from prometheus_client.registry import Collector
     from prometheus_client.samples import Sample
 
@@ -40,6 +41,8 @@ _VARINT, _FIXED64, _LENGTH = 0, 1, 2
 
 def varint(value: int) -> bytes:
     """Encode a non-negative integer."""
+    if value < MORE_FOLLOWS:
+        return bytes((value,))
     out = bytearray()
     while value >> SEVEN_BITS:
         out.append(value & LOW_BITS | MORE_FOLLOWS)
@@ -54,7 +57,7 @@ def zigzag(value: int) -> int:
 
 
 def _uint(field: int, value: int) -> bytes:
-    return varint(field << 3 | _VARINT) + varint(value)
+    return bytes((field << 3 | _VARINT,)) + varint(value)
 
 
 def _sint(field: int, value: int) -> bytes:
@@ -62,11 +65,11 @@ def _sint(field: int, value: int) -> bytes:
 
 
 def _double(field: int, value: float) -> bytes:
-    return varint(field << 3 | _FIXED64) + struct.pack("<d", value)
+    return bytes((field << 3 | _FIXED64,)) + struct.pack("<d", value)
 
 
 def _bytes(field: int, value: bytes) -> bytes:
-    return varint(field << 3 | _LENGTH) + varint(len(value)) + value
+    return bytes((field << 3 | _LENGTH,)) + varint(len(value)) + value
 
 
 class LabelMessages:
@@ -116,11 +119,16 @@ def histograms_protobuf(family: HistogramFamily, messages: LabelMessages) -> byt
     counts = family.counts
     octaves = histograms.classic_octaves(counts.shape[1])
     cumulative = histograms.cumulative_counts(counts, octaves).tolist()
-    bounds = [2.0**octave for octave in octaves]
+    bounds = [_double(2, 2.0**octave) for octave in octaves]
     row_of, bucket_of = np.nonzero(counts)
     ends = np.searchsorted(row_of, np.arange(len(counts)), side="right").tolist()
-    indexes = (bucket_of + BUCKET_FIRST).tolist()
-    amounts = counts[row_of, bucket_of].tolist()
+    indexes = bucket_of + BUCKET_FIRST
+    amounts = counts[row_of, bucket_of]
+    # Each count but the first of a row is written as the difference to the one before.
+    deltas = np.diff(amounts, prepend=0)
+    is_first = np.diff(row_of, prepend=-1) != 0
+    deltas[is_first] = amounts[is_first]
+    packed, at = _signed_varints(deltas)
     metrics, begin = [], 0
     for values, end, up_to, sum_us in zip(
         family.values, ends, cumulative, family.sum_us.tolist(), strict=True
@@ -133,7 +141,8 @@ def histograms_protobuf(family: HistogramFamily, messages: LabelMessages) -> byt
                 _sint(5, SCHEMA),
                 _double(6, ZERO_THRESHOLD),
                 _uint(7, 0),
-                _native_buckets(indexes[begin:end], amounts[begin:end]),
+                _spans(indexes[begin:end]),
+                _bytes(13, packed[at[begin] : at[end]]),
             )
         )
         begin = end
@@ -142,25 +151,42 @@ def histograms_protobuf(family: HistogramFamily, messages: LabelMessages) -> byt
     return _family(histograms.NAME, histograms.HELP, "histogram", metrics)
 
 
-def _classic_buckets(buckets: Iterable[tuple[float, int]]) -> bytes:
-    return b"".join(_bytes(3, _uint(1, count) + _double(2, bound)) for bound, count in buckets)
+def _classic_buckets(buckets: Iterable[tuple[bytes, int]]) -> bytes:
+    """Encode (upper bound as field 2, cumulative count) pairs."""
+    return b"".join(_bytes(3, _uint(1, count) + bound) for bound, count in buckets)
 
 
-def _native_buckets(indexes: Sequence[int], amounts: Sequence[int]) -> bytes:
-    """Encode buckets as spans of neighbours (first index or gap, length) and differences of their counts."""
-    spans: list[list[int]] = []
-    deltas = []
-    after, before = 0, 0
-    for index, amount in zip(indexes, amounts, strict=True):
-        if spans and index == after:
-            spans[-1][1] += 1
-        else:
-            spans.append([index - after, 1])
-        deltas.append(varint(zigzag(amount - before)))
-        after, before = index + 1, amount
-    # A histogram without spans would be taken for a classic one.
-    encoded = [_bytes(12, _sint(1, gap) + _uint(2, length)) for gap, length in spans or [[0, 0]]]
-    return b"".join(encoded) + (_bytes(13, b"".join(deltas)) if deltas else b"")
+def _spans(indexes: NDArray[np.int64]) -> bytes:
+    """Encode the indexes of filled buckets as spans of neighbours: first index or gap, and length."""
+    if not len(indexes):
+        return _EMPTY_SPAN  # Without a span it would be taken for a classic histogram.
+    begins = np.flatnonzero(np.diff(indexes, prepend=indexes[0] - 2) != 1)
+    lengths = np.diff(begins, append=len(indexes))
+    after = np.concatenate(([0], (indexes[begins] + lengths)[:-1]))
+    gaps = indexes[begins] - after
+    return b"".join(
+        _bytes(12, _sint(1, gap) + _uint(2, length))
+        for gap, length in zip(gaps.tolist(), lengths.tolist(), strict=True)
+    )
+
+
+_EMPTY_SPAN = _bytes(12, _sint(1, 0) + _uint(2, 0))
+
+
+def _signed_varints(values: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
+    """Encode filled buckets as spans of neighbours: first index or gap, and length."""
+    zigzagged = ((values << 1) ^ (values >> 63)).view(np.uint64)
+    sizes = np.ones(len(values), np.int64)
+    for bits in range(SEVEN_BITS, 64, SEVEN_BITS):
+        sizes += zigzagged >= np.uint64(1 << bits)
+    begins = np.concatenate(([0], sizes.cumsum()))
+    encoded = np.empty(begins[-1], np.uint8)
+    for place in range(int(sizes.max(initial=0))):
+        rows = np.flatnonzero(sizes > place)
+        low_bits = (zigzagged[rows] >> np.uint64(SEVEN_BITS * place)) & np.uint64(LOW_BITS)
+        more = np.where(sizes[rows] > place + 1, MORE_FOLLOWS, 0)
+        encoded[begins[rows] + place] = low_bits.astype(np.uint8) | more.astype(np.uint8)
+    return encoded.tobytes(), begins
 
 
 def registry_protobuf(registry: Collector, messages: LabelMessages) -> bytes:
