@@ -1,0 +1,254 @@
+"""How a consumer is made, checked and let go: everything of aiokafka that is not reading.
+
+Security fails closed: without TLS a broker must be on loopback, unless `allow_insecure` says otherwise;
+host names are always checked. What no waiting can mend (a bad address, a wrong password, an unreadable
+certificate) is a `SourceError` with a hint; a broker that is not there is waited for.
+
+This file and `kafka.py` are the only ones that touch private names of aiokafka, whose version is pinned
+for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import re
+import ssl
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer, codec, errors
+from aiokafka.conn import create_conn
+from aiokafka.helpers import create_ssl_context
+
+from engine.errors import SourceError
+
+if TYPE_CHECKING:
+    from engine.settings import KafkaSettings
+    from engine.source.assignor import OneOwnerAssignor
+
+NS_PER_MS = 1_000_000
+ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\],/]+)(?::(?P<port>[0-9]{1,5}))?")
+PORT_MAX = 65535
+UNENCRYPTED = ("PLAINTEXT", "SASL_PLAINTEXT")
+STARTS = ("rewind", "earliest", "latest")
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+STOP_S = 5.0
+LOG_EVERY_S = 30.0
+LOGGED_TEXTS_MAX = 256
+
+
+class FencedInstanceIdError(errors.BrokerResponseError):  # type: ignore[misc]
+    """Another process has joined the group with this member id; aiokafka does not know the code."""
+
+    errno = 82
+    message = "FENCED_INSTANCE_ID"
+    description = "Another member has joined with the same group.instance.id."
+
+
+errors.kafka_errors.setdefault(FencedInstanceIdError.errno, FencedInstanceIdError)
+
+
+def check_settings(settings: KafkaSettings) -> None:
+    """Refuse what cannot work or is not safe, before anything is opened."""
+    if not settings.bootstrap_servers:
+        raise SourceError("no broker is named", where="kafka.bootstrap_servers", hint="name host:port")
+    for address in settings.bootstrap_servers:
+        found = ADDRESS.fullmatch(address)
+        if found is None or int(found["port"] or 1) not in range(1, PORT_MAX + 1):
+            raise SourceError(
+                f"'{address}' is not an address", where="kafka.bootstrap_servers", hint="write host:port"
+            )
+        is_open = settings.security_protocol in UNENCRYPTED and not settings.allow_insecure
+        if is_open and not _is_loopback(found["host"].strip("[]")):
+            raise SourceError(
+                f"{settings.security_protocol} to {address} would send calls unencrypted",
+                where="kafka.security_protocol",
+                hint="use SSL or SASL_SSL, or set kafka.allow_insecure: true where the network is trusted",
+            )
+    if settings.start not in STARTS:
+        raise SourceError(
+            f"'{settings.start}' is no start", where="kafka.start", hint=f"one of {', '.join(STARTS)}"
+        )
+    if settings.security_protocol.startswith("SASL_") and settings.sasl_mechanism not in MECHANISMS:
+        raise SourceError(
+            f"'{settings.sasl_mechanism}' is no SASL mechanism",
+            where="kafka.sasl_mechanism",
+            hint=f"one of {', '.join(MECHANISMS)}",
+        )
+
+
+def check_codecs() -> None:
+    """Compress and expand with every codec that a producer may use: one that is missing stops a partition."""
+    probe = b"call" * 64
+    pairs = (
+        ("gzip", codec.gzip_encode, codec.gzip_decode),
+        ("snappy", codec.snappy_encode, codec.snappy_decode),
+        ("lz4", codec.lz4_encode, codec.lz4_decode),
+        ("zstd", codec.zstd_encode, codec.zstd_decode),
+    )
+    for name, encode, decode in pairs:
+        try:
+            works = bytes(decode(encode(probe))) == probe
+        except Exception as error:  # A broken native module raises anything.
+            raise SourceError(
+                f"the codec {name} does not work here", cause=str(error), hint="reinstall cramjam"
+            ) from error
+        if not works:
+            raise SourceError(f"the codec {name} does not give back what it got", hint="reinstall cramjam")
+
+
+def connection_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Give the options of a connection; files that cannot be read are a SourceError that names them."""
+    options: dict[str, Any] = {"security_protocol": settings.security_protocol}
+    if settings.security_protocol.endswith("SSL"):
+        try:
+            context = create_ssl_context(
+                cafile=settings.ca_file or None,
+                certfile=settings.cert_file or None,
+                keyfile=settings.key_file or None,
+            )
+        except (OSError, ssl.SSLError) as error:
+            files = ", ".join(
+                file for file in (settings.ca_file, settings.cert_file, settings.key_file) if file
+            )
+            raise SourceError(
+                "certificates cannot be loaded", where=files, cause=str(error),
+                hint="check kafka.ca_file, kafka.cert_file and kafka.key_file",
+            ) from error  # fmt: skip
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        options["ssl_context"] = context
+    if settings.security_protocol.startswith("SASL_"):
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        options["sasl_plain_username"] = settings.sasl_username
+        options["sasl_plain_password"] = _secret(settings.sasl_password_file)
+    return options
+
+
+def make_consumer(
+    settings: KafkaSettings, member_id: str, assignor: OneOwnerAssignor, options: dict[str, Any]
+) -> AIOKafkaConsumer:
+    """Make a consumer that is not started; it belongs to the running loop."""
+    session_ms = settings.session_timeout_ns // NS_PER_MS
+    return AIOKafkaConsumer(
+        bootstrap_servers=list(settings.bootstrap_servers),
+        client_id="callgauge",
+        group_id=settings.group_id,
+        group_instance_id=member_id,
+        partition_assignment_strategy=(assignor,),
+        session_timeout_ms=session_ms,
+        heartbeat_interval_ms=settings.heartbeat_ns // NS_PER_MS,
+        rebalance_timeout_ms=max(session_ms, 30_000),
+        # Longer than a rebalance, or JoinGroup gives up on the coordinator while it waits for the others.
+        request_timeout_ms=max(session_ms, 30_000) + 10_000,
+        # The app stops calling `read` while its queue is full, however long that is.
+        max_poll_interval_ms=300_000,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        retry_backoff_ms=500,
+        **options,
+    )
+
+
+async def close_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer within a bounded time, whatever state its broker is in.
+
+    With the broker down, `stop` raises CancelledError out of its own tasks and leaves its connections
+    open. Only a cancellation that was meant for the caller is passed on.
+    """
+    task = asyncio.current_task()
+    try:
+        await asyncio.wait_for(consumer.stop(), STOP_S)
+    except asyncio.CancelledError:
+        if task is not None and task.cancelling():
+            raise
+    except Exception as error:  # noqa: BLE001  # It is thrown away; nothing it says matters any more.
+        logging.getLogger(__name__).debug("a consumer did not stop cleanly: %s", type(error).__name__)
+    finally:
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(consumer._client.close(), STOP_S)  # noqa: SLF001
+
+
+async def why_not_connected(settings: KafkaSettings, options: dict[str, Any]) -> str:
+    """Try each broker alone, because the client only logs why; SourceError for what waiting cannot mend."""
+    causes = []
+    for address in settings.bootstrap_servers:
+        found = ADDRESS.fullmatch(address)
+        assert found is not None, "addresses were checked"
+        host, port = found["host"].strip("[]"), int(found["port"] or 9092)
+        try:
+            connection = await create_conn(host, port, request_timeout_ms=5000, **options)
+        except errors.AuthenticationFailedError as error:
+            raise SourceError(
+                "the broker refuses the login", where=address, cause=str(error),
+                hint="check kafka.sasl_mechanism, kafka.sasl_username and kafka.sasl_password_file",
+            ) from error  # fmt: skip
+        except ssl.SSLCertVerificationError as error:
+            raise SourceError(
+                "the broker's certificate is not trusted", where=address, cause=error.verify_message,
+                hint="set kafka.ca_file to the authority that signed it, and use the name in the certificate",
+            ) from error  # fmt: skip
+        except (OSError, errors.KafkaError, TimeoutError) as error:
+            causes.append(f"{address}: {error or type(error).__name__}")
+        else:
+            connection.close()
+    return "; ".join(causes)
+
+
+def limit_client_logs() -> None:
+    """Let aiokafka say each thing once in half a minute, and never show records, as its debug texts do."""
+    logging.getLogger("aiokafka")
+    for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "aiokafka"]:
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.level, logging.INFO))
+        if not any(isinstance(each, OnceInAWhile) for each in logger.filters):
+            logger.addFilter(OnceInAWhile())
+
+
+class OnceInAWhile:
+    """A filter of a logger that passes each text once in `LOG_EVERY_S`, saying how often it was held back."""
+
+    def __init__(self) -> None:
+        """Hold nothing back yet."""
+        self._last: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether to pass a record."""
+        now_s = time.monotonic()
+        text = str(record.msg)
+        last_s, held_back = self._last.get(text, (-LOG_EVERY_S, 0))
+        if now_s - last_s < LOG_EVERY_S:
+            self._last[text] = (last_s, held_back + 1)
+            return False
+        if len(self._last) >= LOGGED_TEXTS_MAX:
+            self._last.clear()
+        self._last[text] = (now_s, 0)
+        if held_back:
+            record.msg = f"{text} (and {held_back} times in between)"
+        return True
+
+
+def _is_loopback(host: str) -> bool:
+    """Say whether a host is this machine, by its name or number."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _secret(path: str) -> str:
+    """Read a password from its file; no part of it goes into an error."""
+    try:
+        return Path(path).read_text("utf-8").strip("\r\n")
+    except (OSError, UnicodeError) as error:
+        raise SourceError(
+            "the password cannot be read", where=path or "kafka.sasl_password_file",
+            cause=getattr(error, "strerror", None) or type(error).__name__,
+            hint="name a text file that this user can read",
+        ) from error  # fmt: skip

@@ -1,0 +1,157 @@
+"""One consumer in the group, and where it stands in each partition that it was given."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
+
+from engine.source.kafka_places import replace, start_offsets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from engine.settings import KafkaSettings
+
+PLACE_TRIES = 3
+PLACE_AGAIN_S = 1.0
+ANSWERED_MS = 2000  # a fetch waits half a second at the broker; older answers say nothing about the log's end
+
+log = logging.getLogger(__name__)
+
+
+class Member(ConsumerRebalanceListener):  # type: ignore[misc]
+    """A consumer's assignment. `places` outlives it: next offset by partition, of what this process holds.
+
+    `assigned` are the partitions of the last assignment; `placed` those that have their place and are being
+    fetched; `failed` says why this consumer has to be thrown away.
+    """
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        settings: KafkaSettings,
+        places: dict[int, int],
+        assigned: Callable[[tuple[int, ...]], None],
+    ) -> None:
+        """Listen to what the group gives `consumer`; `assigned` is called with each assignment."""
+        self.consumer = consumer
+        self.placed: set[int] = set()
+        self.failed = ""
+        self.lost_rows = 0
+        self._settings = settings
+        self._places = places
+        self._tell = assigned
+        self._answers: dict[int, tuple[object, float]] = {}  # partition -> (the answer's time stamp, seen)
+        self._moved: dict[int, tuple[object, float]] = {}  # partition -> (place, seen)
+        self._watched_since_s = time.monotonic()
+
+    async def on_partitions_revoked(self, _revoked: Collection[TopicPartition]) -> None:
+        """Take no more rows until there is an assignment again."""
+        self.placed = set()
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Seek every partition to its place; no row is fetched before that."""
+        self.consumer.pause(*assigned)
+        partitions = tuple(sorted(tp.partition for tp in assigned))
+        for partition in self._places.keys() - set(partitions):
+            del self._places[partition]
+        self._tell(partitions)
+        # aiokafka logs an exception that is raised here, and reads on from anywhere.
+        try:
+            await self._seek(assigned)
+        except (errors.KafkaError, TimeoutError) as error:
+            self.failed = f"no place to begin at was found ({type(error).__name__})"
+        self.watch_anew()
+
+    async def _seek(self, assigned: Collection[TopicPartition]) -> None:
+        unknown = [tp for tp in assigned if tp.partition not in self._places]
+        found: dict[TopicPartition, int] = {}
+        for left in reversed(range(PLACE_TRIES)):
+            try:
+                found = await start_offsets(self.consumer, unknown, self._settings, time.time_ns())
+                break
+            except errors.KafkaError:
+                if not left:
+                    raise
+                await asyncio.sleep(PLACE_AGAIN_S)
+        for tp in assigned:
+            offset = self._places.setdefault(tp.partition, found.get(tp, 0))
+            self.consumer.seek(tp, offset)
+        self.placed = {tp.partition for tp in assigned}
+        self.consumer.resume(*assigned)
+
+    async def find_again(self, tp: TopicPartition) -> bool:
+        """Go on in a partition whose rows were deleted; True if it begins anew as another log."""
+        found = await replace(self.consumer, tp, self._places[tp.partition], self._settings, time.time_ns())
+        self.lost_rows += found.lost_rows
+        self._places[tp.partition] = found.offset
+        self.consumer.seek(tp, found.offset)
+        log.warning(
+            "rows were deleted before they were read: partition %d goes on at offset %d, %d rows lost",
+            tp.partition,
+            found.offset,
+            found.lost_rows,
+        )
+        return found.is_another_log
+
+    async def caught_up(self) -> tuple[int, ...]:
+        """Give the partitions whose place equals the end of the log, by an answer that is fresh."""
+        now_ms = time.time() * 1000
+        at_end = []
+        for partition in sorted(self.placed):
+            tp = self._tp(partition)
+            if tp not in self.consumer.assignment():
+                continue
+            end, answered_ms = self.consumer.highwater(tp), self.consumer.last_poll_timestamp(tp)
+            is_fresh = answered_ms is not None and 0 <= now_ms - answered_ms < ANSWERED_MS
+            if is_fresh and end is not None and await self.consumer.position(tp) >= end:
+                at_end.append(partition)
+        return tuple(at_end)
+
+    def lag(self, partition: int) -> int:
+        """Give how many rows wait in a partition, as far as the log has said."""
+        tp = self._tp(partition)
+        end = self.consumer.highwater(tp) if tp in self.consumer.assignment() else None
+        return 0 if end is None else max(int(end) - self._places.get(partition, int(end)), 0)
+
+    def watch_anew(self) -> None:
+        """Forget how long nothing has come: there was a reason."""
+        self._watched_since_s = time.monotonic()
+
+    def stuck(self, limit_s: float) -> str:
+        """Say why a consumer that is polled gives nothing; "" if it is well. Call it after each poll."""
+        now_s = time.monotonic()
+        for partition in self.placed:
+            tp = self._tp(partition)
+            if tp not in self.consumer.assignment():
+                continue
+            answer = self.consumer.last_poll_timestamp(tp)
+            answered_s = _since(self._answers, partition, answer, now_s)
+            moved_s = _since(self._moved, partition, self._places[partition], now_s)
+            if now_s - max(answered_s, self._watched_since_s) > limit_s:
+                return "the broker has not answered"
+            if self._waiting_rows(tp) and now_s - max(moved_s, self._watched_since_s) > limit_s:
+                return "rows wait and are not fetched"
+        return ""
+
+    def _waiting_rows(self, tp: TopicPartition) -> bool:
+        """Say whether there are rows that a consumer of committed transactions may read."""
+        stable = self.consumer.last_stable_offset(tp)
+        end = stable if stable is not None and stable >= 0 else self.consumer.highwater(tp)
+        return end is not None and int(end) > self._places[tp.partition]
+
+    def _tp(self, partition: int) -> TopicPartition:
+        return TopicPartition(self._settings.topic, partition)
+
+
+def _since(seen: dict[int, tuple[object, float]], partition: int, value: object, now_s: float) -> float:
+    """Give when `value` was first seen to be what it is."""
+    before = seen.get(partition)
+    if before is None or before[0] != value:
+        seen[partition] = (value, now_s)
+        return now_s
+    return before[1]
