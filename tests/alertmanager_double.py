@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import re
+import ssl
 from datetime import datetime
 from typing import Any, NamedTuple, Self
 
@@ -32,8 +33,9 @@ class Received(NamedTuple):
 class AlertmanagerDouble:
     """Use as `async with AlertmanagerDouble() as double`; `alerts` are all it took, in order."""
 
-    def __init__(self, *, password: str = "") -> None:
+    def __init__(self, *, password: str = "", tls: ssl.SSLContext | None = None) -> None:
         self.password = password
+        self._tls = tls
         self.status = 200
         self.release = asyncio.Event()
         self.release.set()
@@ -49,8 +51,9 @@ class AlertmanagerDouble:
         app.router.add_post("/prefix/api/v2/alerts", self._post)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls).start()
+        scheme = "https" if self._tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+import shutil
 import socket
+import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -234,6 +237,37 @@ async def test_the_password_comes_from_a_file_and_is_read_again_when_refused(tmp
             assert (("http_401", 1),) == (await until_failed(sink, 1)).batches_failed_by_reason
             sink.update((an_alert(),), NOW + 30 * S)
             assert 1 == (await drained(sink))[0].alerts_sent
+
+
+def a_certificate(folder: Path) -> tuple[str, str]:
+    """Make a certificate for 127.0.0.1 that signs itself; skip where openssl is missing."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not on the PATH")
+    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    name = ("-subj", "/CN=callgauge", "-addext", "subjectAltName=IP:127.0.0.1")
+    made = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *name)
+    subprocess.run([*made, "-keyout", key, "-out", cert], check=True, capture_output=True, timeout=60)
+    return cert, key
+
+
+async def test_tls_trusts_the_ca_file_and_shows_the_certificate(tmp_path: Path) -> None:
+    """Without ca_file the server is a stranger, without cert_file we are: counted, and nothing sent."""
+    cert, key = a_certificate(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=cert)
+    tls.load_cert_chain(cert, key)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    async with AlertmanagerDouble(tls=tls) as double:
+        urls = (double.url,)
+        for wanted, sent in (
+            (AlertmanagerSettings(urls=urls, ca_file=cert, cert_file=cert, key_file=key), 1),
+            (AlertmanagerSettings(urls=urls, ca_file=cert), 0),
+            (AlertmanagerSettings(urls=urls, cert_file=cert, key_file=key), 0),
+        ):
+            async with running(wanted) as sink:
+                sink.update((an_alert(),), NOW)
+                (peer,) = await drained(sink)
+            assert sent == peer.alerts_sent, wanted
+            assert (() if sent else (("connection", 1),)) == peer.batches_failed_by_reason
 
 
 async def test_a_path_in_the_address_is_kept() -> None:

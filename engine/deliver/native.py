@@ -174,7 +174,7 @@ _EMPTY_SPAN = _bytes(12, _sint(1, 0) + _uint(2, 0))
 
 
 def _signed_varints(values: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
-    """Encode filled buckets as spans of neighbours: first index or gap, and length."""
+    """Encode signed integers one after another; also give where each begins, and the end."""
     zigzagged = ((values << 1) ^ (values >> 63)).view(np.uint64)
     sizes = np.ones(len(values), np.int64)
     for bits in range(SEVEN_BITS, 64, SEVEN_BITS):
