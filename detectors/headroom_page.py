@@ -1,6 +1,7 @@
 """What a page about a filling limit says: the evidence by name, and words for someone woken at night.
 
-Numbers in sentences are rounded here, because a template can only insert; the annotations carry them as numbers.
+Numbers in sentences are rounded here, because a template can only insert; the annotations carry them as
+numbers.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ COLD_S = 1800.0
 MINUTE_S = 60.0
 GROWTH_SHOWN = 0.005  # of the arrivals a minute; less is "steady"
 MINUTES_SHOWN_S = 90.0
+PROBABILITY_SHOWN = 0.01
 
 SUMMARY = "{limit} is filling up and will soon decline calls."
 DESCRIPTION = (
     "{limit} has {used} of {limit_value} calls in use and {when}. "
     "{arrivals_per_minute} calls a minute arrive, {trend}, and each stays {holding}: "
     "together that asks for {offered_load} calls at once. "
-    "In {horizon} we expect {expected_used}; the chance that calls are declined by then is {probability_percent} %. "
+    "In {horizon} we expect {expected_used}; "
+    "the chance that calls are declined by then is {probability_percent} %. "
     "{baseline_text}"
 )
 
@@ -30,7 +33,10 @@ DESCRIPTION = (
 def evidence_of(
     state: HeadroomState, use: LimitUse, row: int, times_s: tuple[float, float, float], at: int
 ) -> tuple[tuple[str, float | int | str], ...]:
-    """Give the evidence for one instance; `times_s` = (an evaluation, age of the instance, the page horizon)."""
+    """Give the evidence for one instance.
+
+    `times_s` = (an evaluation, age of the instance, the page horizon).
+    """
     step_s, age_s, horizon_s = times_s
     outlook, verdict = state.outlook, state.verdict
     rate = float(outlook.rate_per_s[row])
@@ -48,7 +54,10 @@ def evidence_of(
         ("arrivals_per_minute", round(rate * MINUTE_S, 1)),
         ("growth_per_minute_ratio", round(growth, 4)),
         ("baseline", baseline),
-        ("when", when_text(*(float(t[row]) for t in (verdict.time_s, verdict.time_s_low, verdict.time_s_high)))),
+        (
+            "when",
+            when_text(*(float(t[row]) for t in (verdict.time_s, verdict.time_s_low, verdict.time_s_high))),
+        ),
         ("trend", trend_text(growth)),
         ("holding", "about " + duration_text(holding_s)),
         ("horizon", duration_text(horizon_s)),
@@ -87,7 +96,9 @@ def when_text(time_s: float, low_s: float, high_s: float) -> str:
         if math.isfinite(low_s):
             return f"may be full in {duration_text(low_s)} at the earliest"
         return "is closer to its limit than chance allows for"
-    latest = f"{duration_text(high_s)} at the latest" if math.isfinite(high_s) else "or not at all if growth stops"
+    latest = (
+        f"{duration_text(high_s)} at the latest" if math.isfinite(high_s) else "or not at all if growth stops"
+    )
     return f"will be full in about {duration_text(time_s)} ({duration_text(low_s)} at the earliest, {latest})"
 
 
@@ -107,9 +118,9 @@ def doubling_s(growth: float) -> float:
 
 def percent_text(probability: float) -> str:
     """Say a probability in percent; never 0 or 100, which nobody can know."""
-    if probability > 0.99:  # noqa: PLR2004: read as a percentage.
+    if probability > 1.0 - PROBABILITY_SHOWN:
         return "over 99"
-    if probability < 0.01:  # noqa: PLR2004: as above.
+    if probability < PROBABILITY_SHOWN:
         return "under 1"
     return f"{100 * probability:.0f}"
 

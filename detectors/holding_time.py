@@ -1,17 +1,19 @@
 """How long calls hold their place: a life table by age, learned from ends and from calls that are still up.
 
-Ages count slices: a call is of age d if it started d slices ago. Among the calls at risk at age d (ended, or still in
-flight at the slice's end; a call healed away counts half) the share that ended is the table's hazard. Because calls
-start anywhere within their slice, the table's survival G(d) is the survival function averaged over one slice, so sums
-of G times the slice *are* its integral: forecasts built on it have no rounding to a grid, however short the calls.
-Ages are pooled into bins that widen with age. A bin leans on its long-run self, and that on the hazard of all ages
-together, and that on the limit's expected holding time, each with the weight of an end or two.
-Rejected: a mean (blind to shape and to calls still up) and a fitted law (a leak or a time-out fits none).
+Ages count slices: a call is of age d if it started d slices ago. Among the calls at risk at age d (ended, or
+still in flight at the slice's end; a call healed away counts half) the share that ended is the table's
+hazard. Because calls start anywhere within their slice, the table's survival G(d) is the survival function
+averaged over one slice, so sums of G times the slice *are* its integral: forecasts built on it have no
+rounding to a grid, however short the calls. Ages are pooled into bins that widen with age. A bin leans on its
+long-run self, and that on the hazard of all ages together, and that on the limit's expected holding time,
+each with the weight of an end or two. Rejected: a mean (blind to shape and to calls still up) and a fitted
+law (a leak or a time-out fits none).
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,7 +31,10 @@ SELF_HALF = 0.5  # a call of age 0 was at risk for half a slice on average, a he
 
 
 class AgeBins(NamedTuple):
-    """Which ages are pooled; ages are cells of LimitUse. The last cell (all older calls) is a bin of its own."""
+    """Which ages are pooled.
+
+    Ages are cells of LimitUse. The last cell (all older calls) is a bin of its own.
+    """
 
     of_cell: NDArray[np.int64]  # (cells,)
     first: NDArray[np.int64]  # (bins,): the bin's youngest cell
@@ -68,7 +73,7 @@ def age_bins(cells: int) -> AgeBins:
         width *= 2
     edges = [edge for edge in edges if edge < cells - 1] + [cells - 1, cells]
     of_cell = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
-    middle = np.array([(low + high - 1) // 2 for low, high in zip(edges, edges[1:], strict=False)])
+    middle = np.array([(low + high - 1) // 2 for low, high in itertools.pairwise(edges)])
     bins = AgeBins(of_cell, np.array(edges[:-1]), middle)
     for array in bins:
         array.flags.writeable = False
@@ -92,8 +97,8 @@ def absorb_ends(
 ) -> None:
     """Add one slice to the tables, in place, after fading them by `keep` = (last hour, long run).
 
-    `alive`, `ended`, `healed` are (instances, cells). `seen` (instances, 2) gains the slice's ends of known age and how
-    many were expected of the table's hazards (0 as long as there are none).
+    `alive`, `ended`, `healed` are (instances, cells). `seen` (instances, 2) gains the slice's ends of known
+    age and how many were expected of the table's hazards (0 as long as there are none).
     """
     rows, cells = alive.shape
     bins = times.ends.shape[1]
@@ -121,7 +126,10 @@ def absorb_ends(
 def estimate_hazards(
     times: HoldingTimes, expected_s: NDArray[np.float64], slice_s: float, params: HoldingParams
 ) -> None:
-    """Bring `times.hazard` up to date, in place. `expected_s` (instances,) is the register's prior, NaN: none."""
+    """Bring `times.hazard` up to date, in place.
+
+    `expected_s` (instances,) is the register's prior, NaN: none.
+    """
     rows, bins = times.ends.shape
     for i in range(rows):
         worth = params.expected_ends
@@ -150,9 +158,9 @@ def leaned(ends: float, at_risk: float, prior: float, worth: float) -> float:
 
 @kernel
 def cumulate(hazard: NDArray[np.float64], of_cell: NDArray[np.int64], total: NDArray[np.float64]) -> None:
-    """Fill total[k], the sum of the hazards of ages below k, for one instance; beyond the cells the last one goes on.
+    """Fill total[k], the sum of the hazards of ages below k, for one instance.
 
-    `hazard` (bins,), `total` (at least cells + 1,) is written.
+    Beyond the cells the last hazard goes on. `hazard` (bins,), `total` (at least cells + 1,) is written.
     """
     cells = len(of_cell)
     total[0] = 0.0
@@ -162,7 +170,7 @@ def cumulate(hazard: NDArray[np.float64], of_cell: NDArray[np.int64], total: NDA
 
 @kernel
 def mean_holding_slices(total: NDArray[np.float64], speed: float, tail_slices_max: float) -> float:
-    """Give the mean holding time in slices: the integral of the survival function, hazards multiplied by `speed`.
+    """Give the mean holding time in slices: the integral of survival, hazards multiplied by `speed`.
 
     Past the table, calls go on for `tail_slices_max` on average at most: some never end.
     """
@@ -172,5 +180,3 @@ def mean_holding_slices(total: NDArray[np.float64], speed: float, tail_slices_ma
         mean += math.exp(-total[k] * speed)
     tail = -math.expm1(-(total[last] - total[last - 1]) * speed)
     return mean + math.exp(-total[last] * speed) * (1.0 - tail) / max(tail, 1.0 / tail_slices_max)
-
-

@@ -1,11 +1,12 @@
 """From a forecast level to a verdict on one cap: score, probability, time left.
 
 The score is how many standard deviations the forecast mean stands above the cap, at the worst horizon. The
-probability that an arriving call finds the limit full within a horizon treats the two kinds of doubt apart: under each
-of several futures (quadrature over our ignorance, which is common to all moments of one future) arrivals see the
-level as chance leaves it (Poisson arrivals see time averages), and at least one is turned away with
-1 - exp(-expected number). That counts a long brush with the cap as many chances: an upper bound within each future.
-Rejected: the largest single-moment probability, which is too low by the number of moments that are nearly independent.
+probability that an arriving call finds the limit full within a horizon treats the two kinds of doubt apart:
+under each of several futures (quadrature over our ignorance, which is common to all moments of one future)
+arrivals see the level as chance leaves it (Poisson arrivals see time averages), and at least one is turned
+away with 1 - exp(-expected number). That counts a long brush with the cap as many chances: an upper bound
+within each future. Rejected: the largest single-moment probability, which is too low by the number of moments
+that are nearly independent.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ class Horizons(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Float64, (instances,); -inf and NaN where there is no forecast or no cap, inf: not within the horizons."""
+    """Float64, (instances,).
+
+    -inf and NaN where there is no forecast or no cap, inf: not within the horizons.
+    """
 
     page_score: NDArray[np.float64]
     warn_score: NDArray[np.float64]
@@ -66,7 +70,10 @@ def new_verdict(rows: int) -> Verdict:
 
 @kernel
 def judge(room: Room, outlook: Outlook, horizons: Horizons, gate: float, verdict: Verdict) -> None:
-    """Fill the verdict on every instance that is ready and has a cap; `gate` is the least share of it in use or offered."""
+    """Fill the verdict on every instance that is ready and has a cap.
+
+    `gate` is the least share of it in use or offered.
+    """
     for i in range(len(room.cap)):
         cap = room.cap[i]
         if not room.is_ready[i] or math.isnan(cap):
@@ -76,8 +83,12 @@ def judge(room: Room, outlook: Outlook, horizons: Horizons, gate: float, verdict
         ignorance = outlook.model_var[i]
         verdict.probability[i] = turned_away(room.level[i], cap, outlook, i, horizons)
         verdict.time_s[i] = crossing(room.level[i], mean, chance, ignorance, (cap, 0.0), horizons.ahead_s)
-        verdict.time_s_low[i] = crossing(room.level[i], mean, chance, ignorance, (cap, BAND_SD), horizons.ahead_s)
-        verdict.time_s_high[i] = crossing(room.level[i], mean, chance, ignorance, (cap, -BAND_SD), horizons.ahead_s)
+        verdict.time_s_low[i] = crossing(
+            room.level[i], mean, chance, ignorance, (cap, BAND_SD), horizons.ahead_s
+        )
+        verdict.time_s_high[i] = crossing(
+            room.level[i], mean, chance, ignorance, (cap, -BAND_SD), horizons.ahead_s
+        )
         if max(room.level[i], outlook.rate_per_s[i] * outlook.holding_s[i]) < gate * cap:
             continue
         for k in range(len(mean)):

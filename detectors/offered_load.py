@@ -1,13 +1,15 @@
 """From arrivals and ages to the level to come: dispersion of the counts, and the conditional forecast.
 
-The calls in flight at t + h are those of today that survive, by age, and the calls that will have arrived and stayed:
+The calls in flight at t + h are those of today that survive, by age, and the calls that will have arrived and
+stayed:
 
     mean(h) = sum over calls of G(age + h) / G(age) + integral of rate(t + s) x survival(h - s) ds
 
-The rate comes from a bank of filters (detectors.statistics), survival from a life table (detectors.holding_time) that
-a fast multiplier e^y speeds up or slows down. Variances add: chance (who survives, who arrives, overdispersed) and
-ignorance (level, growth, which model, y), kept apart because ignorance is common to all moments of one future.
-Rejected: forecasting concurrency itself, which lags by a holding time and hides growth in correlated noise.
+The rate comes from a bank of filters (detectors.statistics), survival from a life table
+(detectors.holding_time) that a fast multiplier e^y speeds up or slows down. Variances add: chance (who
+survives, who arrives, overdispersed) and ignorance (level, growth, which model, y), kept apart because
+ignorance is common to all moments of one future. Rejected: forecasting concurrency itself, which lags by a
+holding time and hides growth in correlated noise.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ LOG_SPEED = (-3.0, 1.2)
 
 
 class Dispersion(NamedTuple):
-    """Variance over mean of the counts, by scale; float64 (instances, scales) but `last` (instances, scales, 3)."""
+    """Variance over mean of the counts, by scale.
+
+    Float64 (instances, scales) but `last` (instances, scales, 3).
+    """
 
     last: NDArray[np.float64]  # the count being added up, and the two before it; -1: none yet
     parts: NDArray[np.float64]  # evaluations in the count being added up
@@ -78,7 +83,10 @@ class Grid(NamedTuple):
 
 
 class Outlook(NamedTuple):
-    """The level to come, float64 (instances, horizons), and where it comes from (instances,); NaN: not ready."""
+    """The level to come, float64 (instances, horizons), and where it comes from (instances,).
+
+    NaN: not ready.
+    """
 
     mean: NDArray[np.float64]
     chance_var: NDArray[np.float64]
@@ -105,7 +113,9 @@ def new_dispersion(rows: int) -> Dispersion:
 
 
 @kernel
-def observe_dispersion(state: Dispersion, row: int, count: float, keep: float, params: DispersionParams) -> None:
+def observe_dispersion(
+    state: Dispersion, row: int, count: float, keep: float, params: DispersionParams
+) -> None:
     """Add one evaluation's count to every scale of one row, in place."""
     scale = 1
     for s in range(state.parts.shape[1]):
@@ -117,7 +127,9 @@ def observe_dispersion(state: Dispersion, row: int, count: float, keep: float, p
             state.excess[row, s] *= keep**scale
             state.many[row, s] *= keep**scale
             if last[1] >= 0.0 and last[2] >= 0.0 and poisson >= COUNTS_MIN:
-                so_far = (state.excess[row, s] + params.prior_counts) / (state.many[row, s] + params.prior_counts)
+                so_far = (state.excess[row, s] + params.prior_counts) / (
+                    state.many[row, s] + params.prior_counts
+                )
                 ratio = (last[0] - 2.0 * last[1] + last[2]) ** 2 / poisson
                 state.excess[row, s] += min(ratio, params.clip * max(so_far, 1.0))
                 state.many[row, s] += 1.0
@@ -165,7 +177,7 @@ def survivors(
     ahead: int,
     speed: float,
 ) -> tuple[float, float, float]:
-    """Give mean, variance and the slope by y of how many of `alive` (bins,) are still up `ahead` slices later."""
+    """Give mean, variance and slope by y of how many of `alive` (bins,) are up `ahead` slices later."""
     mean = 0.0
     variance = 0.0
     slope = 0.0
@@ -185,7 +197,8 @@ def survivors(
 def fill_rates(scratch: Scratch, bank: FilterBank, row: int, step_s: float, damping: float) -> None:
     """Fill the rate (calls a second) of each model by step ahead, and how far growth reaches.
 
-    The filter's level is that of the middle of the step just past: the middle of the next one is a whole step away.
+    The filter's level is that of the middle of the step just past: the middle of the next one is a whole step
+    away.
     """
     models, steps = scratch.rate.shape
     reach = 0.0

@@ -1,11 +1,11 @@
 """Maths shared by the detectors: tails, a Poisson filter bank, interpolation over cap sizes.
 
-The filter follows the logarithm of a rate that is seen only through counts: level x, growth g a step, damped. Several
-such filters with different ideas of change run side by side, weighted by how well they foretell the counts; changes of
-mind are rare by prior, which is what keeps a forecast quiet on ordinary days. Each count is absorbed at the posterior
-mode (Newton from the side where it converges monotonically), so an hour of silence followed by a burst stays finite.
-Rejected: one linearised (extended Kalman) update, which overshoots when the rate is low and its variance large, and a
-particle filter, which needs randomness.
+The filter follows the logarithm of a rate that is seen only through counts: level x, growth g a step, damped.
+Several such filters with different ideas of change run side by side, weighted by how well they foretell the
+counts; changes of mind are rare by prior, which is what keeps a forecast quiet on ordinary days. Each count
+is absorbed at the posterior mode (Newton from the side where it converges monotonically), so an hour of
+silence followed by a burst stays finite. Rejected: one linearised (extended Kalman) update, which overshoots
+when the rate is low and its variance large, and a particle filter, which needs randomness.
 """
 
 from __future__ import annotations
@@ -25,10 +25,14 @@ GROWTH_VAR_MAX = 4e-3
 COUNT_SD_MAX = 8.0  # a count further above its forecast than this is taken as this far
 LOG_WEIGHT_MIN = -30.0
 WEIGHT_MIN = 1e-12
+MOVE_MIN = 1e-10
 
 
 class FilterBank(NamedTuple):
-    """Filters of (level, growth) of a log rate; float64 arrays of shape (rows, models), owned by the detector's state."""
+    """Filters of (level, growth) of a log rate.
+
+    Float64 arrays of shape (rows, models), owned by the detector's state.
+    """
 
     level: NDArray[np.float64]
     growth: NDArray[np.float64]
@@ -39,15 +43,23 @@ class FilterBank(NamedTuple):
 
 
 class FilterNoise(NamedTuple):
-    """How much each model lets the rate change in one step; `switch` is the chance a step that another model takes over."""
+    """How much each model lets the rate change in one step.
+
+    `switch` is the chance a step that another model takes over.
+    """
 
     level: NDArray[np.float64]  # (models,)
     growth: NDArray[np.float64]  # (models,)
     damping: float
 
 
-def new_bank(rows: int, weight: NDArray[np.float64], growth_var: NDArray[np.float64], level_var: float) -> FilterBank:
-    """Give a bank that knows nothing: level 0 with variance `level_var`, growth 0 with a variance by model."""
+def new_bank(
+    rows: int, weight: NDArray[np.float64], growth_var: NDArray[np.float64], level_var: float
+) -> FilterBank:
+    """Give a bank that knows nothing.
+
+    Level 0 with variance `level_var`, growth 0 with a variance by model.
+    """
     shape = (rows, len(weight))
     return FilterBank(
         level=np.zeros(shape),
@@ -69,8 +81,8 @@ def normal_tail(z: float) -> float:
 def poisson_mode(count: float, exposure: float, dispersion: float, prior: float, prior_var: float) -> float:
     """Give the x that maximises (count x - exposure e^x) / dispersion - (x - prior)^2 / (2 prior_var).
 
-    `exposure` and `prior_var` are positive. The slope is concave and falling, so Newton's steps from the right of the
-    root never leave that side and never diverge.
+    `exposure` and `prior_var` are positive. The slope is concave and falling, so Newton's steps from the
+    right of the root never leave that side and never diverge.
     """
     expected = exposure * math.exp(prior)
     x = prior
@@ -81,14 +93,17 @@ def poisson_mode(count: float, exposure: float, dispersion: float, prior: float,
         slope = (count - rate) / dispersion - (x - prior) / prior_var
         move = slope / (rate / dispersion + 1.0 / prior_var)
         x += move
-        if abs(move) < 1e-10:
+        if abs(move) < MOVE_MIN:
             break
     return x
 
 
 @kernel
 def advance_row(bank: FilterBank, row: int, noise: FilterNoise, switch: float) -> None:
-    """Let one step of time pass in one row, in place: drift, noise, and the leak between models, moments matched."""
+    """Let one step of time pass in one row, in place.
+
+    Drift, noise, and the leak between models, moments matched.
+    """
     models = bank.level.shape[1]
     mean_level = 0.0
     mean_growth = 0.0
@@ -135,7 +150,10 @@ def limit_variances(bank: FilterBank, row: int, m: int) -> None:
 
 @kernel
 def observe_row(bank: FilterBank, row: int, count: float, exposure: float, dispersion: float) -> None:
-    """Absorb one count ~ Poisson(exposure e^x), overdispersed, into one row, in place; weights by Laplace evidence."""
+    """Absorb one count ~ Poisson(exposure e^x), overdispersed, into one row, in place.
+
+    Weights by Laplace evidence.
+    """
     models = bank.level.shape[1]
     evidence = np.empty(models)
     best = -np.inf
@@ -154,7 +172,9 @@ def observe_row(bank: FilterBank, row: int, count: float, exposure: float, dispe
         bank.growth[row, m] += covariance * gain
         bank.level_var[row, m] = prior_var / shrink
         bank.covariance[row, m] = covariance / shrink
-        bank.growth_var[row, m] = max(bank.growth_var[row, m] - covariance * covariance * rate / shrink, 1e-14)
+        bank.growth_var[row, m] = max(
+            bank.growth_var[row, m] - covariance * covariance * rate / shrink, 1e-14
+        )
         log_likelihood = (seen * x - exposure * math.exp(x)) / dispersion - 0.5 * gain * gain * prior_var
         evidence[m] = log_likelihood - 0.5 * math.log(shrink)
         # Each model clips the count by its own forecast; the part it cannot explain still speaks against it.
@@ -163,12 +183,16 @@ def observe_row(bank: FilterBank, row: int, count: float, exposure: float, dispe
         best = max(best, evidence[m])
     total = 0.0
     for m in range(models):
-        bank.weight[row, m] = bank.weight[row, m] * math.exp(max(evidence[m] - best, LOG_WEIGHT_MIN)) + WEIGHT_MIN
+        bank.weight[row, m] = (
+            bank.weight[row, m] * math.exp(max(evidence[m] - best, LOG_WEIGHT_MIN)) + WEIGHT_MIN
+        )
         total += bank.weight[row, m]
     for m in range(models):
         bank.weight[row, m] /= total
 
 
-def interpolate_log(at: NDArray[np.float64], points: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+def interpolate_log(
+    at: NDArray[np.float64], points: NDArray[np.float64], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Interpolate linearly in log(at) between (points, values), flat outside; NaN stays NaN."""
     return np.interp(np.log(np.maximum(at, 1e-9)), np.log(points), values)

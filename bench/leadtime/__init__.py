@@ -1,1 +1,1 @@
-"""How long before the first declined call do the alerts come, at how many false pages a week?"""
+"""Measure how long before the first declined call the alerts come, at how many false pages a week."""

@@ -1,7 +1,7 @@
 """Raw calls to the sequence of slices that detectors see: a slow and obvious twin of what judge derives.
 
-Written from the contract of `LimitUse` alone, without the engine's code, for benchmarks and tests of detectors. Many
-streams go side by side, one limit instance each, so that weeks of traffic cost minutes.
+Written from the contract of `LimitUse` alone, without the engine's code, for benchmarks and tests of
+detectors. Many streams go side by side, one limit instance each, so that weeks of traffic cost minutes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ AGE_S = 1800.0  # ages are told apart up to here
 
 
 class Calls(NamedTuple):
-    """Calls of one limit: seconds since the same origin for all streams of a feed; `end_s` inf: never ends."""
+    """Calls of one limit: seconds since the same origin for all streams of a feed.
+
+    `end_s` inf: never ends.
+    """
 
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
@@ -130,4 +133,6 @@ def summary_of(
     stream = StreamUse(int(attempts[0].sum()), int(attempts[0].sum()), 0, 0, 0, 0)
     start_ns = end_ns - slice_ns
     first = feed.origin_s * NS
-    return WindowSummary(start_ns, end_ns, first, is_partial=False, limits=use, windows=windows, stream=stream, notes=())
+    return WindowSummary(
+        start_ns, end_ns, first, is_partial=False, limits=use, windows=windows, stream=stream, notes=()
+    )

@@ -1,8 +1,9 @@
 """Synthetic calls of a voice platform: ordinary weeks, incidents with a known onset, and starts from nothing.
 
-Calls arrive as a Poisson process whose rate follows the week, slow drifts and the incident; they hold for a lognormal
-time. Up to the first declined call a capped platform and an endless one are the same path by path, so the truth (the
-first arrival that finds the limit full) is exact without simulating what happens afterwards.
+Calls arrive as a Poisson process whose rate follows the week, slow drifts and the incident; they hold for a
+lognormal time. Up to the first declined call a capped platform and an endless one are the same path by path,
+so the truth (the first arrival that finds the limit full) is exact without simulating what happens
+afterwards.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ DAY_SD = 0.06
 BEFORE_S = 3 * 3600.0  # ordinary traffic before an onset
 LASTS_S = 6 * 3600.0
 WEEKDAYS = (1.0, 0.95, 0.93, 0.92, 0.90, 0.35, 0.28)
-PEAK_LOAD = {100: 0.55, 1000: 0.72}  # offered load over cap at the busiest time of an ordinary week
+# Offered load over cap at the busiest time of an ordinary week: what a careful owner would run at.
+PEAK_LOAD = ((10, 0.22), (20, 0.32), (50, 0.45), (100, 0.55), (300, 0.64), (1000, 0.72), (5000, 0.80))
 FAMILIES = ("ramp5", "ramp15", "ramp60", "step", "hold", "leak")
 
 
@@ -47,7 +49,10 @@ class Incident(NamedTuple):
 
 
 def week_profile() -> NDArray[np.float64]:
-    """Give the arrival rate over a week, busiest moment 1: two humps on working days, a third of it at weekends."""
+    """Give the arrival rate over a week, busiest moment 1.
+
+    Two humps on working days, a third of it at weekends.
+    """
     at_s = np.arange(WEEK_STEPS) * STEP_S
     hour = (at_s % DAY_S) / 3600
     morning = np.exp(-0.5 * ((hour - 10.5) / 1.8) ** 2)
@@ -92,15 +97,16 @@ def first_decline_s(calls: Calls, cap: float) -> float:
     return float(calls.start_s[full[0]]) if len(full) else np.inf
 
 
-def ordinary_rate(cap: float) -> NDArray[np.float64]:
-    """Give an ordinary week's arrival rate for a cap of 100 or 1000."""
-    return week_profile() * PEAK_LOAD[int(cap)] * cap / HOLDING_S
+def ordinary_rate(cap: float, holding_s: float = HOLDING_S) -> NDArray[np.float64]:
+    """Give an ordinary week's arrival rate."""
+    sizes, loads = np.array(PEAK_LOAD).T
+    return week_profile() * float(np.interp(np.log(cap), np.log(sizes), loads)) * cap / holding_s
 
 
-def ordinary_week(cap: float, rng: np.random.Generator) -> Calls:
+def ordinary_week(cap: float, rng: np.random.Generator, holding_s: float = HOLDING_S) -> Calls:
     """Draw a week without any incident."""
-    rate = ordinary_rate(cap) * slow_factor(WEEK_STEPS, rng)
-    return draw_calls(Plan(rate, np.full(WEEK_STEPS, HOLDING_S), np.zeros(WEEK_STEPS)), rng)
+    rate = ordinary_rate(cap, holding_s) * slow_factor(WEEK_STEPS, rng)
+    return draw_calls(Plan(rate, np.full(WEEK_STEPS, holding_s), np.zeros(WEEK_STEPS)), rng)
 
 
 def incident(family: str, cap: float, rng: np.random.Generator) -> Incident:
@@ -113,7 +119,10 @@ def incident(family: str, cap: float, rng: np.random.Generator) -> Incident:
 
 
 def incident_plan(family: str, cap: float, rng: np.random.Generator) -> Plan:
-    """Plan three ordinary hours and six with the family's cause, at a random time of the week that is neither idle nor full."""
+    """Plan three ordinary hours and six with the family's cause.
+
+    At a random time of the week that is neither idle nor full.
+    """
     ordinary = ordinary_rate(cap)
     load = ordinary * HOLDING_S / cap
     low, high = (0.40, 0.72) if family == "hold" else (0.10, 0.65)

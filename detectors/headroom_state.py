@@ -1,0 +1,203 @@
+"""What the headroom detector remembers of each instance, its constants, one evaluation of its filters.
+
+Apart from the detector (detectors/headroom.py), so that each can be read at one sitting.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from detectors.holding_time import HoldingParams, HoldingTimes, new_holding_times
+from detectors.limit_crossing import Verdict, new_verdict
+from detectors.offered_load import (
+    Dispersion,
+    DispersionParams,
+    Grid,
+    Outlook,
+    Scratch,
+    dispersion_of,
+    new_dispersion,
+    observe_dispersion,
+)
+from detectors.statistics import FilterBank, FilterNoise, advance_row, new_bank, observe_row
+from engine.kernel import kernel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class HeadroomParams(NamedTuple):
+    """Constants of the detector.
+
+    Thresholds are per size of cap and come from `python -m bench.leadtime --calibrate`.
+    """
+
+    # models: steady, slow ramp, fast ramp, jump
+    level_noise: tuple[float, ...] = (3e-5, 3e-5, 3e-5, 0.02)
+    growth_noise: tuple[float, ...] = (1e-12, 3e-8, 3e-6, 1e-9)
+    model_weight: tuple[float, ...] = (0.35, 0.25, 0.3, 0.1)
+    cold_growth_sd: tuple[float, ...] = (1e-4, 4e-3, 4e-2, 1e-3)
+    # models of e^y: steady, drift, jump
+    speed_level_noise: tuple[float, ...] = (1e-6, 1e-5, 3e-3)
+    speed_growth_noise: tuple[float, ...] = (1e-14, 3e-7, 1e-10)
+    speed_weight: tuple[float, ...] = (0.999, 5e-4, 5e-4)
+    speed_level_var: float = 0.01
+    speed_ends_min: float = 30.0  # the table learns alone until then
+    damping_s: float = 1200.0
+    switch: float = 3e-6
+    switch_cold: float = 1e-3
+    cold_s: float = 1800.0
+    wait_s: float = 60.0
+    wait_holdings: float = 2.0
+    gate: float = 0.5
+    tail_s_max: float = 4.0 * 3600.0
+    gap_s_max: float = 3600.0  # a longer hole in the stream: levels are forgotten
+    # Thresholds by cap: quieter than a page in four weeks on ordinary weeks at holding times of 1, 3 and 10
+    # minutes, and on weeks that stand day and night at the load that Erlang-B calls safe (rounded upwards).
+    caps: tuple[float, ...] = (10.0, 20.0, 50.0, 100.0, 300.0, 1000.0, 5000.0)
+    page_threshold: tuple[float, ...] = (0.0, -0.5, -0.75, -1.0, -1.25, -1.0, -1.0)
+    warn_threshold: tuple[float, ...] = (0.5, 0.25, 0.25, 0.0, -0.75, -1.0, -1.0)
+    cold_threshold: float = 0.25  # at least, as long as growth is expected; then it fades as long again
+    holding: HoldingParams = HoldingParams()
+    dispersion: DispersionParams = DispersionParams()
+
+
+class HeadroomState(NamedTuple):
+    """Everything remembered.
+
+    Arrays have a row per instance and are never written after they were returned.
+    """
+
+    end_ns: int  # of the last slice; -1: none yet
+    slice_ns: int
+    arrivals: NDArray[np.float64]  # since the last evaluation
+    exposure_s: NDArray[np.float64]  # how long of that was watched
+    seen_ends: NDArray[np.float64]  # (instances, 2): ends since then, and how many were expected
+    has_level: NDArray[np.bool_]
+    is_ready: NDArray[np.bool_]
+    rate: FilterBank
+    speed: FilterBank
+    dispersion: Dispersion
+    times: HoldingTimes
+    outlook: Outlook
+    verdict: Verdict
+
+
+class StepParams(NamedTuple):
+    """What `step_rows` needs beside the state."""
+
+    rate: FilterNoise
+    speed: FilterNoise
+    dispersion: DispersionParams
+    dispersion_keep: float
+    switch: NDArray[np.float64]  # (instances,)
+    switch_speed: float
+    step_s: float
+    speed_ends_min: float
+
+
+@kernel
+def pass_time(bank: FilterBank, noise: FilterNoise, switch: float, steps: int) -> None:
+    """Let steps without a count pass in every row, in place."""
+    for i in range(bank.level.shape[0]):
+        for _ in range(steps):
+            advance_row(bank, i, noise, switch)
+
+
+@kernel
+def step_rows(state: HeadroomState, params: StepParams, phi: NDArray[np.float64]) -> None:
+    """Pass one evaluation's counts to the filters of every instance, in place.
+
+    `phi` (instances,) is written.
+    """
+    for i in range(len(phi)):
+        if state.has_level[i]:
+            advance_row(state.rate, i, params.rate, params.switch[i])
+        watched = state.exposure_s[i] / params.step_s
+        count = state.arrivals[i]
+        if watched >= 1.0:
+            observe_dispersion(state.dispersion, i, count, params.dispersion_keep, params.dispersion)
+        phi[i] = dispersion_of(state.dispersion, i, params.dispersion)
+        if watched > 0.0:
+            if state.has_level[i]:
+                observe_row(state.rate, i, count, watched, phi[i])
+            else:
+                first_level(state.rate, i, count, watched)
+                state.has_level[i] = True
+        if np.sum(state.times.ends_long[i]) >= params.speed_ends_min:
+            advance_row(state.speed, i, params.speed, params.switch_speed)
+            if state.seen_ends[i, 1] > 0.0:
+                observe_row(state.speed, i, state.seen_ends[i, 0], state.seen_ends[i, 1], max(phi[i], 1.0))
+        state.arrivals[i] = 0.0
+        state.exposure_s[i] = 0.0
+        state.seen_ends[i, 0] = 0.0
+        state.seen_ends[i, 1] = 0.0
+
+
+@kernel
+def first_level(bank: FilterBank, row: int, count: float, watched: float) -> None:
+    """Set the level from the first count alone, as a flat prior would, in place.
+
+    Half a call stands in for none.
+    """
+    seen = count + 0.5
+    for m in range(bank.level.shape[1]):
+        bank.level[row, m] = math.log(seen / watched)
+        bank.level_var[row, m] = min(1.0 / seen + bank.growth_var[row, m], 4.0)
+
+
+def new_state(rows: int, bins: int, horizons: int, params: HeadroomParams) -> HeadroomState:
+    """Give the state of instances that nothing is known of."""
+    nothing = np.zeros(rows)
+    return HeadroomState(
+        end_ns=-1,
+        slice_ns=0,
+        arrivals=nothing,
+        exposure_s=nothing.copy(),
+        seen_ends=np.zeros((rows, 2)),
+        has_level=np.zeros(rows, np.bool_),
+        is_ready=np.zeros(rows, np.bool_),
+        rate=new_bank(rows, np.array(params.model_weight), np.square(params.cold_growth_sd), 1.0),
+        speed=new_bank(rows, np.array(params.speed_weight), np.full(3, 1e-8), params.speed_level_var),
+        dispersion=new_dispersion(rows),
+        times=new_holding_times(rows, bins),
+        outlook=new_outlook(rows, horizons),
+        verdict=new_verdict(rows),
+    )
+
+
+def new_outlook(rows: int, horizons: int) -> Outlook:
+    """Give an outlook that says nothing."""
+    shapes = [(rows, horizons)] * 3 + [(rows,)] * 3
+    return Outlook(*(np.full(shape, np.nan) for shape in shapes))
+
+
+def new_scratch(cells: int, grid: Grid, models: int) -> Scratch:
+    """Give working memory for one evaluation."""
+    steps = int(grid.steps[-1])
+    return Scratch(
+        total=np.empty(cells + steps * grid.step_slices + 2),
+        stay=np.empty(steps),
+        stay_slope=np.empty(steps),
+        rate=np.empty((models, steps)),
+        reach=np.empty(steps),
+    )
+
+
+def grown(state: Any, blank: Any) -> Any:
+    """Append rows of `blank` to every array of `state` that has fewer rows; nothing is written to."""
+    if isinstance(state, tuple):
+        return type(state)(*(grown(old, new) for old, new in zip(state, blank, strict=True)))
+    if not isinstance(state, np.ndarray) or len(state) >= len(blank):
+        return state
+    return np.concatenate([state, blank[len(state) :]])
+
+
+def fresh(state: Any) -> Any:
+    """Copy every array, so that kernels may write in place."""
+    if isinstance(state, tuple):
+        return type(state)(*(fresh(part) for part in state))
+    return state.copy() if isinstance(state, np.ndarray) else state
