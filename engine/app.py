@@ -86,7 +86,7 @@ def read_hash_key(path: str, default: bytes) -> bytes:
 
 
 def time_to_live(configuration: Configuration, series: SeriesTable) -> Callable[[tuple[str, ...]], int]:
-    """Say how long a call of a series may stay without a sign of life: the longest of its limits' `max_duration`."""
+    """Say how long calls of a series may show no sign of life: the longest `max_duration` of its limits."""
 
     def ttl_ns_of(values: tuple[str, ...]) -> int:
         labels = dict(zip(series.labels, values, strict=True))
@@ -105,7 +105,11 @@ def build_line(configuration: Configuration, hash_key: bytes) -> Line:
     settings, register = configuration.settings, configuration.register
     decoder = JsonDecoder(settings.engine, hash_key, register.limit_labels())
     observer = Observer(
-        settings.engine, decoder.series, decoder.causes, decoder.stages, time_to_live(configuration, decoder.series)
+        settings.engine,
+        decoder.series,
+        decoder.causes,
+        decoder.stages,
+        time_to_live(configuration, decoder.series),
     )
     detectors = make_detectors(settings.headroom)
     judge = Judge(settings, register, configuration.rules, detectors)

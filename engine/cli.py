@@ -113,6 +113,7 @@ def check_config(
     config: Config = None,
     limits: Limits = None,
     declines: Declines = None,
+    *,
     launch: Annotated[
         bool, typer.Option("--launch", help="Also fail on limits without headroom, owner or confirmation.")
     ] = False,

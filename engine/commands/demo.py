@@ -36,8 +36,8 @@ BAR_WIDTH = 40
 ROWS_PER_STEP = 32
 
 INTRO = """\
-A go-live, recorded from a real SIP server with a cap of 80 calls. Nobody told the engine how long calls last or
-how many would come; it knows the cap from a register ({limits}).
+A go-live, recorded from a real SIP server with a cap of 80 calls. Nobody told the engine how long calls
+last or how many would come; it knows the cap from a register ({limits}).
 Sixteen minutes follow, sped up.
 
 """
@@ -146,11 +146,11 @@ def picture(after_s: float, status: LimitStatus) -> str:
     share = min(status.peak / status.value, 1.0) if status.value > 0 else 0.0
     filled = round(share * BAR_WIDTH)
     bar = "#" * filled + "." * (BAR_WIDTH - filled)
-    expected = (
-        f"  in 10 min: {status.expected_used:.0f}" if status.expected_used == status.expected_used else ""
-    )
+    is_foretold = not math.isnan(status.expected_used)
+    expected = f"  in 10 min: {status.expected_used:.0f}" if is_foretold else ""
     declined = f"  declined: {status.declined_total}" if status.declined_total else ""
-    return f"{after_s / 60:5.1f} min  {status.limit} [{bar}] {status.peak:3d} of {status.value:.0f}{expected}{declined}"
+    used = f"{status.peak:3d} of {status.value:.0f}"
+    return f"{after_s / 60:5.1f} min  {status.limit} [{bar}] {used}{expected}{declined}"
 
 
 def page(change: AlertChange) -> str:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import orjson
 
 from engine.app import REPLAY_HASH_KEY, build_line, read_hash_key
 from engine.commands.expectations import Expectations, breaches
 from engine.commands.report import Outcome, headline, table
+from engine.commands.warmup import warm_up
 from engine.decode.cut import TimeCut
 from engine.deliver.jsonl import alert_change_fields, alert_change_line
 from engine.errors import ExpectationError, UsageError
+from engine.settings_file import digest
 from engine.source.file import FileSource
 from engine.source.recording import RecordingSource
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from engine.app import Configuration, Line
     from engine.judge.lifecycle import AlertChange
-    from engine.source.contract import RawBatch, Source
+    from engine.source.contract import Source
 
 OUTPUTS = ("table", "json", "jsonl")
 
@@ -83,18 +85,30 @@ async def run_log(
     if options.from_ns is not None or options.to_ns is not None:
         line.pipeline.decoder = TimeCut(line.pipeline.decoder, options.from_ns, options.to_ns)
     changes: list[AlertChange] = []
+    warm_up(configuration)  # The time that is shown is that of the events, not of loading kernels.
     begin = time.perf_counter()
     await source.start()
     try:
+        if isinstance(source, RecordingSource):
+            _compare_digests(source, configuration)
         with Progress(source) as progress:
             while (raw := await source.read()) is not None:
                 _keep(line.pipeline.step(raw).changes, changes, write)
-                progress.show(raw)
+                progress.show()
         if not is_recording:
             _keep(line.pipeline.finish().changes, changes, write)
     finally:
         await source.close()
     return Replayed(line, tuple(changes), line.pipeline.first_event_ns, time.perf_counter() - begin)
+
+
+def _compare_digests(source: RecordingSource, configuration: Configuration) -> None:
+    """Say so when a recording was made with another configuration: its alerts may then differ."""
+    mine = digest(configuration.settings, configuration.register, configuration.rules)
+    if source.digest != mine:
+        sys.stderr.write(
+            "note: the recording was made with other settings, limits or decline rules than these\n"
+        )
 
 
 def open_source(logs: tuple[str, ...], configuration: Configuration) -> tuple[Source, bool]:
@@ -161,9 +175,10 @@ class Progress:
     def __init__(self, source: Source) -> None:
         """Watch `source`, which may or may not know how far it is."""
         self._source = source
-        self._bar: object = None
+        self._bar: Any = None  # rich.progress.Progress, imported for a terminal alone
+        self._task: Any = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         """Draw the bar."""
         if sys.stderr.isatty() and isinstance(self._source, FileSource):
             from rich.console import Console
@@ -174,13 +189,13 @@ class Progress:
             self._task = self._bar.add_task("replaying", total=None)
         return self
 
-    def show(self, raw: RawBatch) -> None:
+    def show(self) -> None:
         """Move the bar to where the source is."""
         if self._bar is not None and isinstance(self._source, FileSource):
             done, total = self._source.progress()
-            self._bar.update(self._task, completed=done, total=total or None)  # type: ignore[attr-defined]
+            self._bar.update(self._task, completed=done, total=total or None)
 
     def __exit__(self, *_: object) -> None:
         """Take the bar away."""
         if self._bar is not None:
-            self._bar.stop()  # type: ignore[attr-defined]
+            self._bar.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.deliver.timestamps import rfc3339
@@ -85,29 +86,22 @@ def first_page_ns(changes: Iterable[AlertChange], status: LimitStatus) -> int:
     return -1
 
 
-def table(changes: Iterable[AlertChange]) -> str:
-    """Write one line per alert change, with its sentence."""
-    rows = [_row(change) for change in changes if dict(change.labels)["alertname"] not in ROUTINE]
-    if not rows:
+def table(changes: Iterable[AlertChange], columns: int = 100) -> str:
+    """Write one line per alert change, and under each that fires what its page says."""
+    shown = [change for change in changes if dict(change.labels)["alertname"] not in ROUTINE]
+    if not shown:
         return "no alert fired\n"
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = []
-    for row in rows:
-        padded = [text.ljust(width) for text, width in zip(row, widths, strict=False)]
-        lines.append("  ".join([*padded, row[4]]).rstrip() + "\n")
-    return "".join(lines)
-
-
-def _row(change: AlertChange) -> tuple[str, str, str, str, str]:
-    labels = dict(change.labels)
-    name, severity = labels.pop("alertname"), labels.pop("severity")
-    labels.pop("owner", None)
-    subject = name + (
-        "{" + ", ".join(f"{key}={value}" for key, value in labels.items()) + "}" if labels else ""
-    )
-    said = dict(change.annotations)
-    text = said.get("description", said.get("summary", "")) if change.state == FIRING else ""
-    return rfc3339(change.time_ns), change.state, severity, subject, text
+    for change in shown:
+        labels = dict(change.labels)
+        name, severity = labels.pop("alertname"), labels.pop("severity")
+        labels.pop("owner", None)
+        subject = "".join(f" {label}={value}" for label, value in labels.items())
+        lines.append(f"{rfc3339(change.time_ns)}  {change.state:8}  {severity:8}  {name}{subject}")
+        if change.state == FIRING:
+            said = dict(change.annotations).get("description", "")
+            lines += textwrap.wrap(said, columns, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines) + "\n"
 
 
 def headline(outcome: Outcome, changes: Iterable[AlertChange], *, is_timed: bool = True) -> str:

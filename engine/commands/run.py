@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from engine.app import HASH_KEY_BYTES, build_line, read_hash_key
 from engine.commands.warmup import warm_up
 from engine.deliver.alertmanager import AlertmanagerSink
-from engine.deliver.metrics import Metrics
+from engine.deliver.metrics import Metrics, no_source
 from engine.deliver.timeline import Timeline
 from engine.errors import CallgaugeError, UsageError
 from engine.settings_file import digest
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.app import Configuration, Line
+    from engine.decode.events import Note
     from engine.judge.lifecycle import Alert
     from engine.judge.snapshot import Snapshot
+    from engine.limits import Register
     from engine.pipeline import Step
     from engine.source.contract import RawBatch, Source
 
@@ -82,12 +84,13 @@ class Service:
         external_url = settings.web.external_url or f"http://{settings.web.listen}"
         self.sink = AlertmanagerSink(settings.alertmanager, external_url)
         self.timeline = Timeline(settings.timeline)
+        stats = getattr(source, "stats", None)
         self.metrics = Metrics(
             CollectorRegistry(),
             lambda: self.snapshot,
             version=version("callgauge"),
             peers=self.sink.stats,
-            source=getattr(source, "stats", None) or _no_stats,
+            source=stats or no_source,
         )
         self.web = WebServer(
             settings.web,
@@ -156,7 +159,9 @@ class Service:
             configuration, self._new_configuration = self._new_configuration, None
             self.line.pipeline.judge.reload(configuration.register, configuration.rules)
             if self._recorder is not None:
-                self._recorder.mark_reload(digest(configuration.settings, configuration.register, configuration.rules))
+                self._recorder.mark_reload(
+                    digest(configuration.settings, configuration.register, configuration.rules)
+                )
         if self._recorder is not None:
             self._recorder.write(raw)
         step = self.line.pipeline.step(raw)
@@ -218,7 +223,7 @@ class Service:
             self._refuse_new_labels(fresh)
         except CallgaugeError as error:
             self.metrics.reloaded(is_successful=False, now_s=time.time())
-            log.error("reload failed, the old configuration stays in force: %s", error)
+            log.warning("reload failed, the old configuration stays in force: %s", error)
             raise
         if fresh.settings != self.configuration.settings:
             log.warning("settings have changed; they take effect at the next start, limits and rules at once")
@@ -259,13 +264,7 @@ class Service:
         await self.web.close()
 
 
-def _no_stats() -> object:
-    from engine.deliver.metrics import no_source
-
-    return no_source()
-
-
-def _declared(register: object, note: object) -> float | None:
-    fields = dict(note.fields)  # type: ignore[attr-defined]
-    limit = register.named(str(fields.get("limit", "")))  # type: ignore[attr-defined]
-    return limit.value_at(note.time_ns) if limit is not None else None  # type: ignore[attr-defined]
+def _declared(register: Register, note: Note) -> float | None:
+    """Give what the register says of the limit that a note reports."""
+    limit = register.named(str(dict(note.fields).get("limit", "")))
+    return limit.value_at(note.time_ns) if limit is not None else None
