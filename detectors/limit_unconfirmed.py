@@ -1,8 +1,7 @@
 """A limit in the register that nobody has confirmed: its value is a guess until someone looks in the panel.
 
-What it catches: limits without `confirmed_on`, and limits whose value is unknown. It is information, not a
-page. Formula: none; the register says it. False positives and negatives: none that the register does not have
-itself.
+What it catches: limits without `confirmed_on`. It is information, not a page. Formula: `confirmed_on` is
+absent. False positives: none. False negatives: a limit that was changed since it was confirmed.
 """
 
 from __future__ import annotations

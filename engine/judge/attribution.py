@@ -47,7 +47,11 @@ def fullness(
     is_rate: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     """Say how full each instance was, as a ratio; NaN where the value is unknown."""
-    return np.where(is_rate, rate_peak, level_peak) / value
+    used = np.where(is_rate, rate_peak, level_peak).astype(np.float64)
+    # A cap of 0 is full, in use or not.
+    ratio = np.full(len(value), np.inf)
+    np.divide(used, value, out=ratio, where=value != 0)
+    return ratio
 
 
 def blame(

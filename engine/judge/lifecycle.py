@@ -97,7 +97,7 @@ class AlertBook:
         for labels in [one for one, life in self._lives.items() if life.alert.state == RESOLVED]:
             if end_ns - self._lives[labels].alert.resolved_ns > self.resolved_keep_ns:
                 del self._lives[labels]
-        self._forget_old_pages(end_ns)
+        self._forget_old_pages()
         return sorted(changes, key=lambda change: (change.state, change.labels))
 
     def _present(self, detector: str, worded: Worded, end_ns: int) -> list[AlertChange]:
@@ -137,7 +137,7 @@ class AlertBook:
         last_ns = self._last_fired_ns.get(worded.labels)
         return last_ns is not None and end_ns - last_ns < worded.policy.repeat_ns
 
-    def _forget_old_pages(self, end_ns: int) -> None:
+    def _forget_old_pages(self) -> None:
         """Keep the memory of last pages bounded: the oldest is forgotten first."""
         while len(self._last_fired_ns) > 2 * self.alerts_max:
             del self._last_fired_ns[

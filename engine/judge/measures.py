@@ -49,7 +49,7 @@ class StageRows:
         self._ids: dict[tuple[int, str], int] = {}
 
     def ids(self, rows: NDArray[Any], stages: NDArray[np.int16], names: tuple[str, ...]) -> NDArray[np.int64]:
-        """Give a number to each (rows[k], names[stages[k]]), taking up new ones in order of row and stage name."""
+        """Give a number to each (rows[k], names[stages[k]]), to new ones in order of row and name."""
         if not len(rows):
             return EMPTY_I8
         unique, inverse = np.unique(rows.astype(np.int64) * len(names) + stages, return_inverse=True)
@@ -123,9 +123,7 @@ class Measures:
         return counts, Contribution(start_ns, flat, merged.latency_count[wide.item])
 
     def _is_error(self, merged: SliceSummary) -> NDArray[np.int64]:
-        errors = np.array(
-            [self.classifier.is_error(one) for one in merged.causes], np.int64
-        )
+        errors = np.array([self.classifier.is_error(one) for one in merged.causes], np.int64)
         return errors[merged.cause_index] if len(errors) else EMPTY_I8
 
     def _refresh(self, changed: NDArray[np.int64]) -> None:

@@ -250,18 +250,26 @@ class Occupancy:
         self.cells = AGES_NS // slice_ns
         self.bins = slice_ns // BIN_NS
         self.state = new_occupancy(0, self.cells)
+        self._end_ns = -1  # of the newest slice
+        self._restarted = False
 
     def grow(self, instances: int) -> None:
         """Make room for `instances` in all; new ones are empty."""
         missing = instances - len(self.state.level)
         if missing > 0:
             fresh = new_occupancy(missing, self.cells)
-            pairs = zip(self.state, fresh, strict=True)
-            self.state = OccupancyState(*(np.concatenate(pair) for pair in pairs))
+            old = self.state
+            self.state = OccupancyState(
+                np.concatenate([old.level, fresh.level]),
+                np.concatenate([old.age_unknown, fresh.age_unknown]),
+                np.concatenate([old.alive, fresh.alive]),
+                np.concatenate([old.last_second, fresh.last_second]),
+            )
 
     def advance(self, start_ns: int, flows: tuple[Flow, ...]) -> SliceUse:
         """Move on by the slice that starts at `start_ns`, adding the facts of `flows`."""
         use = new_slice_use(len(self.state.level), self.cells, self.bins)
+        self._step_over_gap(start_ns)
         age_by_one(self.state.alive)
         for flow in flows:
             add_bins(flow.members, flow.bin_series, flow.bin_index, flow.arrivals, use.arrivals_per_bin)
@@ -269,8 +277,32 @@ class Occupancy:
             cell = np.zeros(len(flow.entered_series), np.int64)
             add_to_cells(flow.members, flow.entered_series, cell, flow.entered, self.state.alive)
             self._take_out(start_ns, flow, use)
+        if self._restarted:
+            self._settle_unknown()
         walk_levels(self.state, use)
         return use
+
+    def _step_over_gap(self, start_ns: int) -> None:
+        """Let slices pass that nobody judged: calls grow older, and the last second is empty."""
+        missed = (start_ns - self._end_ns) // self.slice_ns if self._end_ns >= 0 else 0
+        if missed > 0:
+            self.state.last_second[:] = 0
+            for _ in range(min(missed, self.cells)):
+                age_by_one(self.state.alive)
+        self._end_ns = start_ns + self.slice_ns
+
+    def restart(self, instance: int, level: int) -> None:
+        """Let an instance begin with `level` calls in flight, of unknown age."""
+        self._restarted = True
+        self.state.level[instance] = self.state.age_unknown[instance] = level
+        self.state.alive[instance] = 0
+        self.state.last_second[instance] = 0
+
+    def _settle_unknown(self) -> None:
+        """Count calls that left from an age at which a restarted instance knew of none as of unknown age."""
+        alive = self.state.alive
+        self.state.age_unknown[:] += np.minimum(alive, 0).sum(axis=1, dtype=np.int64)
+        np.maximum(alive, 0, out=alive)
 
     def _take_out(self, start_ns: int, flow: Flow, use: SliceUse) -> None:
         """Take ended calls out of their age cells, and count the known ends by age.

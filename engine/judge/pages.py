@@ -8,7 +8,6 @@ the events were read, so a replay words its pages exactly as the live engine did
 from __future__ import annotations
 
 import math
-from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -74,11 +73,13 @@ class PageWriter:
     def __init__(self, roller: Roller) -> None:
         """Read names and levels from `roller`."""
         self.roller = roller
-        self._changes: deque[Note] = deque(maxlen=CHANGES_MAX)
+        self._changes: tuple[Note, ...] = ()  # the newest, oldest first
 
     def take(self, notes: tuple[Note, ...]) -> None:
         """Remember the changes among the notes of a slice."""
-        self._changes.extend(note for note in notes if note.type_id == EventType.CHANGE_MADE)
+        fresh = {note for note in notes if note.type_id == EventType.CHANGE_MADE}
+        known = fresh.union(self._changes)
+        self._changes = tuple(sorted(known, key=lambda note: (note.time_ns, repr(note)))[-CHANGES_MAX:])
 
     def word(self, finding: Finding, policy: AlertPolicy, rolled: Rolled) -> Worded:
         """Give a finding its labels and annotations."""
@@ -140,25 +141,21 @@ class PageWriter:
             index.by_answer if index.instances[row].limit.counts_from == "answered" else index.by_start
         ).arrays()
         series = np.searchsorted(csr.start, np.nonzero(csr.instance == row)[0], side="right") - 1
+        levels = [(dict(index.series[one]), int(self.roller.series_level[one])) for one in series]
+        total = sum(level for _, level in levels)
         held: dict[str, dict[str, int]] = {}
-        for one in series:
-            level = int(self.roller.series_level[one])
-            for label, value in index.series[one]:
-                by_value = held.setdefault(label, {})
-                by_value[value] = by_value.get(value, 0) + level
-        # The label that tells the calls apart best is the first of the series labels with more than one
-        # value.
-        telling = [label for label in held if len(held[label]) > 1] or list(held)[:1]
-        if not telling:
+        for labels, level in levels:
+            for label in self.roller.settings.series_labels:
+                if level > 0:
+                    by_value = held.setdefault(label, {})
+                    by_value[labels.get(label, "")] = by_value.get(labels.get(label, ""), 0) + level
+        # The first of the series labels that tells the calls apart, or else the first that they have.
+        telling = [label for label in held if len(held[label]) > 1]
+        telling += [label for label in held if any(held[label])]
+        if total <= 0 or not telling:
             return ""
-        by_value = held[telling[0]]
-        total = sum(by_value.values())
-        ranked = sorted(by_value.items(), key=lambda pair: (-pair[1], pair[0]))[:CONTRIBUTORS_MAX]
-        return (
-            ", ".join(f"{telling[0]}={value} {level / total:.0%}" for value, level in ranked)
-            if total > 0
-            else ""
-        )
+        ranked = sorted(held[telling[0]].items(), key=lambda pair: (-pair[1], pair[0]))[:CONTRIBUTORS_MAX]
+        return ", ".join(f"{telling[0]}={value or '(none)'} {level / total:.0%}" for value, level in ranked)
 
 
 class _Words(dict[str, str]):

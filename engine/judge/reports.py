@@ -1,7 +1,8 @@
 """What the platform itself says of its limits: `limit.reported` events, kept while they are fresh.
 
 A fresh report wins over the register: its `max` is the value in force, and `used` above our own count is use
-that we cannot see, of a cap that is shared with others.
+that we cannot see, of a cap that is shared with others. A `max` of 0 says nothing: panels write it for "no
+limit".
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from engine.decode.events import EventType
 
 if TYPE_CHECKING:
     from engine.decode.events import Note
-    from engine.limits import LimitInstance
+    from engine.limits import LimitInstance, Register
 
 FRESH_NS = 300_000_000_000
 REPORTS_MAX = 4_096  # instances with a report; reports of further ones are not kept
@@ -34,9 +35,10 @@ class Reports:
         self._newest: dict[tuple[str, tuple[str, ...]], Report] = {}
         self._names: dict[str, tuple[str, ...]] = {}
 
-    def know(self, limit: str, split_by: tuple[str, ...]) -> None:
-        """Take reports of this limit from now on; reports of unknown limits are not kept."""
-        self._names[limit] = split_by
+    def know(self, register: Register) -> None:
+        """Take reports of these limits from now on; reports of unknown limits are not kept."""
+        self._names = {limit.name: limit.split_by for limit in register.limits}
+        self._newest = {key: report for key, report in self._newest.items() if key[0] in self._names}
 
     def take(self, notes: tuple[Note, ...]) -> None:
         """Keep the reports among the notes of a slice."""
@@ -52,7 +54,7 @@ class Reports:
                 continue
             if newest is None or note.time_ns >= newest.time_ns:
                 used, cap = (_number(fields.get(key)) for key in ("used", "max"))
-                self._newest[name, split] = Report(note.time_ns, used, cap)
+                self._newest[name, split] = Report(note.time_ns, used, cap if cap > 0 else float("nan"))
 
     def fresh(self, instance: LimitInstance, now_ns: int) -> Report | None:
         """Give the newest report of an instance, unless it is older than five minutes at `now_ns`."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from engine.decode.events import Note
     from engine.judge.declines import Classifier
     from engine.limits import Register
     from engine.observe.summary import SliceSummary
@@ -62,48 +63,56 @@ class Roller:
         self.occupancy = Occupancy(settings.slice_ns)
         self.measures = Measures(settings.slice_ns, self.index, classifier)
         self.reports = Reports()
-        for limit in register.limits:
-            self.reports.know(limit.name, limit.split_by)
-        self.series_level: NDArray[np.int64] = np.zeros(
-            0, np.int64
-        )  # calls in flight from their start, by series
+        self.reports.know(register)
+        # Calls in flight by series, from their start and from their answer.
+        self.series_level: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.series_answered: NDArray[np.int64] = np.zeros(0, np.int64)
         self.declined_total: NDArray[np.int64] = np.zeros(0, np.int64)
         self.next_ns = -1  # start of the slice that is judged next; -1: nothing seen yet
         self.first_ns = -1
         self.slices_closed = 0
+        self._late_ns_max = max(settings.late_ns, *settings.late_by_platform_ns.values(), 0)
         self._waiting: dict[int, dict[PartitionKey, SliceSummary]] = {}
         self._judged: dict[int, dict[PartitionKey, SliceSummary]] = {}
-        self._late: list[tuple[SliceSummary, SliceSummary | None]] = []
+        self._late: list[tuple[SliceSummary, SliceSummary | None]] = []  # new, and what it replaces
+        self._late_notes: tuple[Note, ...] = ()
         self._first_ns_by_instance: NDArray[np.int64] = np.zeros(0, np.int64)
         self._counters = StreamCounters()
         self._amended = 0
         self._was_busy = False
 
     def reload(self, register: Register, classifier: Classifier) -> None:
-        """Take a new register and new rules; a new limit starts with the calls in flight, of unknown age."""
+        """Take a new register and new rules.
+
+        A limit that is new, or comes back, starts with the calls in flight, of unknown age; one that is gone
+        holds none.
+        """
         self.classifier = self.measures.classifier = classifier
-        before = len(self.index.instances)
+        before = self.index.counting()
         self.index.reload(register)
         self._grow()
-        self.reports = Reports()
-        for limit in register.limits:
-            self.reports.know(limit.name, limit.split_by)
+        self.reports.know(register)
         levels = np.zeros(len(self.index.instances), np.int64)
-        for members in (self.index.by_start.arrays(), self.index.by_answer.arrays()):
-            add_to_instances(members, np.arange(len(self.series_level)), self.series_level, levels)
-        self.occupancy.state.level[before:] = levels[before:]
-        self.occupancy.state.age_unknown[before:] = levels[before:]
+        for members, level in (
+            (self.index.by_start.arrays(), self.series_level),
+            (self.index.by_answer.arrays(), self.series_answered),
+        ):
+            add_to_instances(members, np.arange(len(level), dtype=np.int32), level, levels)
+        for instance in before ^ self.index.counting():
+            self.occupancy.restart(instance, int(levels[instance]))
 
     def take(self, summaries: list[SliceSummary]) -> None:
-        """Take published summaries; a higher revision replaces a lower one."""
+        """Take published summaries; a higher revision replaces a lower one, no other is counted again."""
         for summary in summaries:
             key = (summary.topic, summary.partition)
-            if self.next_ns < 0 or summary.start_ns >= self.next_ns or not self.slices_closed:
-                self._waiting.setdefault(summary.start_ns, {})[key] = summary
-            else:
-                known = self._judged.setdefault(summary.start_ns, {})
-                self._late.append((summary, known.get(key)))
-                known[key] = summary
+            is_open = not self.slices_closed or summary.start_ns >= self.next_ns
+            known = (self._waiting if is_open else self._judged).setdefault(summary.start_ns, {})
+            before = known.get(key)
+            if before is not None and before.revision >= summary.revision:
+                continue
+            known[key] = summary
+            if not is_open:
+                self._late.append((summary, before))
 
     def close_until(self, watermark_ns: int, counters: StreamCounters) -> Iterator[Rolled]:
         """Judge every slice that ends at or before the watermark, empty ones included, in order of time."""
@@ -119,7 +128,7 @@ class Roller:
             self.next_ns += slice_ns
             waiting = self._waiting.pop(start_ns, {})
             self._judged[start_ns] = waiting
-            forget_ns = start_ns - self.settings.late_ns - slice_ns
+            forget_ns = start_ns - self._late_ns_max - slice_ns
             for old_ns in [one for one in self._judged if one < forget_ns]:
                 del self._judged[old_ns]
             self.slices_closed += 1
@@ -141,20 +150,20 @@ class Roller:
         ids = self.index.ids(merged.labels, merged.series) if merged else np.zeros(0, np.int32)
         late = self._take_late(start_ns)
         self._grow()
+        notes = self._late_notes + (merged.notes if merged else ())
+        self.reports.take(notes)
         flows = late + (self._flows(merged, ids) if merged else [])
         use = self.occupancy.advance(start_ns, tuple(flows))
         if merged:
             if start_ns - self.first_ns < ATTACH_NS:
                 self._was_busy |= bool(merged.counts[:, (Count.OPENED_UNKNOWN, Count.ENDED_UNKNOWN)].any())
-            self.reports.take(merged.notes)
-            self._count_levels(merged, ids)
+            self._count_levels(merged, ids, 1)
         limits = self._limit_use(end_ns, use)
         declines = self._declines(limits, merged, ids)
         limits = limits._replace(declined=declines.by_instance)
         self.declined_total += declines.by_instance
         windows = self.measures.advance(start_ns, end_ns, merged, ids)
         stream = self._stream(merged, counters, declines)
-        notes = merged.notes if merged else ()
         is_partial = self._is_partial(start_ns, limits)
         return Rolled(
             WindowSummary(start_ns, end_ns, self.first_ns, is_partial, limits, windows, stream, notes),
@@ -168,6 +177,7 @@ class Roller:
         self.declined_total = _longer(self.declined_total, instances, 0)
         self._first_ns_by_instance = _longer(self._first_ns_by_instance, instances, -1)
         self.series_level = _longer(self.series_level, series, 0)
+        self.series_answered = _longer(self.series_answered, series, 0)
 
     def _flows(self, merged: SliceSummary, ids: NDArray[np.int32]) -> list[Flow]:
         opened = merged.counts[:, Count.OPENED_UNKNOWN]
@@ -177,16 +187,19 @@ class Roller:
             flow_of(merged, ids, self.index.by_answer.arrays(), answered=True),
         ]
 
-    def _count_levels(self, merged: SliceSummary, ids: NDArray[np.int32]) -> None:
-        np.add.at(self.series_level, ids[merged.bin_series], merged.bin_level)
+    def _count_levels(self, summary: SliceSummary, ids: NDArray[np.int32], sign: int) -> None:
+        np.add.at(self.series_level, ids[summary.bin_series], sign * summary.bin_level)
+        np.add.at(self.series_answered, ids[summary.bin_series], sign * summary.bin_answered_level)
 
     def _take_late(self, start_ns: int) -> list[Flow]:
         """Fold in what came after its slice was judged: windows at once, levels and ages into this slice."""
         flows: list[Flow] = []
+        notes: list[Note] = []
         late, self._late = self._late, []
         for new, old in sorted(
             late, key=lambda pair: (pair[0].start_ns, pair[0].topic, pair[0].partition, pair[0].revision)
         ):
+            notes += [note for note in new.notes if old is None or note not in old.notes]
             for summary, sign in ((new, 1), (old, -1)):
                 if summary is None:
                     continue
@@ -205,7 +218,8 @@ class Roller:
                 flows[-2:] = [flow._replace(entered=np.zeros_like(flow.entered)) for flow in flows[-2:]]
                 opened = sign * summary.counts[:, Count.OPENED_UNKNOWN]
                 self.occupancy.opened_unknown(members[0], ids, opened)
-                np.add.at(self.series_level, ids[summary.bin_series], sign * summary.bin_level)
+                self._count_levels(summary, ids, sign)
+        self._late_notes = tuple(notes)
         return flows
 
     def _limit_use(self, end_ns: int, use: SliceUse) -> LimitUse:
@@ -260,7 +274,9 @@ class Roller:
     def _stream(self, merged: SliceSummary | None, counters: StreamCounters, declines: Declines) -> StreamUse:
         before, self._counters = self._counters, counters
         amended, self._amended = self._amended, 0
-        events = 0 if merged is None else int(merged.counts[:, : Count.OPENED_UNKNOWN].sum())
+        events = 0
+        if merged is not None:
+            events = len(merged.notes) + int(merged.counts[:, : Count.OPENED_UNKNOWN].sum())
         return StreamUse(
             events=events,
             arrivals=0 if merged is None else int(merged.counts[:, Count.STARTED].sum()),

@@ -83,6 +83,11 @@ class SeriesIndex:
             found += [int(one) for one in csr.instance[csr.start[series_id] : csr.start[series_id + 1]]]
         return sorted(found)
 
+    def counting(self) -> set[int]:
+        """Give the instances that calls can count in: those of limits that are in the register."""
+        limits = {what_is_counted(limit) for limit in self.register.limits}
+        return {row for (counted, _), row in self._instance_ids.items() if counted in limits}
+
     def instances_known(self, labels: tuple[str, ...], values: tuple[str, ...]) -> list[int]:
         """List the instances that a series of these labels would count in, taking nothing up."""
         given = {name: value for name, value in zip(labels, values, strict=True) if value}

@@ -73,7 +73,7 @@ class WindowSummary(NamedTuple):
     limits: LimitUse
     windows: WindowView
     stream: StreamUse
-    notes: tuple[Note, ...]  # changes, plans and reports of this slice
+    notes: tuple[Note, ...]  # changes, plans and reports of this slice, and earlier ones that came late
 
 
 @kernel
@@ -98,7 +98,8 @@ class RunningSum:
 
     So they can be taken off again.
 
-    With `pane_ns` the facts are kept merged per pane of that length, and leave the window a pane at a time.
+    The facts are kept merged per pane of `pane_ns`, and leave the window a pane at a time: a window of long
+    panes is shorter than its name by less than one pane.
     """
 
     def __init__(self, window_ns: int, pane_ns: int) -> None:
@@ -116,13 +117,15 @@ class RunningSum:
     def add(self, contribution: Contribution) -> None:
         """Add the facts of the newest slice."""
         scatter_add(self.dense, contribution.flat, contribution.values, 1)
-        if self._pane and contribution.start_ns // self.pane_ns > self._pane[0].start_ns // self.pane_ns:
+        contribution = self._in_its_pane(contribution)
+        if self._pane and contribution.start_ns > self._pane[0].start_ns:
             self._held.append(compact(self._pane))
             self._pane = []
         self._pane.append(contribution)
 
     def amend(self, contribution: Contribution, end_ns: int) -> None:
-        """Add facts of an earlier slice, if the window that ends at `end_ns` still holds it."""
+        """Add facts of an earlier slice, if the window that ends at `end_ns` still holds its pane."""
+        contribution = self._in_its_pane(contribution)
         if contribution.start_ns < end_ns - self.window_ns:
             return
         scatter_add(self.dense, contribution.flat, contribution.values, 1)
@@ -141,6 +144,10 @@ class RunningSum:
             changed.append(self._take_off(compact(self._pane)))
             self._pane = []
         return changed
+
+    def _in_its_pane(self, contribution: Contribution) -> Contribution:
+        """Date facts by their pane, so that all facts of one pane leave together."""
+        return contribution._replace(start_ns=contribution.start_ns // self.pane_ns * self.pane_ns)
 
     def _take_off(self, contribution: Contribution) -> NDArray[np.int64]:
         scatter_add(self.dense, contribution.flat, contribution.values, -1)
