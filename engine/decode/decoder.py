@@ -59,11 +59,14 @@ class Decoder(Protocol):
     """
 
     losses: NDArray[np.int64]  # shape (len(LossReason),)
-    rows_read: int
     fields_ignored: dict[str, int]  # by field: values that could not be used, in rows that were
     series: SeriesTable
     causes: CauseTable
     stages: StageTable
+
+    @property
+    def rows_read(self) -> int:
+        """Rows of all batches given."""
 
     def decode(self, raw: RawBatch) -> EventBatch:
         """Give the columns of the rows that decode; never raises for what is in them."""
