@@ -22,7 +22,8 @@ from prometheus_client import CollectorRegistry
 from engine.app import HASH_KEY_BYTES, build_line, read_hash_key
 from engine.commands.warmup import warm_up
 from engine.deliver.alertmanager import AlertmanagerSink
-from engine.deliver.metrics import Metrics, no_source
+from engine.deliver.handover import Handover
+from engine.deliver.metrics import Metrics, SourceStats
 from engine.deliver.timeline import Timeline
 from engine.errors import CallgaugeError, UsageError
 from engine.settings_file import digest
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from engine.app import Configuration, Line
     from engine.decode.events import Note
-    from engine.judge.lifecycle import Alert
     from engine.judge.snapshot import Snapshot
     from engine.limits import Register
     from engine.pipeline import Step
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 DRAIN_S = 10.0
 LAG_PROBE_S = 0.25
-EARLY_ALERTS_MAX = 1_000
 
 log = logging.getLogger(__name__)
 
@@ -80,17 +79,17 @@ class Service:
         self._queue: asyncio.Queue[RawBatch] = asyncio.Queue(settings.kafka.queue_batches_max)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="line")
         self._stop = asyncio.Event()
-        self._early: dict[tuple[tuple[str, str], ...], Alert] = {}
+        self._handover = Handover()
+        self._hash_key = b""
         external_url = settings.web.external_url or f"http://{settings.web.listen}"
         self.sink = AlertmanagerSink(settings.alertmanager, external_url)
         self.timeline = Timeline(settings.timeline)
-        stats = getattr(source, "stats", None)
         self.metrics = Metrics(
             CollectorRegistry(),
             lambda: self.snapshot,
             version=version("callgauge"),
             peers=self.sink.stats,
-            source=stats or no_source,
+            source=self._source_stats,
         )
         self.web = WebServer(
             settings.web,
@@ -103,6 +102,7 @@ class Service:
                 clock_ns=time.time_ns,
             ),
         )
+        self._owned = False
         self._record_dir = record_dir
         self._recorder: RecordingWriter | None = None
 
@@ -116,9 +116,9 @@ class Service:
         tasks: list[asyncio.Task[None]] = []
         try:
             settings = self.configuration.settings
-            key = read_hash_key(settings.engine.call_key_file, secrets.token_bytes(HASH_KEY_BYTES))
+            self._hash_key = read_hash_key(settings.engine.call_key_file, secrets.token_bytes(HASH_KEY_BYTES))
             await loop.run_in_executor(self._worker, warm_up, self.configuration)
-            self.line = build_line(self.configuration, key)
+            self.line = build_line(self.configuration, self._hash_key)
             if self._record_dir:
                 self._recorder = RecordingWriter(
                     self._record_dir, digest(settings, self.configuration.register, self.configuration.rules)
@@ -148,7 +148,7 @@ class Service:
         while True:
             raw = await self._queue.get()
             stepped = await loop.run_in_executor(self._worker, self._work, raw)
-            self._deliver(stepped)
+            self._deliver(raw, stepped)
             self._queue.task_done()
 
     def _work(self, raw: RawBatch) -> Stepped:
@@ -164,37 +164,26 @@ class Service:
                 )
         if self._recorder is not None:
             self._recorder.write(raw)
+        if self._owned and not raw.assigned:
+            # Another member owns the partitions now. If they come back, they are rewound and read again.
+            self.line = build_line(self.configuration, self._hash_key)
+        self._owned = bool(raw.assigned)
         step = self.line.pipeline.step(raw)
         snapshot = self.line.publisher.publish(raw.received_ns)
         return Stepped(step, snapshot, time.perf_counter() - begin)
 
-    def _deliver(self, stepped: Stepped) -> None:
+    def _deliver(self, raw: RawBatch, stepped: Stepped) -> None:
         self.snapshot = stepped.snapshot
         self.metrics.step_took(stepped.seconds)
-        self.sink.update(self._with_early(stepped), time.time_ns())
+        alerts = self._handover.alerts(raw, stepped.snapshot, stepped.step.early)
+        if alerts is not None:
+            self.sink.update(alerts, time.time_ns())
         self.timeline.alert_changes(stepped.step.changes)
         register = self.configuration.register
         self.timeline.notes(stepped.step.notes, lambda note: _declared(register, note))
         for change in stepped.step.changes:
             labels = dict(change.labels)
             log.info("alert %s: %s %s", change.state, labels["alertname"], labels["severity"])
-
-    def _with_early(self, stepped: Stepped) -> tuple[Alert, ...]:
-        """Add alerts that fire early, until the closed slice has brought them itself."""
-        alerts = stepped.snapshot.alerts
-        known = {alert.labels for alert in alerts if alert.state == "firing"}
-        for alert in stepped.step.early:
-            if len(self._early) < EARLY_ALERTS_MAX:
-                self._early.setdefault(alert.labels, alert)
-        for labels in [
-            labels
-            for labels, alert in self._early.items()
-            if labels in known or alert.fired_ns <= stepped.snapshot.watermark_ns
-        ]:
-            del self._early[labels]
-        if not self._early:
-            return alerts
-        return (*(alert for alert in alerts if alert.labels not in self._early), *self._early.values())
 
     async def _probe_lag(self) -> None:
         """Measure how late the event loop runs."""
@@ -204,10 +193,21 @@ class Service:
             await asyncio.sleep(LAG_PROBE_S)
             self.metrics.loop_lagged(max(loop.time() - due, 0.0))
 
+    def _source_stats(self) -> SourceStats:
+        stats = getattr(self.source, "stats", None)
+        if stats is None:
+            return SourceStats()
+        given = stats()._asdict()
+        return SourceStats(**{name: given[name] for name in SourceStats._fields if name in given})._replace(
+            queue_batches=self._queue.qsize()
+        )
+
     def _not_ready_because(self) -> str:
         if self.line is None:
             return "kernels are being loaded"
-        return "" if self.snapshot is not None else "nothing has been read yet"
+        if self.snapshot is None:
+            return "nothing has been read yet"
+        return "old events are being read" if self._owned and self._handover.is_catching_up else ""
 
     def _spawn_reload(self, loop: asyncio.AbstractEventLoop) -> None:
         task = loop.create_task(self.reload(), name="reload")

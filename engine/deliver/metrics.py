@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from engine.judge.snapshot import Snapshot
 
 STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+SOURCE_STATES = ("waiting", "standby", "reading", "closed")
 PROTOBUF_MEDIA = "application/vnd.google.protobuf"
 PROTOBUF_PARAMETERS = {"proto": "io.prometheus.client.MetricFamily", "encoding": "delimited"}
 
@@ -38,6 +39,10 @@ class SourceStats(NamedTuple):
     rebuilds: int = 0  # consumers made anew
     rebalances: int = 0
     queue_batches: int = 0
+    commits_failed: int = 0
+    lost_rows: int = 0  # deleted by the broker before they were read
+    tombstones: int = 0  # records without a value
+    state: str = "reading"  # waiting | standby | reading | closed
 
 
 def no_source() -> SourceStats:
@@ -139,6 +144,17 @@ def source_families(stats: SourceStats) -> Iterator[Family]:
     yield single("callgauge_kafka_rebuilds_total", COUNTER, help_text, stats.rebuilds)
     help_text = "Rebalances of the consumer group."
     yield single("callgauge_kafka_rebalances_total", COUNTER, help_text, stats.rebalances)
+    help_text = "Offset commits that failed; nothing depends on them but lag tools."
+    yield single("callgauge_kafka_commits_failed_total", COUNTER, help_text, stats.commits_failed)
+    help_text = "Rows that the broker deleted before they were read."
+    yield single("callgauge_kafka_lost_rows_total", COUNTER, help_text, stats.lost_rows)
+    help_text = "Records without a value, which hold no event."
+    yield single("callgauge_kafka_tombstones_total", COUNTER, help_text, stats.tombstones)
+    help_text = "1 for the state that the source is in, 0 for the others."
+    states = [(("state", state),) for state in SOURCE_STATES]
+    yield Family(
+        "callgauge_source_state", GAUGE, help_text, states, [int(stats.state == one) for one in SOURCE_STATES]
+    )
     help_text = "Batches that were read and wait for a step."
     yield single("callgauge_source_queue_batches", GAUGE, help_text, stats.queue_batches)
 

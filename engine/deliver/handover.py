@@ -1,0 +1,62 @@
+"""What Alertmanager is told, and when: nothing while catching up, and declines before their slice is closed.
+
+After a start or a takeover the line reads hours of old events. Alerts of that time have fired and gone;
+sending them would page people for the past. So nothing is handed over until the partitions were once read to
+their end (or two minutes have passed: late pages are better than none). An alert that still fires then is the
+one that was firing before, under the same labels and with the same start, and Alertmanager takes it as such.
+A member that no longer owns the partitions hands nothing over: its alerts are those of the new owner now.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.judge.lifecycle import FIRING
+
+if TYPE_CHECKING:
+    from engine.judge.lifecycle import Alert, Pairs
+    from engine.judge.snapshot import Snapshot
+    from engine.source.contract import RawBatch
+
+CATCH_UP_NS_MAX = 120_000_000_000
+BEHIND_NS_MAX = 30_000_000_000  # a watermark this close to the receipt counts as caught up
+EARLY_ALERTS_MAX = 1_000
+
+
+class Handover:
+    """Decides what goes to the sink after each step. No clock of its own: time is that of receipt."""
+
+    def __init__(self) -> None:
+        """Start as a member that owns nothing."""
+        self.is_catching_up = True
+        self._since_ns = -1  # when the first partition was assigned
+        self._early: dict[Pairs, Alert] = {}
+
+    def alerts(self, raw: RawBatch, snapshot: Snapshot, early: tuple[Alert, ...]) -> tuple[Alert, ...] | None:
+        """Give the alerts to hand over after the step of `raw`; None: hand nothing over now."""
+        if not raw.assigned:
+            self.is_catching_up, self._since_ns = True, -1
+            self._early.clear()
+            return None
+        if self._since_ns < 0:
+            self._since_ns = raw.received_ns
+        if self.is_catching_up:
+            is_read = set(raw.assigned) <= set(raw.caught_up)
+            is_close = 0 <= raw.received_ns - snapshot.watermark_ns < BEHIND_NS_MAX
+            is_over = raw.received_ns - self._since_ns >= CATCH_UP_NS_MAX
+            self.is_catching_up = not (is_read or is_close or is_over)
+        return None if self.is_catching_up else self._with_early(snapshot, early)
+
+    def _with_early(self, snapshot: Snapshot, early: tuple[Alert, ...]) -> tuple[Alert, ...]:
+        """Add alerts that fire early, until the closed slice has brought them itself."""
+        for alert in early:
+            if len(self._early) < EARLY_ALERTS_MAX:
+                self._early.setdefault(alert.labels, alert)
+        firing = {alert.labels for alert in snapshot.alerts if alert.state == FIRING}
+        for labels, alert in list(self._early.items()):
+            if labels in firing or alert.fired_ns <= snapshot.watermark_ns:
+                del self._early[labels]
+        if not self._early:
+            return snapshot.alerts
+        others = tuple(alert for alert in snapshot.alerts if alert.labels not in self._early)
+        return (*others, *self._early.values())
