@@ -34,12 +34,11 @@ def predict_linear(level: NDArray[np.float64], window: int, ahead: int) -> NDArr
     """
     at = np.arange(window) - (window - 1)
     centred = at - at.mean()
+    weights = 1.0 / window + centred / np.square(centred).sum() * (ahead - at.mean())
     predicted = np.full_like(level, -np.inf)
-    if level.shape[1] < window:
-        return predicted
-    views = np.lib.stride_tricks.sliding_window_view(level, window, axis=1)
-    slope = views @ (centred / np.square(centred).sum())
-    predicted[:, window - 1 :] = views.mean(axis=2) + slope * (ahead - at.mean())
+    if level.shape[1] >= window:
+        for row, line in zip(level, predicted, strict=True):
+            line[window - 1 :] = np.correlate(row, weights, "valid")
     return predicted
 
 
