@@ -1,0 +1,89 @@
+"""What README says exists, exists; and what exists is in README."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from detectors import make_detectors
+from engine.cli import app
+from engine.decode.events import LABELS, EventType
+from engine.errors import LossReason
+from engine.settings import HeadroomSettings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "engine" / "ARCHITECTURE.md").read_text()
+
+
+def section(title: str) -> str:
+    """Give the text of a section of the README."""
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def test_every_command_and_option_is_in_the_table_of_commands() -> None:
+    """A command or option that nobody can find is not there."""
+    table = section("Commands")
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        assert f"`callgauge {name}" in table
+        row = next(line for line in table.splitlines() if f"`callgauge {name}" in line)
+        for option in command.params:
+            for flag in option.opts:
+                if flag.startswith("--"):
+                    assert flag in row, f"{flag} of {name}"
+
+
+def test_every_option_in_the_table_of_commands_exists() -> None:
+    """A documented option that does not exist costs a reader more than a missing one."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    flags = {flag for command in commands.values() for option in command.params for flag in option.opts}
+    for flag in re.findall(r"--[a-z][a-z-]*", section("Commands")):
+        assert flag in flags
+
+
+def test_every_alert_is_in_the_table_of_alerts_with_its_severity() -> None:
+    """On-call engineers look an alert up by its name."""
+    table = section("Alerts")
+    policies = {
+        (policy.alertname, policy.severity)
+        for detector in make_detectors(HeadroomSettings())
+        for policy in detector.policies
+    }
+    listed = set(re.findall(r"^\| `(\w+)` \| (\w+) \|", table, re.MULTILINE))
+    assert policies == listed
+
+
+def test_every_loss_reason_is_explained() -> None:
+    """A counter is worth as much as its explanation."""
+    listed = re.findall(r"^\| `(\w+)` \|", section("What is not counted"), re.MULTILINE)
+    assert [reason.name.lower() for reason in LossReason] == listed
+
+
+def test_every_event_type_and_label_is_in_the_contract() -> None:
+    """The contract names all that is read."""
+    contract = section("Point it at your own traffic")
+    for event_type in EventType:
+        assert f"`{event_type.wire}`" in contract
+    for label in LABELS:
+        assert f"`{label}`" in contract
+
+
+def test_every_make_target_in_the_readme_exists() -> None:
+    """A command that fails at once is the worst first impression."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"^make ([a-z-]+)", README, re.MULTILINE)) <= targets
+
+
+@pytest.mark.parametrize("text", [README, ARCHITECTURE], ids=["README", "ARCHITECTURE"])
+def test_every_file_that_is_named_exists(text: str) -> None:
+    """Names of files and folders in the documents are checked against the tree."""
+    for name in re.findall(r"`((?:engine|detectors|config|tests|bench)/[\w./-]*)`", text):
+        assert (ROOT / name).exists(), name
+
+
+def test_architecture_stays_short() -> None:
+    """It documents principles: at most 200 lines."""
+    assert len(ARCHITECTURE.splitlines()) <= 200
