@@ -8,20 +8,32 @@ Rejected: one pass per measurement, which reads the rows six times.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from engine.decode.events import EventType
 from engine.errors import LossReason
 from engine.kernel import kernel
-from engine.observe.calls import ANSWERED, IN_FLIGHT, SERIES, START_SEEN, STATE, USED, find, must_grow
+from engine.observe.calls import (
+    ANSWERED,
+    DUE_NS,
+    IN_FLIGHT,
+    SERIES,
+    START_SEEN,
+    STATE,
+    TOTALS,
+    USED,
+    find,
+    must_grow,
+)  # fmt: skip
 from engine.observe.latency import LATENCY_MAX_S, bucket_number
 from engine.observe.life import (
     NO_PLACE,
     REPEATED,
     TABLE_FULL,
     TAKEN,
+    UNMATCHED,
     Desk,
     Row,
     bury,
@@ -35,10 +47,11 @@ from engine.observe.life import (
     on_started,
 )  # fmt: skip
 from engine.observe.outcomes import MEASURE_KEYS, ROW_KEYS, Facts, add_count, add_latency
-from engine.observe.recent import was_seen
-from engine.observe.slices import ABSORBED, AMENDED, HEALED_LATE, LATE, TOO_LATE, Held
+from engine.observe.recent import Recent, was_seen
+from engine.observe.slices import ABSORBED, AMENDED, HEALED_LATE, LATE, TOO_LATE, Book, Held
 from engine.observe.summary import Count, EndKind
 from engine.observe.tally import has_room
+from engine.observe.unkeyed import Unmatched, remember_end
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +67,9 @@ MS_PER_S = 1000.0
 US_PER_MS = 1000.0
 LATENCY_MAX_MS = LATENCY_MAX_S * MS_PER_S
 
+# Whether the state of its call tells a second event of a type from a first one.
+TOLD_BY_STATE = np.zeros(len(EventType), np.bool_)
+TOLD_BY_STATE[[STARTED, ANSWERED_TYPE, HEARTBEAT, ENDED, DECLINED]] = True
 # The column that an event of each type is counted in; -1: none, or counted by its own rules.
 COUNT_OF_TYPE = np.full(len(EventType), -1, np.int64)
 COUNT_OF_TYPE[EventType.CALL_QUEUED] = Count.QUEUED
@@ -63,58 +79,70 @@ COUNT_OF_TYPE[EventType.TRANSFER_ENDED] = Count.TRANSFERS_ENDED
 COUNT_OF_TYPE[EventType.DEPENDENCY_CALLED] = Count.DEPENDENCY_CALLS
 
 
+class Ledgers(NamedTuple):
+    """What rows are counted and remembered in, apart from calls and facts."""
+
+    lost: NDArray[np.bool_]  # (held rows,): set where a row was not taken
+    book: Book
+    recent: Recent
+    unmatched: Unmatched
+    partition: int
+
+
 @kernel
 def absorb_rows(
-    desk: Desk, held: Held, order: NDArray[np.int64], lost: NDArray[np.bool_], span: tuple[int, int]
+    desk: Desk, held: Held, order: NDArray[np.int64], ledgers: Ledgers, first: int, last: int
 ) -> int:
-    """Let the rows `order[span[0]:span[1]]` take effect, in this order; all have one standing.
+    """Let the rows `order[first:last]` (row numbers, int64) take effect in this order; all have one standing.
 
-    Gives the place in `order` where it stopped for want of room, or span[1]. Sets `lost` (bool, (rows,), by row)
-    where a row was not taken, and counts every row in `desk.book`.
+    Gives the place in `order` where it stopped for want of room, or `last`. Counts every row in `ledgers.book`.
     """
-    for at in range(span[0], span[1]):
+    desk.calls[TOTALS, DUE_NS] = 0
+    book = ledgers.book
+    for at in range(first, last):
         number = order[at]
         measures = held.measure_count[number]
         if not desk_has_room(desk, measures):
             return at
-        series, standing = held.series_id[number], held.standing[number]
-        row = Row(
-            held.call_key[number],
-            series,
-            held.cause_id[number],
-            held.time_ns[number],
-            held.duration_ms[number],
-        )
+        kind, standing, series = held.type_id[number], held.standing[number], held.series_id[number]
+        cause, time_ns = held.cause_id[number], held.time_ns[number]
+        row = Row(held.call_key[number], series, cause, time_ns, held.duration_ms[number])
         if standing == TOO_LATE:
-            take_out(desk, row)
+            book.counters[HEALED_LATE] += take_out(desk, row)
             continue
-        verdict = take(desk, row, held.type_id[number], held.event_key[number])
-        if verdict != TAKEN:
-            lost[number] = True
-            desk.book.losses[DUPLICATE if verdict == REPEATED else CALLS_FULL] += 1
+        # No state of a call would recognise a second event of these types.
+        is_told_by_id = not TOLD_BY_STATE[kind] and held.event_key[number] != 0
+        if is_told_by_id and was_seen(ledgers.recent, held.event_key[number]):
+            verdict = REPEATED
+        else:
+            verdict = take(desk, row, kind)
+        if verdict > UNMATCHED:
+            ledgers.lost[number] = True
+            book.losses[DUPLICATE if verdict == REPEATED else CALLS_FULL] += 1
             continue
-        desk.book.counters[ABSORBED] += 1
+        if verdict == UNMATCHED:
+            remember_end(ledgers.unmatched, row.key, time_ns, ledgers.partition)
+        book.counters[ABSORBED] += 1
         if standing == LATE:
-            desk.book.counters[AMENDED] += 1
+            book.counters[AMENDED] += 1
             add_count(desk.facts, series, C_AMENDED, 1)
-        if measures:
-            first = held.measure_first[number]
-            last = first + measures
-            measure(desk.facts, series, held.measure_stage[first:last], held.measure_ms[first:last])
-    return span[1]
+        start = held.measure_first[number]
+        for place in range(start, start + measures):
+            measure(desk.facts, series, held.measure_stage[place], held.measure_ms[place])
+    return last
 
 
 @kernel
 def desk_has_room(desk: Desk, measures: int) -> bool:
     """Say whether every table has room for one row with so many latencies."""
-    is_calls_ready = desk.calls.cells[USED] >= desk.entries_max or not must_grow(desk.calls)
+    is_calls_ready = desk.calls[TOTALS, USED] >= desk.entries_max or not must_grow(desk.calls)
     keys = ROW_KEYS + MEASURE_KEYS * measures
     return bool(is_calls_ready and has_room(desk.facts, keys) and has_room(desk.flow, keys))
 
 
 @kernel
-def take(desk: Desk, row: Row, kind: int, event_key: int) -> int:
-    """Let one row take effect; give the verdict."""
+def take(desk: Desk, row: Row, kind: int) -> int:
+    """Let one row take effect; give the verdict. Only rows of calls have a key."""
     if row.key != 0:
         if kind == STARTED:
             return on_started(desk, row)
@@ -126,39 +154,34 @@ def take(desk: Desk, row: Row, kind: int, event_key: int) -> int:
             return on_ended(desk, row)
         if kind == DECLINED:
             return on_declined(desk, row)
-    # No state of a call would recognise the others when they come again.
-    if event_key != 0 and was_seen(desk.recent, event_key):
-        return REPEATED
-    if kind == TURN and row.key != 0 and living_slot(desk, row.key, row.series, row.time_ns) == TABLE_FULL:
-        return NO_PLACE
+        if kind == TURN and living_slot(desk, row.key, row.series, row.time_ns) == TABLE_FULL:
+            return NO_PLACE
     if COUNT_OF_TYPE[kind] >= 0:
         add_count(desk.facts, row.series, COUNT_OF_TYPE[kind], 1)
     return TAKEN
 
 
 @kernel
-def take_out(desk: Desk, row: Row) -> None:
-    """Let an end or decline that came too late to be counted take its call out of flight, censored."""
+def take_out(desk: Desk, row: Row) -> int:
+    """Let an end that came too late to be counted take its call out of flight, censored; give how many it took."""
     if row.key == 0:
-        return
+        return 0
     slot = find(desk.calls, row.key)
     if slot < 0 or is_of_earlier_attempt(desk, slot, row.time_ns):
-        return
-    state = desk.calls.table[slot, STATE]
+        return 0
+    state = desk.calls[slot, STATE]
     if not state & IN_FLIGHT:
-        return
+        return 0
     leave(desk, slot, desk.open_ns, K_HEALED)
-    add_count(desk.flow, desk.calls.table[slot, SERIES], C_HEALED_LATE, 1)
-    desk.book.counters[HEALED_LATE] += 1
+    add_count(desk.flow, desk.calls[slot, SERIES], C_HEALED_LATE, 1)
     bury(desk, slot, row.time_ns, state & (START_SEEN | ANSWERED))
+    return 1
 
 
 @kernel
-def measure(facts: Facts, series: int, stages: NDArray[np.int16], latencies_ms: NDArray[np.float64]) -> None:
-    """Count the latencies of a row in the sketches of its own labels; NaN is not a latency."""
-    for at in range(len(stages)):
-        ms = latencies_ms[at]
-        if ms == ms:  # noqa: PLR0124 - NaN is not equal to itself.
-            # A latency beyond the last bucket adds that bucket's bound to the sum, which so cannot overflow.
-            micros = int(np.rint(min(ms, LATENCY_MAX_MS) * US_PER_MS))
-            add_latency(facts, series, stages[at], bucket_number(ms / MS_PER_S), micros)
+def measure(facts: Facts, series: int, stage: int, latency_ms: float) -> None:
+    """Count a latency in the sketch of its row's labels; NaN is not a latency."""
+    if latency_ms == latency_ms:  # noqa: PLR0124 - NaN is not equal to itself.
+        # A latency beyond the last bucket adds that bucket's bound to the sum, which so cannot overflow.
+        micros = int(np.rint(min(latency_ms, LATENCY_MAX_MS) * US_PER_MS))
+        add_latency(facts, series, stage, bucket_number(latency_ms / MS_PER_S), micros)

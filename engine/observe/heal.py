@@ -26,13 +26,15 @@ from engine.observe.calls import (
     SINCE_NS,
     START_SEEN,
     STATE,
+    TOTALS,
     USED,
+    Terms,
     expires_ns,
     find,
     insert,
     remove,
     silent_ns,
-)
+)  # fmt: skip
 from engine.observe.life import Desk, bury, enter, leave
 from engine.observe.outcomes import ROW_KEYS, add_count
 from engine.observe.slices import HEALED_HEARTBEAT, HEALED_LISTED, HEALED_TTL
@@ -55,47 +57,48 @@ def next_sweep_ns(due_ns: int) -> int:
 
 
 @kernel
-def heal(desk: Desk, slot: int, column: int, counter: int) -> None:
+def heal(desk: Desk, slot: int, column: int) -> None:
     """Take a call out of flight without its end, at the start of the open slice."""
     calls = desk.calls
     leave(desk, slot, desk.open_ns, K_HEALED)
-    add_count(desk.flow, calls.table[slot, SERIES], column, 1)
-    desk.book.counters[counter] += 1
-    bury(desk, slot, desk.open_ns, (calls.table[slot, STATE] & (START_SEEN | ANSWERED)) | HEALED)
+    add_count(desk.flow, calls[slot, SERIES], column, 1)
+    bury(desk, slot, desk.open_ns, (calls[slot, STATE] & (START_SEEN | ANSWERED)) | HEALED)
 
 
 @kernel
-def sweep(desk: Desk, first: int) -> int:
-    """Heal calls whose time is over and drop tombstones, from slot `first` on; find out when the next is due.
+def sweep(desk: Desk, terms: Terms, counters: NDArray[np.int64], first: int) -> int:
+    """Heal calls whose time is over, drop tombstones, from slot `first` on; find out when the next is due.
 
     Gives the slot where it stopped for want of room, or the capacity.
     """
     calls = desk.calls
     if first == 0:
-        calls.cells[DUE_NS] = NEVER_NS
+        calls[TOTALS, DUE_NS] = NEVER_NS
     slot = first
-    while slot < len(calls.table):
-        if calls.table[slot, KEY] == 0:
+    while slot < len(calls) - 1:
+        if calls[slot, KEY] == 0:
             slot += 1
             continue
         if not has_room(desk.flow, ROW_KEYS):
             return slot
-        if expires_ns(calls, slot, desk.terms) < desk.open_ns:
-            if not calls.table[slot, STATE] & IN_FLIGHT:
+        if expires_ns(calls, slot, terms) < desk.open_ns:
+            if not calls[slot, STATE] & IN_FLIGHT:
                 remove(calls, slot)  # What moves up into this slot is looked at next.
                 continue
-            if silent_ns(calls, slot, desk.terms) < desk.open_ns:
-                heal(desk, slot, C_HEARTBEAT, HEALED_HEARTBEAT)
+            if silent_ns(calls, slot, terms) < desk.open_ns:
+                heal(desk, slot, C_HEARTBEAT)
+                counters[HEALED_HEARTBEAT] += 1
             else:
-                heal(desk, slot, C_TTL, HEALED_TTL)
-        calls.cells[DUE_NS] = min(calls.cells[DUE_NS], expires_ns(calls, slot, desk.terms))
+                heal(desk, slot, C_TTL)
+                counters[HEALED_TTL] += 1
+        calls[TOTALS, DUE_NS] = min(calls[TOTALS, DUE_NS], expires_ns(calls, slot, terms))
         slot += 1
     return slot
 
 
 @kernel
 def is_in(keys: NDArray[np.int64], key: int) -> bool:
-    """Say whether a key is in a sorted array (uint64, (n,))."""
+    """Say whether a key is in a sorted array (int64, (n,))."""
     low, high = 0, len(keys)
     while low < high:
         middle = (low + high) // 2
@@ -108,7 +111,12 @@ def is_in(keys: NDArray[np.int64], key: int) -> bool:
 
 @kernel
 def heal_unlisted(
-    desk: Desk, listed: NDArray[np.int64], is_meant: NDArray[np.bool_], before_ns: int, first: int
+    desk: Desk,
+    listed: NDArray[np.int64],
+    is_meant: NDArray[np.bool_],
+    counters: NDArray[np.int64],
+    before_ns: int,
+    first: int,
 ) -> int:
     """Heal the calls in flight of series with `is_meant` (bool, (series,)) that are not in the sorted list.
 
@@ -116,18 +124,20 @@ def heal_unlisted(
     want of room, or the capacity.
     """
     calls = desk.calls
-    for slot in range(first, len(calls.table)):
-        if calls.table[slot, KEY] == 0 or not calls.table[slot, STATE] & IN_FLIGHT:
+    calls[TOTALS, DUE_NS] = 0
+    for slot in range(first, len(calls) - 1):
+        if calls[slot, KEY] == 0 or not calls[slot, STATE] & IN_FLIGHT:
             continue
         if not has_room(desk.flow, ROW_KEYS):
             return slot
         if (
-            is_meant[calls.table[slot, SERIES]]
-            and calls.table[slot, SINCE_NS] < before_ns
-            and not is_in(listed, calls.table[slot, KEY])
+            is_meant[calls[slot, SERIES]]
+            and calls[slot, SINCE_NS] < before_ns
+            and not is_in(listed, calls[slot, KEY])
         ):
-            heal(desk, slot, C_LISTED, HEALED_LISTED)
-    return len(calls.table)
+            heal(desk, slot, C_LISTED)
+            counters[HEALED_LISTED] += 1
+    return len(calls) - 1
 
 
 @kernel
@@ -137,10 +147,11 @@ def open_listed(desk: Desk, keys: NDArray[np.int64], series: int, first: int) ->
     Gives the place where it stopped for want of room, or len(keys). A full table takes no more; that is no loss
     of a row.
     """
+    desk.calls[TOTALS, DUE_NS] = 0
     for at in range(first, len(keys)):
         if not desk_has_room(desk, 0):
             return at
-        if find(desk.calls, keys[at]) < 0 and desk.calls.cells[USED] < desk.entries_max:
+        if find(desk.calls, keys[at]) < 0 and desk.calls[TOTALS, USED] < desk.entries_max:
             slot = insert(desk.calls, keys[at])
             enter(desk, slot, series, desk.open_ns, AGE_UNKNOWN)
     return len(keys)

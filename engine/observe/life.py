@@ -26,12 +26,11 @@ from engine.observe.calls import (
     SINCE_NS,
     START_SEEN,
     STATE,
+    TOTALS,
     USED,
     Calls,
-    Terms,
     find,
     insert,
-    note_expiry,
 )
 from engine.observe.outcomes import (
     ANSWERED_LEVEL,
@@ -44,13 +43,10 @@ from engine.observe.outcomes import (
     add_end,
     add_to_bin,
 )  # fmt: skip
-from engine.observe.recent import Recent
-from engine.observe.slices import Book
 from engine.observe.summary import BIN_NS, Count, EndKind
-from engine.observe.unkeyed import Unmatched, remember_end
 
-# Verdicts on a row, and what `find` may have to say instead of a slot.
-TAKEN, REPEATED, NO_PLACE = range(3)
+# Verdicts on a row (UNMATCHED: taken, an end without a start), and what there may be instead of a slot.
+TAKEN, UNMATCHED, REPEATED, NO_PLACE = range(4)
 UNKNOWN, ENDED_BEFORE, TABLE_FULL = -1, -2, -3
 
 C_STARTED, C_ANSWERED, C_ENDED, C_DECLINED = (
@@ -80,15 +76,10 @@ class Desk(NamedTuple):
     calls: Calls
     facts: Facts  # of the slice that starts at own_ns
     flow: Facts  # of the slice that starts at open_ns; the same object for rows on time
-    recent: Recent
-    unmatched: Unmatched
-    book: Book
-    terms: Terms
     own_ns: int
     open_ns: int
     slice_ns: int
     entries_max: int  # bound of the table of calls
-    partition: int
 
 
 @kernel
@@ -114,61 +105,58 @@ def arrive(desk: Desk, series: int, time_ns: int) -> None:
 def enter(desk: Desk, slot: int, series: int, time_ns: int, state: int) -> None:
     """Put an entry in flight with the given state bits."""
     calls = desk.calls
-    calls.table[slot, SINCE_NS] = time_ns
-    calls.table[slot, ANSWER_NS] = -1
-    calls.table[slot, HEARTBEAT_NS] = -1
-    calls.table[slot, INTERVAL_NS] = 0
-    calls.table[slot, SERIES] = series
-    calls.table[slot, STATE] = state | IN_FLIGHT
-    calls.cells[FLYING] += 1
+    calls[slot, SINCE_NS] = time_ns
+    calls[slot, ANSWER_NS] = -1
+    calls[slot, HEARTBEAT_NS] = -1
+    calls[slot, INTERVAL_NS] = 0
+    calls[slot, SERIES] = series
+    calls[slot, STATE] = state | IN_FLIGHT
+    calls[TOTALS, FLYING] += 1
     add_to_bin(desk.flow, series, open_bin(desk, time_ns), LEVEL, 1)
     if state & AGE_UNKNOWN:
         add_count(desk.flow, series, C_OPENED_UNKNOWN, 1)
     else:
         add_count(desk.facts, series, C_ADMITTED, 1)
-    note_expiry(calls, slot, desk.terms)
 
 
 @kernel
 def leave(desk: Desk, slot: int, time_ns: int, kind: int) -> None:
     """Take a call out of flight at a time, by its start and answer slices; the caller makes it a tombstone."""
     calls, slice_ns = desk.calls, desk.slice_ns
-    series, state = calls.table[slot, SERIES], calls.table[slot, STATE]
+    series, state = calls[slot, SERIES], calls[slot, STATE]
     bin_index = open_bin(desk, time_ns)
     add_to_bin(desk.flow, series, bin_index, LEVEL, -1)
     start_age, answer_age = -1, -1
     if not state & AGE_UNKNOWN:
-        start_age = (desk.open_ns - calls.table[slot, SINCE_NS] // slice_ns * slice_ns) // slice_ns
+        start_age = (desk.open_ns - calls[slot, SINCE_NS] // slice_ns * slice_ns) // slice_ns
     if state & ANSWERED:
         add_to_bin(desk.flow, series, bin_index, ANSWERED_LEVEL, -1)
-        answer_age = (desk.open_ns - calls.table[slot, ANSWER_NS] // slice_ns * slice_ns) // slice_ns
+        answer_age = (desk.open_ns - calls[slot, ANSWER_NS] // slice_ns * slice_ns) // slice_ns
     add_end(desk.flow, series, kind, start_age, answer_age)
-    calls.cells[FLYING] -= 1
+    calls[TOTALS, FLYING] -= 1
 
 
 @kernel
 def bury(desk: Desk, slot: int, time_ns: int, state: int) -> None:
     """Make an entry a tombstone with the given state bits."""
-    desk.calls.table[slot, SINCE_NS] = time_ns
-    desk.calls.table[slot, STATE] = state
-    note_expiry(desk.calls, slot, desk.terms)
+    desk.calls[slot, SINCE_NS] = time_ns
+    desk.calls[slot, STATE] = state
 
 
 @kernel
 def bury_unknown(desk: Desk, key: int, series: int, time_ns: int, state: int) -> None:
-    """Leave a tombstone for a call that is not in the table, if there is a place, and remember its end."""
-    remember_end(desk.unmatched, key, time_ns, desk.partition)
-    if desk.calls.cells[USED] < desk.entries_max:
+    """Leave a tombstone for a call that is not in the table, if there is a place."""
+    if desk.calls[TOTALS, USED] < desk.entries_max:
         slot = insert(desk.calls, key)
-        desk.calls.table[slot, SERIES] = series
+        desk.calls[slot, SERIES] = series
         bury(desk, slot, time_ns, state)
 
 
 @kernel
 def is_of_earlier_attempt(desk: Desk, slot: int, time_ns: int) -> bool:
     """Say whether an event lies before the start of the attempt in flight that has its id."""
-    state = desk.calls.table[slot, STATE]
-    return bool(state & IN_FLIGHT and not state & AGE_UNKNOWN and time_ns < desk.calls.table[slot, SINCE_NS])
+    state = desk.calls[slot, STATE]
+    return bool(state & IN_FLIGHT and not state & AGE_UNKNOWN and time_ns < desk.calls[slot, SINCE_NS])
 
 
 @kernel
@@ -177,16 +165,16 @@ def on_started(desk: Desk, row: Row) -> int:
     calls, key, series, time_ns = desk.calls, row.key, row.series, row.time_ns
     slot = find(calls, key)
     if slot >= 0:
-        state = calls.table[slot, STATE]
-        if state & IN_FLIGHT or time_ns <= calls.table[slot, SINCE_NS]:
+        state = calls[slot, STATE]
+        if state & IN_FLIGHT or time_ns <= calls[slot, SINCE_NS]:
             if state & START_SEEN:
                 return REPEATED
             # Its start comes after something else of it did: an arrival; the age stays unknown.
-            calls.table[slot, STATE] = state | START_SEEN
-            arrive(desk, calls.table[slot, SERIES], time_ns)
+            calls[slot, STATE] = state | START_SEEN
+            arrive(desk, calls[slot, SERIES], time_ns)
             return TAKEN
     else:
-        if calls.cells[USED] >= desk.entries_max:
+        if calls[TOTALS, USED] >= desk.entries_max:
             return NO_PLACE
         slot = insert(calls, key)
     arrive(desk, series, time_ns)
@@ -203,14 +191,14 @@ def living_slot(desk: Desk, key: int, series: int, time_ns: int) -> int:
     calls = desk.calls
     slot = find(calls, key)
     if slot >= 0:
-        state = calls.table[slot, STATE]
+        state = calls[slot, STATE]
         if state & IN_FLIGHT:
             return slot
-        if not state & HEALED or time_ns <= calls.table[slot, SINCE_NS]:
+        if not state & HEALED or time_ns <= calls[slot, SINCE_NS]:
             return ENDED_BEFORE
-        enter(desk, slot, calls.table[slot, SERIES], time_ns, (state & START_SEEN) | AGE_UNKNOWN)
+        enter(desk, slot, calls[slot, SERIES], time_ns, (state & START_SEEN) | AGE_UNKNOWN)
         return slot
-    if calls.cells[USED] >= desk.entries_max:
+    if calls[TOTALS, USED] >= desk.entries_max:
         return TABLE_FULL
     slot = insert(calls, key)
     enter(desk, slot, series, time_ns, AGE_UNKNOWN)
@@ -226,17 +214,17 @@ def on_answered(desk: Desk, row: Row) -> int:
         return NO_PLACE
     if slot == ENDED_BEFORE:
         slot = find(calls, key)
-        if calls.table[slot, STATE] & ANSWERED:
+        if calls[slot, STATE] & ANSWERED:
             return REPEATED
         # It left flight unanswered, so it may not enter the answered level now.
-        calls.table[slot, STATE] |= ANSWERED
-        add_count(desk.facts, calls.table[slot, SERIES], C_ANSWERED, 1)
+        calls[slot, STATE] |= ANSWERED
+        add_count(desk.facts, calls[slot, SERIES], C_ANSWERED, 1)
         return TAKEN
-    if calls.table[slot, STATE] & ANSWERED or is_of_earlier_attempt(desk, slot, time_ns):
+    if calls[slot, STATE] & ANSWERED or is_of_earlier_attempt(desk, slot, time_ns):
         return REPEATED
-    calls.table[slot, STATE] |= ANSWERED
-    calls.table[slot, ANSWER_NS] = time_ns
-    known = calls.table[slot, SERIES]
+    calls[slot, STATE] |= ANSWERED
+    calls[slot, ANSWER_NS] = time_ns
+    known = calls[slot, SERIES]
     add_count(desk.facts, known, C_ANSWERED, 1)
     add_to_bin(desk.facts, known, own_bin(desk, time_ns), ANSWERS, 1)
     add_to_bin(desk.flow, known, open_bin(desk, time_ns), ANSWERED_LEVEL, 1)
@@ -250,14 +238,11 @@ def on_heartbeat(desk: Desk, row: Row) -> int:
     slot = living_slot(desk, key, row.series, time_ns)
     if slot == TABLE_FULL:
         return NO_PLACE
-    if slot < 0 or is_of_earlier_attempt(desk, slot, time_ns) or time_ns <= calls.table[slot, HEARTBEAT_NS]:
+    if slot < 0 or is_of_earlier_attempt(desk, slot, time_ns) or time_ns <= calls[slot, HEARTBEAT_NS]:
         return TAKEN
-    if calls.table[slot, HEARTBEAT_NS] >= 0:
-        calls.table[slot, INTERVAL_NS] = max(
-            calls.table[slot, INTERVAL_NS], time_ns - calls.table[slot, HEARTBEAT_NS]
-        )
-    calls.table[slot, HEARTBEAT_NS] = time_ns
-    note_expiry(calls, slot, desk.terms)
+    if calls[slot, HEARTBEAT_NS] >= 0:
+        calls[slot, INTERVAL_NS] = max(calls[slot, INTERVAL_NS], time_ns - calls[slot, HEARTBEAT_NS])
+    calls[slot, HEARTBEAT_NS] = time_ns
     return TAKEN
 
 
@@ -279,13 +264,13 @@ def on_ended(desk: Desk, row: Row) -> int:
         add_count(desk.facts, series, C_ENDED_UNKNOWN, 1)
         add_end(desk.facts, series, K_UNSEEN, age_by_duration(desk, time_ns, row.duration_ms), -1)
         bury_unknown(desk, key, series, time_ns, 0)
-        return TAKEN
-    state = calls.table[slot, STATE]
+        return UNMATCHED
+    state = calls[slot, STATE]
     if is_of_earlier_attempt(desk, slot, time_ns) or not state & (IN_FLIGHT | HEALED):
         return REPEATED
     if state & IN_FLIGHT:
         leave(desk, slot, time_ns, K_ENDED)
-    count_end(desk, calls.table[slot, SERIES], cause)
+    count_end(desk, calls[slot, SERIES], cause)
     bury(desk, slot, time_ns, state & (START_SEEN | ANSWERED))
     return TAKEN
 
@@ -307,19 +292,19 @@ def on_declined(desk: Desk, row: Row) -> int:
     slot = find(calls, key)
     state = 0
     if slot >= 0:
-        state = calls.table[slot, STATE]
+        state = calls[slot, STATE]
         if is_of_earlier_attempt(desk, slot, time_ns) or not state & (IN_FLIGHT | HEALED):
             return REPEATED
-        series = calls.table[slot, SERIES]
+        series = calls[slot, SERIES]
     add_count(desk.facts, series, C_DECLINED, 1)
     add_cause(desk.facts, series, row.cause)
     if not state & START_SEEN:
         arrive(desk, series, time_ns)
     if slot < 0:
         bury_unknown(desk, key, series, time_ns, START_SEEN)
-        return TAKEN
+        return UNMATCHED
     if state & IN_FLIGHT:
-        if not state & AGE_UNKNOWN and calls.table[slot, SINCE_NS] >= desk.open_ns:
+        if not state & AGE_UNKNOWN and calls[slot, SINCE_NS] >= desk.open_ns:
             was_never_in(desk, slot)
         else:
             leave(desk, slot, time_ns, K_DECLINED)
@@ -331,11 +316,11 @@ def on_declined(desk: Desk, row: Row) -> int:
 def was_never_in(desk: Desk, slot: int) -> None:
     """Take back that a call entered flight in this slice: its arrival is all that remains."""
     calls = desk.calls
-    series = calls.table[slot, SERIES]
-    add_to_bin(desk.flow, series, open_bin(desk, calls.table[slot, SINCE_NS]), LEVEL, -1)
+    series = calls[slot, SERIES]
+    add_to_bin(desk.flow, series, open_bin(desk, calls[slot, SINCE_NS]), LEVEL, -1)
     add_count(desk.flow, series, C_ADMITTED, -1)
-    if calls.table[slot, STATE] & ANSWERED:
-        answer_bin = open_bin(desk, calls.table[slot, ANSWER_NS])
+    if calls[slot, STATE] & ANSWERED:
+        answer_bin = open_bin(desk, calls[slot, ANSWER_NS])
         add_to_bin(desk.flow, series, answer_bin, ANSWERS, -1)
         add_to_bin(desk.flow, series, answer_bin, ANSWERED_LEVEL, -1)
-    calls.cells[FLYING] -= 1
+    calls[TOTALS, FLYING] -= 1

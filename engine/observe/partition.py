@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engine.decode.events import EventType
-from engine.observe.absorb import absorb_rows
-from engine.observe.calls import DUE_NS, FLYING, USED, Calls, grown_calls, mark_known, new_calls
+from engine.observe.absorb import Ledgers, absorb_rows
+from engine.observe.calls import DUE_NS, FLYING, TOTALS, USED, Calls, grown_calls, mark_known, new_calls
 from engine.observe.heal import SWEEP_NS, heal_unlisted, next_sweep_ns, open_listed, sweep
 from engine.observe.life import Desk
 from engine.observe.lists import CallList, matching_series
 from engine.observe.merge import Header, Names, build, is_empty, merge_summaries
-from engine.observe.order import Ranks, sort_rows
+from engine.observe.order import Ranks, rough_keys, sort_rows
 from engine.observe.outcomes import MEASURE_KEYS, ROW_KEYS, Facts, groups_of
 from engine.observe.recent import new_recent
-from engine.observe.slices import LATE, NO_NOTE, ROWS, Book, let_go, new_held
-from engine.observe.tally import grown, new_tally
+from engine.observe.slices import LATE, NO_NOTE, ON_TIME, ROWS, Book, let_go, new_held
+from engine.observe.tally import grown, keys_in, new_tally
 from engine.observe.watermark import new_clock, watermark_of
 
 if TYPE_CHECKING:
@@ -94,12 +94,12 @@ class Partition:
     @property
     def calls_in_flight(self) -> int:
         """How many calls take capacity."""
-        return int(self.calls.cells[FLYING])
+        return int(self.calls[TOTALS, FLYING])
 
     @property
     def entries(self) -> int:
         """How many calls and tombstones there are."""
-        return int(self.calls.cells[USED])
+        return int(self.calls[TOTALS, USED])
 
     def keep_note(self, note: Note) -> int:
         """Keep a note until its row takes effect; give its number."""
@@ -121,7 +121,7 @@ class Partition:
         self._runs = []
         if not len(order):
             return
-        sort_rows(self.held, ranks(), order, np.empty_like(order))
+        sort_rows(self.held, ranks(), rough_keys(self.held, order), order, np.empty_like(order))
         self._order, self._lost = order, np.zeros(rows, np.bool_)
         open_ns, standing = slices[order], self.held.standing[:rows][order]
         own_ns = self.held.time_ns[:rows][order] // self.slice_ns * self.slice_ns
@@ -135,7 +135,7 @@ class Partition:
 
     def next_slice(self, until_ns: int, lists: Iterable[CallList]) -> int:
         """Give the start of the next slice that has something to do and ends by `until_ns`, or NO_SLICE."""
-        due_ns = next_sweep_ns(int(self.calls.cells[DUE_NS]))
+        due_ns = next_sweep_ns(int(self.calls[TOTALS, DUE_NS]))
         if due_ns < self.closed_until_ns:
             due_ns = -(-self.closed_until_ns // SWEEP_NS) * SWEEP_NS
         start_ns = min(
@@ -161,7 +161,7 @@ class Partition:
                 notes += found
         if not is_healed:
             flow = self._heal(start_ns, flow, lists, shared)
-        self._keys = int(flow.used[0])
+        self._keys = keys_in(flow)
         published = [self._amend(one) for one in amended if not is_empty(one)]
         summary = self._summary(start_ns, flow, notes, shared)
         if not is_empty(summary):
@@ -176,18 +176,16 @@ class Partition:
             let_go(self.held, until_ns, self.slice_ns)
             self._order = np.zeros(0, np.int64)
 
-    def _desk(self, own_ns: int, open_ns: int, facts: Facts, flow: Facts, shared: Shared) -> Desk:
-        return Desk(
-            self.calls, facts, flow, self.recent, shared.unmatched, shared.book, shared.terms, own_ns, open_ns,
-            self.slice_ns, shared.entries_max, self.partition,
-        )  # fmt: skip
+    def _desk(self, run: Run, facts: Facts, flow: Facts, shared: Shared) -> Desk:
+        return Desk(self.calls, facts, flow, run.own_ns, run.open_ns, self.slice_ns, shared.entries_max)
 
     def _take_rows(self, run: Run, facts: Facts, flow: Facts, shared: Shared) -> tuple[Facts, Facts]:
         is_late = facts is not flow
+        ledgers = Ledgers(self._lost, shared.book, self.recent, shared.unmatched, self.partition)
         at = run.first
         while True:
-            desk = self._desk(run.own_ns, run.open_ns, facts, flow, shared)
-            at = absorb_rows(desk, self.held, self._order, self._lost, (at, run.last))
+            desk = self._desk(run, facts, flow, shared)
+            at = absorb_rows(desk, self.held, self._order, ledgers, at, run.last)
             if at == run.last:
                 return facts, flow
             self._grow_calls(shared)
@@ -211,8 +209,12 @@ class Partition:
         return found
 
     def _heal(self, start_ns: int, flow: Facts, lists: Iterable[CallList], shared: Shared) -> Facts:
-        if start_ns % SWEEP_NS == 0 and self.calls.cells[DUE_NS] < start_ns:
-            flow = self._resumed(sweep, len(self.calls.table), start_ns, flow, shared)
+        if start_ns % SWEEP_NS == 0 and self.calls[TOTALS, DUE_NS] < start_ns:
+
+            def step(desk: Desk, first: int) -> int:
+                return sweep(desk, shared.terms, shared.book.counters, first)
+
+            flow = self._resumed(step, len(self.calls) - 1, start_ns, flow, shared)
         for one in lists:
             if one.apply_ns <= start_ns:
                 flow = self._apply_list(one, start_ns, flow, shared)
@@ -222,9 +224,10 @@ class Partition:
         self, step: Callable[[Desk, int], int], end: int, start_ns: int, flow: Facts, shared: Shared
     ) -> Facts:
         """Run a kernel that stops for want of room until it has come to its end."""
+        run = Run(start_ns, ON_TIME, start_ns, 0, 0)
         at = 0
         while True:
-            at = step(self._desk(start_ns, start_ns, flow, flow, shared), at)
+            at = step(self._desk(run, flow, flow, shared), at)
             if at >= end:
                 return flow
             flow = grown(flow, ROW_KEYS)
@@ -234,9 +237,9 @@ class Partition:
         before_ns = one.time_ns - self.out_of_order_ns
 
         def heal_step(desk: Desk, first: int) -> int:
-            return heal_unlisted(desk, one.keys, is_meant, before_ns, first)
+            return heal_unlisted(desk, one.keys, is_meant, shared.book.counters, before_ns, first)
 
-        flow = self._resumed(heal_step, len(self.calls.table), start_ns, flow, shared)
+        flow = self._resumed(heal_step, len(self.calls) - 1, start_ns, flow, shared)
         if one.home != self.partition:
             return flow
         is_known = np.zeros(len(one.keys), np.bool_)

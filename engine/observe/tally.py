@@ -7,29 +7,25 @@ Rejected: dense arrays by series, which cost megabytes for every slice in which 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.kernel import kernel
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 KEY, SUM = 0, 1
+TOTALS = -1
 EMPTY = -1
 CAPACITY_MIN = 1024
 FOLD_BITS = 31
 FOLD_MASK = (1 << FOLD_BITS) - 1
-MULTIPLIER = 0x9E3779B1  # 2^32 over the golden ratio: spreads neighbouring keys
-HIGH_SHIFT = 16
+# Odd numbers below 2^32, so that no product leaves int64; their upper bits depend on all bits of the key.
+LOW_MULTIPLIER, HIGH_MULTIPLIER = 0x9E3779B1, 0x85EBCA77
+INDEX_SHIFT = 32
 
 
-class Tally(NamedTuple):
-    """Sums by key; the capacity is a power of two. Owned by whoever made it, written by kernels."""
-
-    entries: NDArray[np.int64]  # (capacity, 2): KEY (EMPTY: free), SUM
-    used: NDArray[np.int64]  # (1,): how many keys there are
+# int64 (capacity + 1, 2): KEY (EMPTY: free) and SUM, the capacity a power of two; the last row counts the keys.
+# One array, since every array that a kernel hands on costs time at each call.
+Tally = NDArray[np.int64]
 
 
 def new_tally(keys: int = 0) -> Tally:
@@ -37,50 +33,55 @@ def new_tally(keys: int = 0) -> Tally:
     capacity = CAPACITY_MIN
     while capacity < 4 * keys:
         capacity *= 2
-    entries = np.zeros((capacity, 2), np.int64)
-    entries[:, KEY] = EMPTY
-    return Tally(entries, np.zeros(1, np.int64))
+    tally = np.zeros((capacity + 1, 2), np.int64)
+    tally[:TOTALS, KEY] = EMPTY
+    return tally
 
 
 @kernel
 def has_room(tally: Tally, keys: int) -> bool:
     """Say whether `keys` new keys fit without the table being more than half full."""
-    return bool((tally.used[0] + keys) * 2 <= len(tally.entries))
+    return bool((tally[TOTALS, SUM] + keys) * 2 < len(tally))
 
 
 @kernel
 def add(tally: Tally, key: int, amount: int) -> None:
     """Add to the sum of a key. The caller has seen to the room."""
-    entries = tally.entries
-    mask = len(entries) - 1
-    row = (((key ^ (key >> FOLD_BITS)) & FOLD_MASK) * MULTIPLIER >> HIGH_SHIFT) & mask
-    while entries[row, KEY] != key:
-        if entries[row, KEY] == EMPTY:
-            entries[row, KEY] = key
-            tally.used[0] += 1
+    mask = len(tally) - 2
+    mixed = ((key & FOLD_MASK) * LOW_MULTIPLIER) ^ ((key >> FOLD_BITS) * HIGH_MULTIPLIER)
+    row = (mixed >> INDEX_SHIFT) & mask
+    while tally[row, KEY] != key:
+        if tally[row, KEY] == EMPTY:
+            tally[row, KEY] = key
+            tally[TOTALS, SUM] += 1
             break
         row = (row + 1) & mask
-    entries[row, SUM] += amount
+    tally[row, SUM] += amount
 
 
 @kernel
 def refill(into: Tally, source: Tally) -> None:
     """Add everything in `source` to `into`."""
-    for row in range(len(source.entries)):
-        if source.entries[row, KEY] != EMPTY:
-            add(into, source.entries[row, KEY], source.entries[row, SUM])
+    for row in range(len(source) - 1):
+        if source[row, KEY] != EMPTY:
+            add(into, source[row, KEY], source[row, SUM])
+
+
+def keys_in(tally: Tally) -> int:
+    """Give how many keys there are."""
+    return int(tally[TOTALS, SUM])
 
 
 def grown(tally: Tally, keys: int) -> Tally:
     """Give a tally with room for `keys` more keys: the same one if it has it, else a larger copy."""
     if has_room(tally, keys):
         return tally
-    larger = new_tally(int(tally.used[0]) + keys)
+    larger = new_tally(keys_in(tally) + keys)
     refill(larger, tally)
     return larger
 
 
 def items(tally: Tally) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Give the keys (n,) and their sums (n,), in no order."""
-    rows = tally.entries[tally.entries[:, KEY] != EMPTY]
+    rows = tally[:TOTALS][tally[:TOTALS, KEY] != EMPTY]
     return rows[:, KEY], rows[:, SUM]

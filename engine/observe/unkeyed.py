@@ -52,7 +52,7 @@ def count_unkeyed(unmatched: Unmatched, calls: Calls, partition: int) -> int:
         if ends[at, END_KEY] == 0 or ends[at, PARTITION] == partition:
             continue
         slot = find(calls, ends[at, END_KEY])
-        if slot >= 0 and calls.table[slot, STATE] & IN_FLIGHT and calls.table[slot, STATE] & START_SEEN:
+        if slot >= 0 and calls[slot, STATE] & IN_FLIGHT and calls[slot, STATE] & START_SEEN:
             ends[at, END_KEY] = 0
             found += 1
     return found
