@@ -44,6 +44,11 @@ def _rows(data: bytes, breaks: NDArray[np.int64]) -> Rows:
     return Rows(data, start, end)
 
 
+def rows_of(rows: Rows) -> list[bytes]:
+    """Cut rows out of their buffer."""
+    return [rows.data[start:end] for start, end in zip(rows.start.tolist(), rows.end.tolist(), strict=True)]
+
+
 class LineCutter:
     """Cuts the pieces of one log into rows, carrying an unfinished line from piece to piece."""
 

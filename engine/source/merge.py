@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.source.compression import STDIN
-from engine.source.lines import LogRows
+from engine.source.lines import LogRows, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 EVENT_TIME = re.compile(rb'"time"\s*:\s*(?:"([^"]{1,40})"|(-?[0-9][0-9.eE+-]{0,39}))')
 NEIGHBOURS = 2  # rows on each side in the median
 NS = 1_000_000_000
-LONG_AGO_NS = -(1 << 62)
+LONG_AGO_NS = 0
+YEAR_2100_NS = 4.2e18  # twice as much still fits
 FAR_AHEAD_NS = 1 << 62
 NO_KEYS: NDArray[np.int64] = np.empty(0, np.int64)
 
@@ -48,29 +49,34 @@ def event_time_ns(row: bytes) -> int | None:
         except ValueError:
             return None
         return None if moment.tzinfo is None else int(moment.timestamp() * NS)
-    for below, unit_ns in ((1e11, NS), (1e14, 1_000_000), (1e17, 1_000), (9e18, 1)):
-        if abs(number) < below:
-            return int(number * unit_ns)
+    for below, unit_ns in ((1e11, NS), (1e14, 1_000_000), (1e17, 1_000), (YEAR_2100_NS, 1)):
+        if 0 <= number < below:
+            return int(number) * unit_ns + int(number % 1 * unit_ns)
     return None
 
 
-def order_keys(rows: Sequence[bytes], last_key: int) -> NDArray[np.int64]:
-    """Give each row of one file a key, int64 (rows,), never falling; `last_key` is that of the row before."""
-    times = np.empty(len(rows), np.int64)
-    previous = last_key
-    for index, row in enumerate(rows):
-        found = event_time_ns(row)
-        previous = previous if found is None else found
-        times[index] = previous
+def order_keys(times: NDArray[np.int64], before: int) -> NDArray[np.int64]:
+    """Give the rows after the first `before` a key: the median of five times, int64, shape (rows - before,).
+
+    Beyond both ends times are taken to go on as they came. `before` is 0 at the start of a file; there the
+    first rows are not later than the median of what follows: no file begins with a wrong clock.
+    """
+    keys = times
     if len(times) > NEIGHBOURS:
-        padded = np.pad(times, NEIGHBOURS, mode="reflect")
+        padded = np.pad(times, NEIGHBOURS, mode="reflect", reflect_type="odd")
         beside = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
-        times = np.sort(beside, axis=1)[:, NEIGHBOURS].astype(np.int64)
-    return np.maximum.accumulate(np.maximum(times, last_key))
+        keys = np.sort(beside, axis=1)[:, NEIGHBOURS].astype(np.int64)
+    if not before:
+        first = np.sort(times[: 2 * NEIGHBOURS + 1])
+        keys = np.concatenate((np.minimum(keys[:NEIGHBOURS], first[len(first) // 2]), keys[NEIGHBOURS:]))
+    return keys[before:]
 
 
 class _Lane:
-    """One file of the merge: the rows read from it that are not given yet, with their keys."""
+    """One file of the merge: the rows read from it that are not given yet, with their keys.
+
+    The last rows that were read are held back until it is known what follows them.
+    """
 
     def __init__(self, path: str, index: int, row_bytes_max: int) -> None:
         """Open the file."""
@@ -78,21 +84,38 @@ class _Lane:
         self.log = LogRows(path, row_bytes_max)
         self.rows: list[bytes] = []
         self.keys = NO_KEYS
+        self._held: list[bytes] = []
+        self._held_times: list[int] = []  # of the last rows that were given, then of the rows held back
         self._last_key = LONG_AGO_NS
 
     def fill(self) -> bool:
         """Read until there is a row or the end; False if the input has to be waited for."""
-        if self.rows:
-            return True
-        cut = self.log.read()
-        if cut is None:
-            return True
-        ends = cut.end.tolist()
-        self.rows = [cut.data[start:end] for start, end in zip(cut.start.tolist(), ends, strict=True)]
-        if self.rows:
-            self.keys = order_keys(self.rows, self._last_key)
-            self._last_key = int(self.keys[-1])
-        return bool(self.rows)
+        while not self.rows:
+            cut = self.log.read()
+            if cut is None and not self._held:
+                return True
+            if cut is not None and not len(cut.start):
+                return False
+            self._take([] if cut is None else rows_of(cut), is_end=cut is None)
+        return True
+
+    def _take(self, fresh: list[bytes], *, is_end: bool) -> None:
+        """Give keys to the rows whose neighbours are known."""
+        before = len(self._held_times) - len(self._held)
+        previous = self._held_times[-1] if self._held_times else LONG_AGO_NS
+        for row in fresh:
+            found = event_time_ns(row)
+            previous = previous if found is None else found
+            self._held_times.append(previous)
+        self._held += fresh
+        ready = len(self._held) - (0 if is_end else NEIGHBOURS)
+        if ready <= 0:
+            return
+        keys = order_keys(np.array(self._held_times, np.int64), before)[:ready]
+        self.keys = np.maximum.accumulate(np.maximum(keys, self._last_key))
+        self._last_key = int(self.keys[-1])
+        self.rows, self._held = self._held[:ready], self._held[ready:]
+        self._held_times = self._held_times[max(before + ready - NEIGHBOURS, 0) :]
 
     def give(self, up_to: int) -> tuple[list[bytes], NDArray[np.int64]]:
         """Hand over the rows with keys at most `up_to`."""

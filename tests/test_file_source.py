@@ -1,0 +1,255 @@
+"""Reading logs: compression, lines, damage, several files."""
+
+import gzip
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import SourceError
+from engine.source.file import FileSource
+from engine.source.lines import LineCutter
+from engine.source.merge import event_time_ns
+from tests.source_contract import read_all, rows_by_partition, rows_of
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+LINES = [b'{"time":%d.5,"call_id":"call-%d"}' % (1_767_600_000 + n, n * 7919) for n in range(3000)]
+TEXT = b"\n".join(LINES) + b"\n"
+
+
+async def rows_in(*paths: Path | str, row_bytes_max: int = 1 << 20) -> list[bytes]:
+    """Read logs to their end."""
+    source = FileSource([str(path) for path in paths], row_bytes_max=row_bytes_max)
+    try:
+        return rows_by_partition(await read_all(source)).get(0, [])
+    finally:
+        await source.close()
+
+
+async def rows_before_the_error(path: Path) -> tuple[list[bytes], SourceError]:
+    """Read a damaged log as far as it goes."""
+    source = FileSource([str(path)])
+    await source.start()
+    rows: list[bytes] = []
+    try:
+        while (batch := await source.read()) is not None:
+            rows += rows_of(batch)
+    except SourceError as error:
+        return rows, error
+    finally:
+        await source.close()
+    raise AssertionError("the damage was not seen")
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("log.jsonl", TEXT),
+        ("log.jsonl.gz", gzip.compress(TEXT)),
+        ("log.jsonl.zst", zstd.compress(TEXT)),
+        ("log.gz", gzip.compress(TEXT[:40_000]) + gzip.compress(TEXT[40_000:]) + bytes(512)),
+        ("log.zst", zstd.compress(TEXT[:40_000]) + zstd.compress(TEXT[40_000:])),
+        ("no-suffix-gzip", gzip.compress(TEXT)),
+        ("no-suffix-zstd", zstd.compress(TEXT)),
+        ("with-a-mark.jsonl", b"\xef\xbb\xbf" + TEXT),
+        ("crlf.jsonl", TEXT.replace(b"\n", b"\r\n")),
+        ("empty-lines.jsonl", TEXT.replace(b"\n", b"\n\n\r\n")),
+        ("no-last-newline.jsonl", TEXT[:-1]),
+    ],
+)
+async def test_a_log_reads_the_same_however_it_is_stored(tmp_path: Path, name: str, data: bytes) -> None:
+    """Compression, line ends and the last newline make no difference."""
+    (tmp_path / name).write_bytes(data)
+    assert await rows_in(tmp_path / name) == LINES
+
+
+@pytest.mark.parametrize("name", ["empty.jsonl", "empty.gz", "empty.zst", "blank.jsonl"])
+async def test_an_empty_log_ends_at_once(tmp_path: Path, name: str) -> None:
+    """Nothing to read is no error."""
+    (tmp_path / name).write_bytes(b"\n\n" if name.startswith("blank") else b"")
+    assert await rows_in(tmp_path / name) == []
+
+
+async def test_garbage_comes_as_rows(tmp_path: Path) -> None:
+    """A plain file may hold anything: the decoder counts it."""
+    garbage = bytes(range(256)) * 40
+    (tmp_path / "log.jsonl").write_bytes(garbage)
+    expected = [row.removesuffix(b"\r") for row in garbage.split(b"\n")]
+    assert await rows_in(tmp_path / "log.jsonl") == [row for row in expected if row]
+
+
+async def test_a_row_that_is_too_long_is_cut(tmp_path: Path) -> None:
+    """One byte more than allowed is left, so that it is counted as too long and costs no memory."""
+    (tmp_path / "log.jsonl").write_bytes(b"a\n" + b"x" * 3_000_000 + b"\nb\n" + b"y" * 200 + b"\n")
+    rows = await rows_in(tmp_path / "log.jsonl", row_bytes_max=100)
+    assert rows == [b"a", b"x" * 101, b"b", b"y" * 101]
+
+
+@pytest.mark.parametrize("name", ["log.gz", "log.zst"])
+async def test_a_truncated_log_gives_what_it_has_and_says_where_it_stops(tmp_path: Path, name: str) -> None:
+    """Every whole row before the end comes first, then an error with file, place and mend."""
+    frames = [gzip.compress(TEXT), zstd.compress(TEXT)]
+    whole = frames[name == "log.zst"] * 2
+    (tmp_path / name).write_bytes(whole[:-20])
+    rows, error = await rows_before_the_error(tmp_path / name)
+    assert rows[: len(LINES)] == LINES
+    assert "truncated" in error.what
+    assert f"{name}, near byte {len(whole) - 20} of {len(whole) - 20}" in error.where
+    assert error.hint
+
+
+@pytest.mark.parametrize("name", ["log.gz", "log.zst"])
+async def test_a_damaged_log_gives_what_precedes_the_damage(tmp_path: Path, name: str) -> None:
+    """The rows of whole frames before the damage come, then the error."""
+    compress = gzip.compress if name.endswith("gz") else zstd.compress
+    (tmp_path / name).write_bytes(compress(TEXT) + b"this is no frame" * 100)
+    rows, error = await rows_before_the_error(tmp_path / name)
+    assert rows == LINES
+    assert "damaged" in error.what
+    assert name in error.where
+
+
+@pytest.mark.parametrize("name", ["not.gz", "not.zst"])
+async def test_a_name_that_promises_compression_is_believed(tmp_path: Path, name: str) -> None:
+    """A plain text under such a name is damage at byte 0, not rows."""
+    (tmp_path / name).write_bytes(TEXT)
+    rows, error = await rows_before_the_error(tmp_path / name)
+    assert rows == []
+    assert "near byte 0 of" in error.where
+
+
+@pytest.mark.parametrize("name", ["no-such.jsonl", "no-such-*.jsonl", "."])
+async def test_what_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
+    """A path or glob that names no file, or a folder, is an error with its name and a hint."""
+    with pytest.raises(SourceError) as raised:
+        await rows_in(tmp_path / name)
+    assert str(tmp_path) in raised.value.where
+    assert raised.value.hint
+
+
+async def test_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
+    """A glob and a path may overlap."""
+    (tmp_path / "log.jsonl").write_bytes(TEXT)
+    assert await rows_in(tmp_path / "*.jsonl", tmp_path / "log.jsonl") == LINES
+
+
+async def test_files_are_merged_by_event_time(tmp_path: Path) -> None:
+    """Files that overlap, follow each other or are empty come in one order of time."""
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(LINES[:1500:2]))
+    (tmp_path / "b.jsonl").write_bytes(b"\n".join(LINES[1:1500:2]))
+    (tmp_path / "c.jsonl").write_bytes(b"\n".join(LINES[1500:]))
+    (tmp_path / "d.jsonl").write_bytes(b"")
+    assert await rows_in(*(tmp_path / f"{name}.jsonl" for name in "dcba")) == LINES
+
+
+async def test_a_merge_keeps_rows_without_a_time_where_they_were(tmp_path: Path) -> None:
+    """What cannot be ordered follows the row before it in its file, and nothing is lost."""
+    first = [row for line in LINES[:100] for row in (line, b"no time here")]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(first))
+    (tmp_path / "b.jsonl").write_bytes(b"\n".join(LINES[100:200]))
+    rows = await rows_in(tmp_path / "b.jsonl", tmp_path / "a.jsonl")
+    assert rows == first + LINES[100:200]
+
+
+async def test_a_single_wrong_clock_does_not_hold_up_its_file(tmp_path: Path) -> None:
+    """A row far ahead of its neighbours stays between them."""
+    lines = list(LINES[:200:2])
+    lines[50] = b'{"time":4000000000,"call_id":"wrong"}'
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    (tmp_path / "b.jsonl").write_bytes(b"\n".join(LINES[1:200:2]))
+    rows = await rows_in(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert abs(rows.index(lines[50]) - 100) <= 2
+
+
+async def test_progress_ends_at_the_size_of_the_files(tmp_path: Path) -> None:
+    """A progress bar gets to its end."""
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_bytes(TEXT)
+    source = FileSource([str(tmp_path / "*.jsonl")])
+    await read_all(source)
+    assert source.progress() == (2 * len(TEXT), 2 * len(TEXT))
+    await source.close()
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstd.compress])
+def test_standard_input_is_read_whatever_its_compression(compress: type[bytes]) -> None:
+    """`-` goes by its first bytes."""
+    program = (
+        "import asyncio\nfrom tests.test_file_source import rows_in\n"
+        "rows = asyncio.run(rows_in('-'))\nprint(len(rows), len(b''.join(rows)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=compress(TEXT), capture_output=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == [b"%d" % len(LINES), b"%d" % len(b"".join(LINES))]
+
+
+async def test_a_quiet_pipe_gives_ticks(tmp_path: Path) -> None:
+    """While a pipe is open and nothing comes, reading goes on with ticks."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    holder = os.open(pipe, os.O_RDWR)
+    source = FileSource([str(pipe)])
+    await source.start()
+    silent = await source.read()
+    os.write(holder, b"row\n")
+    spoken = await source.read()
+    assert silent is not None
+    assert (silent.rows, silent.partition, silent.assigned, silent.caught_up) == (0, -1, (0,), ())
+    assert spoken is not None
+    assert rows_of(spoken) == [b"row"]
+    await source.close()
+    os.close(holder)
+
+
+@given(
+    data=st.lists(st.sampled_from([b"a", b"bb", b"\n", b"\r\n", b"\r", b"ccccccc"]), max_size=60).map(
+        b"".join
+    ),
+    cuts=st.lists(st.integers(0, 200), max_size=8),
+)
+def test_where_pieces_are_cut_makes_no_difference(data: bytes, cuts: list[int]) -> None:
+    """The rows are those of splitting the whole at its newlines."""
+    cutter = LineCutter(row_bytes_max=5)
+    rows: list[bytes] = []
+    bounds = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    pieces = [data[start:end] for start, end in pairwise(bounds)]
+    for found in [*(cutter.cut(piece) for piece in pieces), cutter.last()]:
+        if found is not None:
+            ends = found.end.tolist()
+            rows += [found.data[start:end] for start, end in zip(found.start.tolist(), ends, strict=True)]
+    lines = [line.removesuffix(b"\r") if is_whole_crlf(line) else line for line in data.split(b"\n")]
+    assert [row[:6] for row in rows] == [line[:6] for line in lines if line]
+
+
+def is_whole_crlf(line: bytes) -> bool:
+    """Say whether a line's carriage return is within the bound of six bytes that are kept."""
+    return line.endswith(b"\r") and len(line) <= 6
+
+
+@pytest.mark.parametrize(
+    ("row", "time_ns"),
+    [
+        (b'{"time":1767600000,"a":1}', 1_767_600_000_000_000_000),
+        (b'{"a":1,"time" : 1767600000123}', 1_767_600_000_123_000_000),
+        (b'{"time":"1767600000"}', 1_767_600_000_000_000_000),
+        (b'{"time":"2026-01-05T08:00:00Z"}', 1_767_600_000_000_000_000),
+        (b'{"time":"2026-01-05T09:00:00+01:00"}', 1_767_600_000_000_000_000),
+        (b'{"time":"2026-01-05T08:00:00"}', None),
+        (b'{"time":"soon"}', None),
+        (b'{"time":1e400}', None),
+        (b"\xff\xfe", None),
+    ],
+)
+def test_times_are_found_well_enough_to_order_by(row: bytes, time_ns: int | None) -> None:
+    """Numbers of any unit and RFC 3339 with a zone are times; anything else is none."""
+    assert event_time_ns(row) == time_ns
