@@ -119,7 +119,7 @@ class RunningSum:
         scatter_add(self.dense, contribution.flat, contribution.values, 1)
         contribution = self._in_its_pane(contribution)
         if self._pane and contribution.start_ns > self._pane[0].start_ns:
-            self._held.append(compact(self._pane))
+            self._hold(compact(self._pane))
             self._pane = []
         self._pane.append(contribution)
 
@@ -129,6 +129,10 @@ class RunningSum:
         if contribution.start_ns < end_ns - self.window_ns:
             return
         scatter_add(self.dense, contribution.flat, contribution.values, 1)
+        self._hold(contribution)
+
+    def _hold(self, contribution: Contribution) -> None:
+        """Keep facts in order of time, so that the oldest can be taken off first."""
         place = len(self._held)
         while place and self._held[place - 1].start_ns > contribution.start_ns:
             place -= 1

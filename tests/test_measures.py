@@ -1,0 +1,176 @@
+"""Quantiles and totals by label set."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.judge.declines import Classifier, Rule
+from engine.judge.measures import Measures, StageRows, quantiles_of_rows
+from engine.judge.series import SeriesIndex
+from engine.judge.windows import WindowView
+from engine.limits import Register
+from engine.observe.latency import BUCKETS, RELATIVE_ERROR_MAX
+from engine.observe.summary import Count, SliceSummary
+from tests import oracle_judge
+from tests.summaries import ACME, GLOBEX, LABELS, SLICE_NS, declined, ended, summary
+
+HOUR = 2
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, BUCKETS - 1), st.integers(1, 9)), max_size=6), max_size=4),
+    st.sampled_from([0.0, 0.5, 0.99, 1.0]),
+    st.data(),
+)
+def test_only_the_rows_named_get_new_quantiles_and_counts(
+    sketches: list[list[tuple[int, int]]], q: float, data: st.DataObject
+) -> None:
+    table = np.zeros((len(sketches), BUCKETS), np.int64)
+    for row, filled in enumerate(sketches):
+        for bucket, count in filled:
+            table[row, bucket] = count
+    rows = data.draw(st.lists(st.integers(0, len(sketches) - 1), unique=True)) if sketches else []
+    ranks = np.array([q, 0.5])
+    into = np.full((2, len(sketches)), -1.0)
+    counted = np.full(len(sketches), -1, np.int64)
+
+    quantiles_of_rows(table, np.array(rows, np.int64), ranks, into, counted)
+
+    expected = np.full((2, len(sketches)), -1.0)
+    for place, rank in enumerate(ranks.tolist()):
+        for row, value in oracle_judge.quantiles_of_rows(table, rows, rank).items():
+            expected[place, row] = value
+    np.testing.assert_allclose(into, expected, rtol=1e-15)
+    assert counted.tolist() == [int(table[row].sum()) if row in rows else -1 for row in range(len(sketches))]
+
+
+def test_pairs_of_row_and_stage_are_numbered_by_name_whatever_their_local_order() -> None:
+    rows = StageRows()
+
+    first = rows.ids(np.array([1, 0]), np.array([0, 1], np.int16), ("tts", "llm"))
+    again = rows.ids(np.array([0, 1, 1]), np.array([0, 1, 0], np.int16), ("llm", "tts"))
+
+    assert rows.pairs[:2] == [(0, "llm"), (1, "tts")]
+    assert first.tolist() == [1, 0]
+    assert again.tolist() == [0, 1, 2]
+    assert rows.ids(np.zeros(0, np.int64), np.zeros(0, np.int16), ()).tolist() == []
+
+
+def new_measures(window_rows_max: int = 100) -> Measures:
+    """Make measures of a register without limits."""
+    index = SeriesIndex(Register(), 10, window_rows_max)
+    return Measures(SLICE_NS, index, Classifier((Rule("busy", codes=(486,)),)))
+
+
+def advance(measures: Measures, *summaries: SliceSummary) -> WindowView:
+    """Advance by summaries of consecutive slices; give the last view."""
+    view = measures.empty_view()
+    for one in summaries:
+        ids = measures.index.ids(one.labels, one.series)
+        view = measures.advance(one.start_ns, one.end_ns, one, ids)
+    return view
+
+
+def test_a_series_counts_in_the_total_in_each_of_its_labels_and_as_a_whole() -> None:
+    counts = [{Count.STARTED: 3, Count.ENDED: 2, Count.DECLINED: 1}, {Count.STARTED: 5}]
+    view = new_measures().advance(0, SLICE_NS, None, np.zeros(0, np.int32))
+    assert view.labels == ((),)
+
+    view = advance(new_measures(), summary(0, (ACME, GLOBEX), counts))
+
+    arrivals = dict(zip(view.labels, view.arrivals[:, HOUR].tolist(), strict=True))
+    assert arrivals == {
+        (): 8,
+        (("tenant", "acme"),): 3,
+        (("tenant", "globex"),): 5,
+        (("trunk", "sip-1"),): 8,
+        (("tenant", "acme"), ("trunk", "sip-1")): 3,
+        (("tenant", "globex"), ("trunk", "sip-1")): 5,
+    }
+    assert view.ended[0].tolist() == [2, 2, 2]
+    assert view.declined[0].tolist() == [1, 1, 1]
+    assert view.arrivals_in_slice[0] == 8
+
+
+def test_errors_are_ends_that_the_rules_call_errors_and_never_declines() -> None:
+    causes = [
+        (0, ended("failed"), 4),
+        (0, ended("completed"), 2),
+        (0, declined(503), 8),
+        (0, declined(486), 16),
+    ]
+
+    view = advance(new_measures(), summary(counts=[{Count.ENDED: 6, Count.DECLINED: 24}], causes=causes))
+
+    assert view.errors[0].tolist() == [4, 4, 4]
+
+
+def test_quantiles_follow_the_window_and_are_unknown_when_it_is_empty() -> None:
+    measures = new_measures()
+    first = summary(0, latency=[(0, "llm", 0.5, 99), (0, "llm", 4.0, 1)])
+    last = summary(12 * SLICE_NS)
+
+    view = advance(measures, first)
+    row = list(zip(view.latency_row.tolist(), view.latency_stage, strict=True)).index((0, "llm"))
+    assert view.p50_s[row, 0] == pytest.approx(0.5, rel=RELATIVE_ERROR_MAX)
+    assert view.p99_s[row, 0] == pytest.approx(0.5, rel=RELATIVE_ERROR_MAX)
+    assert view.latency_count[row].tolist() == [100, 100, 100]
+
+    later = advance(measures, last)
+    assert math.isnan(later.p50_s[row, 0])
+    assert later.p50_s[row, 1] == pytest.approx(0.5, rel=RELATIVE_ERROR_MAX)
+
+
+def test_an_amended_summary_replaces_what_it_said_before() -> None:
+    measures = new_measures()
+    before = summary(
+        0,
+        counts=[{Count.STARTED: 3, Count.ENDED: 1}],
+        latency=[(0, "llm", 0.5, 1)],
+        causes=[(0, ended("failed"), 1)],
+    )
+    after = summary(
+        0,
+        counts=[{Count.STARTED: 4, Count.ENDED: 1}],
+        latency=[(0, "llm", 0.5, 3)],
+        causes=[(0, ended("failed"), 1)],
+    )
+    advance(measures, before)
+    ids = measures.index.ids(LABELS, (ACME,))
+
+    measures.amend(after, ids, 1, SLICE_NS)
+    measures.amend(before, ids, -1, SLICE_NS)
+    view = measures.advance(SLICE_NS, 2 * SLICE_NS, None, np.zeros(0, np.int32))
+
+    assert view.arrivals[0].tolist() == [4, 4, 4]
+    assert view.errors[0].tolist() == [1, 1, 1]
+    assert view.latency_count[0].tolist() == [3, 3, 3]
+    assert measures.totals[0, 0] == 4
+    assert measures.histograms.sum() == 3
+    assert measures.sums_us.tolist() == [1_500_000]
+
+
+def test_when_window_rows_are_full_the_rows_that_exist_still_count() -> None:
+    measures = new_measures(window_rows_max=2)
+
+    view = advance(measures, summary(0, (ACME, GLOBEX), [{Count.STARTED: 1}, {Count.STARTED: 2}]))
+
+    assert len(view.labels) == 2
+    assert view.arrivals[0, 0] == 3
+
+
+def test_histograms_for_export_name_every_label_and_the_stage() -> None:
+    measures = new_measures()
+    advance(measures, summary(0, latency=[(0, "llm", 0.5, 2)]))
+
+    family = measures.histogram_family(LABELS)
+
+    assert family.labels == (*LABELS, "stage")
+    assert family.values == (("acme", "sip-1", "", "", "llm"),)
+    assert family.counts.sum() == 2
+    assert family.sum_us.tolist() == [1_000_000]

@@ -1,0 +1,136 @@
+"""Which limits and window rows a series counts in."""
+
+from __future__ import annotations
+
+from engine.judge.series import SeriesIndex
+from engine.limits import Limit, Register
+from tests.summaries import ACME, GLOBEX, LABELS
+
+TRUNK = Limit(name="trunk", kind="concurrency", value=80.0, applies_to={"trunk": ("sip-1", "sip-2")})
+TENANT = Limit(name="tenant", kind="concurrency", value=20.0, split_by=("tenant",), counts_from="answered")
+OTHER_TRUNK = ("acme", "sip-9", "", "")
+
+
+def new_index(*limits: Limit, instances_max: int = 100, rows_max: int = 100) -> SeriesIndex:
+    """Make an index of some limits."""
+    return SeriesIndex(Register(limits=limits), instances_max, rows_max)
+
+
+def names(index: SeriesIndex) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
+    """List the instances."""
+    return [(one.limit.name, one.split) for one in index.instances]
+
+
+def test_series_are_numbered_by_their_labels_whatever_the_order_they_come_in() -> None:
+    one, other = new_index(), new_index()
+
+    assert one.ids(LABELS, (ACME, GLOBEX)).tolist() == [0, 1]
+    assert other.ids(LABELS, (GLOBEX, ACME)).tolist() == [1, 0]
+    assert one.series == other.series
+    assert one.ids(LABELS, ()).tolist() == []
+
+
+def test_an_empty_label_is_a_missing_one() -> None:
+    index = new_index()
+
+    ids = index.ids(LABELS, (ACME,)), index.ids(("tenant", "trunk"), (("acme", "sip-1"),))
+
+    assert ids[0].tolist() == ids[1].tolist()
+
+
+def test_every_limit_that_matches_counts_the_series() -> None:
+    index = new_index(TRUNK, TENANT)
+    index.ids(LABELS, (ACME, GLOBEX, OTHER_TRUNK, ("", "sip-2", "", "")))
+
+    assert names(index) == [
+        ("trunk", ()),
+        ("tenant", (("tenant", "acme"),)),
+        ("tenant", (("tenant", "globex"),)),
+        ("tenant", (("tenant", ""),)),
+    ]
+    by_series = {series: index.instances_of(number) for number, series in enumerate(index.series)}
+    assert by_series[("tenant", "acme"), ("trunk", "sip-1")] == [0, 1]
+    assert by_series[("tenant", "acme"), ("trunk", "sip-9")] == [1]
+    assert by_series[("trunk", "sip-2"),] == [0, 3]
+
+
+def test_an_instance_appears_with_its_first_series_and_one_without_split_at_once() -> None:
+    index = new_index(TRUNK, TENANT)
+
+    assert names(index) == [("trunk", ())]
+    index.ids(LABELS, (GLOBEX,))
+    assert names(index) == [("trunk", ()), ("tenant", (("tenant", "globex"),))]
+
+
+def test_when_instances_are_full_the_rest_of_a_limit_share_one() -> None:
+    index = new_index(TENANT, TRUNK, instances_max=2)
+    index.ids(LABELS, (ACME,))
+    index.ids(LABELS, (GLOBEX,))
+    index.ids(LABELS, (("initech", "sip-1", "", ""),))
+
+    assert names(index) == [
+        ("trunk", ()),
+        ("tenant", (("tenant", "acme"),)),
+        ("tenant", (("tenant", "__other__"),)),
+    ]
+    assert index.instances_of(1) == index.instances_of(2) == [0, 2]
+
+
+def test_asking_which_instances_are_known_takes_nothing_up() -> None:
+    index = new_index(TRUNK, TENANT)
+    index.ids(LABELS, (ACME,))
+
+    assert index.instances_known(LABELS, ACME) == [0, 1]
+    assert index.instances_known(LABELS, GLOBEX) == [0]
+    assert len(index.series) == 1
+    assert len(index.instances) == 2
+
+
+def test_a_changed_value_goes_on_as_the_same_instance() -> None:
+    index = new_index(TRUNK)
+    index.ids(LABELS, (ACME,))
+    larger = Limit(name="trunk", kind="concurrency", value=120.0, applies_to=TRUNK.applies_to)
+
+    index.reload(Register(limits=(larger,)))
+
+    assert [one.limit.value for one in index.instances] == [120.0]
+    assert index.instances_of(0) == [0]
+
+
+def test_a_limit_that_counts_other_calls_is_another_instance_and_the_old_one_retires() -> None:
+    index = new_index(TRUNK)
+    index.ids(LABELS, (ACME,))
+    narrower = Limit(name="trunk", kind="concurrency", value=80.0, applies_to={"trunk": ("sip-1",)})
+
+    index.reload(Register(limits=(narrower,)))
+
+    assert [one.limit.value for one in index.instances] == [None, 80.0]
+    assert index.instances[0].limit.confirmed_on == "retired"
+    assert index.instances_of(0) == [1]
+    assert index.counting() == {1}
+
+
+def test_a_limit_that_comes_back_is_the_same_instance() -> None:
+    index = new_index(TRUNK, TENANT)
+    index.ids(LABELS, (ACME, GLOBEX))
+
+    index.reload(Register(limits=(TENANT,)))
+    assert index.counting() == {1, 2}
+    index.reload(Register(limits=(TRUNK, TENANT)))
+
+    assert index.counting() == {0, 1, 2}
+    assert [one.index for one in index.instances] == [0, 1, 2]
+    assert index.instances_of(0) == [0, 1]
+    assert index.instances[0].limit.value == 80.0
+
+
+def test_window_rows_are_bounded_and_the_total_is_always_one_of_them() -> None:
+    index = new_index(rows_max=3)
+    index.ids(LABELS, (ACME, GLOBEX))
+
+    rows = index.rows.arrays()
+
+    assert len(index.row_labels) == 3
+    assert index.row_labels[0] == ()
+    assert 0 in rows.instance[rows.start[1] : rows.start[2]]
+    assert index.whole_row(1) == -1
