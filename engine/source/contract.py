@@ -1,9 +1,9 @@
 """What a source gives: batches of bytes with their offsets and the time of receipt.
 
-A batch holds rows of one partition. Its rows lie in one buffer, so that a decoder can work on the buffer as a
-whole; `row_start` and `row_end` say where each row is. A batch without rows is a tick: it only says what time
-it is, and which partitions have been read to their end, so that idle time-outs replay as well. The core reads
-no other clock.
+A batch holds rows of one partition. Its rows lie in one buffer, so that a decoder can work on the buffer
+as a whole; `row_start` and `row_end` say where each row is. A batch without rows is a tick: it only says
+what time it is, and which partitions have been read to their end, so that idle time-outs replay as well.
+The core reads no other clock.
 """
 
 from __future__ import annotations
