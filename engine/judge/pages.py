@@ -58,7 +58,8 @@ def plain(value: float | str) -> str:
     if value == int(value):
         return str(int(value))
     decimals = max(SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(value))), 0)
-    return f"{value:.{decimals}f}"
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text
 
 
 def rfc3339(time_ns: int) -> str:
@@ -96,7 +97,7 @@ class PageWriter:
         if self._changes:
             facts["changes"] = "; ".join(_change_text(note) for note in self._changes)
         # A page must never fail for a name that it does not know.
-        words = _Words(identity | facts)
+        words = _Words({name: text for name, text in (identity | facts).items() if text})
         annotations = {
             name: text for name, text in facts.items() if name in EVIDENCE_ANNOTATIONS or name not in evidence
         }
