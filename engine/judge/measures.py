@@ -7,6 +7,7 @@ others. Beside the windows stand the totals since the start, which metrics expor
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from engine.judge.snapshot import HistogramFamily
 from engine.judge.windows import WINDOWS, Contribution, RollingSums, WindowView, scatter_add
 from engine.kernel import kernel
-from engine.observe.latency import BUCKETS, quantile
+from engine.observe.latency import BUCKETS, value_of_rank
 from engine.observe.summary import Count
 
 if TYPE_CHECKING:
@@ -28,16 +29,31 @@ ARRIVALS, ENDED, ERRORS, DECLINED = range(4)
 COLUMNS = 4
 EMPTY_I8 = np.zeros(0, np.int64)
 TOTALS = (Count.STARTED, Count.ANSWERED, Count.ENDED, Count.DECLINED)
-P50, P99 = 0.50, 0.99
+P50, P99 = range(2)
+RANKS: NDArray[np.float64] = np.array([0.50, 0.99])
+RANKS.setflags(write=False)
 
 
 @kernel
 def quantiles_of_rows(
-    table: NDArray[np.int64], rows: NDArray[np.int64], q: float, into: NDArray[np.float64]
+    table: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    ranks: NDArray[np.float64],
+    into: NDArray[np.float64],
+    counted: NDArray[np.int64],
 ) -> None:
-    """Write quantile `q` of the sketches `table` (rows, buckets) for the given rows to `into` (rows,)."""
+    """Write quantiles and counts of some sketches, each read once while it is in the processor's cache.
+
+    `table` (sketches, buckets); `rows` which of them; `ranks` (quantiles,) from 0 to 1; `into` (quantiles,
+    sketches); `counted` (sketches,). Other rows of both are left as they are.
+    """
     for k in range(len(rows)):
-        into[rows[k]] = quantile(table[rows[k]], q)
+        sketch = table[rows[k]]
+        total = sketch.sum()
+        counted[rows[k]] = total
+        for place in range(len(ranks)):
+            rank = max(math.ceil(ranks[place] * total), 1)
+            into[place, rows[k]] = value_of_rank(sketch, rank) if total > 0 else np.nan
 
 
 class StageRows:
@@ -46,18 +62,42 @@ class StageRows:
     def __init__(self) -> None:
         """Start without pairs."""
         self.pairs: list[tuple[int, str]] = []
-        self._ids: dict[tuple[int, str], int] = {}
+        self._stages: dict[str, int] = {}
+        self._ids = np.full((0, 0), -1, np.int64)  # (rows, stages); -1: no number yet
+        self._columns: tuple[NDArray[np.int32], tuple[str, ...]] = (np.zeros(0, np.int32), ())
 
     def ids(self, rows: NDArray[Any], stages: NDArray[np.int16], names: tuple[str, ...]) -> NDArray[np.int64]:
         """Give a number to each (rows[k], names[stages[k]]), to new ones in order of row and name."""
         if not len(rows):
             return EMPTY_I8
-        unique, inverse = np.unique(rows.astype(np.int64) * len(names) + stages, return_inverse=True)
-        pairs = [(int(one) // len(names), names[int(one) % len(names)]) for one in unique]
-        for pair in sorted(set(pairs) - self._ids.keys()):
-            self._ids[pair] = len(self.pairs)
-            self.pairs.append(pair)
-        return np.array([self._ids[pair] for pair in pairs], np.int64)[inverse]
+        place = np.array([self._stages.setdefault(name, len(self._stages)) for name in names], np.int64)
+        stage = place[stages]
+        self._grow(int(rows.max()) + 1)
+        found: NDArray[np.int64] = self._ids[rows, stage]
+        is_new = found < 0
+        if is_new.any():
+            known = tuple(self._stages)
+            fresh = zip(rows[is_new].tolist(), stage[is_new].tolist(), strict=True)
+            for row, name in sorted({(row, known[number]) for row, number in fresh}):
+                self._ids[row, self._stages[name]] = len(self.pairs)
+                self.pairs.append((row, name))
+            found = self._ids[rows, stage]
+        return found
+
+    def columns(self) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+        """Give the rows and the stages of all pairs, made anew only when there are more."""
+        if len(self._columns[1]) < len(self.pairs):
+            rows = np.array([row for row, _ in self.pairs], np.int32)
+            self._columns = rows, tuple(stage for _, stage in self.pairs)
+        return self._columns
+
+    def _grow(self, rows: int) -> None:
+        """Make room for `rows` rows and every stage."""
+        old_rows, old_stages = self._ids.shape
+        if rows > old_rows or len(self._stages) > old_stages:
+            larger = np.full((max(rows, 2 * old_rows), len(self._stages)), -1, np.int64)
+            larger[:old_rows, :old_stages] = self._ids
+            self._ids = larger
 
 
 class Measures:
@@ -70,12 +110,14 @@ class Measures:
         self.counts = RollingSums(COLUMNS, slice_ns)
         self.sketches = RollingSums(BUCKETS, slice_ns)
         self.latency_rows = StageRows()  # (window row, stage)
-        self._quantiles = np.full((len(WINDOWS), 2, 0), np.nan)
+        self._quantiles = np.full((len(WINDOWS), len(RANKS), 0), np.nan)
+        self._counted = np.zeros((len(WINDOWS), 0), np.int64)
         self.totals = np.zeros((0, len(TOTALS)), np.int64)  # (series, TOTALS), since the start
         self.errors_total = np.zeros(0, np.int64)
         self.histogram_rows = StageRows()  # (series, stage)
         self.histograms = np.zeros((0, BUCKETS), np.int64)
         self.sums_us = np.zeros(0, np.int64)
+        self._histogram_values: tuple[tuple[str, ...], ...] = ()
 
     def advance(
         self, start_ns: int, end_ns: int, merged: SliceSummary | None, ids: NDArray[np.int32]
@@ -127,15 +169,16 @@ class Measures:
         return errors[merged.cause_index] if len(errors) else EMPTY_I8
 
     def _refresh(self, changed: NDArray[np.int64]) -> None:
-        """Compute the quantiles of latency rows that changed."""
+        """Compute the quantiles and counts of latency rows that changed."""
         missing = self.sketches.rows - self._quantiles.shape[2]
         if missing > 0:
-            more = np.full((len(WINDOWS), 2, missing), np.nan)
+            more = np.full((len(WINDOWS), len(RANKS), missing), np.nan)
             self._quantiles = np.concatenate([self._quantiles, more], axis=2)
+            nothing = np.zeros((len(WINDOWS), missing), np.int64)
+            self._counted = np.concatenate([self._counted, nothing], axis=1)
         for window in range(len(WINDOWS)):
             table = self.sketches.table(window)
-            quantiles_of_rows(table, changed, P50, self._quantiles[window, 0])
-            quantiles_of_rows(table, changed, P99, self._quantiles[window, 1])
+            quantiles_of_rows(table, changed, RANKS, self._quantiles[window], self._counted[window])
 
     def _add_totals(self, merged: SliceSummary, ids: NDArray[np.int32], sign: int) -> None:
         series = len(self.index.series)
@@ -163,7 +206,7 @@ class Measures:
 
     def _view(self, arrivals_in_slice: NDArray[np.int64]) -> WindowView:
         stacked = np.stack([self.counts.table(window) for window in range(len(WINDOWS))], axis=1)
-        counted = [self.sketches.table(window).sum(axis=1) for window in range(len(WINDOWS))]
+        latency_row, latency_stage = self.latency_rows.columns()
         return WindowView(
             labels=tuple(self.index.row_labels),
             arrivals_in_slice=arrivals_in_slice,
@@ -171,11 +214,11 @@ class Measures:
             ended=stacked[:, :, ENDED],
             errors=stacked[:, :, ERRORS],
             declined=stacked[:, :, DECLINED],
-            latency_row=np.array([row for row, _ in self.latency_rows.pairs], np.int32),
-            latency_stage=tuple(stage for _, stage in self.latency_rows.pairs),
-            latency_count=np.stack(counted, axis=1),
-            p50_s=self._quantiles[:, 0, :].T.copy(),
-            p99_s=self._quantiles[:, 1, :].T.copy(),
+            latency_row=latency_row,
+            latency_stage=latency_stage,
+            latency_count=self._counted.T.copy(),
+            p50_s=self._quantiles[:, P50, :].T.copy(),
+            p99_s=self._quantiles[:, P99, :].T.copy(),
         )
 
     def empty_view(self) -> WindowView:
@@ -187,12 +230,16 @@ class Measures:
 
         `labels` are the names of the series labels.
         """
-        given = [dict(self.index.series[series]) for series, _ in self.histogram_rows.pairs]
-        values = tuple(
+        known = self._histogram_values
+        fresh = self.histogram_rows.pairs[len(known) :]
+        given = [dict(self.index.series[series]) for series, _ in fresh]
+        self._histogram_values = known + tuple(
             (*(one.get(label, "") for label in labels), stage)
-            for one, (_, stage) in zip(given, self.histogram_rows.pairs, strict=True)
+            for one, (_, stage) in zip(given, fresh, strict=True)
         )
-        return HistogramFamily((*labels, "stage"), values, self.histograms.copy(), self.sums_us.copy())
+        return HistogramFamily(
+            (*labels, "stage"), self._histogram_values, self.histograms.copy(), self.sums_us.copy()
+        )
 
 
 class Spread:

@@ -60,6 +60,8 @@ class SeriesIndex:
         self.rows = Csr()
         self.row_labels: list[LabelSet] = [()]
         self._ids: dict[LabelSet, int] = {}
+        # The same by label names and then by values, as summaries have them.
+        self._ids_by_values: dict[tuple[str, ...], dict[tuple[str, ...], int]] = {}
         self._instance_ids: dict[tuple[str, LabelSet], int] = {}  # (what is counted, split) -> instance
         self._row_ids: dict[LabelSet, int] = {(): 0}
         for limit in register.limits:
@@ -68,13 +70,16 @@ class SeriesIndex:
 
     def ids(self, labels: tuple[str, ...], series: tuple[tuple[str, ...], ...]) -> NDArray[np.int32]:
         """Give the number of each series (int32), taking up new ones in the order of their labels."""
-        sets = [
-            tuple((name, value) for name, value in zip(labels, values, strict=True) if value)
+        known = self._ids_by_values.setdefault(labels, {})
+        fresh = {
+            values: tuple((name, value) for name, value in zip(labels, values, strict=True) if value)
             for values in series
-        ]
-        for labelset in sorted(set(sets) - self._ids.keys()):
+            if values not in known
+        }
+        for labelset in sorted(set(fresh.values()) - self._ids.keys()):
             self._take_up(labelset)
-        return np.array([self._ids[labelset] for labelset in sets], np.int32)
+        known.update((values, self._ids[labelset]) for values, labelset in fresh.items())
+        return np.array([known[values] for values in series], np.int32)
 
     def instances_of(self, series_id: int) -> list[int]:
         """List the instances that a series counts in, by start or by answer."""

@@ -122,7 +122,12 @@ def quantile(counts: NDArray[np.int64], q: float) -> float:
         total += counts[i]
     if total == 0:
         return np.nan
-    rank = max(math.ceil(q * total), 1)
+    return value_of_rank(counts, max(math.ceil(q * total), 1))
+
+
+@kernel
+def value_of_rank(counts: NDArray[np.int64], rank: int) -> float:
+    """Give the value in seconds that has `rank` - 1 values before it in a sketch (int64, (BUCKETS,))."""
     seen = 0
     for i in range(len(counts)):
         seen += counts[i]
