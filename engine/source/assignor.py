@@ -23,47 +23,49 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 VERSION = 0
-TERM = struct.Struct(">q")
+CLAIM = struct.Struct(">qq")  # the term under which a member owns, and the greatest it has heard of
 NEVER = 0  # the term of a member that owns nothing
 
 
 class OneOwnerAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
-    """Gives everything to one member; `term` is the claim of this one."""
+    """Gives everything to one member; `term` is the claim of this one, `heard` the greatest term it knows."""
 
     name = "callgauge-one-owner"
 
     def __init__(self, clock_ns: Callable[[], int] = time.time_ns) -> None:
         """Claim nothing. `clock_ns` keeps terms rising when nobody remembers the last one."""
         self.term = NEVER
+        self.heard = NEVER
         self._clock_ns = clock_ns
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
         """Say which topics this member wants and under which term it owns them."""
-        return ConsumerProtocolMemberMetadata(VERSION, sorted(topics), TERM.pack(self.term))
+        return ConsumerProtocolMemberMetadata(VERSION, sorted(topics), CLAIM.pack(self.term, self.heard))
 
     def assign(self, cluster: Any, members: Mapping[str, Any]) -> dict[str, ConsumerProtocolMemberAssignment]:
         """Choose the owner, as the leader of the group; `members` are metadata by member id."""
-        terms = {member: _term(metadata.user_data) for member, metadata in members.items()}
-        owner = min(terms, key=lambda member: (-terms[member], member))
-        term = max(self._clock_ns(), terms[owner] + 1)
+        claims = {member: _claim(metadata.user_data) for member, metadata in members.items()}
+        owner = min(claims, key=lambda member: (-claims[member][0], member))
+        term = max(self._clock_ns(), *(max(claim) + 1 for claim in claims.values()))
         everything = [
             (topic, sorted(partitions))
             for topic in sorted(members[owner].subscription)
             if (partitions := cluster.partitions_for_topic(topic))
         ]
-        nothing = ConsumerProtocolMemberAssignment(VERSION, [], TERM.pack(NEVER))
+        nothing = ConsumerProtocolMemberAssignment(VERSION, [], CLAIM.pack(NEVER, term))
         assignment = dict.fromkeys(members, nothing)
-        assignment[owner] = ConsumerProtocolMemberAssignment(VERSION, everything, TERM.pack(term))
+        assignment[owner] = ConsumerProtocolMemberAssignment(VERSION, everything, CLAIM.pack(term, term))
         return assignment
 
     def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
         """Remember the term under which this member owns, or that it does not."""
-        self.term = _term(assignment.user_data)
+        self.term, heard = _claim(assignment.user_data)
+        self.heard = max(self.heard, heard)
 
 
-def _term(user_data: bytes | None) -> int:
-    """Read a term; data of another version of this code claims nothing."""
-    if user_data is None or len(user_data) != TERM.size:
-        return NEVER
-    (term,) = TERM.unpack(user_data)
-    return max(int(term), NEVER)
+def _claim(user_data: bytes | None) -> tuple[int, int]:
+    """Read (term, heard); data of another version of this code claims nothing."""
+    if user_data is None or len(user_data) != CLAIM.size:
+        return NEVER, NEVER
+    term, heard = CLAIM.unpack(user_data)
+    return max(int(term), NEVER), max(int(heard), NEVER)

@@ -30,7 +30,8 @@ STOP_S = 10.0
 KAFKA_POM = f"""\
 <project>
   <modelVersion>4.0.0</modelVersion>
-  <groupId>callgauge</groupId><artifactId>kafka-broker</artifactId><version>1</version><packaging>pom</packaging>
+  <groupId>callgauge</groupId><artifactId>kafka-broker</artifactId>
+  <version>1</version><packaging>pom</packaging>
   <dependencies>
     <dependency>
       <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version>
