@@ -149,19 +149,31 @@ class Headroom:
         params = self.params
         rows, cells = use.alive.shape
         age_s = np.where(use.first_ns >= 0, (end_ns - use.first_ns) / NS, 0.0)
-        phi = np.ones(rows)
-        step_rows(state, self.step_params(age_s), phi)
+        self.hand_over(state, age_s)
+        step_rows(state, self.step_params(age_s))
         estimate_hazards(state.times, use.expected_holding_s, state.slice_ns / NS, params.holding)
         may_look = use.is_concurrency & state.has_level & (age_s >= params.wait_s)
         grid = self.grid(cells, state.slice_ns / NS)
         outlook = new_outlook(rows, len(grid.steps))
         scratch = new_scratch(cells, grid, len(params.model_weight))
-        forecast(self.today(state, use, may_look, phi), grid, scratch, outlook)
+        forecast(self.today(state, use, may_look), grid, scratch, outlook)
         ready = may_look & (state.is_ready | (age_s >= params.wait_holdings * outlook.holding_s))
         verdict = new_verdict(rows)
         room = Room(use.value - use.unseen_use, use.level.astype(np.float64), ready)
         judge(room, outlook, self.horizons, params.gate, verdict)
         return state._replace(is_ready=ready, outlook=outlook, verdict=verdict)
+
+    def hand_over(self, state: HeadroomState, age_s: NDArray[np.float64]) -> None:
+        """Turn the cold prior odds of the models into the warm ones, bit by bit, in place.
+
+        Where counts are too few or too bursty to tell the models apart, the prior is all there is.
+        """
+        params = self.params
+        odds = np.array(params.model_weight_warm) / np.array(params.model_weight)
+        tilt = odds ** (self.step_s / params.cold_s)
+        cold = (age_s > 0.0) & (age_s <= params.cold_s)
+        state.rate.weight[cold] *= tilt
+        state.rate.weight[cold] /= state.rate.weight[cold].sum(axis=1, keepdims=True)
 
     def step_params(self, age_s: NDArray[np.float64]) -> StepParams:
         """Give the constants of one evaluation; the younger an instance, the likelier a change."""
@@ -179,9 +191,7 @@ class Headroom:
             speed_ends_min=params.speed_ends_min,
         )
 
-    def today(
-        self, state: HeadroomState, use: LimitUse, may_look: NDArray[np.bool_], phi: NDArray[np.float64]
-    ) -> Today:
+    def today(self, state: HeadroomState, use: LimitUse, may_look: NDArray[np.bool_]) -> Today:
         """Gather what a forecast starts from."""
         holding = self.params.holding
         bins = age_bins(use.alive.shape[1])
@@ -197,7 +207,7 @@ class Headroom:
             rate=state.rate,
             speed=state.speed,
             hazard_var=1.0 / (ends + worth),
-            dispersion=phi,
+            dispersion=state.phi,
         )
 
     def grid(self, cells: int, slice_s: float) -> Grid:
@@ -215,7 +225,7 @@ class Headroom:
 
     def findings(self, state: HeadroomState, use: LimitUse, end_ns: int) -> tuple[Finding, ...]:
         """Compare scores with thresholds."""
-        page, warn = self.thresholds(use, end_ns)
+        page, warn = self.thresholds(state, use, end_ns)
         is_page = state.verdict.page_score >= page
         is_warning = is_page | (state.verdict.warn_score >= warn)
         found: list[Finding] = []
@@ -235,15 +245,19 @@ class Headroom:
             ]
         return tuple(found)
 
-    def thresholds(self, use: LimitUse, end_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def thresholds(
+        self, state: HeadroomState, use: LimitUse, end_ns: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Give the scores from which on to page and to warn, by size of cap.
 
-        Higher on a platform just started.
+        Higher on a platform just started, and where arrivals come in bursts.
         """
         params = self.params
         caps = np.array(params.caps)
         page = interpolate_log(use.value, caps, np.array(params.page_threshold))
         warn = interpolate_log(use.value, caps, np.array(params.warn_threshold))
+        burst = params.burst_margin * np.log(np.maximum(state.phi / params.burst_dispersion, 1.0))
+        page, warn = page + burst, warn + burst
         if self.settings.page_threshold is not None:
             page = np.full_like(page, self.settings.page_threshold)
         if self.settings.warn_threshold is not None:

@@ -38,7 +38,8 @@ class HeadroomParams(NamedTuple):
     # models: steady, slow ramp, fast ramp, jump
     level_noise: tuple[float, ...] = (3e-5, 3e-5, 3e-5, 0.02)
     growth_noise: tuple[float, ...] = (1e-12, 3e-8, 3e-6, 1e-9)
-    model_weight: tuple[float, ...] = (0.35, 0.25, 0.3, 0.1)
+    model_weight: tuple[float, ...] = (0.35, 0.25, 0.3, 0.1)  # prior odds at the start ...
+    model_weight_warm: tuple[float, ...] = (0.9, 0.07, 0.025, 0.005)  # ... and once growth is not expected
     cold_growth_sd: tuple[float, ...] = (1e-4, 4e-3, 4e-2, 1e-3)
     # models of e^y: steady, drift, jump
     speed_level_noise: tuple[float, ...] = (1e-6, 1e-5, 3e-3)
@@ -55,11 +56,15 @@ class HeadroomParams(NamedTuple):
     gate: float = 0.5
     tail_s_max: float = 4.0 * 3600.0
     gap_s_max: float = 3600.0  # a longer hole in the stream: levels are forgotten
-    # Thresholds by cap: quieter than a page in four weeks on ordinary weeks at holding times of 1, 3 and 10
-    # minutes, and on weeks that stand day and night at the load that Erlang-B calls safe (rounded upwards).
+    # Thresholds by cap: at most a page in four weeks, pooled over ordinary weeks at holding times of 1, 3 and
+    # 10 minutes and, as far as they go, weeks that stand day and night at the load that Erlang-B calls safe.
     caps: tuple[float, ...] = (10.0, 20.0, 50.0, 100.0, 300.0, 1000.0, 5000.0)
-    page_threshold: tuple[float, ...] = (0.0, -0.5, -0.75, -1.0, -1.25, -1.0, -1.0)
-    warn_threshold: tuple[float, ...] = (0.5, 0.25, 0.25, 0.0, -0.75, -1.0, -1.0)
+    page_threshold: tuple[float, ...] = (0.0, -1.0, -1.0, -1.5, -1.75, -1.25, -1.25)
+    warn_threshold: tuple[float, ...] = (0.5, 0.0, 0.0, -0.5, -1.25, -1.0, -1.0)
+    burst_margin: float = (
+        1.0  # added per e-fold of dispersion beyond `burst_dispersion`: tails are not normal
+    )
+    burst_dispersion: float = 1.5
     cold_threshold: float = 0.25  # at least, as long as growth is expected; then it fades as long again
     holding: HoldingParams = HoldingParams()
     dispersion: DispersionParams = DispersionParams()
@@ -81,6 +86,7 @@ class HeadroomState(NamedTuple):
     rate: FilterBank
     speed: FilterBank
     dispersion: Dispersion
+    phi: NDArray[np.float64]  # dispersion of the arrivals, as of the last evaluation
     times: HoldingTimes
     outlook: Outlook
     verdict: Verdict
@@ -108,11 +114,9 @@ def pass_time(bank: FilterBank, noise: FilterNoise, switch: float, steps: int) -
 
 
 @kernel
-def step_rows(state: HeadroomState, params: StepParams, phi: NDArray[np.float64]) -> None:
-    """Pass one evaluation's counts to the filters of every instance, in place.
-
-    `phi` (instances,) is written.
-    """
+def step_rows(state: HeadroomState, params: StepParams) -> None:
+    """Pass one evaluation's counts to the filters of every instance, in place."""
+    phi = state.phi
     for i in range(len(phi)):
         if state.has_level[i]:
             advance_row(state.rate, i, params.rate, params.switch[i])
@@ -163,6 +167,7 @@ def new_state(rows: int, bins: int, horizons: int, params: HeadroomParams) -> He
         rate=new_bank(rows, np.array(params.model_weight), np.square(params.cold_growth_sd), 1.0),
         speed=new_bank(rows, np.array(params.speed_weight), np.full(3, 1e-8), params.speed_level_var),
         dispersion=new_dispersion(rows),
+        phi=np.ones(rows),
         times=new_holding_times(rows, bins),
         outlook=new_outlook(rows, horizons),
         verdict=new_verdict(rows),

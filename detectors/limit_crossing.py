@@ -116,7 +116,7 @@ def turned_away(level: float, cap: float, outlook: Outlook, i: int, horizons: Ho
             before = now
             before_s = horizons.ahead_s[k]
         probability += horizons.node_weight[q] * -math.expm1(-expected)
-    return probability
+    return min(probability, 1.0)
 
 
 @kernel

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SCALES = (1, 4, 16)  # evaluations added up: bursts may show only in longer counts
 COUNTS_MIN = 6.0  # calls in a second difference, below which it says nothing about dispersion
+LOG_COUNT_MIN = 10.0  # from here on the logarithm of a Poisson count is nearly normal
 SCALE_SD = 1.0  # a longer scale must exceed by this many of its standard errors
 RATIO_VAR = 3.0  # variance of one squared second difference over its mean, neighbours overlapping
 WEIGHT_SEEN = 1e-4  # models below this weight are left out of a forecast
@@ -54,7 +55,7 @@ class DispersionParams(NamedTuple):
     half_life_s: float = 4.0 * 3600.0
     prior_counts: float = 12.0  # worth of the guess that counts are Poisson
     lowest: float = 0.5  # machine-paced arrivals are smoother than Poisson, until they are not
-    clip: float = 10.0  # one second difference counts for at most this many times the estimate so far
+    clip: float = 5.0  # one second difference counts for at most this many times the estimate so far
 
 
 class Today(NamedTuple):
@@ -131,6 +132,10 @@ def observe_dispersion(
                     state.many[row, s] + params.prior_counts
                 )
                 ratio = (last[0] - 2.0 * last[1] + last[2]) ** 2 / poisson
+                if min(last[0], last[1], last[2]) >= LOG_COUNT_MIN:
+                    # In logarithms a steady doubling is a straight line, and no dispersion.
+                    bend = math.log(last[0] * last[2] / (last[1] * last[1]))
+                    ratio = bend * bend / (1.0 / last[0] + 4.0 / last[1] + 1.0 / last[2])
                 state.excess[row, s] += min(ratio, params.clip * max(so_far, 1.0))
                 state.many[row, s] += 1.0
             last[2] = last[1]

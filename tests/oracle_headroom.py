@@ -133,7 +133,10 @@ def observe_dispersion(
             poisson = longer[k] + 4 * longer[k - 1] + longer[k - 2]
             if poisson >= 6:
                 so_far = (excess + prior) / (many + prior)
-                ratio = (longer[k] - 2 * longer[k - 1] + longer[k - 2]) ** 2 / poisson
+                a, b, c = longer[k - 2 : k + 1]
+                ratio = (a - 2 * b + c) ** 2 / poisson
+                if min(a, b, c) >= 10:
+                    ratio = (math.log(a) - 2 * math.log(b) + math.log(c)) ** 2 / (1 / a + 4 / b + 1 / c)
                 excess, many = excess + min(ratio, clip * max(so_far, 1.0)), many + 1
     return excess, many
 
@@ -324,7 +327,7 @@ def turned_away(
     level: float, cap: float, outlook: Outlook, rates: list[float], ahead_s: list[float]
 ) -> float:
     """Integrate over futures by a fine grid of quantiles; `rates` are the arrivals a second at the horizons."""
-    futures = [NormalDist().inv_cdf((k + 0.5) / 2000) for k in range(2000)]
+    futures = [NormalDist().inv_cdf((k + 0.5) / 500) for k in range(500)]
     hits = []
     for u in futures:
         full = [1.0 if level >= cap else 0.0]

@@ -16,6 +16,7 @@ from engine.kernel import kernel
 IN_A_ROW = 2
 KEEP = 40  # evaluations below the threshold until a page is over: 10 minutes
 REPEAT = 240  # evaluations between pages: 60 minutes
+STANDING_MAX = 0.05  # an alert that stands longer than this share of the time is no page
 GATE = 0.5  # of the cap in use, for predict_linear too
 
 
@@ -84,19 +85,19 @@ def pages(score: NDArray[np.float64], threshold: float) -> list[NDArray[np.int64
 
 
 def tuned_threshold(score: NDArray[np.float64], pages_max: int) -> float:
-    """Give the lowest threshold at which all streams together page at most `pages_max` times."""
-    finite = np.unique(np.round(score[np.isfinite(score)], 3))
-    low, high = 0, len(finite) - 1
-    if high < 0 or count_pages(score, float(finite[high])) > pages_max:
-        return np.inf
-    # Pages do not fall strictly with the threshold; a bisection finds a crossing, the walk makes sure of it.
-    while low < high:
-        middle = (low + high) // 2
-        if count_pages(score, float(finite[middle])) <= pages_max:
-            high = middle
-        else:
-            low = middle + 1
-    return float(finite[high])
+    """Give the lowest threshold, in hundredths, that with all above it pages at most `pages_max` times.
+
+    Walked from the top, and no lower than where it would stand too long: one page that never ends would keep
+    any budget. inf: no threshold will do.
+    """
+    finite = np.unique(np.floor(score[np.isfinite(score)] * 100.0)) / 100.0
+    lowest = np.inf
+    for threshold in finite[::-1]:
+        stands = float(np.mean(score >= threshold))
+        if stands > STANDING_MAX or count_pages(score, float(threshold)) > pages_max:
+            break
+        lowest = float(threshold)
+    return lowest
 
 
 def count_pages(score: NDArray[np.float64], threshold: float) -> int:

@@ -52,6 +52,6 @@ def score_some(feed: Feed, params: HeadroomParams | None) -> Scores:
         state = detection.state
         if detection.evaluated:
             verdict = state.verdict
-            thresholds = detector.thresholds(summary.limits, summary.end_ns)
+            thresholds = detector.thresholds(state, summary.limits, summary.end_ns)
             rows.append((verdict.page_score, verdict.warn_score, verdict.probability, *thresholds))
     return Scores(*(np.stack(column, axis=1) for column in zip(*rows, strict=True)))

@@ -1,0 +1,101 @@
+"""From a forecast to a verdict: score, probability, time left."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detectors.limit_crossing import Horizons, Room, crossing, judge, new_verdict, turned_away
+from detectors.offered_load import Outlook
+from tests import oracle_headroom as oracle
+
+AHEAD_S = np.array([15.0, 60.0, 300.0, 600.0, 1800.0])
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
+HORIZONS = Horizons(AHEAD_S, AHEAD_S / 15.0, 4, NODES, WEIGHTS / WEIGHTS.sum())
+
+rows = st.lists(st.floats(0.0, 300.0), min_size=5, max_size=5)
+variances = st.lists(st.floats(0.1, 900.0), min_size=5, max_size=5)
+
+
+def outlook_of(mean: list[float], chance: list[float], ignorance: list[float]) -> Outlook:
+    arrays = (np.array([column]) for column in (mean, chance, ignorance))
+    return Outlook(*arrays, np.array([0.5]), np.array([0.0]), np.array([100.0]))
+
+
+def verdict_of(outlook: Outlook, level: float, cap: float) -> tuple[float, float]:
+    verdict = new_verdict(1)
+    judge(Room(np.array([cap]), np.array([level]), np.ones(1, np.bool_)), outlook, HORIZONS, 0.5, verdict)
+    return float(verdict.page_score[0]), float(verdict.warn_score[0])
+
+
+@given(mean=rows, chance=variances, ignorance=variances, level=st.floats(0, 200), cap=st.floats(10, 400))
+def test_the_score_is_the_worst_horizon(
+    mean: list[float], chance: list[float], ignorance: list[float], level: float, cap: float
+) -> None:
+    page, warn = verdict_of(outlook_of(mean, chance, ignorance), level, cap)
+
+    assert page == pytest.approx(
+        oracle.judge(level, cap, oracle.Outlook(mean[:4], chance[:4], ignorance[:4]), 50.0, 0.5)
+    )
+    assert warn == pytest.approx(oracle.judge(level, cap, oracle.Outlook(mean, chance, ignorance), 50.0, 0.5))
+
+
+@given(
+    mean=rows, chance=variances, level=st.floats(0, 200), cap=st.floats(10, 400), less=st.floats(0.0, 100.0)
+)
+def test_a_lower_cap_never_has_a_lower_score(
+    mean: list[float], chance: list[float], level: float, cap: float, less: float
+) -> None:
+    outlook = outlook_of(mean, chance, chance)
+    page, warn = verdict_of(outlook, level, cap)
+    page_lower, warn_lower = verdict_of(outlook, level, max(cap - less, 1.0))
+
+    assert page_lower >= page
+    assert warn_lower >= warn
+
+
+@given(mean=rows, level=st.floats(0, 200), cap=st.floats(10, 400))
+def test_the_time_left_is_where_the_line_meets_the_cap(mean: list[float], level: float, cap: float) -> None:
+    nought = np.zeros(5)
+    found = crossing(level, np.array(mean), nought, nought, (cap, 0.0), AHEAD_S)
+    expected = oracle.crossing(level, cap, list(zip(AHEAD_S.tolist(), mean, strict=True)))
+
+    assert found == pytest.approx(expected, abs=0.05)
+
+
+@given(mean=rows, chance=variances, ignorance=variances, level=st.floats(0, 99))
+@settings(max_examples=15)
+def test_the_probability_is_that_of_an_arrival_turned_away(
+    mean: list[float], chance: list[float], ignorance: list[float], level: float
+) -> None:
+    """Nine quadrature nodes stand for five hundred futures, to a few percent."""
+    wide = [max(variance, 100.0) for variance in chance]
+    found = turned_away(level, 100.0, outlook_of(mean, wide, ignorance), 0, HORIZONS)
+    futures = oracle.Outlook(mean[:4], wide[:4], ignorance[:4])
+    expected = oracle.turned_away(level, 100.0, futures, [0.5] * 5, AHEAD_S[:4].tolist())
+
+    assert 0.0 <= found <= 1.0
+    assert found == pytest.approx(expected, abs=0.08)
+
+
+def test_without_a_cap_or_a_forecast_nothing_is_said() -> None:
+    verdict = new_verdict(2)
+    outlook = Outlook(*(np.full((2, 5), 500.0) for _ in range(3)), *(np.ones(2) for _ in range(3)))
+    room = Room(np.array([math.nan, 100.0]), np.array([50.0, 50.0]), np.array([True, False]))
+    judge(room, outlook, HORIZONS, 0.5, verdict)
+
+    assert np.isneginf(verdict.page_score).all()
+    assert np.isneginf(verdict.warn_score).all()
+    assert np.isnan(verdict.probability).all()
+
+
+def test_a_full_limit_is_full_now_and_certain() -> None:
+    outlook = outlook_of([120.0] * 5, [100.0] * 5, [1.0] * 5)
+    verdict = new_verdict(1)
+    judge(Room(np.array([100.0]), np.array([120.0]), np.ones(1, np.bool_)), outlook, HORIZONS, 0.5, verdict)
+
+    assert verdict.time_s[0] == 0.0
+    assert verdict.probability[0] > 0.99
+    assert verdict.page_score[0] > 1.0
