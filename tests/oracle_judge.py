@@ -97,9 +97,14 @@ def scatter_add(dense: list[int], flat: Sequence[int], values: Sequence[int], si
     ]
 
 
-def quantiles_of_rows(table: NDArray[np.int64], rows: Sequence[int], q: float) -> dict[int, float]:
-    """Take the quantile of each row named."""
-    return {row: oracle_latency.quantile([int(count) for count in table[row]], q) for row in rows}
+def quantiles_of_rows(
+    table: NDArray[np.int64], rows: Sequence[int], ranks: Sequence[float]
+) -> dict[int, tuple[int, list[float]]]:
+    """Count each row named, and take its quantiles."""
+    sketches = {row: [int(count) for count in table[row]] for row in rows}
+    return {
+        row: (sum(one), [oracle_latency.quantile(one, q) for q in ranks]) for row, one in sketches.items()
+    }
 
 
 # What is derived.

@@ -88,6 +88,7 @@ class StageRows:
         """Give the rows and the stages of all pairs, made anew only when there are more."""
         if len(self._columns[1]) < len(self.pairs):
             rows = np.array([row for row, _ in self.pairs], np.int32)
+            rows.setflags(write=False)  # Snapshots share it.
             self._columns = rows, tuple(stage for _, stage in self.pairs)
         return self._columns
 
