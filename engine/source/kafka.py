@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 FAILED_POLLS_MAX = 3
+REPLACED_MAX = 3  # two processes with one id take turns; the older one gets here first and ends
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 30.0
 START_S = 45.0  # a join waits for members that are gone until their session times out
@@ -227,7 +228,9 @@ class KafkaSource:
             )  # fmt: skip
 
     def _check(self, member: Member) -> None:
-        """Throw away a consumer that is not well."""
+        """Throw away a consumer that is not well; SourceError if its place is taken again and again."""
+        if member.replaced >= REPLACED_MAX:
+            raise self._not_alone()
         session_s = self._settings.session_timeout_ns / NS_PER_S
         if not member.failed and time.monotonic() - self._alive_s > START_S + 2 * session_s:
             member.failed = "it never joined the group again"
@@ -236,16 +239,19 @@ class KafkaSource:
 
     async def _count_failure(self, error: Exception, poll_s: float) -> None:
         if "FencedInstanceId" in repr(error):
-            raise SourceError(
-                "another process has joined the group with this member id",
-                where=f"kafka.member_id {self._member_id}",
-                hint="give each process a kafka.member_id of its own",
-            ) from error
+            raise self._not_alone() from error
         self._failed_polls += 1
         if self._failed_polls >= FAILED_POLLS_MAX:
             self._rebuild(f"{type(error).__name__}: {error}")
         else:
             await asyncio.sleep(poll_s)
+
+    def _not_alone(self) -> SourceError:
+        return SourceError(
+            "another process has joined the group with this member id",
+            where=f"kafka.member_id {self._member_id}",
+            hint="give each process a kafka.member_id of its own",
+        )
 
     async def _find_again(self, member: Member, error: errors.OffsetOutOfRangeError) -> None:
         """Go on where rows were deleted; a topic made anew begins anew, without what was held of it."""

@@ -39,6 +39,10 @@ MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 STOP_S = 5.0
 LOG_EVERY_S = 30.0
 LOGGED_TEXTS_MAX = 256
+REFUSED = (
+    errors.AuthenticationFailedError, errors.SaslAuthenticationFailed, errors.UnsupportedSaslMechanismError,
+    errors.IllegalSaslStateError,
+)  # fmt: skip
 
 
 class FencedInstanceIdError(errors.BrokerResponseError):  # type: ignore[misc]
@@ -146,6 +150,8 @@ def make_consumer(
         request_timeout_ms=max(session_ms, 30_000) + 10_000,
         # The app stops calling `read` while its queue is full, however long that is.
         max_poll_interval_ms=300_000,
+        # How soon partitions that are added to the topic, or a topic that is made anew, are noticed.
+        metadata_max_age_ms=10_000,
         enable_auto_commit=False,
         auto_offset_reset="none",
         isolation_level="read_committed",
@@ -182,7 +188,7 @@ async def why_not_connected(settings: KafkaSettings, options: dict[str, Any]) ->
         host, port = found["host"].strip("[]"), int(found["port"] or 9092)
         try:
             connection = await create_conn(host, port, request_timeout_ms=5000, **options)
-        except errors.AuthenticationFailedError as error:
+        except REFUSED as error:
             raise SourceError(
                 "the broker refuses the login", where=address, cause=str(error),
                 hint="check kafka.sasl_mechanism, kafka.sasl_username and kafka.sasl_password_file",

@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]
     """A consumer's assignment. `places` outlives it: next offset by partition, of what this process holds.
 
-    `assigned` are the partitions of the last assignment; `placed` those that have their place and are being
-    fetched; `failed` says why this consumer has to be thrown away.
+    `placed` are the partitions that have their place and are being fetched; `failed` says why this consumer
+    has to be thrown away; `replaced` counts how often another process took this one's member id.
     """
 
     def __init__(
@@ -42,6 +42,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self.placed: set[int] = set()
         self.failed = ""
         self.lost_rows = 0
+        self.replaced = 0
+        self._generation = -1
         self._settings = settings
         self._places = places
         self._tell = assigned
@@ -56,6 +58,11 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Seek every partition to its place; no row is fetched before that."""
         self.consumer.pause(*assigned)
+        # A rebalance begins a new generation. To be assigned in the same one again means to have lost the
+        # membership to somebody who joined with the same static id.
+        generation = self.consumer._coordinator.generation  # noqa: SLF001
+        self.replaced += generation == self._generation
+        self._generation = generation
         partitions = tuple(sorted(tp.partition for tp in assigned))
         for partition in self._places.keys() - set(partitions):
             del self._places[partition]

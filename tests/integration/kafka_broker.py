@@ -20,29 +20,38 @@ from tests.integration.servers import (
     ServerError,
     free_ports,
     installed_kafka,
+    wait_until,
 )
 
 PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},LOGIN://127.0.0.1:{login_port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},LOGIN://127.0.0.1:{login_port}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,LOGIN:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.login.plain.sasl.jaas.config={login_module} required user_{user}="{password}";
 inter.broker.listener.name=PLAINTEXT
 log.dirs=data
 num.partitions=4
 auto.create.topics.enable=false
 offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=2000
 """
+LOGIN_MODULE = "org.apache.kafka.common.security.plain.PlainLoginModule"
+USER = "callgauge"
+PASSWORD = "the-password-of-the-test"
 JVM = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 
@@ -61,15 +70,22 @@ def _quiet(_error: object) -> None:
 
 
 class Kafka:
-    """A broker in a folder of its own; `bootstrap` is its address, the same after a restart."""
+    """A broker in a folder of its own; `bootstrap` is its address, the same after a restart.
+
+    At `login_bootstrap` it asks for `USER` and `PASSWORD` (SASL PLAIN).
+    """
 
     def __init__(self, folder: Path) -> None:
         """Format the folder; `start` starts the broker."""
         jars = installed_kafka()
-        port, controller_port = free_ports(2)
+        port, login_port, controller_port = free_ports(3)
         self.bootstrap = f"127.0.0.1:{port}"
+        self.login_bootstrap = f"127.0.0.1:{login_port}"
         folder.mkdir(parents=True, exist_ok=True)
-        properties = PROPERTIES.format(port=port, controller_port=controller_port)
+        properties = PROPERTIES.format(
+            port=port, login_port=login_port, controller_port=controller_port,
+            login_module=LOGIN_MODULE, user=USER, password=PASSWORD,
+        )  # fmt: skip
         (folder / "server.properties").write_text(properties, "utf-8")
         java = ["java", *JVM, QUIET, "-cp", f"{jars}/*"]
         done = subprocess.run(
@@ -106,16 +122,30 @@ class Kafka:
         admin = self._admin()
         admin.delete_topics([topic])[topic].result(30)
 
+    def delete_rows(self, topic: str, partition: int, before_offset: int) -> None:
+        """Delete the rows of a partition below an offset, as retention does."""
+        admin = self._admin()
+        place = TopicPartition(topic, partition, before_offset)
+        admin.delete_records([place])[place].result(30)
+
     def end_offsets(self, topic: str, partitions: int = 4) -> list[int]:
         """Count the rows that each partition of a fresh topic was ever given."""
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "end-offsets"})
+        ends: list[int] = []
+
+        def asked() -> bool:
+            try:
+                place = TopicPartition(topic, len(ends))
+                ends.append(consumer.get_watermark_offsets(place, timeout=10)[1])
+            except KafkaException:  # A broker that has just started leads no partition yet.
+                return False
+            return len(ends) == partitions
+
         try:
-            return [
-                consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
-                for partition in range(partitions)
-            ]
+            wait_until(asked, what=f"the end offsets of {topic}")
         finally:
             consumer.close()
+        return ends
 
     def produce(
         self,
@@ -125,8 +155,12 @@ class Kafka:
         key_of: Callable[[bytes], bytes] = call_id_of,
         compression: str = "none",
         partition: int = -1,
+        timestamp_ms: int = 0,
     ) -> None:
-        """Produce rows, keyed by call id, in order, and wait until every one is acknowledged."""
+        """Produce rows, keyed by call id, in order, and wait until every one is acknowledged.
+
+        `partition` -1 is by key, `timestamp_ms` 0 is now.
+        """
         failed: list[object] = []
         producer = Producer(
             {
@@ -140,10 +174,10 @@ class Kafka:
                 failed.append(error)
 
         for row in rows:
-            key = None if row is None else key_of(row)
+            key = b"" if row is None else key_of(row)
             while True:
                 try:
-                    producer.produce(topic, row, key, partition, on_delivery=delivered)
+                    producer.produce(topic, row, key, partition, delivered, timestamp=timestamp_ms)
                     break
                 except BufferError:
                     producer.poll(0.1)
