@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from detectors.headroom import HeadroomState
+    from detectors.headroom_state import HeadroomState
     from engine.judge.occupancy import LimitUse
 
 COLD_S = 1800.0

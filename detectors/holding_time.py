@@ -169,14 +169,21 @@ def cumulate(hazard: NDArray[np.float64], of_cell: NDArray[np.int64], total: NDA
 
 
 @kernel
-def mean_holding_slices(total: NDArray[np.float64], speed: float, tail_slices_max: float) -> float:
-    """Give the mean holding time in slices: the integral of survival, hazards multiplied by `speed`.
+def mean_holding_slices(
+    hazard: NDArray[np.float64], of_cell: NDArray[np.int64], speed: float, tail_slices_max: float
+) -> float:
+    """Give the mean holding time in slices: the integral of survival, hazards (bins,) multiplied by `speed`.
 
     Past the table, calls go on for `tail_slices_max` on average at most: some never end.
     """
     mean = 0.0
-    last = len(total) - 1
-    for k in range(1, last + 1):
-        mean += math.exp(-total[k] * speed)
-    tail = -math.expm1(-(total[last] - total[last - 1]) * speed)
-    return mean + math.exp(-total[last] * speed) * (1.0 - tail) / max(tail, 1.0 / tail_slices_max)
+    g = 1.0
+    factor = 1.0
+    last_bin = -1
+    for b in of_cell:
+        if b != last_bin:
+            factor = math.exp(-hazard[b] * speed)
+            last_bin = b
+        g *= factor
+        mean += g
+    return mean + g * factor / max(1.0 - factor, 1.0 / tail_slices_max)

@@ -137,7 +137,7 @@ def crossing(
     for k in range(len(mean)):
         now = mean[k] + sd * math.sqrt(max(chance[k] + ignorance[k], 0.0))
         if now >= cap:
-            return before_s + (ahead_s[k] - before_s) * (cap - before) / (now - before)
+            return float(before_s + (ahead_s[k] - before_s) * (cap - before) / (now - before))
         before = now
         before_s = ahead_s[k]
     return math.inf

@@ -158,18 +158,36 @@ def dispersion_of(state: Dispersion, row: int, params: DispersionParams) -> floa
 
 
 @kernel
-def fill_stay(scratch: Scratch, steps: int, step_slices: int, slice_s: float, speed: float) -> None:
-    """Fill `stay` and its slope by y for lags below `steps`, hazards multiplied by `speed`."""
+def fill_stay(
+    scratch: Scratch,
+    hazard: NDArray[np.float64],
+    of_cell: NDArray[np.int64],
+    ahead: tuple[int, int],
+    slice_s: float,
+    speed: float,
+) -> None:
+    """Fill `stay` and its slope by y, hazards multiplied by `speed`; `ahead` = (steps, slices a step).
+
+    Within a bin survival falls by one factor a slice, so there is one exponential a bin.
+    """
+    steps, step_slices = ahead
+    last_cell = len(of_cell) - 1
+    last_bin = -1
+    factor = 1.0
+    g = 1.0
     k = 0
     for lag in range(steps):
         sum_g = 0.0
         sum_slope = 0.0
         for _ in range(step_slices):
+            b = of_cell[min(k, last_cell)]
+            if b != last_bin:
+                factor = math.exp(-hazard[b] * speed)
+                last_bin = b
+            g *= factor
             k += 1
-            exponent = scratch.total[k] * speed
-            g = math.exp(-exponent)
             sum_g += g
-            sum_slope -= g * exponent
+            sum_slope -= g * scratch.total[k] * speed
         scratch.stay[lag] = sum_g * slice_s
         scratch.stay_slope[lag] = sum_slope * slice_s
 
@@ -289,7 +307,7 @@ def forecast_row(i: int, today: Today, grid: Grid, scratch: Scratch, outlook: Ou
     fill_rates(scratch, today.rate, i, step_s, grid.damping)
     y, y_growth, y_var, y_cov, y_growth_var = mixture(today.speed, i)
     y = min(max(y, LOG_SPEED[0]), LOG_SPEED[1])
-    holding = mean_holding_slices(scratch.total, math.exp(y), grid.tail_slices_max)
+    holding = mean_holding_slices(today.hazard[i], grid.of_cell, math.exp(y), grid.tail_slices_max)
     reach_sum = 0.0
     summed = 0
     for k in range(len(grid.steps)):
@@ -300,7 +318,7 @@ def forecast_row(i: int, today: Today, grid: Grid, scratch: Scratch, outlook: Ou
         reach = reach_sum / steps
         speed = math.exp(min(max(y + y_growth * reach, LOG_SPEED[0]), LOG_SPEED[1]))
         var = y_var + 2.0 * reach * y_cov + reach * reach * y_growth_var + today.hazard_var[i]
-        fill_stay(scratch, steps, grid.step_slices, grid.slice_s, speed)
+        fill_stay(scratch, today.hazard[i], grid.of_cell, (steps, grid.step_slices), grid.slice_s, speed)
         mean, chance, slope = survivors(
             today.alive[i], grid.middle, scratch.total, steps * grid.step_slices, speed
         )

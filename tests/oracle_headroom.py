@@ -1,9 +1,10 @@
 """Slow, obvious twins of the headroom detector's kernels: matrices, definitions and whole histories.
 
-A filter is (mean [level, growth], 2 x 2 covariance matrix, weight); a bank is a list of filters. Nothing is updated in
-place. Ages are dictionaries or plain lists, and every sum is written out.
+A filter is (mean [level, growth], 2 x 2 covariance matrix, weight); a bank is a list of filters. Nothing is
+updated in place. Ages are dictionaries or plain lists, and every sum is written out.
 """
 
+import itertools
 import math
 from statistics import NormalDist
 from typing import NamedTuple
@@ -124,7 +125,10 @@ def mixture(bank: list[Filter]) -> tuple[float, float, float, float, float]:
 def observe_dispersion(
     counts: list[float], scale: int, keep: float, prior: float, clip: float
 ) -> tuple[float, float]:
-    """Give the faded sum of squared second differences over their Poisson mean, and how many, from all counts."""
+    """Give the faded sum of squared second differences over their Poisson mean, and how many.
+
+    From all counts.
+    """
     longer = [sum(counts[k : k + scale]) for k in range(0, len(counts) - scale + 1, scale)]
     excess = many = 0.0
     for k in range(len(longer)):
@@ -158,7 +162,10 @@ def leaned(ends: float, at_risk: float, prior: float, worth: float) -> float:
 def absorb_ends(
     past: list[tuple[list[int], list[int], list[int]]], bin_of: list[int], keep: float
 ) -> tuple[list[float], list[float]]:
-    """Give ends and calls at risk by bin of one instance; `past` holds (alive, ended, healed) by age, per slice."""
+    """Give ends and calls at risk by bin of one instance.
+
+    `past` holds (alive, ended, healed) by age, per slice.
+    """
     ends = [0.0] * (max(bin_of) + 1)
     risk = [0.0] * (max(bin_of) + 1)
     for ago, (alive, ended, healed) in enumerate(reversed(past)):
@@ -205,7 +212,7 @@ def mean_holding_slices(total: list[float], speed: float, tail_slices_max: float
 
 
 def fill_stay(total: list[float], steps: int, step_slices: int, slice_s: float, speed: float) -> list[float]:
-    """Give, for a call at any moment of the step `lag` steps before the horizon, how much of it is still up, in s."""
+    """Give how many seconds of the step `lag` steps before the horizon are still up, by lag."""
     return [
         math.fsum(
             slice_s * math.exp(-speed * total[k + 1])
@@ -242,7 +249,10 @@ def new_calls(
     today_slope: float,
     y: tuple[list[float], float],
 ) -> tuple[float, float]:
-    """Give mean and variance over models; `y` = (slope of `stay` by y, variance of y). Gradients by J P J'."""
+    """Give mean and variance over models.
+
+    `y` = (slope of `stay` by y, variance of y). Gradients by J P J'.
+    """
     steps = len(stay)
     means, seconds, weights = [], [], []
     for f in bank:
@@ -272,14 +282,17 @@ def forecast_row(
     unknown_age: float,
     total: list[float],
     banks: tuple[list[Filter], list[Filter]],
-    grid: tuple[list[int], int, float, float, float],
+    grid: tuple[list[int], int, float, float, float, int],
     doubts: tuple[float, float],
 ) -> Outlook:
-    """Give one instance's outlook; `grid` = (steps, slices a step, slice, damping, tail), `doubts` = (phi, hazard var)."""
-    horizons, step_slices, slice_s, damping, tail = grid
+    """Give one instance's outlook.
+
+    `grid` = (steps, slices a step, slice, damping, tail), `doubts` = (phi, hazard var).
+    """
+    horizons, step_slices, slice_s, damping, tail, cells = grid
     y, y_growth, y_var, y_cov, y_growth_var = mixture(banks[1])
     y = min(max(y, -3.0), 1.2)
-    holding = mean_holding_slices(total, math.exp(y), tail) * slice_s
+    holding = mean_holding_slices(total[: cells + 1], math.exp(y), tail) * slice_s
     outlook = Outlook([], [], [])
     for steps in horizons:
         reach = float(np.mean(fill_rates(banks[0][0], steps, 1.0, damping)[1]))
@@ -309,11 +322,14 @@ def forecast_row(
 
 
 def crossing(level: float, cap: float, path: list[tuple[float, float]]) -> float:
-    """Give when a polygon from (0, level) through `path` = (seconds, level) first touches the cap, by small steps."""
+    """Give when a polygon from (0, level) through `path` = (seconds, level) first touches the cap.
+
+    By small steps.
+    """
     if level >= cap:
         return 0.0
     points = [(0.0, level), *path]
-    for (a_s, a), (b_s, b) in zip(points, points[1:], strict=False):
+    for (a_s, a), (b_s, b) in itertools.pairwise(points):
         if b >= cap:
             for part in range(100_001):
                 share = part / 100_000
@@ -326,7 +342,10 @@ def crossing(level: float, cap: float, path: list[tuple[float, float]]) -> float
 def turned_away(
     level: float, cap: float, outlook: Outlook, rates: list[float], ahead_s: list[float]
 ) -> float:
-    """Integrate over futures by a fine grid of quantiles; `rates` are the arrivals a second at the horizons."""
+    """Integrate over futures by a fine grid of quantiles.
+
+    `rates` are the arrivals a second at the horizons.
+    """
     futures = [NormalDist().inv_cdf((k + 0.5) / 500) for k in range(500)]
     hits = []
     for u in futures:

@@ -11,8 +11,16 @@ from backports import zstd
 
 from bench.leadtime.feed import Calls, Feed, slices
 from bench.leadtime.traffic import Plan, draw_calls, start_flat, start_rising
-from detectors.headroom import Headroom, HeadroomState
-from detectors.headroom_state import HeadroomParams, StepParams, first_level, new_state, pass_time, step_rows
+from detectors.headroom import Headroom
+from detectors.headroom_state import (
+    HeadroomParams,
+    HeadroomState,
+    StepParams,
+    first_level,
+    new_state,
+    pass_time,
+    step_rows,
+)
 from detectors.statistics import FilterNoise, new_bank
 from engine.config_files import config_path
 from engine.judge.detection import CRITICAL, WARNING, Detection
@@ -95,7 +103,10 @@ def test_the_recorded_go_live_pages_long_before_its_first_decline() -> None:
 @pytest.mark.parametrize("cap", [75.0, 85.0, 90.0])
 @pytest.mark.parametrize("share", [1.0, 0.6])
 def test_the_go_live_with_other_caps_and_fewer_calls_pages_as_well(cap: float, share: float) -> None:
-    """No constant is fitted to one log: with every cap the page leads the crossing by two minutes and more."""
+    """No constant is fitted to one log.
+
+    With every cap the page leads the crossing by two minutes and more.
+    """
     calls, origin = recording("sip-go-live")
     result = run(slices(feed_of(thinned(calls, share, 7), cap * share, 600.0, origin)))
 

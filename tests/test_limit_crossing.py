@@ -20,8 +20,8 @@ variances = st.lists(st.floats(0.1, 900.0), min_size=5, max_size=5)
 
 
 def outlook_of(mean: list[float], chance: list[float], ignorance: list[float]) -> Outlook:
-    arrays = (np.array([column]) for column in (mean, chance, ignorance))
-    return Outlook(*arrays, np.array([0.5]), np.array([0.0]), np.array([100.0]))
+    rest = [np.array([value]) for value in (0.5, 0.0, 100.0)]
+    return Outlook(*[np.array([column]) for column in (mean, chance, ignorance)], *rest)
 
 
 def verdict_of(outlook: Outlook, level: float, cap: float) -> tuple[float, float]:

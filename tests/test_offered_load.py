@@ -107,7 +107,7 @@ def test_new_calls_are_the_sum_over_every_step_ahead(
     scratch = new_scratch(CELLS, GRID, len(bank))
     cumulate(hazard, BINS.of_cell, scratch.total)
     fill_rates(scratch, to_arrays(bank), 0, 15.0, DAMPING)
-    fill_stay(scratch, steps, 3, 5.0, speed)
+    fill_stay(scratch, hazard, BINS.of_cell, (steps, 3), 5.0, speed)
     found = new_calls(scratch, to_arrays(bank), 0, steps, (-3.0, 0.01))
 
     stay = oracle.fill_stay(totals(hazard), steps, 3, 5.0, speed)
@@ -142,7 +142,12 @@ def test_the_outlook_is_that_of_the_slow_twin(
 
     by_age = dict(zip(BINS.middle.tolist(), alive, strict=True))
     expected = oracle.forecast_row(
-        by_age, unknown, totals(hazard), (rate, speed), ([1, 4, 20], 3, 5.0, DAMPING, 2880.0), (1.5, 0.02)
+        by_age,
+        unknown,
+        totals(hazard),
+        (rate, speed),
+        ([1, 4, 20], 3, 5.0, DAMPING, 2880.0, CELLS),
+        (1.5, 0.02),
     )
     scale = 1 + np.square(expected.means)
     assert outlook.mean[0] == pytest.approx(expected.means)
@@ -171,7 +176,10 @@ def test_an_instance_that_is_not_ready_is_left_alone() -> None:
 
 @pytest.mark.parametrize("holding_s", [8.0, 19.0, 120.0])
 def test_steady_traffic_is_forecast_at_its_offered_load(holding_s: float) -> None:
-    """From an empty platform, far ahead, the level is rate x holding time: also for calls of eight seconds."""
+    """From an empty platform, far ahead, the level is rate x holding time.
+
+    Also for calls of eight seconds.
+    """
     rate_per_s = 2.0
     bank = new_bank(1, np.array([1.0]), np.array([1e-12]), 1e-9)
     bank.level[:] = math.log(rate_per_s * 15.0)

@@ -63,7 +63,7 @@ def slices(feed: Feed) -> Iterator[WindowSummary]:
         alive[:, 1:] = older[:, :-1]
         alive[:, -1] += older[:, -1]
         admitted = new[~table["declined"][new]]
-        np.add.at(alive, (table["row"][admitted], 0), 1)
+        alive[:, 0] += np.bincount(table["row"][admitted], minlength=rows).astype(np.int32)
         ended = np.zeros_like(alive)
         np.add.at(ended, (table["row"][gone], np.minimum(k - table["start"][gone], cells - 1)), 1)
         alive -= ended

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.leadtime.feed import Calls, Feed, slices
-from detectors.headroom import Headroom, HeadroomParams
+from detectors.headroom import Headroom
+from detectors.headroom_state import HeadroomParams
 from engine.settings import HeadroomSettings
 
 STREAMS_MAX = 256  # side by side; more are done in turns

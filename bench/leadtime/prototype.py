@@ -76,7 +76,7 @@ def lognormal_hazard() -> NDArray[np.float64]:
             for k in range(1, AGES + 1)
         ]
     )
-    return np.clip(1 - survival[1:] / survival[:-1], 1e-4, 0.9)
+    return np.asarray(np.clip(1 - survival[1:] / survival[:-1], 1e-4, 0.9))
 
 
 @kernel
@@ -270,7 +270,7 @@ def run_stream(
         if k % 4 == 0:
             learn_hazards(ages)
         if k == FIRST_STEPS - 1:
-            rate.level[:] = math.log(max(np.mean(counts[:FIRST_STEPS]), 0.1))
+            rate.level[:] = math.log(max(float(np.mean(counts[:FIRST_STEPS])), 0.1))
         if k >= FIRST_STEPS:
             filter_step(rate, counts[k], 1.0, DISPERSION)
         if k >= SILENT_STEPS:
