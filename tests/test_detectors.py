@@ -1,4 +1,4 @@
-"""The conformance suite: what every registered detector must be and do. A new one is in it without a word here.
+"""The conformance suite: what every registered detector must be and do; a new one is in it by itself.
 
 It needs a scenario, tests/scenarios/<its name>.py, in which it speaks; all detectors look at all scenarios.
 """
@@ -45,7 +45,8 @@ ALERTS = {
     },
     WARNING: {
         "CallLimitApproaching", "CallTimeoutCliff", "CallErrorBudgetBurn", "CallLatencyRegression",
-        "CallQualityDrift", "FailOpenEngaged", "CallStreamIncomplete", "CallsInFlightDrift", "CallLimitMismatch",
+        "CallQualityDrift", "FailOpenEngaged", "CallStreamIncomplete", "CallsInFlightDrift",
+        "CallLimitMismatch",
     },
     INFO: {"CallLimitUnconfirmed", "CallgaugeWatchdog"},
 }  # fmt: skip
@@ -209,6 +210,14 @@ def test_a_new_state_survives_a_checkpoint(name: str) -> None:
     assert is_same(state, unpack(msgspec.msgpack.decode(msgspec.msgpack.encode(pack(state))), state))
 
 
+@pytest.mark.parametrize(
+    "part", [{}, [1], object(), None, np.array([object()]), np.array(["a"]), np.int64(3)]
+)
+def test_a_state_of_anything_else_cannot_be_kept(part: object) -> None:
+    with pytest.raises(AssertionError, match="cannot be kept"):
+        pack((1, "a", (2.0, part)))
+
+
 @pytest.mark.parametrize("traffic", ["made_up", "recorded"])
 @pytest.mark.parametrize("name", sorted(set(NAMES) - SPEAK_ALWAYS))
 def test_a_detector_is_silent_on_steady_traffic(name: str, traffic: str) -> None:
@@ -293,8 +302,6 @@ def test_the_docstring_says_what_is_caught_how_and_where_it_errs(name: str) -> N
     assert module.__name__ == f"detectors.{name}"
     text = " ".join((module.__doc__ or "").lower().split())
 
-    missing = [
-        part for part in ("catches", "formula", "false positives", "false negatives") if part not in text
-    ]
+    parts = ("catches", "formula", "false positives", "false negatives")
 
-    assert missing == []
+    assert [part for part in parts if part not in text] == []
