@@ -1,9 +1,9 @@
 """The fused kernel: every row of a slice, in order, once.
 
 A row acts on the set of calls in flight and on the facts of its slice in one pass; its latencies go into the
-sketch in the same pass. Before a row the kernel looks whether every table has room for all that it may add; if not
-it stops, its caller makes room, and it goes on with that row. So it never allocates and never half does a row.
-Rejected: one pass per measurement, which reads the rows six times.
+sketch in the same pass. Before a row the kernel looks whether every table has room for all that it may
+add; if not it stops, its caller makes room, and it goes on with that row. So it never allocates and never
+half does a row. Rejected: one pass per measurement, which reads the rows six times.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def absorb_rows(
 ) -> int:
     """Let the rows `order[first:last]` (row numbers, int64) take effect in this order; all have one standing.
 
-    Gives the place in `order` where it stopped for want of room, or `last`. Counts every row in `ledgers.book`.
+    Gives the place in `order` where it stopped for want of room, or `last`. Counts every row in
+    `ledgers.book`.
     """
     desk.calls[TOTALS, DUE_NS] = 0
     book = ledgers.book
@@ -163,7 +164,7 @@ def take(desk: Desk, row: Row, kind: int) -> int:
 
 @kernel
 def take_out(desk: Desk, row: Row) -> int:
-    """Let an end that came too late to be counted take its call out of flight, censored; give how many it took."""
+    """Let an end that is too late to be counted take its call out of flight; give how many it took."""
     if row.key == 0:
         return 0
     slot = find(desk.calls, row.key)

@@ -1,10 +1,11 @@
 """Calls in flight, and for a while those that have ended: a set by key, never a counter.
 
-Open addressing with linear probing over 64-bit keyed hashes; a removed entry closes its gap (backward shift), so
-that probes stay short for ever. An entry that has ended (a tombstone) stays until nothing of its call can come.
-The table doubles when it is two thirds full; how many entries there may be is its owner's bound.
-A sweep finds out when the next entry has to go; until rows come, sweeps before that would find nothing.
-Rejected: a dict (ten times the memory and the time), and separate tables for calls and tombstones.
+Open addressing with linear probing over 64-bit keyed hashes; a removed entry closes its gap (backward
+shift), so that probes stay short for ever. An entry that has ended (a tombstone) stays until nothing of
+its call can come. The table doubles when it is two thirds full; how many entries there may be is its
+owner's bound. A sweep finds out when the next entry has to go; until rows come, sweeps before that would
+find nothing. Rejected: a dict (ten times the memory and the time), and separate tables for calls and
+tombstones.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from engine.kernel import kernel
 
 # Columns of the table. SINCE_NS: in flight: when it started, or entered with unknown age; else when it ended.
-# ANSWER_NS: -1: not answered. HEARTBEAT_NS: newest one, -1: none. INTERVAL_NS: longest between two, 0: not known.
+# ANSWER_NS: -1: not answered. HEARTBEAT_NS: newest one, -1: none. INTERVAL_NS: longest between two, 0:
+# not known.
 KEY, SINCE_NS, ANSWER_NS, HEARTBEAT_NS, INTERVAL_NS, SERIES, STATE = range(7)
 COLUMNS = 7
 # Bits of STATE.
@@ -33,8 +35,9 @@ NEVER_NS = 1 << 62
 CAPACITY_MIN = 256
 
 
-# One partition's table, int64 (capacity + 1, COLUMNS), the capacity a power of two. KEY is the bits of the hash, 0:
-# free. One array, with the totals in its last row: every array that a kernel hands on costs time at each call.
+# One partition's table, int64 (capacity + 1, COLUMNS), the capacity a power of two. KEY is the bits of
+# the hash, 0: free. One array, with the totals in its last row: every array that a kernel hands on costs
+# time at each call.
 Calls = NDArray[np.int64]
 
 

@@ -1,9 +1,9 @@
-"""Ends get lost: calls that must have ended are taken out of flight, by silence, by age, or by the platform's list.
+"""Calls that must have ended are taken out of flight: by silence, by age, or by the platform's list.
 
-All of it happens at the start of a slice, in event time, so that it does not depend on batches. A healed call is
-censored in the holding-time estimate and counted by cause; its tombstone says HEALED, so that its end still
-counts as one when it comes, and a sign of life puts it back in flight.
-Rejected: timers per call; a sweep of the whole table every 60 s of event time costs less and is the same everywhere.
+All of it happens at the start of a slice, in event time, so that it does not depend on batches. A healed
+call is censored in the holding-time estimate and counted by cause; its tombstone says HEALED, so that its
+end still counts as one when it comes, and a sign of life puts it back in flight. Rejected: timers per
+call; a sweep of the whole table every 60 s of event time costs less and is the same everywhere.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ C_HEARTBEAT, C_TTL, C_LISTED = (
 
 
 def next_sweep_ns(due_ns: int) -> int:
-    """Give the start of the first slice in which a sweep finds what is due: a multiple of SWEEP_NS after it."""
+    """Give the start of the slice whose sweep finds what is due: the next multiple of SWEEP_NS."""
     return (due_ns // SWEEP_NS + 1) * SWEEP_NS
 
 
@@ -120,8 +120,8 @@ def heal_unlisted(
 ) -> int:
     """Heal the calls in flight of series with `is_meant` (bool, (series,)) that are not in the sorted list.
 
-    Only calls that entered flight before `before_ns`; from slot `first` on. Gives the slot where it stopped for
-    want of room, or the capacity.
+    Only calls that entered flight before `before_ns`; from slot `first` on. Gives the slot where it
+    stopped for want of room, or the capacity.
     """
     calls = desk.calls
     calls[TOTALS, DUE_NS] = 0
@@ -144,8 +144,8 @@ def heal_unlisted(
 def open_listed(desk: Desk, keys: NDArray[np.int64], series: int, first: int) -> int:
     """Put calls that a list names and nobody knows in flight with unknown age, from `keys[first]` on.
 
-    Gives the place where it stopped for want of room, or len(keys). A full table takes no more; that is no loss
-    of a row.
+    Gives the place where it stopped for want of room, or len(keys). A full table takes no more; that is
+    no loss of a row.
     """
     desk.calls[TOTALS, DUE_NS] = 0
     for at in range(first, len(keys)):

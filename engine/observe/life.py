@@ -1,11 +1,11 @@
 """A call's life: what each event does to the set of calls in flight, and which facts follow.
 
-Every function takes a `Desk` and gives a verdict. Facts of the event go to its own slice (`desk.facts`); changes
-of level, and calls that leave, go to the slice that is open (`desk.flow`). For a row that is on time these are
-the same; for a late one the past keeps its level and the change takes effect where the open slice begins.
-Facts of a known call are put down to the labels of its first event, so that a level comes back to zero
-and an end without labels still counts where its call does.
-Rejected: a counter of starts less ends, which drifts with every duplicate and every lost end.
+Every function takes a `Desk` and gives a verdict. Facts of the event go to its own slice (`desk.facts`);
+changes of level, and calls that leave, go to the slice that is open (`desk.flow`). For a row that is on
+time these are the same; for a late one the past keeps its level and the change takes effect where the
+open slice begins. Facts of a known call are put down to the labels of its first event, so that a level
+comes back to zero and an end without labels still counts where its call does. Rejected: a counter of
+starts less ends, which drifts with every duplicate and every lost end.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def enter(desk: Desk, slot: int, series: int, time_ns: int, state: int) -> None:
 
 @kernel
 def leave(desk: Desk, slot: int, time_ns: int, kind: int) -> None:
-    """Take a call out of flight at a time, by its start and answer slices; the caller makes it a tombstone."""
+    """Take a call out of flight, by its start and answer slices; the caller makes it a tombstone."""
     calls, slice_ns = desk.calls, desk.slice_ns
     series, state = calls[slot, SERIES], calls[slot, STATE]
     bin_index = open_bin(desk, time_ns)

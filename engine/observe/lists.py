@@ -1,13 +1,13 @@
 """The platform's own lists of live calls (`calls.listed`), which heal what was lost.
 
-A list says what was in flight at its time, in every partition, but it comes in one of them. It takes effect in
-each partition at the same slice, LIST_DELAY after its time, so that the result is the same however calls are
-spread; a partition that is already beyond takes it in its next slice.
-A call is healed if its labels match all labels of the note that the series keep, it entered flight before the
-list's time less the out-of-order bound, and it is not listed. Where the note names a label that series do not
-keep, nothing can be said to match, and nothing is healed. Listed calls that no partition knows enter flight with
-unknown age, in the partition of the note.
-Rejected: taking effect at once, which would depend on how far each partition has come.
+A list says what was in flight at its time, in every partition, but it comes in one of them. It takes
+effect in each partition at the same slice, LIST_DELAY after its time, so that the result is the same
+however calls are spread; a partition that is already beyond takes it in its next slice. A call is healed
+if its labels match all labels of the note that the series keep, it entered flight before the list's time
+less the out-of-order bound, and it is not listed. Where the note names a label that series do not keep,
+nothing can be said to match, and nothing is healed. Listed calls that no partition knows enter flight
+with unknown age, in the partition of the note. Rejected: taking effect at once, which would depend on how
+far each partition has come.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Steps 3 and 4 of the line: event columns in, summaries of closed slices out.
 
-`absorb` holds the rows of a batch in their slices; `close` closes the slices that watermarks have passed, slice by
-slice over all partitions. Who reads the result knows from `watermark_ns` up to where it is complete.
-Pure: time comes in with the batches. Every row given to `absorb` is at any moment held, absorbed or lost:
-rows given == rows_absorbed + rows_held + losses.sum().
-Rejected: closing on the clock of the machine, which would make a replay differ from the run.
+`absorb` holds the rows of a batch in their slices; `close` closes the slices that watermarks have passed,
+slice by slice over all partitions. Who reads the result knows from `watermark_ns` up to where it is
+complete. Pure: time comes in with the batches. Every row given to `absorb` is at any moment held,
+absorbed or lost: rows given == rows_absorbed + rows_held + losses.sum(). Rejected: closing on the clock
+of the machine, which would make a replay differ from the run.
 """
 
 from __future__ import annotations
@@ -158,12 +158,13 @@ class Observer:
     def close(self) -> list[SliceSummary]:
         """Close every slice that its partition's watermark has passed.
 
-        Gives summaries and revisions in the order of (start, partition, revision).
+        Gives them in the order of closing: by slice, then partition, each after the revisions that its
+        late rows made. So the sequence of a partition does not depend on batches.
         """
         return self._close({number: one.watermark_ns for number, one in self._partitions.items()})
 
     def finish(self) -> list[SliceSummary]:
-        """Close every slice that holds a row: the log has ended. The watermark goes to the end of the last."""
+        """Close every slice that holds a row: the log has ended. The watermark follows."""
         end_ns = max((one.newest_slice_end() for one in self._partitions.values()), default=NONE_NS)
         end_ns = max(end_ns, self.watermark_ns, *self.partition_watermarks.values(), NONE_NS)
         for one in self._partitions.values():
@@ -201,8 +202,9 @@ class Observer:
         partition.held = grown_held(partition.held, rows, measures)
         note_ids = self._note_ids(partition, events)
         batch = Columns(
-            events.time_ns, events.received_ns, events.offset, events.type_id, events.call_key.view(np.int64), events.event_key.view(np.int64),
-            events.series_id, events.cause_id, events.duration_ms, events.measure_row, events.measure_stage,
+            events.time_ns, events.received_ns, events.offset, events.type_id,
+            events.call_key.view(np.int64), events.event_key.view(np.int64), events.series_id,
+            events.cause_id, events.duration_ms, events.measure_row, events.measure_stage,
             events.measure_ms, note_ids,
         )  # fmt: skip
         fate = np.zeros(rows, np.uint8)
@@ -295,7 +297,7 @@ class Observer:
         for number, one in self._partitions.items():
             one.release(until_ns[number])
         self._look_for_unkeyed()
-        return sorted(published, key=lambda one: (one.start_ns, one.partition, one.revision))
+        return published
 
     def _shared(self, partition: Partition) -> Shared:
         others = [one for one in self._partitions.values() if one is not partition]

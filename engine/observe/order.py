@@ -1,9 +1,9 @@
 """The total order in which the rows of a slice take effect.
 
 Slice, standing, time, kind, call, and then all else that a row says: two rows that are equal in all of it are
-interchangeable. Series and causes are compared by the place of their names, since local ids depend on who came
-first. A merge sort, since held rows come nearly in order: runs that already fit are not merged, and nothing that
-is sent can make it quadratic. Rejected: numpy.lexsort, which sorts once for every column.
+interchangeable. Series and causes are compared by the place of their names, since local ids depend on who
+came first. A merge sort, since held rows come nearly in order: runs that already fit are not merged, and
+nothing that is sent can make it quadratic. Rejected: numpy.lexsort, which sorts once for every column.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 RUN = 16  # sorted by insertion
 
-# Of events of one time, a call's start comes first, then what happens in it, then its decline or end, and a list
-# of live calls after these. Where a decline and an end come together, the attempt was declined.
+# Of events of one time, a call's start comes first, then what happens in it, then its decline or end, and
+# a list of live calls after these. Where a decline and an end come together, the attempt was declined.
 KIND_ORDER = (
     EventType.CALL_QUEUED, EventType.CALL_STARTED, EventType.CALL_ANSWERED, EventType.AGENT_JOINED,
     EventType.CALL_HEARTBEAT, EventType.TURN_COMPLETED, EventType.TRANSFER_STARTED, EventType.TRANSFER_ENDED,

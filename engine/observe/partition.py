@@ -1,11 +1,11 @@
 """One partition: its open slices, its calls, and what it has published of late.
 
-All that observe keeps is kept here, by partition, so that a partition can restart or move on its own. A slice is
-closed by sorting its rows and letting them take effect: first those that came late for earlier slices, then what
-heals (a sweep, the platform's lists), then the slice's own.
-What late rows add to an earlier slice is merged into the summary that was published, as its next revision;
-summaries are kept for as long as rows may still amend them.
-Rejected: amending at once, which would let the state depend on how far a batch had been read.
+All that observe keeps is kept here, by partition, so that a partition can restart or move on its own. A
+slice is closed by sorting its rows and letting them take effect: first those that came late for earlier
+slices, then what heals (a sweep, the platform's lists), then the slice's own. What late rows add to an
+earlier slice is merged into the summary that was published, as its next revision; summaries are kept for
+as long as rows may still amend them. Rejected: amending at once, which would let the state depend on how
+far a batch had been read.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Shared(NamedTuple):
 
 
 class Partition:
-    """State of one partition. Close slices in order of time: `prepare`, `next_slice` and `close`, `release`."""
+    """State of one partition. Slices are closed by `prepare`, `next_slice` and `close`, `release`."""
 
     def __init__(self, topic: str, partition: int, settings: EngineSettings) -> None:
         """Start with nothing read."""

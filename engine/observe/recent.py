@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Recent(NamedTuple):
-    """A set of at most `len(ring)` non-zero keys; the table's capacity is a power of two, twice that or more."""
+    """A set of at most `len(ring)` non-zero keys; the table has a power of two of places, twice as many."""
 
     table: NDArray[np.int64]  # (capacity,), linear probing; 0: free
     ring: NDArray[np.int64]  # (event_ids_max,), in order of arrival; 0: free

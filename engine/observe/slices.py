@@ -1,9 +1,9 @@
 """Rows of slices that are still open, as columns in order of arrival: routed, bounded, ordered, let go.
 
-A row belongs to the slice of its time; if that is behind the watermark it is late, and is held in the oldest open
-slice, where it takes effect first. Nothing is looked at before the slice closes: then its rows are sorted, so the
-facts do not depend on the order of arrival, on batches or on partitions.
-The order is total: time, kind, call, then everything else that a row says, by content and never by local ids.
+A row belongs to the slice of its time; if that is behind the watermark it is late, and is held in the
+oldest open slice, where it takes effect first. Nothing is looked at before the slice closes: then its
+rows are sorted, so the facts do not depend on the order of arrival, on batches or on partitions. The
+order is total: time, kind, call, then everything else that a row says, by content and never by local ids.
 Rejected: absorbing at once, which needs rules for every order in which the events of a call can arrive.
 """
 
@@ -76,7 +76,7 @@ class Bounds(NamedTuple):
 
 
 class Held(NamedTuple):
-    """Rows of the open slices of one partition; (capacity,) arrays, of which the first cells[ROWS] are in use."""
+    """Rows of one partition's open slices; (capacity,) arrays, of which the first cells[ROWS] are in use."""
 
     slice_ns: NDArray[np.int64]  # start of the slice in which the row takes effect
     time_ns: NDArray[np.int64]
@@ -145,8 +145,8 @@ def hold(
 ) -> None:
     """Route every row of a batch: hold it in its slice, or count why not. The caller has made the room.
 
-    Moves `clock` on, writes `fate` (uint8, (rows,)). A row that is too late but ends a call is a loss and is held
-    all the same, to take the call out of flight.
+    Moves `clock` on, writes `fate` (uint8, (rows,)). A row that is too late but ends a call is a loss and
+    is held all the same, to take the call out of flight.
     """
     measure = 0
     for row in range(len(batch.time_ns)):
@@ -176,7 +176,8 @@ def hold(
                 if batch.type_id[row] != ENDED and batch.type_id[row] != DECLINED:
                     continue
                 standing = TOO_LATE
-        # A row that finds no room moves the watermark all the same, or nothing would ever close and make room.
+        # A row that finds no room moves the watermark all the same, or nothing would ever close and make
+        # room.
         if ahead_ns <= 0 and time_ns > clock[NEWEST_NS]:
             clock[NEWEST_NS] = time_ns
         is_full = (

@@ -1,4 +1,4 @@
-"""What the decoder's local ids stand for, and what follows from the names: their order, and how long things last.
+"""What the decoder's local ids stand for, and what follows from the names: order, and how long things last.
 
 The decoder only ever adds ids, so everything here is kept until a table has grown.
 Rejected: asking for names row by row, which would put strings into the hot path.

@@ -23,8 +23,8 @@ LOW_MULTIPLIER, HIGH_MULTIPLIER = 0x9E3779B1, 0x85EBCA77
 INDEX_SHIFT = 32
 
 
-# int64 (capacity + 1, 2): KEY (EMPTY: free) and SUM, the capacity a power of two; the last row counts the keys.
-# One array, since every array that a kernel hands on costs time at each call.
+# int64 (capacity + 1, 2): KEY (EMPTY: free) and SUM, the capacity a power of two; the last row counts the
+# keys. One array, since every array that a kernel hands on costs time at each call.
 Tally = NDArray[np.int64]
 
 

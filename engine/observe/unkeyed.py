@@ -1,8 +1,8 @@
 """Ends without a start are remembered for a while, to find their calls in other partitions.
 
-If such a call is in flight there, the topic is not keyed by `call_id` (or the number of partitions has changed), and calls would seem to
-leak. A bounded ring over all partitions; when it is full the oldest end is forgotten.
-Rejected: one table of calls over all partitions, which could not move with its partition.
+If such a call is in flight there, the topic is not keyed by `call_id` (or the number of partitions has
+changed), and calls would seem to leak. A bounded ring over all partitions; when it is full the oldest end
+is forgotten. Rejected: one table of calls over all partitions, which could not move with its partition.
 """
 
 from __future__ import annotations

@@ -1,0 +1,39 @@
+"""An event as the tests of observe write it."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from typing import NamedTuple
+
+from engine.decode.events import Cause, EventType
+
+S = 1_000_000_000
+MINUTE = 60 * S
+T = EventType
+Series = tuple[str, ...]
+
+
+class Event(NamedTuple):
+    """One row, with names instead of ids."""
+
+    time_ns: int
+    type_id: EventType
+    call: int = 0
+    event_id: int = 0
+    series: Series = ("",)
+    cause: Cause | None = None
+    duration_ms: float = math.nan
+    latencies: tuple[tuple[str, float], ...] = ()
+    partition: int = 0
+    listed: tuple[int, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+def digest(event: Event) -> int:
+    """Give a number that depends on the latencies and not on their order."""
+    total = 0
+    for stage, ms in event.latencies:
+        total ^= struct.unpack("<q", struct.pack("<d", ms))[0] ^ (zlib.crc32(stage.encode()) << 20)
+    return total

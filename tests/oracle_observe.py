@@ -1,0 +1,400 @@
+"""The slow, obvious twin of engine/observe: dicts, one event at a time, no bounds.
+
+Methods carry the names of the kernels whose twins they are. Facts are one Counter whose keys say
+everything, so that comparing and merging need no thought. Events are routed first and slices are closed
+afterwards, one after the other, with a sweep at every full minute: what the engine does in steps has to
+come to the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from engine.decode.events import Cause
+from engine.observe.order import KIND_ORDER
+from engine.observe.summary import BIN_NS, Count, EndKind
+from tests.observe_events import MINUTE, Event, S, Series, T, digest
+from tests.observe_facts import nonzero
+from tests.oracle_latency import bucket_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.observe_facts import Key
+
+NO_CAUSE = Cause(declined=True, outcome="", platform="", code=0, reason="", limit="")
+COUNTED = {
+    T.CALL_QUEUED: Count.QUEUED, T.AGENT_JOINED: Count.AGENTS_JOINED, T.TURN_COMPLETED: Count.TURNS,
+    T.TRANSFER_ENDED: Count.TRANSFERS_ENDED, T.DEPENDENCY_CALLED: Count.DEPENDENCY_CALLS,
+}  # fmt: skip
+BY_STATE = {T.CALL_STARTED, T.CALL_ANSWERED, T.CALL_HEARTBEAT, T.CALL_ENDED, T.CALL_DECLINED}
+
+
+@dataclass
+class Entry:
+    """A call, or its tombstone."""
+
+    since_ns: int
+    series: Series
+    flying: bool = False
+    start_seen: bool = False
+    age_unknown: bool = False
+    healed: bool = False
+    answer_ns: int | None = None
+    was_answered: bool = False
+    heartbeat_ns: int | None = None
+    interval_ns: int = 0
+
+
+@dataclass
+class Rules:
+    """The settings that the twin knows."""
+
+    slice_ns: int = 5 * S
+    out_of_order_ns: int = 5 * S
+    late_ns: int = 60 * S
+    ttl_ns: int = 4 * 3600 * S
+    missed: int = 3
+    heartbeat_ns: int = 30 * S
+    beyond_late_ns: int = 5 * MINUTE
+    list_delay_ns: int = 15 * S
+
+
+@dataclass
+class Twin:
+    """One partition."""
+
+    rules: Rules
+    facts: Counter[Key] = field(default_factory=Counter)
+    calls: dict[int, Entry] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)
+    held: dict[int, list[tuple[int, Event]]] = field(default_factory=dict)
+    newest_ns: int = -1
+    lost: Counter[str] = field(default_factory=Counter)
+    healed: Counter[str] = field(default_factory=Counter)
+    unmatched: list[int] = field(default_factory=list)
+    own_ns: int = 0
+    open_ns: int = 0
+
+    def slice_of(self, time_ns: int) -> int:
+        return time_ns // self.rules.slice_ns * self.rules.slice_ns
+
+    def hold(self, event: Event) -> None:
+        """Route one event: on time into its slice, late into the oldest open one, too late nowhere."""
+        watermark_ns = self.newest_ns - self.rules.out_of_order_ns if self.newest_ns >= 0 else -1
+        start_ns, standing = self.slice_of(event.time_ns), 2
+        if start_ns + self.rules.slice_ns <= watermark_ns:
+            start_ns, standing = self.slice_of(watermark_ns), 1
+            if watermark_ns - event.time_ns > self.rules.late_ns:
+                self.lost["late"] += 1
+                if event.type_id not in (T.CALL_ENDED, T.CALL_DECLINED):
+                    return
+                standing = 0
+        self.newest_ns = max(self.newest_ns, event.time_ns)
+        self.keep(start_ns, standing, event)
+
+    def keep(self, start_ns: int, standing: int, event: Event) -> None:
+        self.held.setdefault(start_ns, []).append((standing, event))
+
+    def close(self, start_ns: int, lists: list[Event], others: list[Twin]) -> None:
+        """Late rows, then what heals, then the slice's own rows."""
+        rows = sorted(self.held.pop(start_ns, []), key=comes_before)
+        self.open_ns = start_ns
+        for is_own in (False, True):
+            if is_own:
+                self.own_ns = start_ns
+                if start_ns % MINUTE == 0:
+                    self.sweep()
+                for one in lists:
+                    self.heal_unlisted(one)
+                    self.open_listed(one, others)
+            for standing, event in rows:
+                if (standing == 2) == is_own:
+                    self.own_ns = self.slice_of(event.time_ns)
+                    self.absorb_rows(standing, event)
+
+    def absorb_rows(self, standing: int, event: Event) -> None:
+        if standing == 0:
+            self.take_out(event)
+            return
+        if not self.take(event):
+            self.lost["duplicate"] += 1
+            return
+        if standing == 1:
+            self.add_count(self.own_ns, event.series, Count.AMENDED)
+        self.measure(event)
+
+    def take(self, event: Event) -> bool:
+        by_type = {
+            T.CALL_STARTED: self.on_started, T.CALL_ANSWERED: self.on_answered, T.CALL_ENDED: self.on_ended,
+            T.CALL_HEARTBEAT: self.on_heartbeat, T.CALL_DECLINED: self.on_declined,
+        }  # fmt: skip
+        if event.type_id in BY_STATE:
+            return by_type[event.type_id](event)
+        if event.event_id and event.event_id in self.seen:
+            return False
+        self.seen.add(event.event_id)
+        if event.type_id == T.TURN_COMPLETED:
+            self.living_slot(event)
+        if event.type_id in COUNTED:
+            self.add_count(self.own_ns, event.series, COUNTED[event.type_id])
+        return True
+
+    def measure(self, event: Event) -> None:
+        for stage, ms in event.latencies:
+            if not math.isnan(ms):
+                self.add_latency(event.series, stage, ms)
+
+    def add_latency(self, series: Series, stage: str, ms: float) -> None:
+        self.facts["latency", self.own_ns, series, stage, bucket_number(ms / 1000)] += 1
+        self.facts["sum", self.own_ns, series, stage] += round(min(ms, 4096e3) * 1000)
+
+    def add_count(self, slice_ns: int, series: Series, column: Count, amount: int = 1) -> None:
+        self.facts["count", slice_ns, series, column.name] += amount
+
+    def add_to_bin(self, slice_ns: int, series: Series, bin_index: int, what: str, amount: int = 1) -> None:
+        self.facts["bin", slice_ns, series, bin_index, what] += amount
+
+    def add_end(self, slice_ns: int, series: Series, kind: EndKind, start_ns: int, answer_ns: int) -> None:
+        self.facts["end", slice_ns, series, start_ns, answer_ns, kind.name] += 1
+
+    def add_cause(self, series: Series, cause: Cause | None) -> None:
+        if cause is not None:
+            self.facts["cause", self.own_ns, series, cause] += 1
+
+    def own_bin(self, time_ns: int) -> int:
+        return (time_ns - self.own_ns) // BIN_NS
+
+    def open_bin(self, time_ns: int) -> int:
+        return max(time_ns - self.open_ns, 0) // BIN_NS
+
+    def arrive(self, series: Series, time_ns: int) -> None:
+        self.add_count(self.own_ns, series, Count.STARTED)
+        self.add_to_bin(self.own_ns, series, self.own_bin(time_ns), "arrivals")
+
+    def enter(self, call: int, series: Series, time_ns: int, *, unknown: bool, start_seen: bool) -> Entry:
+        entry = Entry(time_ns, series, flying=True, start_seen=start_seen, age_unknown=unknown)
+        self.calls[call] = entry
+        self.add_to_bin(self.open_ns, series, self.open_bin(time_ns), "level")
+        if unknown:
+            self.add_count(self.open_ns, series, Count.OPENED_UNKNOWN)
+        else:
+            self.add_count(self.own_ns, series, Count.ADMITTED)
+        return entry
+
+    def leave(self, entry: Entry, time_ns: int, kind: EndKind) -> None:
+        bin_index = self.open_bin(time_ns)
+        self.add_to_bin(self.open_ns, entry.series, bin_index, "level", -1)
+        start_ns = -1 if entry.age_unknown else self.slice_of(entry.since_ns)
+        answer_ns = -1
+        if entry.answer_ns is not None:
+            self.add_to_bin(self.open_ns, entry.series, bin_index, "answered_level", -1)
+            answer_ns = self.slice_of(entry.answer_ns)
+        self.add_end(self.open_ns, entry.series, kind, start_ns, answer_ns)
+
+    def was_never_in(self, entry: Entry) -> None:
+        self.add_to_bin(self.open_ns, entry.series, self.open_bin(entry.since_ns), "level", -1)
+        self.add_count(self.open_ns, entry.series, Count.ADMITTED, -1)
+        if entry.answer_ns is not None:
+            self.add_to_bin(self.open_ns, entry.series, self.open_bin(entry.answer_ns), "answers", -1)
+            self.add_to_bin(self.open_ns, entry.series, self.open_bin(entry.answer_ns), "answered_level", -1)
+
+    def bury(self, call: int, entry: Entry, time_ns: int, *, healed: bool = False) -> None:
+        answered = entry.was_answered or entry.answer_ns is not None
+        self.calls[call] = Entry(time_ns, entry.series, start_seen=entry.start_seen, healed=healed,
+                                 was_answered=answered)  # fmt: skip
+
+    def bury_unknown(self, event: Event, *, start_seen: bool) -> None:
+        self.unmatched.append(event.call)
+        self.calls[event.call] = Entry(event.time_ns, event.series, start_seen=start_seen)
+
+    def is_of_earlier_attempt(self, entry: Entry, time_ns: int) -> bool:
+        return entry.flying and not entry.age_unknown and time_ns < entry.since_ns
+
+    def on_started(self, event: Event) -> bool:
+        entry = self.calls.get(event.call)
+        if entry is not None and (entry.flying or event.time_ns <= entry.since_ns):
+            if entry.start_seen:
+                return False
+            entry.start_seen = True
+            self.arrive(entry.series, event.time_ns)
+            return True
+        self.arrive(event.series, event.time_ns)
+        self.enter(event.call, event.series, event.time_ns, unknown=False, start_seen=True)
+        return True
+
+    def living_slot(self, event: Event) -> Entry | None:
+        """Give the entry in flight, opened if need be; None: it has ended."""
+        entry = self.calls.get(event.call)
+        if entry is None:
+            return self.enter(event.call, event.series, event.time_ns, unknown=True, start_seen=False)
+        if entry.flying:
+            return entry
+        if not entry.healed or event.time_ns <= entry.since_ns:
+            return None
+        return self.enter(event.call, entry.series, event.time_ns, unknown=True, start_seen=entry.start_seen)
+
+    def on_answered(self, event: Event) -> bool:
+        entry = self.living_slot(event)
+        if entry is None:
+            ended = self.calls[event.call]
+            if ended.was_answered:
+                return False
+            ended.was_answered = True
+            self.add_count(self.own_ns, ended.series, Count.ANSWERED)
+            return True
+        if entry.answer_ns is not None or self.is_of_earlier_attempt(entry, event.time_ns):
+            return False
+        entry.answer_ns = event.time_ns
+        self.add_count(self.own_ns, entry.series, Count.ANSWERED)
+        self.add_to_bin(self.own_ns, entry.series, self.own_bin(event.time_ns), "answers")
+        self.add_to_bin(self.open_ns, entry.series, self.open_bin(event.time_ns), "answered_level")
+        return True
+
+    def on_heartbeat(self, event: Event) -> bool:
+        entry = self.living_slot(event)
+        if entry is None or self.is_of_earlier_attempt(entry, event.time_ns):
+            return True
+        if entry.heartbeat_ns is None:
+            entry.heartbeat_ns = event.time_ns
+        elif event.time_ns > entry.heartbeat_ns:
+            entry.interval_ns = max(entry.interval_ns, event.time_ns - entry.heartbeat_ns)
+            entry.heartbeat_ns = event.time_ns
+        return True
+
+    def count_end(self, series: Series, cause: Cause | None) -> None:
+        self.add_count(self.own_ns, series, Count.ENDED)
+        self.add_cause(series, cause)
+
+    def on_ended(self, event: Event) -> bool:
+        entry = self.calls.get(event.call)
+        if entry is None:
+            self.count_end(event.series, event.cause)
+            self.add_count(self.own_ns, event.series, Count.ENDED_UNKNOWN)
+            self.add_end(self.own_ns, event.series, EndKind.UNSEEN, self.age_by_duration(event), -1)
+            self.bury_unknown(event, start_seen=False)
+            return True
+        if self.is_of_earlier_attempt(entry, event.time_ns) or not (entry.flying or entry.healed):
+            return False
+        if entry.flying:
+            self.leave(entry, event.time_ns, EndKind.ENDED)
+        self.count_end(entry.series, event.cause)
+        self.bury(event.call, entry, event.time_ns)
+        return True
+
+    def age_by_duration(self, event: Event) -> int:
+        """Give the slice in which a call began by its duration; -1: not known."""
+        if math.isnan(event.duration_ms):
+            return -1
+        return self.slice_of(event.time_ns - int(event.duration_ms * 1_000_000))
+
+    def on_declined(self, event: Event) -> bool:
+        entry = self.calls.get(event.call)
+        if entry is not None and (
+            self.is_of_earlier_attempt(entry, event.time_ns) or not (entry.flying or entry.healed)
+        ):
+            return False
+        series = event.series if entry is None else entry.series
+        self.add_count(self.own_ns, series, Count.DECLINED)
+        self.add_cause(series, event.cause)
+        if entry is None or not entry.start_seen:
+            self.arrive(series, event.time_ns)
+        if entry is None:
+            self.bury_unknown(event, start_seen=True)
+            return True
+        if entry.flying and not entry.age_unknown and entry.since_ns >= self.open_ns:
+            self.was_never_in(entry)
+        elif entry.flying:
+            self.leave(entry, event.time_ns, EndKind.DECLINED)
+        entry.start_seen = True
+        self.bury(event.call, entry, event.time_ns)
+        return True
+
+    def take_out(self, event: Event) -> None:
+        entry = self.calls.get(event.call)
+        if entry is None or not entry.flying or self.is_of_earlier_attempt(entry, event.time_ns):
+            return
+        self.leave(entry, self.open_ns, EndKind.HEALED)
+        self.add_count(self.open_ns, entry.series, Count.HEALED_LATE)
+        self.healed["late"] += 1
+        self.bury(event.call, entry, event.time_ns)
+
+    def silent_ns(self, entry: Entry) -> float:
+        if entry.heartbeat_ns is None:
+            return math.inf
+        return entry.heartbeat_ns + self.rules.missed * (entry.interval_ns or self.rules.heartbeat_ns)
+
+    def expires_ns(self, entry: Entry) -> float:
+        if not entry.flying:
+            return entry.since_ns + self.rules.late_ns + self.rules.beyond_late_ns
+        return min(entry.since_ns + self.rules.ttl_ns, self.silent_ns(entry))
+
+    def heal(self, call: int, entry: Entry, column: Count) -> None:
+        self.leave(entry, self.open_ns, EndKind.HEALED)
+        self.add_count(self.open_ns, entry.series, column)
+        self.healed[column.name.removeprefix("HEALED_").lower()] += 1
+        self.bury(call, entry, self.open_ns, healed=True)
+
+    def sweep(self) -> None:
+        for call, entry in list(self.calls.items()):
+            if self.expires_ns(entry) >= self.open_ns:
+                continue
+            if not entry.flying:
+                del self.calls[call]
+            elif self.silent_ns(entry) < self.open_ns:
+                self.heal(call, entry, Count.HEALED_HEARTBEAT)
+            else:
+                self.heal(call, entry, Count.HEALED_TTL)
+
+    def heal_unlisted(self, one: Event, names: tuple[str, ...] = ("tenant",)) -> None:
+        if any(label not in names for label, _ in one.labels):
+            return
+        for call, entry in list(self.calls.items()):
+            has = dict(zip(names, entry.series, strict=True))
+            is_meant = all(has[label] == value for label, value in one.labels)
+            is_old = entry.since_ns < one.time_ns - self.rules.out_of_order_ns
+            if entry.flying and is_meant and is_old and call not in one.listed:
+                self.heal(call, entry, Count.HEALED_LISTED)
+
+    def open_listed(self, one: Event, others: list[Twin]) -> None:
+        for call in sorted(set(one.listed)) if one.partition >= 0 else ():
+            if not any(call in twin.calls for twin in [self, *others]):
+                self.enter(call, one.series, self.open_ns, unknown=True, start_seen=False)
+
+
+def comes_before(row: tuple[int, Event]) -> Key:
+    """Give the place of a row in the total order of its slice; equal rows are interchangeable."""
+    standing, event = row
+    duration = (math.isnan(event.duration_ms), 0 if math.isnan(event.duration_ms) else event.duration_ms)
+    cause = event.cause or ()
+    return (standing, event.time_ns, KIND_ORDER.index(event.type_id), event.call, event.event_id,
+    event.series,
+            tuple(cause), duration, len(event.latencies), digest(event))  # fmt: skip
+
+
+def observe(events: Iterable[Event], rules: Rules | None = None) -> tuple[Counter[Key], dict[int, Twin]]:
+    """Route all events, close all slices in order of time; give the facts of all partitions together."""
+    rules = rules or Rules()
+    twins: dict[int, Twin] = {}
+    lists = []
+    for event in events:
+        twin = twins.setdefault(event.partition, Twin(rules))
+        twin.hold(event)
+        if event.type_id == T.CALLS_LISTED:
+            at_ns = -(-(event.time_ns + rules.list_delay_ns) // rules.slice_ns) * rules.slice_ns
+            lists.append((event.time_ns, event.partition, at_ns, event))
+    lists.sort(key=lambda one: one[:2])
+    slices = {start for twin in twins.values() for start in twin.held}
+    if slices:
+        for start_ns in range(min(slices), max(slices) + 1, rules.slice_ns):
+            for number, twin in sorted(twins.items()):
+                due = [one._replace(partition=0 if home == number else -1)
+                       for _, home, at_ns, one in lists if at_ns == start_ns]  # fmt: skip
+                twin.close(start_ns, due, [other for other in twins.values() if other is not twin])
+    facts: Counter[Key] = Counter()
+    for twin in twins.values():
+        facts.update(twin.facts)
+    return nonzero(facts), twins
