@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class HeadroomParams(NamedTuple):
     """Constants of the detector.
 
-    Thresholds are per size of cap and come from `python -m bench.leadtime --calibrate`.
+    Thresholds are by size of cap; noise and damping are per step of 15 s.
     """
 
     # models: steady, slow ramp, fast ramp, jump
@@ -56,14 +56,12 @@ class HeadroomParams(NamedTuple):
     gate: float = 0.5
     tail_s_max: float = 4.0 * 3600.0
     gap_s_max: float = 3600.0  # a longer hole in the stream: levels are forgotten
-    # Thresholds by cap: at most a page in four weeks, pooled over ordinary weeks at holding times of 1, 3 and
-    # 10 minutes and, as far as they go, weeks that stand day and night at the load that Erlang-B calls safe.
+    # Thresholds by cap, so that ordinary weeks bring at most a page in four weeks, pooled over holding times of
+    # 1, 3 and 10 minutes; `python -m bench.leadtime.calibrate` prints what they cost.
     caps: tuple[float, ...] = (10.0, 20.0, 50.0, 100.0, 300.0, 1000.0, 5000.0)
     page_threshold: tuple[float, ...] = (0.0, -1.0, -1.0, -1.5, -1.75, -1.25, -1.25)
     warn_threshold: tuple[float, ...] = (0.5, 0.0, 0.0, -0.5, -1.25, -1.0, -1.0)
-    burst_margin: float = (
-        1.0  # added per e-fold of dispersion beyond `burst_dispersion`: tails are not normal
-    )
+    burst_margin: float = 1.0  # added per e-fold of dispersion above `burst_dispersion`: such tails are fat
     burst_dispersion: float = 1.5
     cold_threshold: float = 0.25  # at least, as long as growth is expected; then it fades as long again
     holding: HoldingParams = HoldingParams()
