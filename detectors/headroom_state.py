@@ -56,7 +56,7 @@ class HeadroomParams(NamedTuple):
     gate: float = 0.5
     tail_s_max: float = 4.0 * 3600.0
     gap_s_max: float = 3600.0  # a longer hole in the stream: levels are forgotten
-    # Thresholds by cap, so that ordinary weeks bring at most a page in four weeks, pooled over holding times of
+    # Thresholds by cap, so that ordinary weeks bring at most a page in four weeks, pooled over holdings of
     # 1, 3 and 10 minutes; `python -m bench.leadtime.calibrate` prints what they cost.
     caps: tuple[float, ...] = (10.0, 20.0, 50.0, 100.0, 300.0, 1000.0, 5000.0)
     page_threshold: tuple[float, ...] = (0.0, -1.0, -1.0, -1.5, -1.75, -1.25, -1.25)
