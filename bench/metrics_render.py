@@ -1,15 +1,11 @@
 """What does a scrape cost? Latency histograms as text and protobuf, and prometheus_client on the same series.
 
-`python -m bench.metrics_render [rows]` prints the best of several runs, so that neighbours on the machine
-matter little, and a hash of what was rendered, so that two runs can be seen to have done the same. One row is
-one (series, stage): with the classic bounds, count and sum it makes twenty series.
+One row is one (series, stage): with the classic bounds, count and sum it makes twenty series.
 """
 
 from __future__ import annotations
 
-import hashlib
-import sys
-import time
+import statistics
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -17,14 +13,30 @@ import prometheus_client
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import HistogramMetricFamily
 
+from bench.harness import (
+    FULL,
+    SMOKE,
+    TINY,
+    Benchmark,
+    Result,
+    Row,
+    at_most,
+    digest_of,
+    in_turns,
+    ratios,
+    spread,
+)
 from engine.deliver import histograms, native, text
 from tests.snapshots import histograms as some_histograms
 
 if TYPE_CHECKING:
     from engine.judge.snapshot import HistogramFamily
 
-ROWS = 500
-RUNS = 10
+SEED = 0  # tests.snapshots draws with a seed of its own
+BUDGET_MS = 10.0
+ROWS = {TINY: 5, SMOKE: 500, FULL: 500}
+TURNS = {TINY: 1, SMOKE: 15, FULL: 100}
+LIBRARY, TEXT, PROTOBUF = "prometheus_client text", "callgauge text", "callgauge protobuf"
 
 
 class SameSeries:
@@ -45,40 +57,30 @@ class SameSeries:
         yield made
 
 
-def best_ms(render: Callable[[], bytes], runs: int) -> float:
-    """Give the shortest of several runs, the first one (which fills the caches) not counted."""
-    render()
-    times = []
-    for _ in range(runs):
-        begun = time.perf_counter()
-        render()
-        times.append(time.perf_counter() - begun)
-    return min(times) * 1000
-
-
-def main(rows: int = ROWS, runs: int = RUNS) -> None:
-    """Print one line for each way to render."""
-    family = some_histograms(rows)
+def run(size: str) -> Result:
+    """Render the same rows in three ways, in turns; the first turn fills the caches and does not count."""
+    family = some_histograms(ROWS[size])
     texts, messages = text.LabelTexts(), native.LabelMessages()
     registry = CollectorRegistry()
     registry.register(SameSeries(family))
     ways: dict[str, Callable[[], bytes]] = {
-        "prometheus_client text": lambda: prometheus_client.generate_latest(registry),
-        "callgauge text": lambda: histograms.histograms_text(family, texts).encode(),
-        "callgauge protobuf": lambda: native.histograms_protobuf(family, messages),
+        LIBRARY: lambda: prometheus_client.generate_latest(registry),
+        TEXT: lambda: histograms.histograms_text(family, texts).encode(),
+        PROTOBUF: lambda: native.histograms_protobuf(family, messages),
     }
-    series = sum(not line.startswith(b"#") for line in ways["callgauge text"]().splitlines())
-    slowest = 0.0
-    for name, render in ways.items():
-        milliseconds = best_ms(render, runs)
-        slowest = slowest or milliseconds
-        body = render()
-        digest = hashlib.sha256(body).hexdigest()[:12]
-        print(
-            f"{name:24} {series} series {len(body):9} bytes {milliseconds:8.2f} ms"
-            f" {slowest / milliseconds:6.1f} x  {digest}"
-        )
+    bodies = {name: render() for name, render in ways.items()}
+    series = sum(not line.startswith(b"#") for line in bodies[TEXT].splitlines())
+    seconds = in_turns(ways, TURNS[size])
+    rows = []
+    for name, each in seconds.items():
+        shown = f"{spread([one * 1000 for one in each], 'ms')}, {len(bodies[name]):,} bytes"
+        what = f"/metrics, {series:,} series: {name}"
+        if name == LIBRARY:
+            rows.append(Row(what, shown))
+        else:
+            rows.append(at_most(what, statistics.median(each) * 1000, BUDGET_MS, "ms", measured=shown))
+            rows.append(Row(f"{what}: the library takes", spread(ratios(seconds, LIBRARY, name), "x", 1)))
+    return Result(tuple(rows), SEED, digest_of(*bodies.values()))
 
 
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:2]))
+BENCHMARK = Benchmark("metrics_render", "What does a scrape cost?", run)

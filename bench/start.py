@@ -1,0 +1,57 @@
+"""How long from exec to the first event? `callgauge run` on a Kafka that has rows waiting.
+
+Measured until `/metrics` says that rows were read: the first batch is through the whole line by then. Warm:
+the kernels are in the cache, as at every start but the first after an installation or an update. Cold: they
+are not, and are compiled first.
+"""
+
+from __future__ import annotations
+
+import time
+
+from bench.harness import FULL, SMOKE, TINY, Benchmark, Result, Row, at_most, digest_of, spread
+from bench.live import TOPIC, Service, Stack, stack
+from engine.source.synthetic import generate_rows
+from engine.source.traffic import NS_PER_S, Scenario, Tenant
+
+SEED = 20_260_603
+BUDGET_S = 3.0
+STARTS = {TINY: 1, SMOKE: 5, FULL: 15}
+HISTORY_S = 60.0
+LIMITS: list[dict[str, object]] = [{"name": "trunk", "kind": "concurrency", "value": 100, "owner": "bench"}]
+
+
+def first_event_s(over: Stack, name: str) -> float:
+    """Start, wait for the first event, stop."""
+    with Service(over, name, LIMITS, over.folder / "cache") as service:
+        return service.wait_for(lambda: service.metric("callgauge_rows_read_total") > 0, "rows are read")
+
+
+def run(size: str) -> Result:
+    """Start with an empty kernel cache, then with a full one."""
+    with stack() as over:
+        start_ns = time.time_ns() - int(HISTORY_S * NS_PER_S)
+        tenants = (Tenant(name="acme", rate_per_s=1.0, holding_mean_s=20.0),)
+        scenario = Scenario(duration_s=HISTORY_S, tenants=tenants, start_ns=start_ns)
+        rows = list(generate_rows(scenario, SEED))
+        over.kafka.produce(TOPIC, rows)
+        cold_s = first_event_s(over, "cold")
+        warm_s = [first_event_s(over, f"warm-{number}") for number in range(STARTS[size])]
+    middle_s = sorted(warm_s)[len(warm_s) // 2]
+    return Result(
+        (
+            at_most(
+                "start to first event, warm kernel cache",
+                middle_s,
+                BUDGET_S,
+                "s",
+                measured=spread(warm_s, "s"),
+            ),
+            Row("start to first event, empty kernel cache", f"{cold_s:.1f} s"),
+        ),
+        SEED,
+        digest_of(len(rows)),
+    )
+
+
+BENCHMARK = Benchmark("start", "How long from exec to the first event?", run)

@@ -1,0 +1,77 @@
+"""Every benchmark runs, tiny: what it computes is the same each time, what it prints is complete."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench import harness, judge_slice, metrics_render, replay
+from bench.harness import MET, MISSED, TINY, Benchmark, Result, Row
+from bench.smoke import BENCHMARKS
+
+
+@pytest.mark.parametrize(
+    "benchmark", [judge_slice.BENCHMARK, metrics_render.BENCHMARK, replay.BENCHMARK], ids=lambda one: one.name
+)
+def test_a_benchmark_computes_the_same_in_every_run(benchmark: Benchmark) -> None:
+    """The digest is of what was computed, so two runs of one seed agree in it."""
+    first, second = benchmark.run(TINY), benchmark.run(TINY)
+
+    assert (first.seed, first.digest) == (second.seed, second.digest)
+    assert [row.what for row in first.rows] == [row.what for row in second.rows]
+    assert all(row.measured for row in first.rows)
+    assert any(row.budget for row in first.rows)
+
+
+def test_a_figure_is_judged_by_its_budget() -> None:
+    """Within the budget, the bound included, is met; beyond it is said to be missed."""
+    assert harness.at_most("wait", 3.0, 3.0, "s") == Row("wait", "3.00 s", "at most 3 s", MET)
+    assert harness.at_most("wait", 3.01, 3.0, "s").verdict == MISSED
+    assert harness.at_least("speed", 10.0, 10.0, "events/s").verdict == MET
+    assert harness.at_least("speed", 9.0, 10.0, "events/s").verdict == MISSED
+
+
+def test_ways_are_run_in_turns() -> None:
+    """Each way runs once a turn, and no way is always the first."""
+    order: list[str] = []
+
+    seconds = harness.in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)
+
+    assert order == ["a", "b", "b", "a"]
+    assert {name: len(each) for name, each in seconds.items()} == {"a": 2, "b": 2}
+    assert harness.ratios({"a": [2.0, 6.0], "b": [1.0, 2.0]}, "a", "b") == [2.0, 3.0]
+
+
+def test_a_report_names_the_seed_the_result_and_the_machine(tmp_path: Path) -> None:
+    """A figure without these cannot be compared with any other."""
+    result = Result((Row("wait", "1 s", "at most 3 s", MET),), 7, "0123456789ab", ("A note.",))
+    text = harness.report(Benchmark("start", "How long?", lambda _: result), result, TINY)
+
+    path = harness.write_result("start", text, tmp_path / "results")
+
+    kept = path.read_text("utf-8")
+    assert "| wait | 1 s      | at most 3 s | met     |" in kept
+    assert "- A note." in kept
+    assert f"size tiny, seed 7, result 0123456789ab\n{harness.machine()}" in kept
+    assert [path] == list(path.parent.iterdir())
+
+
+def test_benchmarks_have_names_of_their_own() -> None:
+    """A report is a file named after its benchmark."""
+    names = [benchmark.name for benchmark in BENCHMARKS]
+
+    assert sorted(set(names)) == sorted(names)
+
+
+def test_make_knows_the_benchmarks() -> None:
+    """The commands that the README names run these modules."""
+    root = Path(harness.__file__).parent.parent
+    done = subprocess.run(
+        ["make", "--dry-run", "--old-file=.venv/installed", "bench", "bench-smoke"],
+        cwd=root, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert "-m bench\n" in done.stdout
+    assert "-m bench.smoke" in done.stdout
