@@ -42,7 +42,7 @@ soak: $(STAMP) ## hours of faults and load
 bench: $(STAMP) ## every benchmark, full size
 	$(BIN)/python -m bench
 
-bench-smoke: $(STAMP) ## every benchmark, tiny: do they still run?
+bench-smoke: $(STAMP) ## the budgets, each beside what is measured here, in about five minutes
 	$(BIN)/python -m bench.smoke
 
 bench-leadtime: $(STAMP) ## how long before the first decline the alerts come, against other rules
