@@ -107,3 +107,15 @@ def test_quantiles_keep_their_guarantee(name: str, q: float) -> None:
     exact = oracle.exact_quantile(values_s.tolist(), q)
     assert abs(latency.quantile(counts, q) / exact - 1) <= latency.RELATIVE_ERROR_MAX * (1 + 1e-9)
     assert latency.RELATIVE_ERROR_MAX < 0.011
+
+
+@given(st.lists(VALUES_S, min_size=1, max_size=30), st.integers(1, 30))
+@settings(max_examples=40)
+def test_a_rank_finds_the_bucket_of_its_value(values_s: list[float], rank: int) -> None:
+    """`value_of_rank` counts values from the smallest, as the slow quantile does."""
+    rank = min(rank, len(values_s))
+    counts = latency.new_sketch()
+    latency.add_values(counts, np.array(values_s, np.float64))
+    bucket = oracle.bucket_number(sorted(values_s)[rank - 1])
+    expected = latency.bucket_upper_s(bucket) * 2 ** (-1 / 64)
+    assert latency.value_of_rank(counts, rank) == pytest.approx(expected, rel=1e-12)
