@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 ALERT = "CallArrivalsStopped"
 SUMMARY = "Calls have stopped arriving."
 NO_CALLS = (
-    "No call has been attempted for {quiet_seconds} s, where {expected} were expected ({rate_per_minute} a minute "
-    "before). Other events still come, so the stream is alive: look at the trunk, the numbers and the platform."
+    "No call has been attempted for {quiet_seconds} s, where {expected} were expected ({rate_per_minute} a "
+    "minute before). Other events still come, so the stream is alive: look at the trunk, the numbers and the "
+    "platform."
 )
 NO_EVENTS = (
     "No event of any kind has come for {quiet_seconds} s, where {expected} calls were expected. Either the "
-    "platform is silent or the stream is: look at consumer lag, the assignment of partitions and the producer "
-    "first."
+    "platform is silent or the stream is: look first at consumer lag, the assignment of partitions and the "
+    "producer."
 )
 MISSING_MIN = 20.0
 QUIET_NS_MIN = MINUTE_NS

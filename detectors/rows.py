@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+Scalar = TypeVar("Scalar", bound=np.generic)
 
-def grown(array: NDArray[np.generic], rows: int, fill: float) -> NDArray[np.generic]:
+
+def grown(array: NDArray[Scalar], rows: int, fill: float) -> NDArray[Scalar]:
     """Give `array` with `rows` rows along its first axis, new ones filled with `fill`.
 
     A copy only if it grew.

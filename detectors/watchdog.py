@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 ALERT = "CallgaugeWatchdog"
 SUMMARY = "callgauge is watching."
-DESCRIPTION = "This alert always fires. If it stops, calls are no longer watched: look at callgauge, Kafka and the way here."
+DESCRIPTION = (
+    "This alert always fires. If it stops, calls are no longer watched: look at callgauge, Kafka and the way "
+    "here."
+)
 
 
 class State(NamedTuple):

@@ -17,7 +17,7 @@ from engine.judge.lifecycle import Worded
 from engine.judge.pages import PageWriter, causes_text, plain, rfc3339
 from engine.judge.roll import Rolled, Roller, StreamCounters
 from engine.limits import Limit, Register
-from engine.observe.summary import Count
+from engine.observe.summary import Count, SliceSummary
 from engine.settings import EngineSettings, HeadroomSettings
 from tests.line_runs import Run, run_all
 from tests.line_traffic import REGISTER, Traffic, batches_of, make_story
@@ -74,12 +74,12 @@ def test_times_are_rfc_3339_in_utc() -> None:
     assert rfc3339(T0 + 7_000_000) == "2026-11-22T14:40:00.007Z"
 
 
-def judged(*limits: Limit, summaries: tuple[object, ...] = ()) -> tuple[PageWriter, Rolled]:
+def judged(*limits: Limit, summaries: tuple[SliceSummary, ...] = ()) -> tuple[PageWriter, Rolled]:
     """Judge some slices of a platform; give the writer and the last slice."""
     roller = Roller(EngineSettings(), Register(limits=limits), Classifier((Rule("capacity", codes=(503,)),)))
     given = list(summaries) or [calls_started(T0, 3)]
-    roller.take(given)  # type: ignore[arg-type]
-    rolled = list(roller.close_until(max(one.end_ns for one in given), StreamCounters()))  # type: ignore[attr-defined]
+    roller.take(given)
+    rolled = list(roller.close_until(max(one.end_ns for one in given), StreamCounters()))
     return PageWriter(roller), rolled[-1]
 
 

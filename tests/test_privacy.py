@@ -1,7 +1,7 @@
 """No customer content: telephone numbers, mail addresses and call ids go in, and none of them comes out.
 
-They are planted in call ids, reasons, labels, changes, limits and unknown fields of every type of event, in a run
-in which everything fires; then all that leaves the core is searched.
+They are planted in call ids, reasons, labels, changes, limits and unknown fields of every type of event, in a
+run in which everything fires; then all that leaves the core is searched.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pytest
 from engine.decode.events import EventType
 from engine.deliver.families import snapshot_families
 from engine.deliver.timeline import Timeline
+from engine.judge.roll import StreamCounters
 from engine.judge.snapshot import Snapshot
 from engine.settings import TimelineSettings
 from tests.line_runs import Run
@@ -29,6 +30,7 @@ CALL = "canary-call-7f3e"
 TRANSCRIPT = "my pin is four two"
 SECRETS = (DIGITS, "15223456789", "jane.doe", "customer.example", "canary-call", "my pin")
 
+PLACES = ("alerts", "early", "notes", "snapshots", "summaries", "metrics", "samples")
 TEXTS = (PHONE, f"sip:{PHONE}@pbx.example", f"tel:{PHONE}", "+49 1522 3456789")
 
 
@@ -91,15 +93,13 @@ def everything() -> Leak:
     """Run traffic that fires, with canaries; gather alerts, early alerts, notes, snapshots and summaries."""
     events = sorted([*make_story(Traffic(seed=4, rate_first=1.0, rate_last=4.0)).events, *planted()])
     run = Run(REGISTER)
-    places: dict[str, list[str]] = {
-        name: [] for name in ("alerts", "early", "notes", "snapshots", "summaries", "metrics")
-    }
+    places: dict[str, list[str]] = {place: [] for place in PLACES}
     for place, raw in enumerate(batches_of(events, 2, 50)):
         decoded = run.decoder.decode(raw)
         declines = run.observer.absorb(raw, decoded)
         published = run.observer.close()
         places["summaries"] += texts_of(tuple(published))
-        judgement = run.judge.take(published, run.observer.watermark_ns, run.judge.roller._counters)
+        judgement = run.judge.take(published, run.observer.watermark_ns, StreamCounters())
         places["early"] += texts_of((declines, run.judge.preview(declines)))
         places["notes"] += texts_of(judgement.notes)
         run.changes += judgement.changes
@@ -110,14 +110,9 @@ def everything() -> Leak:
     places["snapshots"] += texts_of(snapshot)
     places["notes"] += texts_of(step.notes)
     places["alerts"] = texts_of(run.lines())
-    places["metrics"] = texts_of(
-        [(family.name, list(family.labels)) for family in snapshot_families(snapshot)]
-    )
+    places["metrics"] = texts_of([(one.name, list(one.labels)) for one in snapshot_families(snapshot)])
     places["samples"] = texts_of(run.decoder.samples())
     return Leak(run, places)
-
-
-PLACES = ("alerts", "early", "notes", "snapshots", "summaries", "metrics", "samples")
 
 
 @pytest.mark.parametrize("place", PLACES)
