@@ -112,7 +112,9 @@ class RunningSum:
 
     def grow(self, size: int) -> None:
         """Make room for `size` positions; new ones are 0."""
-        self.dense = np.concatenate([self.dense, np.zeros(size - len(self.dense), np.int64)])
+        larger = np.zeros(size, np.int64)  # What is never written takes no memory, unlike copied zeros.
+        larger[: len(self.dense)] = self.dense
+        self.dense = larger
 
     def add(self, contribution: Contribution) -> None:
         """Add the facts of the newest slice."""
