@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from engine.judge.detection import CRITICAL, MINUTE_NS, AlertPolicy, Detection, Finding
+from engine.judge.detection import CRITICAL, MINUTE_NS, NS, AlertPolicy, Detection, Finding
 
 if TYPE_CHECKING:
     from engine.judge.windows import WindowSummary
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
 ALERT = "CallLimitReached"
 SUMMARY = "Calls are being declined by a limit."
+# Who drives the load, where the limit lives and what to do are annotations of their own.
 DESCRIPTION = (
-    "{limit} declined {declined_in_slice} calls in the last slice and {declined_so_far} so far ({causes}). "
-    "In use: {used} of {limit_value}. Driven by: {contributors}. It lives in: {lives_in}. To do: {action}"
+    "{limit} has declined {declined} in the last {slice_seconds} s, {declined_so_far} so far ({causes}). "
+    "In use: {used} of {limit_value}."
 )
 UNREGISTERED = (
-    "{declined_in_slice} calls were declined in the last slice by a limit that is not in the register. "
+    "In the last {slice_seconds} s, {declined} met a limit that is not in the register and ended there. "
     "Find where it lives, and write it into limits.yaml with an owner."
 )
 
@@ -59,7 +60,7 @@ class LimitReached:
                 ("limit", int(row)),
                 SUMMARY,
                 DESCRIPTION,
-                evidence=(("declined_in_slice", int(declined[row])),),
+                evidence=evidence_of(int(declined[row]), summary),
             )
             for row in np.nonzero(declined > 0)[0]
         ]
@@ -73,7 +74,15 @@ class LimitReached:
                     SUMMARY,
                     UNREGISTERED,
                     labels=(("limit", "unregistered"),),
-                    evidence=(("declined_in_slice", missed),),
+                    evidence=evidence_of(missed, summary),
                 )
             )
         return Detection(state, tuple(findings))
+
+
+def evidence_of(declined: int, summary: WindowSummary) -> tuple[tuple[str, float | int | str], ...]:
+    """Give how many calls were declined, and in how long a slice."""
+    return (
+        ("declined", "1 call" if declined == 1 else f"{declined} calls"),
+        ("slice_seconds", (summary.end_ns - summary.start_ns) / NS),
+    )

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 ALERT = "CallStreamIncomplete"
 SUMMARY = "Call events arrive in a form that makes counts unreliable."
 AHEAD = (
-    "{rows} events in the last slice carry a time ahead of the clock here. They do not move the watermark. Check "
-    "time synchronisation on the platform that sends them, and on this machine."
+    "Events carry a time ahead of the clock here, {rows} since the last look. They wait until their time has "
+    "come. Check time synchronisation on the platform that sends them, and on this machine."
 )
 UNKEYED = (
-    "{rows} calls ended in another partition than they started in: the topic is not keyed by call_id, or its "
-    "number of partitions was changed. Calls in flight are counted wrong until the producer sets the key to call_id."
+    "Calls end in another partition than they started in, {rows} since the last look: the topic is not keyed "
+    "by call_id, or its number of partitions was changed. Calls in flight are counted wrong until the "
+    "producer sets the key to call_id."
 )
 
 

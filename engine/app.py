@@ -1,6 +1,6 @@
 """The composition root: puts the line together, and is the only file that knows every step.
 
-`engine/service.py` runs the line on a broker, `engine/replaying.py` on a log; both get it from `build_line`.
+`run` and `replay` both step an `OwnedLine`; they differ in source and sink alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from detectors import make_detectors
 from engine.config_files import config_path
+from engine.decode.cut import TimeCut
 from engine.decode.decoder import JsonDecoder
 from engine.errors import UsageError
 from engine.judge.declines import Rule, parse_rules
@@ -24,7 +25,11 @@ from engine.settings_file import load_register, load_settings, read_text_file
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.decode.decoder import Decoder
     from engine.decode.series import SeriesTable
+    from engine.judge.snapshot import Snapshot
+    from engine.pipeline import Step
+    from engine.source.contract import RawBatch
 
 # Without a key of its own, a replay hashes call ids with this one: hashes never leave the process.
 REPLAY_HASH_KEY = bytes(16)
@@ -100,10 +105,22 @@ def time_to_live(configuration: Configuration, series: SeriesTable) -> Callable[
     return ttl_ns_of
 
 
-def build_line(configuration: Configuration, hash_key: bytes) -> Line:
+class Span(NamedTuple):
+    """The part of a log that is wanted: event time in ns, half-open; None: no bound."""
+
+    from_ns: int | None = None
+    to_ns: int | None = None
+
+
+EVERYTHING = Span()
+
+
+def build_line(configuration: Configuration, hash_key: bytes, span: Span = EVERYTHING) -> Line:
     """Make a line that has seen nothing."""
     settings, register = configuration.settings, configuration.register
-    decoder = JsonDecoder(settings.engine, hash_key, register.limit_labels())
+    decoder: Decoder = JsonDecoder(settings.engine, hash_key, register.limit_labels())
+    if span != EVERYTHING:
+        decoder = TimeCut(decoder, span.from_ns, span.to_ns)
     observer = Observer(
         settings.engine,
         decoder.series,
@@ -115,3 +132,36 @@ def build_line(configuration: Configuration, hash_key: bytes) -> Line:
     judge = Judge(settings, register, configuration.rules, detectors)
     pipeline = Pipeline(decoder, observer, judge)
     return Line(pipeline, Publisher(pipeline))
+
+
+class OwnedLine:
+    """The line of one member of a consumer group. Not safe for use from two threads at once.
+
+    When the partitions go to another member, what was known of their calls is no longer true, and if they
+    come back they are rewound and read again: so the line then starts anew. A replayed recording walks
+    through the same beginnings.
+    """
+
+    def __init__(self, configuration: Configuration, hash_key: bytes, span: Span = EVERYTHING) -> None:
+        """Start with a line that has seen nothing, and without partitions."""
+        self.configuration = configuration
+        self.line = build_line(configuration, hash_key, span)
+        self._hash_key = hash_key
+        self._span = span
+        self._owns = False
+
+    def step(self, raw: RawBatch) -> Step:
+        """Take one batch or tick to alert changes."""
+        if self._owns and not raw.assigned:
+            self.line = build_line(self.configuration, self._hash_key, self._span)
+        self._owns = bool(raw.assigned)
+        return self.line.pipeline.step(raw)
+
+    def reload(self, configuration: Configuration) -> None:
+        """Take limits and decline rules anew; settings stay as they were at the start."""
+        self.configuration = configuration._replace(settings=self.configuration.settings)
+        self.line.pipeline.judge.reload(configuration.register, configuration.rules)
+
+    def publish(self, received_ns: int) -> Snapshot:
+        """Give the picture after a step."""
+        return self.line.publisher.publish(received_ns)

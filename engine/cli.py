@@ -8,11 +8,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from engine.errors import CallgaugeError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from engine.app import Configuration
 
 app = typer.Typer(
     name="callgauge",
@@ -52,23 +57,24 @@ def run(
     from engine.commands.run import Service
     from engine.source.kafka import KafkaSource
 
-    def load() -> object:
+    def load() -> Configuration:
         return load_configuration(config, limits, declines, {"log_level": log_level} if log_level else None)
 
-    configuration = load_configuration(
-        config, limits, declines, {"log_level": log_level} if log_level else None
-    )
+    configuration = load()
     set_up_logs(configuration.settings)
     logging.getLogger(__name__).info("limits are read from %s", configuration.limits_file)
     source = KafkaSource(configuration.settings.kafka)
-    _run(lambda: Service(configuration, source, record, load).serve())  # type: ignore[arg-type]
+    _run(lambda: Service(configuration, source, record, load).serve())
 
 
 @app.command()
 def replay(
     logs: Annotated[
         list[str],
-        typer.Argument(metavar="LOG...", help="Logs (.jsonl, .gz, .zst), globs, a recording, or -."),
+        typer.Argument(
+            metavar="LOG...",
+            help="Logs (.jsonl, .gz, .zst), globs, - for stdin, or the folder of a recording.",
+        ),
     ],
     config: Config = None,
     limits: Limits = None,
@@ -82,18 +88,24 @@ def replay(
         typer.Option("--output", help="table (default on a terminal), json or jsonl (default in a pipe)."),
     ] = None,
     expect: Annotated[
-        str | None, typer.Option("--expect", help="File of expected alerts; exit code 3 if one is not met.")
+        str | None,
+        typer.Option(
+            "--expect",
+            help="YAML such as `expect: [{firing: CallLimitApproaching, severity: critical, within: 255s}, "
+            "{never: CallLimitReached}]`; exit code 3 if it is not met.",
+        ),
     ] = None,
 ) -> None:
     """Replay recorded calls through the same engine, and show what would have fired."""
-    from engine.app import load_configuration
+    from engine.app import Span, load_configuration
     from engine.commands.replay import OUTPUTS, ReplayOptions
     from engine.commands.replay import replay as replay_logs
 
     chosen = output or ("table" if sys.stdout.isatty() else "jsonl")
     if chosen not in OUTPUTS:
         raise UsageError(f"no output named {chosen}", where="--output", hint=f"one of {', '.join(OUTPUTS)}")
-    options = ReplayOptions(tuple(logs), chosen, _time(from_, "--from"), _time(to, "--to"), expect)
+    span = _span(from_, to)
+    options = ReplayOptions(tuple(logs), chosen, Span(*span), expect)
     configuration = load_configuration(config, limits, declines)
     if limits is None:
         sys.stderr.write(f"limits are read from {configuration.limits_file}\n")
@@ -124,6 +136,14 @@ def check_config(
     sys.exit(run_check(config, limits, declines, is_launch=launch))
 
 
+def _span(from_: str | None, to: str | None) -> tuple[int | None, int | None]:
+    """Read --from and --to, and refuse a span that nothing can lie in."""
+    from_ns, to_ns = _time(from_, "--from"), _time(to, "--to")
+    if from_ns is not None and to_ns is not None and from_ns >= to_ns:
+        raise UsageError(f"{to} is not after {from_}", where="--to", hint="name a time after that of --from")
+    return from_ns, to_ns
+
+
 def _time(text: str | None, flag: str) -> int | None:
     from engine.durations import parse_time
 
@@ -133,16 +153,16 @@ def _time(text: str | None, flag: str) -> int | None:
         return parse_time(text)
     except ValueError as error:
         raise UsageError(
-            f"not a time: {text}", where=flag, cause=str(error), hint="such as 2026-11-22T15:38:37Z"
+            f"not a time: {text}", where=flag, cause=str(error), hint="write it as 2026-11-22T15:38:37Z"
         ) from None
 
 
-def _run(work: object) -> None:
-    """Run a coroutine on uvloop."""
+def _run(work: Callable[[], Awaitable[None]]) -> None:
+    """Run a coroutine on uvloop; it is made there, so that what it opens belongs to that loop."""
     import uvloop
 
     async def main() -> None:
-        await work()  # type: ignore[operator]
+        await work()
 
     uvloop.run(main())
 

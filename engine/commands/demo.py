@@ -1,6 +1,4 @@
-"""`callgauge demo`: the bundled go-live through the real engine, sped up.
-
-A limit fills, the page, the first decline.
+"""`callgauge demo`: the bundled go-live through the real engine, sped up, to the page and the first decline.
 
 No server is needed. On a terminal one line moves; off it there is a line for every half minute of the log.
 """
@@ -12,9 +10,10 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
-from engine.app import REPLAY_HASH_KEY, build_line, load_configuration
-from engine.commands.replay import Replayed, outcome_of
-from engine.commands.report import NS_PER_S, headline
+from engine.app import REPLAY_HASH_KEY, OwnedLine, load_configuration
+from engine.commands.replay import Replayed, outcome_of, say_if_first_start
+from engine.commands.report import NS_PER_S, headline, page
+from engine.commands.warmup import warm_up
 from engine.config_files import config_path
 from engine.judge.lifecycle import FIRING
 from engine.source.contract import RawBatch
@@ -23,7 +22,6 @@ from engine.source.file import FileSource
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from engine.app import Line
     from engine.judge.lifecycle import AlertChange
     from engine.judge.snapshot import LimitStatus
 
@@ -47,16 +45,6 @@ What to try next:
   callgauge check-config --launch --limits {limits}
   callgauge run --config engine.yaml --limits limits.yaml       live, from Kafka to Alertmanager
 """
-SAID = (
-    "used",
-    "limit_value",
-    "probability",
-    "time_to_limit_seconds",
-    "contributors",
-    "lives_in",
-    "owner",
-    "action",
-)
 
 
 async def demo() -> None:
@@ -64,7 +52,9 @@ async def demo() -> None:
     configuration = load_configuration(None, str(config_path(LIMITS)), str(config_path("declines.yaml")))
     sys.stdout.write(INTRO.format(limits=configuration.limits_file))
     sys.stdout.flush()
-    line = build_line(configuration, REPLAY_HASH_KEY)
+    say_if_first_start()
+    warm_up(configuration)
+    line = OwnedLine(configuration, REPLAY_HASH_KEY)
     stage = Stage(is_terminal=sys.stdout.isatty())
     source = FileSource([str(config_path(LOG))])
     changes: list[AlertChange] = []
@@ -72,13 +62,13 @@ async def demo() -> None:
     try:
         while (raw := await source.read()) is not None:
             for part in parts(raw):
-                changes += line.pipeline.step(part).changes
+                changes += line.step(part).changes
                 await stage.show(line, changes)
-        changes += line.pipeline.finish().changes
+        changes += line.line.pipeline.finish().changes
     finally:
         await source.close()
     stage.end(changes)
-    replayed = Replayed(line, tuple(changes), line.pipeline.first_event_ns, 0.0)
+    replayed = Replayed(line, tuple(changes), line.line.pipeline.first_event_ns, 0.0, None)
     sys.stdout.write(headline(outcome_of(replayed), changes, is_timed=False))
     sys.stdout.write(OUTRO.format(limits=configuration.limits_file))
 
@@ -109,18 +99,19 @@ class Stage:
         self._told = 0
         self._next_ns = 0
 
-    async def show(self, line: Line, changes: list[AlertChange]) -> None:
+    async def show(self, line: OwnedLine, changes: list[AlertChange]) -> None:
         """Draw a picture if it is time for one."""
-        now_ns = line.pipeline.observer.watermark_ns
+        pipeline = line.line.pipeline
+        now_ns = pipeline.observer.watermark_ns
         self._tell(changes)
         if now_ns < self._next_ns:
             return
         every_s = SECONDS_PER_PICTURE if self.is_terminal else LINE_EVERY_S
         self._next_ns = now_ns + every_s * NS_PER_S
-        limits = line.publisher.publish(-1).limits
+        limits = line.publish(-1).limits
         if not limits:
             return
-        after_s = (now_ns - line.pipeline.first_event_ns) / NS_PER_S
+        after_s = (now_ns - pipeline.first_event_ns) / NS_PER_S
         sys.stdout.write(("\r\x1b[K" if self.is_terminal else "") + picture(after_s, limits[0]))
         sys.stdout.write("" if self.is_terminal else "\n")
         sys.stdout.flush()
@@ -137,7 +128,9 @@ class Stage:
         for change in changes[self._told :]:
             labels = dict(change.labels)
             if change.state == FIRING and labels["severity"] != "info":
-                sys.stdout.write(("\r\x1b[K" if self.is_terminal else "") + page(change))
+                title = f"{labels['severity'].upper()} {labels['alertname']}"
+                sys.stdout.write("\r\x1b[K" if self.is_terminal else "")
+                sys.stdout.write(f"\n>>> {title}\n{page(change)}\n")
         self._told = len(changes)
 
 
@@ -147,14 +140,7 @@ def picture(after_s: float, status: LimitStatus) -> str:
     filled = round(share * BAR_WIDTH)
     bar = "#" * filled + "." * (BAR_WIDTH - filled)
     is_foretold = not math.isnan(status.expected_used)
-    expected = f"  in 10 min: {status.expected_used:.0f}" if is_foretold else ""
+    expected = f"  expected in 10 min: {status.expected_used:.0f}" if is_foretold else ""
     declined = f"  declined: {status.declined_total}" if status.declined_total else ""
     used = f"{status.peak:3d} of {status.value:.0f}"
     return f"{after_s / 60:5.1f} min  {status.limit} [{bar}] {used}{expected}{declined}"
-
-
-def page(change: AlertChange) -> str:
-    """Write an alert as its receiver would read it, in short."""
-    labels, said = dict(change.labels), dict(change.annotations)
-    facts = "".join(f"      {name}: {said[name]}\n" for name in SAID if name in said)
-    return f"\n  >>> {labels['severity'].upper()} {labels['alertname']}: {said['description']}\n{facts}\n"

@@ -58,7 +58,9 @@ class Expectations(NamedTuple):
         given = document.get("expect") if isinstance(document, dict) else None
         if not isinstance(given, list) or not given:
             raise SettingsError(
-                "no list `expect:`", where=str(path), hint="see the comment in `callgauge replay --help`"
+                "there is no list `expect:` in it",
+                where=str(path),
+                hint="begin with `expect: [{firing: CallLimitApproaching, severity: critical}]`",
             )
         problems: list[str] = []
         entries = [_entry(one, f"expect[{place}]", problems) for place, one in enumerate(given)]

@@ -1,7 +1,8 @@
 """`callgauge replay`: a recorded log through the very same line as a live stream, as fast as it goes.
 
 Data goes to stdout, everything else to stderr. A plain log is closed at its end; a recording of a live run is
-replayed batch by batch, ticks included, and ends where the run ended.
+replayed batch by batch, ticks included, and ends where the run ended. A damaged log, such as one that is
+still being written, shows what the rows before the damage led to, and then fails.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import orjson
 
-from engine.app import REPLAY_HASH_KEY, build_line, read_hash_key
+from engine.app import REPLAY_HASH_KEY, OwnedLine, Span, read_hash_key
 from engine.commands.expectations import Expectations, breaches
 from engine.commands.report import Outcome, headline, table
-from engine.commands.warmup import warm_up
-from engine.decode.cut import TimeCut
+from engine.commands.warmup import FIRST_START, is_first_start, warm_up
 from engine.deliver.jsonl import alert_change_fields, alert_change_line
-from engine.errors import ExpectationError, UsageError
+from engine.errors import MALFORMED_REASONS, ExpectationError, LossReason, SourceError, UsageError
 from engine.settings_file import digest
 from engine.source.file import FileSource
 from engine.source.recording import RecordingSource
@@ -27,30 +27,32 @@ from engine.source.recording import RecordingSource
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.app import Configuration, Line
+    from engine.app import Configuration
     from engine.judge.lifecycle import AlertChange
     from engine.source.contract import Source
 
 OUTPUTS = ("table", "json", "jsonl")
+# What makes a row no call event at all.
+UNDECODED = {reason.name.lower() for reason in (*MALFORMED_REASONS, LossReason.TYPE_UNKNOWN)}
 
 
 class ReplayOptions(NamedTuple):
-    """What was asked for. Times are event time in ns; None: no bound."""
+    """What was asked for."""
 
     logs: tuple[str, ...]
     output: str
-    from_ns: int | None
-    to_ns: int | None
+    span: Span
     expect: str | None
 
 
 class Replayed(NamedTuple):
     """A finished replay."""
 
-    line: Line
+    line: OwnedLine
     changes: tuple[AlertChange, ...]
     first_ns: int  # event time of the first row; -1: there was none
     seconds: float  # how long it took here
+    damage: SourceError | None  # what ended the input before its end
 
 
 async def replay(configuration: Configuration, options: ReplayOptions) -> None:
@@ -64,11 +66,14 @@ async def replay(configuration: Configuration, options: ReplayOptions) -> None:
         sys.stdout.write(table(replayed.changes))
         sys.stdout.write(headline(outcome_of(replayed), replayed.changes))
     sys.stdout.flush()
+    _report_losses(replayed, options)
+    if replayed.damage is not None:
+        raise replayed.damage
     if expected is not None:
         broken = breaches(expected, replayed.changes, outcome_of(replayed))
         if broken:
             raise ExpectationError(
-                "the replay did not do what was expected",
+                "the replay did not go as expected",
                 where=str(options.expect),
                 cause="".join(f"\n  - {breach}" for breach in broken),
             )
@@ -79,27 +84,61 @@ async def run_log(
 ) -> Replayed:
     """Take a log or a recording through the line; `write` sees every change as it comes."""
     source, is_recording = open_source(options.logs, configuration)
-    line = build_line(
-        configuration, read_hash_key(configuration.settings.engine.call_key_file, REPLAY_HASH_KEY)
-    )
-    if options.from_ns is not None or options.to_ns is not None:
-        line.pipeline.decoder = TimeCut(line.pipeline.decoder, options.from_ns, options.to_ns)
+    hash_key = read_hash_key(configuration.settings.engine.call_key_file, REPLAY_HASH_KEY)
+    line = OwnedLine(configuration, hash_key, options.span)
     changes: list[AlertChange] = []
-    warm_up(configuration)  # The time that is shown is that of the events, not of loading kernels.
-    begin = time.perf_counter()
-    await source.start()
+    damage = None
     try:
+        await source.start()
         if isinstance(source, RecordingSource):
             _compare_digests(source, configuration)
-        with Progress(source) as progress:
-            while (raw := await source.read()) is not None:
-                _keep(line.pipeline.step(raw).changes, changes, write)
-                progress.show()
+        say_if_first_start()
+        warm_up(configuration)  # The time that is shown is that of the events, not of loading kernels.
+        begin = time.perf_counter()
+        try:
+            with Progress(source) as progress:
+                while (raw := await source.read()) is not None:
+                    _keep(line.step(raw).changes, changes, write)
+                    progress.show()
+        except SourceError as error:
+            damage = error
         if not is_recording:
-            _keep(line.pipeline.finish().changes, changes, write)
+            _keep(line.line.pipeline.finish().changes, changes, write)
     finally:
         await source.close()
-    return Replayed(line, tuple(changes), line.pipeline.first_event_ns, time.perf_counter() - begin)
+    first_ns = line.line.pipeline.first_event_ns
+    return Replayed(line, tuple(changes), first_ns, time.perf_counter() - begin, damage)
+
+
+def say_if_first_start() -> None:
+    """Tell who waits what for."""
+    if is_first_start():
+        sys.stderr.write(f"{FIRST_START}\n")
+        sys.stderr.flush()
+
+
+def _report_losses(replayed: Replayed, options: ReplayOptions) -> None:
+    """Say on stderr which rows were of no use, and where they lie; SourceError if all of them were."""
+    snapshot = replayed.line.publish(-1)
+    if snapshot.rows_read == 0 and replayed.damage is None:
+        where = "" if options.span == Span() else " between --from and --to"
+        sys.stderr.write(f"note: there is no event in the log{where}\n")
+    lost = [(reason, count) for reason, count in snapshot.rows_lost if count]
+    if not lost:
+        return
+    counts = ", ".join(f"{reason} {count:,}" for reason, count in lost)
+    samples = replayed.line.line.pipeline.decoder.samples()
+    places = ", ".join(f"row {sample.offset + 1} ({sample.reason.name.lower()})" for sample in samples[:3])
+    text = f"{sum(count for _, count in lost):,} of {snapshot.rows_read:,} rows were not used: {counts}"
+    if places:
+        text += f"; such as {places}"
+    undecoded = sum(count for reason, count in lost if reason in UNDECODED)
+    if undecoded == snapshot.rows_read and replayed.damage is None:
+        raise SourceError(
+            "no row is a call event", where=", ".join(options.logs), cause=text,
+            hint="a log holds one JSON object a line, with time, type and call_id; README shows some",
+        )  # fmt: skip
+    sys.stderr.write(f"note: {text}\n")
 
 
 def _compare_digests(source: RecordingSource, configuration: Configuration) -> None:
@@ -125,8 +164,8 @@ def open_source(logs: tuple[str, ...], configuration: Configuration) -> tuple[So
 
 def outcome_of(replayed: Replayed) -> Outcome:
     """Gather what the headline and expectations speak of."""
-    snapshot = replayed.line.publisher.publish(-1)
-    judge = replayed.line.pipeline.judge
+    snapshot = replayed.line.publish(-1)
+    judge = replayed.line.line.pipeline.judge
     return Outcome(
         first_ns=replayed.first_ns,
         first_declines=tuple(judge.first_declines.values()),
@@ -150,6 +189,7 @@ def _line_writer() -> Callable[[AlertChange], None]:
 
     def write(change: AlertChange) -> None:
         out.write(alert_change_line(change))
+        out.flush()  # Standard input may go on for hours.
 
     return write
 

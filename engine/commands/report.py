@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 PAGE_ALERTS = ("CallLimitApproaching", "CallRateLimitApproaching", "CallQuotaExhaustion")
 NS_PER_S = 1_000_000_000
+MINUTE_S = 60
 ROUTINE = ("CallgaugeWatchdog",)  # says nothing about the calls
+INDENT = "    "
 
 
 class Lead(NamedTuple):
@@ -43,7 +45,7 @@ class Lead(NamedTuple):
             "split": dict(self.split),
             "first_page": rfc3339(self.first_page_ns) if self.first_page_ns >= 0 else None,
             "first_decline": rfc3339(self.first_decline_ns) if self.first_decline_ns >= 0 else None,
-            "lead_seconds": self.lead_s,
+            "lead_seconds": None if self.lead_s is None else round(self.lead_s, 3),
             "declined": self.declined,
         }
 
@@ -87,21 +89,41 @@ def first_page_ns(changes: Iterable[AlertChange], status: LimitStatus) -> int:
 
 
 def table(changes: Iterable[AlertChange], columns: int = 100) -> str:
-    """Write one line per alert change, and under each that fires what its page says."""
+    """Write one line per alert change, and under each that fires its page."""
     shown = [change for change in changes if dict(change.labels)["alertname"] not in ROUTINE]
     if not shown:
         return "no alert fired\n"
-    lines = []
+    text = []
     for change in shown:
         labels = dict(change.labels)
         name, severity = labels.pop("alertname"), labels.pop("severity")
         labels.pop("owner", None)
         subject = "".join(f" {label}={value}" for label, value in labels.items())
-        lines.append(f"{rfc3339(change.time_ns)}  {change.state:8}  {severity:8}  {name}{subject}")
+        text.append(f"{clock_text(change.time_ns)}  {change.state:8}  {severity:8}  {name}{subject}\n")
         if change.state == FIRING:
-            said = dict(change.annotations).get("description", "")
-            lines += textwrap.wrap(said, columns, initial_indent="    ", subsequent_indent="    ")
-    return "\n".join(lines) + "\n"
+            text.append(page(change, columns))
+    return "".join(text)
+
+
+def page(change: AlertChange, columns: int = 100) -> str:
+    """Write what an alert tells its receiver: what is happening, who drives it, and what to do about it."""
+    said, owner = dict(change.annotations), dict(change.labels).get("owner")
+    lines = [
+        said.get("description", ""),
+        f"driven by: {said['contributors']}" if "contributors" in said else "",
+        f"changes: {said['changes']}" if "changes" in said else "",
+        f"lives in: {said['lives_in']}" if "lives_in" in said else "",
+        f"to do: {said['action']}" if "action" in said else "",
+        f"owner: {owner}" if owner else "",
+    ]
+    wrapped = [
+        textwrap.fill(
+            line, columns, initial_indent=INDENT, subsequent_indent=INDENT if place == 0 else 2 * INDENT
+        )
+        for place, line in enumerate(lines)
+        if line
+    ]
+    return "".join(f"{one}\n" for one in wrapped)
 
 
 def headline(outcome: Outcome, changes: Iterable[AlertChange], *, is_timed: bool = True) -> str:
@@ -109,28 +131,48 @@ def headline(outcome: Outcome, changes: Iterable[AlertChange], *, is_timed: bool
     lines = ["\n"]
     for lead in outcome.leads(changes):
         name = lead.limit + "".join(f" {label}={value}" for label, value in lead.split)
-        page = _after(outcome, lead.first_page_ns, "first page")
-        decline = _after(outcome, lead.first_decline_ns, "first decline")
-        summary = f"lead {duration_text(lead.lead_s)}" if lead.lead_s is not None else "no lead to speak of"
-        lines.append(f"{name}: {page}, {decline}, {summary}; {lead.declined} calls declined\n")
-    rows = outcome.snapshot.rows_read
-    lost = ", ".join(f"{count} {reason}" for reason, count in outcome.snapshot.rows_lost if count)
-    speed = rows / outcome.seconds if outcome.seconds > 0 else 0.0
+        lines.append(f"{name}: {lead_text(lead, outcome.first_ns)}\n")
     if is_timed:
-        lines.append(f"{rows} events in {outcome.seconds:.2f} s: {speed:,.0f} events/s\n")
-    if lost:
-        lines.append(f"not counted: {lost}\n")
+        rows = outcome.snapshot.rows_read
+        speed = f": {rows / outcome.seconds:,.0f} events/s" if rows and outcome.seconds > 0 else ""
+        lines.append(f"{counted(rows, 'event')} in {outcome.seconds:.2f} s{speed}\n")
     return "".join(lines)
 
 
-def _after(outcome: Outcome, time_ns: int, what: str) -> str:
-    if time_ns < 0:
-        return f"no {what}"
-    return f"{what} after {duration_text((time_ns - outcome.first_ns) / NS_PER_S)}"
+def lead_text(lead: Lead, first_ns: int) -> str:
+    """Say when the first page and the first decline of a limit came, and what lay between them."""
+    paged, declined = lead.first_page_ns >= 0, lead.first_decline_ns >= 0
+    parts = [
+        f"first page after {duration_text((lead.first_page_ns - first_ns) / NS_PER_S)}"
+        if paged
+        else "no page",
+        f"first decline after {duration_text((lead.first_decline_ns - first_ns) / NS_PER_S)}"
+        if declined
+        else "no call declined",
+    ]
+    if lead.lead_s is not None:
+        is_ahead = lead.lead_s >= 0
+        parts.append(
+            f"lead {duration_text(lead.lead_s)}" if is_ahead else f"too late by {duration_text(-lead.lead_s)}"
+        )
+    return ", ".join(parts) + (f"; {counted(lead.declined, 'call')} declined" if declined else "")
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def clock_text(time_ns: int) -> str:
+    """Write an event time as a person reads it, to the second; slices end on whole seconds."""
+    return rfc3339(time_ns)[: len("2026-03-01T12:00:00")] + "Z"
 
 
 def duration_text(seconds: float) -> str:
-    """Write seconds as minutes and seconds; a lead below zero came too late."""
+    """Write seconds as minutes and seconds, or below a minute to the tenth."""
     sign = "-" if seconds < 0 else ""
-    minutes, rest = divmod(abs(seconds), 60)
-    return f"{sign}{int(minutes)} min {rest:.0f} s" if minutes else f"{sign}{rest:.1f} s"
+    seconds = abs(seconds)
+    if seconds < MINUTE_S:
+        return f"{sign}{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), MINUTE_S)
+    return f"{sign}{minutes} min {rest} s"

@@ -3,12 +3,14 @@
 The event loop reads, serves HTTP and delivers; the line itself runs in one worker thread, at most one step at
 a time, behind a bounded queue, so that heartbeats to the broker never wait for a kernel. Everything after a
 step reads only the snapshot that the step published. On SIGTERM the queue is finished, what is queued for
-Alertmanager is sent, and nothing is resolved: the process that takes over goes on with the same alerts.
+Alertmanager is sent, and nothing is resolved: the process that takes over goes on with the same alerts. All
+of that shares one deadline, which is shorter than the patience of those who would kill us.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import signal
@@ -19,8 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from engine.app import HASH_KEY_BYTES, build_line, read_hash_key
-from engine.commands.warmup import warm_up
+from engine.app import HASH_KEY_BYTES, OwnedLine, read_hash_key
+from engine.commands.warmup import FIRST_START, is_first_start, warm_up
 from engine.deliver.alertmanager import AlertmanagerSink
 from engine.deliver.handover import Handover
 from engine.deliver.metrics import Metrics, SourceStats
@@ -29,19 +31,23 @@ from engine.errors import CallgaugeError, UsageError
 from engine.settings_file import digest
 from engine.source.recording import RecordingWriter
 from engine.web.routes import Sources
+from engine.web.server import STOP_S as WEB_STOP_S
 from engine.web.server import WebServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.app import Configuration, Line
+    from engine.app import Configuration
     from engine.decode.events import Note
     from engine.judge.snapshot import Snapshot
     from engine.limits import Register
     from engine.pipeline import Step
     from engine.source.contract import RawBatch, Source
 
-DRAIN_S = 10.0
+# From the signal on, all of it within STOP_S: orchestrators kill after 30 s.
+STOP_S = 20.0
+FINISH_S = 8.0  # for batches that were read
+SEND_S = 14.0  # for alerts that are queued
 LAG_PROBE_S = 0.25
 
 log = logging.getLogger(__name__)
@@ -73,14 +79,14 @@ class Service:
         self.configuration = configuration
         self.source = source
         self.snapshot: Snapshot | None = None
-        self.line: Line | None = None
+        self.line: OwnedLine | None = None
         self._load_again = reload
-        self._new_configuration: Configuration | None = None
+        self._fresh: Configuration | None = None  # loaded anew, for the next step to take over
+        self._reloads: set[asyncio.Task[None]] = set()
         self._queue: asyncio.Queue[RawBatch] = asyncio.Queue(settings.kafka.queue_batches_max)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="line")
         self._stop = asyncio.Event()
         self._handover = Handover()
-        self._hash_key = b""
         external_url = settings.web.external_url or f"http://{settings.web.listen}"
         self.sink = AlertmanagerSink(settings.alertmanager, external_url)
         self.timeline = Timeline(settings.timeline)
@@ -102,7 +108,6 @@ class Service:
                 clock_ns=time.time_ns,
             ),
         )
-        self._owned = False
         self._record_dir = record_dir
         self._recorder: RecordingWriter | None = None
 
@@ -111,21 +116,13 @@ class Service:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGINT, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn_reload(loop))
+        loop.add_signal_handler(signal.SIGHUP, self._spawn_reload)
         await self.web.start()
         tasks: list[asyncio.Task[None]] = []
         try:
-            settings = self.configuration.settings
-            self._hash_key = read_hash_key(settings.engine.call_key_file, secrets.token_bytes(HASH_KEY_BYTES))
-            await loop.run_in_executor(self._worker, warm_up, self.configuration)
-            self.line = build_line(self.configuration, self._hash_key)
-            if self._record_dir:
-                self._recorder = RecordingWriter(
-                    self._record_dir, digest(settings, self.configuration.register, self.configuration.rules)
-                )
-            await self.sink.start()
-            await self.source.start()
-            self.metrics.reloaded(is_successful=True, now_s=time.time())
+            await self._prepare()
+            if self._stop.is_set():
+                return
             tasks = [
                 asyncio.create_task(work, name=name)
                 for name, work in (("read", self._read()), ("step", self._step()), ("lag", self._probe_lag()))
@@ -138,6 +135,24 @@ class Service:
         finally:
             await self._shut_down(tasks)
 
+    async def _prepare(self) -> None:
+        """Find what the user must mend before the kernels are loaded, which may take a while."""
+        settings = self.configuration.settings
+        hash_key = read_hash_key(settings.engine.call_key_file, secrets.token_bytes(HASH_KEY_BYTES))
+        if self._record_dir:
+            started_with = digest(settings, self.configuration.register, self.configuration.rules)
+            self._recorder = RecordingWriter(self._record_dir, started_with)
+            log.info("recording to %s", self._recorder.folder)
+        await self.sink.start()
+        loop = asyncio.get_running_loop()
+        if is_first_start():
+            log.info("%s", FIRST_START)
+        await loop.run_in_executor(self._worker, warm_up, self.configuration)
+        self.line = OwnedLine(self.configuration, hash_key)
+        if not self._stop.is_set():
+            await self.source.start()
+        self.metrics.reloaded(is_successful=True, now_s=time.time())
+
     async def _read(self) -> None:
         """Fetch as long as there is room in the queue; not calling `read` is what pauses the consumer."""
         while (raw := await self.source.read()) is not None:
@@ -147,29 +162,23 @@ class Service:
         loop = asyncio.get_running_loop()
         while True:
             raw = await self._queue.get()
-            stepped = await loop.run_in_executor(self._worker, self._work, raw)
+            fresh, self._fresh = self._fresh, None
+            stepped = await loop.run_in_executor(self._worker, self._work, raw, fresh)
             self._deliver(raw, stepped)
             self._queue.task_done()
 
-    def _work(self, raw: RawBatch) -> Stepped:
+    def _work(self, raw: RawBatch, fresh: Configuration | None) -> Stepped:
         """One step, in the worker thread: record, step, publish. The clock here is for a metric alone."""
-        assert self.line is not None
+        assert self.line is not None, "there is a line before anything is read"
         begin = time.perf_counter()
-        if self._new_configuration is not None:
-            configuration, self._new_configuration = self._new_configuration, None
-            self.line.pipeline.judge.reload(configuration.register, configuration.rules)
+        if fresh is not None:
+            self.line.reload(fresh)
             if self._recorder is not None:
-                self._recorder.mark_reload(
-                    digest(configuration.settings, configuration.register, configuration.rules)
-                )
+                self._recorder.mark_reload(digest(fresh.settings, fresh.register, fresh.rules))
         if self._recorder is not None:
             self._recorder.write(raw)
-        if self._owned and not raw.assigned:
-            # Another member owns the partitions now. If they come back, they are rewound and read again.
-            self.line = build_line(self.configuration, self._hash_key)
-        self._owned = bool(raw.assigned)
-        step = self.line.pipeline.step(raw)
-        snapshot = self.line.publisher.publish(raw.received_ns)
+        step = self.line.step(raw)
+        snapshot = self.line.publish(raw.received_ns)
         return Stepped(step, snapshot, time.perf_counter() - begin)
 
     def _deliver(self, raw: RawBatch, stepped: Stepped) -> None:
@@ -181,9 +190,12 @@ class Service:
         self.timeline.alert_changes(stepped.step.changes)
         register = self.configuration.register
         self.timeline.notes(stepped.step.notes, lambda note: _declared(register, note))
+        # What fired while old events are read again is history.
+        level = logging.DEBUG if alerts is None else logging.INFO
         for change in stepped.step.changes:
             labels = dict(change.labels)
-            log.info("alert %s: %s %s", change.state, labels["alertname"], labels["severity"])
+            named = labels["alertname"], labels["severity"], labels.get("limit", "")
+            log.log(level, "alert %s: %s %s %s", change.state, *named)
 
     async def _probe_lag(self) -> None:
         """Measure how late the event loop runs."""
@@ -205,13 +217,25 @@ class Service:
     def _not_ready_because(self) -> str:
         if self.line is None:
             return "kernels are being loaded"
+        state = self._source_stats().state
+        if state == "waiting":
+            return "waiting for Kafka, or for the consumer group; the log says more"
         if self.snapshot is None:
             return "nothing has been read yet"
-        return "old events are being read" if self._owned and self._handover.is_catching_up else ""
+        if state == "standby":
+            return ""  # It is ready for what it is there for: to take over.
+        return "events from before the start are being read again" if self._handover.is_catching_up else ""
 
-    def _spawn_reload(self, loop: asyncio.AbstractEventLoop) -> None:
-        task = loop.create_task(self.reload(), name="reload")
-        task.add_done_callback(lambda done: done.exception())
+    def _spawn_reload(self) -> None:
+        """Reload for a signal; `reload` itself says in the log and in a metric what came of it."""
+
+        async def reload() -> None:
+            with contextlib.suppress(CallgaugeError):
+                await self.reload()
+
+        task = asyncio.create_task(reload(), name="reload")
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
     async def reload(self) -> None:
         """Load limits and decline rules anew.
@@ -228,13 +252,13 @@ class Service:
         if fresh.settings != self.configuration.settings:
             log.warning("settings have changed; they take effect at the next start, limits and rules at once")
         self.configuration = fresh._replace(settings=self.configuration.settings)
-        self._new_configuration = self.configuration
+        self._fresh = self.configuration
         self.metrics.reloaded(is_successful=True, now_s=time.time())
         log.info("limits and decline rules were loaded anew")
 
     def _refuse_new_labels(self, fresh: Configuration) -> None:
         """Refuse limits on labels that the series table was not made with: nothing is there to match."""
-        kept = set(self.line.pipeline.decoder.series.labels) if self.line else set()
+        kept = set(self.line.line.pipeline.decoder.series.labels) if self.line else set()
         missing = sorted(set(fresh.register.limit_labels()) - kept)
         if self.line and missing:
             raise UsageError(
@@ -245,23 +269,37 @@ class Service:
 
     async def _shut_down(self, tasks: list[asyncio.Task[None]]) -> None:
         """Stop reading, finish what was read, send what is queued; resolve nothing."""
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        log.info("stopping")
         by_name = {task.get_name(): task for task in tasks}
         if "read" in by_name:
             by_name["read"].cancel()
             if not by_name["step"].done():
                 try:
-                    await asyncio.wait_for(self._queue.join(), DRAIN_S)
+                    await asyncio.wait_for(self._queue.join(), FINISH_S)
                 except TimeoutError:
                     log.warning("stopped with batches unfinished; they will be read again")
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.sink.drain(DRAIN_S)
-        await self.source.close()
-        self._worker.shutdown(wait=True)
+        # A dead Alertmanager must not cost the time that a dead broker needs, nor the other way round.
+        ends = {
+            "the alerts": self.sink.drain(begun_s + SEND_S),
+            "the consumer": self.source.close(),
+            "the last step": asyncio.to_thread(self._worker.shutdown, wait=True, cancel_futures=True),
+        }
+        left_s = begun_s + STOP_S - WEB_STOP_S - loop.time()
+        ended = await asyncio.gather(
+            *(asyncio.wait_for(each, left_s) for each in ends.values()), return_exceptions=True
+        )
+        for what, error in zip(ends, ended, strict=True):
+            if isinstance(error, BaseException):
+                log.warning("%s did not end in order: %s", what, type(error).__name__)
         if self._recorder is not None:
             self._recorder.close()
         await self.web.close()
+        log.info("stopped")
 
 
 def _declared(register: Register, note: Note) -> float | None:

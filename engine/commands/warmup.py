@@ -1,8 +1,7 @@
-"""Compile or load every kernel before the consumer joins its group.
+"""Compile or load every kernel before the consumer joins its group: a compile would look like a dead member.
 
-A compile of seconds would look like a dead member.
-
-A throw-away line is fed a minute of made-up calls, so that whatever the real line will run has run once.
+A throw-away line is fed some minutes of made-up calls of every type, late and repeated ones too, so that
+whatever the real line will run has run once.
 """
 
 from __future__ import annotations
@@ -12,18 +11,30 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from engine.app import REPLAY_HASH_KEY, build_line
+from engine.app import REPLAY_HASH_KEY, OwnedLine
+from engine.kernel_cache import cache_folder
 from engine.limits import Limit, Register
-from engine.source.contract import PLAIN_LOG_RECEIVED_NS, RawBatch
+from engine.source.contract import RawBatch
 
 if TYPE_CHECKING:
     from engine.app import Configuration
 
-CALLS = 40
 START_S = 1_700_000_000
-APART_S = 4
-HOLDING_S = 20
+CALLS = 640
+APART_S = 0.25
+HOLDING_S = 40
+LATE_S = 30
+HEARTBEAT_S = 10
 CAP = 8.0
+FIRST_START = "the kernels are compiled, which takes a while at the first start only"
+
+Event = dict[str, object]
+
+
+def is_first_start() -> bool:
+    """Say whether the kernels still have to be compiled, which is worth a word to who waits."""
+    folder = cache_folder()
+    return folder is None or not any(folder.iterdir())
 
 
 def warm_up(configuration: Configuration) -> None:
@@ -31,37 +42,76 @@ def warm_up(configuration: Configuration) -> None:
     register = Register(
         (Limit(name="warm-up", kind="concurrency", value=CAP), *configuration.register.limits)
     )
-    line = build_line(configuration._replace(register=register), REPLAY_HASH_KEY)
-    line.pipeline.step(_batch(_events()))
-    line.pipeline.finish()
-    line.publisher.publish(0)
+    configuration = configuration._replace(register=register)
+    line = OwnedLine(configuration, REPLAY_HASH_KEY)
+    batches = [
+        _batch(0, _calls()),
+        # A list of live calls takes effect when it is complete; an end in the wrong partition; late rows.
+        _batch(0, [_event(_end_s(), "calls.listed", calls=["call-1", "unheard"])], CALLS * 10),
+        _batch(1, [_event(_end_s() + 1, "call.ended", f"call-{CALLS - 1}", outcome="failed")]),
+        _batch(0, [_event(_end_s() + 60, "call.started", "after")], CALLS * 20),
+        _batch(1, [_event(_end_s() + 60, "call.started", "elsewhere")], CALLS),
+        _batch(0, _late_calls(), CALLS * 30),
+    ]
+    for batch in batches:
+        line.step(batch)
+    line.reload(configuration)
+    line.step(_batch(0, [_event(_end_s() + 120, "call.heartbeat", "after")], CALLS * 40, assigned=(0,)))
+    line.line.pipeline.finish()
+    line.publish(0)
 
 
-def _events() -> list[dict[str, object]]:
-    events: list[dict[str, object]] = []
-    for call in range(CALLS):
-        begin = START_S + call * APART_S
-        of_call: dict[str, object] = {"call_id": f"warm-up-{call}", "tenant": "warm-up"}
-        events.append({"time": begin, "type": "call.started"} | of_call)
-        if call % CALLS == CALLS - 1:
-            events.append({"time": begin + 0.1, "type": "call.declined", "code": 503} | of_call)
+def _end_s() -> float:
+    return START_S + CALLS * APART_S
+
+
+def _event(time_s: float, kind: str, call: str = "", **fields: object) -> Event:
+    """Make an event; slices with one tenant and with two lie differently in memory, and both are met."""
+    tenant = "other" if call and time_s > START_S + CALLS * APART_S / 2 and call[-1] in "13579" else "warm-up"
+    identity: Event = {"call_id": call} if call else {}
+    return {"time": time_s, "type": kind, "tenant": tenant} | identity | fields
+
+
+def _calls() -> list[Event]:
+    """Make calls of every kind; one in twenty is declined, one in seven never ends."""
+    events = []
+    for number in range(CALLS):
+        call, begin_s = f"call-{number}", START_S + number * APART_S
+        events.append(_event(begin_s, "call.started", call))
+        if number % 20 == 0:
+            events.append(_event(begin_s + 0.1, "call.declined", call, code=503))
             continue
-        answer = {"time": begin + 1, "type": "call.answered", "latency_ms": {"setup": 900}}
-        events.append(answer | of_call)
-        turn = {
-            "time": begin + 5,
-            "type": "turn.completed",
-            "id": f"turn-{call}",
-            "latency_ms": {"llm": [400, 500]},
-        }
-        events.append(turn | of_call)
-        events.append({"time": begin + HOLDING_S, "type": "call.ended", "outcome": "completed"} | of_call)
+        events.append(_event(begin_s + 1, "call.answered", call, latency_ms={"setup": 900}))
+        turn = {"id": f"turn-{number}", "latency_ms": {"llm": [400, 500]}}
+        events += [_event(begin_s + 5, "turn.completed", call, **turn) for _ in range(2)]
+        events += [_event(begin_s + beat, "call.heartbeat", call) for beat in range(6, 36, HEARTBEAT_S)]
+        if number % 7:
+            outcome = "failed" if number % 3 else "completed"
+            events.append(_event(begin_s + HOLDING_S, "call.ended", call, outcome=outcome))
     return sorted(events, key=lambda event: float(str(event["time"])))
 
 
-def _batch(events: list[dict[str, object]]) -> RawBatch:
+def _late_calls() -> list[Event]:
+    """Make calls that happened a while ago: rows behind the watermark take a way of their own."""
+    late_s = _end_s() + 60 - LATE_S
+    events = [_event(late_s, "call.started", "late"), _event(late_s, "call.started", "declined late")]
+    events.append(_event(late_s + 1, "call.declined", "declined late", code=503))
+    events.append(_event(late_s + 1, "call.answered", "late", latency_ms={"setup": 900}))
+    events.append(_event(late_s + 2, "turn.completed", "late", latency_ms={"llm": 400}))
+    events.append(_event(late_s + HOLDING_S / 4, "call.ended", "late", outcome="completed"))
+    events.append(_event(late_s + 3, "call.ended", "call-7", outcome="completed"))
+    return events
+
+
+def _batch(
+    partition: int, events: list[Event], first: int = 0, assigned: tuple[int, ...] = (0, 1)
+) -> RawBatch:
+    """Put events into rows of one partition, received as they happened."""
     rows = [msgspec.json.encode(event) for event in events]
     end = np.cumsum([len(row) for row in rows], dtype=np.int64)
     start = end - np.array([len(row) for row in rows], np.int64)
-    offset = np.arange(len(rows), dtype=np.int64)
-    return RawBatch(b"".join(rows), start, end, offset, "warm-up", 0, PLAIN_LOG_RECEIVED_NS, (0,), ())
+    offset = np.arange(first, first + len(rows), dtype=np.int64)
+    for array in (start, end, offset):
+        array.setflags(write=False)
+    received_ns = int((_end_s() + 600) * 1e9)
+    return RawBatch(b"".join(rows), start, end, offset, "warm-up", partition, received_ns, assigned, ())

@@ -14,7 +14,7 @@ from engine.judge.bank import DetectorBank
 from engine.judge.declines import Classifier
 from engine.judge.detection import CRITICAL, Finding
 from engine.judge.lifecycle import FIRING, Alert, AlertBook
-from engine.judge.pages import PageWriter
+from engine.judge.pages import PageWriter, causes_text
 from engine.judge.roll import Roller, StreamCounters
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 
 EARLY_ALERT = "CallLimitReached"
 EARLY_SUMMARY = "Calls are being declined by a limit."
-EARLY_DESCRIPTION = (
-    "{limit} has just declined a call ({causes}). In use: {used} of {limit_value}. To do: {action}"
-)
+EARLY_DESCRIPTION = "{limit} has just declined a call ({causes}). In use: {used} of {limit_value}."
 
 
 class Judgement(NamedTuple):
@@ -117,7 +115,7 @@ class Judge:
             ("limit", row),
             EARLY_SUMMARY,
             EARLY_DESCRIPTION,
-            evidence=(("causes", f"{decline.cause.code} {decline.cause.reason}".strip("0 ") or "no code"),),
+            evidence=(("causes", causes_text([(decline.cause, 1)])),),
         )
         worded = self.bank.word(finding, self.last)
         end_ns = decline.slice_end_ns

@@ -97,7 +97,7 @@ class PageWriter:
         if self._changes:
             facts["changes"] = "; ".join(_change_text(note) for note in self._changes)
         # A page must never fail for a name that it does not know.
-        words = _Words({name: text for name, text in (identity | facts).items() if text})
+        words = _Words(identity | facts)
         annotations = {
             name: text for name, text in facts.items() if name in EVIDENCE_ANNOTATIONS or name not in evidence
         }
@@ -159,19 +159,26 @@ class PageWriter:
         return ", ".join(f"{telling[0]}={value or '(none)'} {level / total:.0%}" for value, level in ranked)
 
 
-class _Words(dict[str, str]):
-    def __missing__(self, key: str) -> str:
-        return "unknown"
+class _Words:
+    """What templates may name; a name without a text reads as "unknown"."""
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        self._texts = texts
+
+    def __getitem__(self, name: str) -> str:
+        return self._texts.get(name) or "unknown"
 
 
 def causes_text(causes: list[tuple[object, int]]) -> str:
-    """Say how calls were declined: the most frequent codes and reasons, with counts."""
+    """Say how calls were declined: the most frequent codes and reasons, with counts if there are several."""
     counted: dict[str, int] = {}
     for cause, count in causes:
         code, reason = getattr(cause, "code", 0), getattr(cause, "reason", "")
         shape = " ".join(str(part) for part in (code, reason) if part) or "no code"
         counted[shape] = counted.get(shape, 0) + count
     ranked = sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))[:CAUSES_MAX]
+    if len(ranked) == 1:
+        return ranked[0][0]
     return ", ".join(f"{shape} ({count})" for shape, count in ranked)
 
 
