@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.app import load_configuration
-from engine.commands.replay import ReplayOptions, run_log
+from engine.app import REPLAY_HASH_KEY, Configuration, build_line, load_configuration
 from engine.config_files import config_path
 from engine.deliver.jsonl import alert_change_line
 from engine.errors import LossReason
 from engine.judge.lifecycle import RESOLVED
 from engine.judge.windows import WINDOWS_NS
 from engine.observe.latency import RELATIVE_ERROR_MAX
+from engine.source.contract import RawBatch
+from engine.source.file import FileSource
+from engine.source.merge import event_time_ns
 from tests import oracle_judge, oracle_latency
 from tests.line_runs import Run, run_all
 from tests.line_traffic import (
@@ -257,40 +259,45 @@ def test_a_cut_replays_exactly_what_lies_in_the_span() -> None:
 
 
 @cache
-def recording(name: str) -> tuple[bytes, ...]:
-    """Read the rows of a bundled recording."""
-    from engine.source.file import FileSource
+def recorded_batches(name: str) -> tuple[RawBatch, ...]:
+    """Read a bundled recording."""
 
-    async def read() -> list[bytes]:
+    async def read() -> list[RawBatch]:
         source = FileSource([str(config_path(f"demo/{name}.events.jsonl.zst"))])
         await source.start()
-        rows: list[bytes] = []
+        batches = []
         while (raw := await source.read()) is not None:
-            pairs = zip(raw.row_start.tolist(), raw.row_end.tolist(), strict=True)
-            rows += [raw.data[start:end] for start, end in pairs]
+            batches.append(raw)
         await source.close()
-        return rows
+        return batches
 
     return tuple(asyncio.run(read()))
 
 
 def recorded_events(name: str) -> list[Event]:
     """Give the events of a recording with their times and calls."""
-    from engine.source.merge import event_time_ns
+    rows = [
+        raw.data[start:end]
+        for raw in recorded_batches(name)
+        for start, end in zip(raw.row_start.tolist(), raw.row_end.tolist(), strict=True)
+    ]
+    calls = [row.partition(b'"call_id":')[2].partition(b",")[0].decode() for row in rows]
+    return [Event(event_time_ns(row) or 0, call, row) for call, row in zip(calls, rows, strict=True)]
 
-    def call_of(row: bytes) -> str:
-        return row.partition(b'"call_id":')[2].partition(b",")[0].decode()
 
-    return [Event(event_time_ns(row) or 0, call_of(row), row) for row in recording(name)]
+@cache
+def demo() -> Configuration:
+    """Load what the demo runs with."""
+    return load_configuration(None, str(config_path("demo/limits.yaml")), None)
 
 
 @cache
 def replayed(name: str) -> tuple[int, tuple[bytes, ...]]:
-    """Replay a recording as the command does; give the time of its first event and the lines."""
-    configuration = load_configuration(None, str(config_path("demo/limits.yaml")), None)
-    log = str(config_path(f"demo/{name}.events.jsonl.zst"))
-    done = asyncio.run(run_log(configuration, ReplayOptions((log,), "jsonl", None, None, None)))
-    return done.first_ns, tuple(alert_change_line(change) for change in done.changes)
+    """Replay a recording as it lies there; give the time of its first event, and the changes as lines."""
+    pipeline = build_line(demo(), REPLAY_HASH_KEY).pipeline
+    steps = [pipeline.step(raw) for raw in recorded_batches(name)] + [pipeline.finish()]
+    changes = [change for step in steps for change in step.changes]
+    return pipeline.first_event_ns, tuple(map(alert_change_line, changes))
 
 
 def seconds_to(name: str, alertname: str, severity: str, run: Run) -> list[float]:
@@ -309,9 +316,8 @@ def test_a_go_live_is_paged_before_its_first_decline_however_it_is_read(
 ) -> None:
     """From a cold start: within 255 s, and the first decline comes at 539 s."""
     events = disordered(recorded_events("sip-go-live"), disorder_s * S + 1, partitions)
-    register = load_configuration(None, str(config_path("demo/limits.yaml")), None).register
 
-    run = run_all(batches_of(events, partitions, rows_max, rows_max), register)
+    run = run_all(batches_of(events, partitions, rows_max, rows_max), demo().register)
 
     assert list(replayed("sip-go-live")[1]) == run.lines()
     (page,) = seconds_to("sip-go-live", "CallLimitApproaching", "critical", run)
@@ -325,9 +331,8 @@ def test_nothing_pages_on_steady_traffic_however_it_is_read(
     partitions: int, rows_max: int, disorder_s: int
 ) -> None:
     events = disordered(recorded_events("sip-steady"), disorder_s * S + 1, partitions)
-    register = load_configuration(None, str(config_path("demo/limits.yaml")), None).register
 
-    run = run_all(batches_of(events, partitions, rows_max, rows_max), register)
+    run = run_all(batches_of(events, partitions, rows_max, rows_max), demo().register)
 
     assert list(replayed("sip-steady")[1]) == run.lines()
     assert [change for change in run.changes if ("severity", "critical") in change.labels] == []
