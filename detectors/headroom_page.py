@@ -99,7 +99,7 @@ def when_text(time_s: float, low_s: float, high_s: float) -> str:
     latest = (
         f"{duration_text(high_s)} at the latest" if math.isfinite(high_s) else "or not at all if growth stops"
     )
-    return f"will be full in about {duration_text(time_s)} ({duration_text(low_s)} at the earliest, {latest})"
+    return f"is on course to be full in about {duration_text(time_s)} ({duration_text(low_s)} at the earliest, {latest})"
 
 
 def trend_text(growth: float) -> str:
