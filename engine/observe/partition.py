@@ -24,7 +24,7 @@ from engine.observe.merge import Header, Names, build, is_empty, merge_summaries
 from engine.observe.order import Ranks, rough_keys, sort_rows
 from engine.observe.outcomes import MEASURE_KEYS, ROW_KEYS, Facts, groups_of
 from engine.observe.recent import new_recent
-from engine.observe.slices import LATE, NO_NOTE, ON_TIME, ROWS, Book, let_go, new_held
+from engine.observe.slices import LATE, NO_NOTE, ON_TIME, ROWS, Book, let_go, new_held, shrunk_held
 from engine.observe.tally import grown, keys_in, new_tally
 from engine.observe.watermark import new_clock, watermark_of
 
@@ -174,6 +174,7 @@ class Partition:
         """Let go of the rows that `prepare` took up."""
         if len(self._order):
             let_go(self.held, until_ns, self.slice_ns)
+            self.held = shrunk_held(self.held)
             self._order = np.zeros(0, np.int64)
 
     def _desk(self, run: Run, facts: Facts, flow: Facts, shared: Shared) -> Desk:

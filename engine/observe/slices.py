@@ -36,6 +36,7 @@ DUPLICATE, TOO_LATE_LOSS = int(LossReason.DUPLICATE), int(LossReason.LATE)
 TIME_AHEAD, HELD_ROWS_FULL = int(LossReason.TIME_AHEAD), int(LossReason.HELD_ROWS_FULL)
 ENDED, DECLINED = int(EventType.CALL_ENDED), int(EventType.CALL_DECLINED)
 ROWS_MIN = 1024
+ROOMY = 8  # a buffer with more than so many times the room that it needs is given up
 
 
 class Book(NamedTuple):
@@ -132,6 +133,17 @@ def grown_held(held: Held, rows: int, measures: int) -> Held:
     for new, old in zip(columns_of(larger), columns_of(held), strict=True):
         new[: len(old)] = old
     return larger
+
+
+def shrunk_held(held: Held) -> Held:
+    """Give a smaller copy of a buffer that a backlog has left mostly empty, else the same."""
+    rows, measures = int(held.cells[ROWS]), int(held.cells[MEASURES])
+    if len(held.time_ns) + len(held.measure_ms) <= ROOMY * (rows + measures + ROWS_MIN):
+        return held
+    smaller = new_held(max(2 * rows, ROWS_MIN), max(2 * measures, ROWS_MIN))
+    for new, old in zip(columns_of(smaller), columns_of(held), strict=True):
+        new[:] = old[: len(new)]
+    return smaller
 
 
 def columns_of(held: Held) -> tuple[NDArray[Any], ...]:
