@@ -25,7 +25,7 @@ DESCRIPTION = (
     "{arrivals_per_minute} calls a minute arrive, {trend}, and each stays {holding}: "
     "together that asks for {offered_load} calls at once. "
     "In {horizon} we expect {expected_used}; "
-    "the chance that calls are declined by then is {probability_percent} %. "
+    "the chance that it is full before then is {probability_percent} %. "
     "{baseline_text}"
 )
 
@@ -99,7 +99,8 @@ def when_text(time_s: float, low_s: float, high_s: float) -> str:
     latest = (
         f"{duration_text(high_s)} at the latest" if math.isfinite(high_s) else "or not at all if growth stops"
     )
-    return f"is on course to be full in about {duration_text(time_s)} ({duration_text(low_s)} at the earliest, {latest})"
+    earliest = f"{duration_text(low_s)} at the earliest"
+    return f"is on course to be full in about {duration_text(time_s)} ({earliest}, {latest})"
 
 
 def trend_text(growth: float) -> str:

@@ -1,12 +1,12 @@
 """From a forecast level to a verdict on one cap: score, probability, time left.
 
 The score is how many standard deviations the forecast mean stands above the cap, at the worst horizon. The
-probability that an arriving call finds the limit full within a horizon treats the two kinds of doubt apart:
-under each of several futures (quadrature over our ignorance, which is common to all moments of one future)
-arrivals see the level as chance leaves it (Poisson arrivals see time averages), and at least one is turned
-away with 1 - exp(-expected number). That counts a long brush with the cap as many chances: an upper bound
-within each future. Rejected: the largest single-moment probability, which is too low by the number of moments
-that are nearly independent.
+probability that the level reaches the cap within a horizon treats the two kinds of doubt apart. Under each of
+several futures (quadrature over our ignorance, which is common to all moments of one future) it is that of
+standing above at the worst moment, or of climbing there by chance meanwhile: arrivals that find the last
+place taken, rate x density at the cap, counted once per clump (each falls back for good with 1 - mean / cap).
+Rejected: the expected number of declined arrivals; they come in clumps, so it overstates the chance of a
+first one.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def judge(room: Room, outlook: Outlook, horizons: Horizons, gate: float, verdict
         mean = outlook.mean[i]
         chance = outlook.chance_var[i]
         ignorance = outlook.model_var[i]
-        verdict.probability[i] = turned_away(room.level[i], cap, outlook, i, horizons)
+        verdict.probability[i] = reaching(room.level[i], cap, outlook, i, horizons)
         verdict.time_s[i] = crossing(room.level[i], mean, chance, ignorance, (cap, 0.0), horizons.ahead_s)
         verdict.time_s_low[i] = crossing(
             room.level[i], mean, chance, ignorance, (cap, BAND_SD), horizons.ahead_s
@@ -100,22 +100,28 @@ def judge(room: Room, outlook: Outlook, horizons: Horizons, gate: float, verdict
 
 
 @kernel
-def turned_away(level: float, cap: float, outlook: Outlook, i: int, horizons: Horizons) -> float:
-    """Give the probability that an arrival finds the limit full within the page horizon."""
+def reaching(level: float, cap: float, outlook: Outlook, i: int, horizons: Horizons) -> float:
+    """Give the probability that the level reaches the cap within the page horizon."""
+    if level >= cap:
+        return 1.0
     probability = 0.0
     for q in range(len(horizons.nodes)):
-        expected = 0.0
+        clumps = 0.0
         before_s = 0.0
-        before = 1.0 if level >= cap else 0.0
+        before = 0.0
+        above = 0.0
         for k in range(horizons.page):
             mean = outlook.mean[i, k] + horizons.nodes[q] * math.sqrt(outlook.model_var[i, k])
             sd = math.sqrt(max(outlook.chance_var[i, k], VARIANCE_MIN))
-            grown = min(outlook.growth_per_step[i] * horizons.reach[k], LOG_GROWTH_MAX)
-            now = normal_tail((cap - CONTINUITY - mean) / sd) * math.exp(grown)
-            expected += 0.5 * (before + now) * (horizons.ahead_s[k] - before_s) * outlook.rate_per_s[i]
+            z = (cap - CONTINUITY - mean) / sd
+            grown = math.exp(min(outlook.growth_per_step[i] * horizons.reach[k], LOG_GROWTH_MAX))
+            density = math.exp(-0.5 * z * z) / (sd * math.sqrt(2.0 * math.pi))
+            now = grown * outlook.rate_per_s[i] * density * max(1.0 - mean / cap, 0.0)
+            clumps += 0.5 * (before + now) * (horizons.ahead_s[k] - before_s)
+            above = max(above, normal_tail(z))
             before = now
             before_s = horizons.ahead_s[k]
-        probability += horizons.node_weight[q] * -math.expm1(-expected)
+        probability += horizons.node_weight[q] * (1.0 - (1.0 - above) * math.exp(-clumps))
     return min(probability, 1.0)
 
 

@@ -339,25 +339,25 @@ def crossing(level: float, cap: float, path: list[tuple[float, float]]) -> float
     return math.inf
 
 
-def turned_away(
-    level: float, cap: float, outlook: Outlook, rates: list[float], ahead_s: list[float]
-) -> float:
+def reaching(level: float, cap: float, outlook: Outlook, rates: list[float], ahead_s: list[float]) -> float:
     """Integrate over futures by a fine grid of quantiles.
 
     `rates` are the arrivals a second at the horizons.
     """
-    futures = [NormalDist().inv_cdf((k + 0.5) / 500) for k in range(500)]
-    hits = []
-    for u in futures:
-        full = [1.0 if level >= cap else 0.0]
-        for mean, chance, ignorance in zip(*outlook, strict=True):
-            sd = math.sqrt(max(chance, 1.0))
-            full.append(normal_tail((cap - 0.5 - mean - u * math.sqrt(ignorance)) / sd))
+    if level >= cap:
+        return 1.0
+    reached = []
+    for u in [NormalDist().inv_cdf((k + 0.5) / 500) for k in range(500)]:
+        climbs = [0.0]
+        above = 0.0
+        for mean, chance, ignorance, rate in zip(*outlook, rates, strict=True):
+            there = NormalDist(mean + u * math.sqrt(ignorance), math.sqrt(max(chance, 1.0)))
+            climbs.append(rate * there.pdf(cap - 0.5) * max(1 - there.mean / cap, 0.0))
+            above = max(above, 1 - there.cdf(cap - 0.5))
         at = [0.0, *ahead_s]
-        flow = [full[0] * rates[0], *(p * rate for p, rate in zip(full[1:], rates[1:], strict=True))]
-        expected = sum(0.5 * (flow[k] + flow[k + 1]) * (at[k + 1] - at[k]) for k in range(len(ahead_s)))
-        hits.append(1 - math.exp(-expected))
-    return float(np.mean(hits))
+        clumps = float(np.trapezoid(climbs, at))
+        reached.append(1 - (1 - above) * math.exp(-clumps))
+    return float(np.mean(reached))
 
 
 def judge(level: float, cap: float, outlook: Outlook, offered: float, gate: float) -> float:

@@ -10,7 +10,8 @@ import pytest
 from backports import zstd
 
 from bench.leadtime.feed import Calls, Feed, slices
-from bench.leadtime.traffic import Plan, draw_calls, start_flat, start_rising
+from bench.leadtime.product import product_scores
+from bench.leadtime.traffic import Plan, draw_calls, slow_factor, start_flat, start_rising
 from detectors.headroom import Headroom
 from detectors.headroom_state import (
     HeadroomParams,
@@ -358,3 +359,35 @@ def test_one_evaluation_of_the_filters_is_that_of_the_twin() -> None:
     pass_time(again, noise, 1e-3, 5)
     expected = oracle.first_level(21.0, 0.5, variances, list(params.model_weight))
     assert_same(again, oracle.pass_time(expected, pairs, 0.9876, 1e-3, 5))
+
+
+def test_the_stated_probability_is_what_happens() -> None:
+    """Ramps that stop between 45 and 95 % of the cap, or do not.
+
+    Of all that is said, about so much comes true.
+    """
+    rng = np.random.default_rng(17)
+    steps, cap = 1200, 100.0
+    since_s = np.maximum(np.arange(steps) * 15.0 - 7200.0, 0.0)
+    streams = []
+    for doubling_s in np.repeat([300.0, 900.0, 3600.0], 16):
+        load = np.minimum(0.3 * 2.0 ** (since_s / doubling_s), rng.uniform(0.45, 1.15)) * slow_factor(
+            steps, rng
+        )
+        streams.append(start_rising(load, cap, 180.0, rng))
+    scores = product_scores(tuple(streams), np.full(len(streams), cap), steps * 15.0, 15)
+    said: list[float] = []
+    came: list[bool] = []
+    for calls, probability in zip(streams, scores.probability, strict=True):
+        level = np.arange(len(calls.start_s)) - np.searchsorted(np.sort(calls.end_s), calls.start_s)
+        full_s = np.append(calls.start_s[level >= cap], np.inf)
+        at_s = (np.arange(steps) + 1) * 15.0
+        next_s = full_s[np.searchsorted(full_s, at_s)] - at_s
+        known = np.isfinite(probability)
+        said += probability[known].tolist()
+        came += (next_s <= 600.0)[known].tolist()
+
+    truth = np.array(came)
+    for low, high in ((0.0, 0.05), (0.05, 0.3), (0.3, 0.7), (0.95, 1.01)):
+        chosen = (np.array(said) >= low) & (np.array(said) < high)
+        assert truth[chosen].mean() == pytest.approx(np.array(said)[chosen].mean(), abs=0.2)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.limit_crossing import Horizons, Room, crossing, judge, new_verdict, turned_away
+from detectors.limit_crossing import Horizons, Room, crossing, judge, new_verdict, reaching
 from detectors.offered_load import Outlook
 from tests import oracle_headroom as oracle
 
@@ -67,14 +67,14 @@ def test_the_time_left_is_where_the_line_meets_the_cap(mean: list[float], level:
 
 @given(mean=rows, chance=variances, ignorance=variances, level=st.floats(0, 99))
 @settings(max_examples=15)
-def test_the_probability_is_that_of_an_arrival_turned_away(
+def test_the_probability_is_that_of_being_above_or_climbing_there(
     mean: list[float], chance: list[float], ignorance: list[float], level: float
 ) -> None:
     """Nine quadrature nodes stand for five hundred futures, to a few percent."""
     wide = [max(variance, 100.0) for variance in chance]
-    found = turned_away(level, 100.0, outlook_of(mean, wide, ignorance), 0, HORIZONS)
+    found = reaching(level, 100.0, outlook_of(mean, wide, ignorance), 0, HORIZONS)
     futures = oracle.Outlook(mean[:4], wide[:4], ignorance[:4])
-    expected = oracle.turned_away(level, 100.0, futures, [0.5] * 5, AHEAD_S[:4].tolist())
+    expected = oracle.reaching(level, 100.0, futures, [0.5] * 4, AHEAD_S[:4].tolist())
 
     assert 0.0 <= found <= 1.0
     assert found == pytest.approx(expected, abs=0.08)
