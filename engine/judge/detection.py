@@ -85,8 +85,13 @@ class Detector(Protocol):
     can hold it. Instances and windows are only ever appended; a state grows with them.
     """
 
-    name: str
-    policies: tuple[AlertPolicy, ...]
+    @property
+    def name(self) -> str:
+        """Name the detector; its file has the same name."""
+
+    @property
+    def policies(self) -> tuple[AlertPolicy, ...]:
+        """Say how findings of each alert and severity live."""
 
     def new_state(self) -> Any:
         """Give the state before the first slice."""
