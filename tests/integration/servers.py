@@ -165,6 +165,7 @@ class Process:
         self.log = folder / "server.log"
         self._ready = ready
         self._process: subprocess.Popen[bytes] | None = None
+        self.returncode: int | None = None  # of its last end
 
     @property
     def pid(self) -> int:
@@ -212,7 +213,7 @@ class Process:
                 os.killpg(process.pid, each)
                 os.killpg(process.pid, signal.SIGCONT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_S)
+                self.returncode = process.wait(STOP_S)
                 return
 
 
