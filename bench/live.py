@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,13 +55,26 @@ def stack() -> Iterator[Stack]:
         yield Stack(kafka, alertmanager, folder)
 
 
+@functools.cache
+def kernel_cache() -> Path:
+    """Give a folder for compiled kernels that the benchmarks of a process share; it goes with the process."""
+    folder = tempfile.mkdtemp(prefix="callgauge-bench-cache-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def load_kernels(over: Stack) -> None:
+    """Run a service until it is ready, so that the next one finds its kernels compiled."""
+    if not any(kernel_cache().iterdir()):
+        with Service(over, "kernels", []) as service:
+            service.wait_for(service.is_ready, "it is ready")
+
+
 class Service:
     """One `callgauge run`, in a consumer group of its own."""
 
-    def __init__(
-        self, over: Stack, name: str, limits: list[dict[str, object]], cache: Path | None = None
-    ) -> None:
-        """Write its files; `cache` is where kernels are kept, the user's own folder if None."""
+    def __init__(self, over: Stack, name: str, limits: list[dict[str, object]]) -> None:
+        """Write its files; `name` must differ between the services of a stack."""
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self._log = over.folder / f"{name}.log"
@@ -80,9 +96,7 @@ class Service:
             "--config", str(over.folder / f"{name}.engine.yaml"),
             "--limits", str(over.folder / f"{name}.limits.yaml"),
         ]  # fmt: skip
-        self._environment = dict(os.environ)
-        if cache is not None:
-            self._environment["NUMBA_CACHE_DIR"] = str(cache)
+        self._environment = os.environ | {"NUMBA_CACHE_DIR": str(kernel_cache())}
         self._process: subprocess.Popen[bytes] | None = None
         self.started_s = 0.0
 
@@ -105,15 +119,15 @@ class Service:
             self._process.kill()
             self._process.wait()
 
-    def wait_for(self, met: Callable[[], bool], what: str) -> float:
-        """Wait until something is so; give the seconds since the process was started."""
+    def wait_for(self, met: Callable[[], bool], what: str, every_s: float = POLL_S) -> float:
+        """Ask until something is so; give the seconds since the process was started."""
         assert self._process is not None
         while not met():
             waited_s = time.perf_counter() - self.started_s
             if self._process.poll() is not None or waited_s > PATIENCE_S:
                 text = self._log.read_text("utf-8")[-2000:]
                 raise RuntimeError(f"`callgauge run` did not get there in {waited_s:.0f} s: {what}\n{text}")
-            time.sleep(POLL_S)
+            time.sleep(every_s)
         return time.perf_counter() - self.started_s
 
     def metric(self, name: str) -> float:

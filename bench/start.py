@@ -7,10 +7,11 @@ are not, and are compiled first.
 
 from __future__ import annotations
 
+import shutil
 import time
 
 from bench.harness import FULL, SMOKE, TINY, Benchmark, Result, Row, at_most, digest_of, spread
-from bench.live import TOPIC, Service, Stack, stack
+from bench.live import TOPIC, Service, Stack, kernel_cache, stack
 from engine.source.synthetic import generate_rows
 from engine.source.traffic import NS_PER_S, Scenario, Tenant
 
@@ -23,7 +24,7 @@ LIMITS: list[dict[str, object]] = [{"name": "trunk", "kind": "concurrency", "val
 
 def first_event_s(over: Stack, name: str) -> float:
     """Start, wait for the first event, stop."""
-    with Service(over, name, LIMITS, over.folder / "cache") as service:
+    with Service(over, name, LIMITS) as service:
         return service.wait_for(lambda: service.metric("callgauge_rows_read_total") > 0, "rows are read")
 
 
@@ -35,6 +36,8 @@ def run(size: str) -> Result:
         scenario = Scenario(duration_s=HISTORY_S, tenants=tenants, start_ns=start_ns)
         rows = list(generate_rows(scenario, SEED))
         over.kafka.produce(TOPIC, rows)
+        for cached in kernel_cache().iterdir():
+            shutil.rmtree(cached)
         cold_s = first_event_s(over, "cold")
         warm_s = [first_event_s(over, f"warm-{number}") for number in range(STARTS[size])]
     middle_s = sorted(warm_s)[len(warm_s) // 2]
