@@ -85,8 +85,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     began = time.monotonic()
+    machine = machine_line()  # Now: the sources may change while it runs.
     page = report(arguments.size, arguments.seed, arguments.workers)
-    page += f"\n{machine_line()}; took {time.monotonic() - began:.0f} s.\n"
+    page += f"\n{machine}; took {time.monotonic() - began:.0f} s.\n"
     sys.stdout.write(page)
     if arguments.out:
         arguments.out.write_text(page)
