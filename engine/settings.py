@@ -29,7 +29,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     causes_max: int = 1024
     calls_max: int = 1 << 21
     held_rows_max: int = 1 << 21
-    event_ids_max: int = 1 << 18
+    event_ids_max: int = 1 << 16
     notes_max: int = 256  # per slice
     row_bytes_max: int = 1 << 20
     measures_max: int = 256  # latencies per row

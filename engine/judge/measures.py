@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.judge.snapshot import HistogramFamily
-from engine.judge.windows import WINDOWS, Contribution, RollingSums, WindowView, scatter_add
+from engine.judge.windows import WINDOWS, RollingSums, WindowView, contribution_of, scatter_add
 from engine.kernel import kernel
 from engine.observe.latency import BUCKETS, value_of_rank
 from engine.observe.summary import Count
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from engine.judge.declines import Classifier
     from engine.judge.series import SeriesIndex
+    from engine.judge.windows import Contribution
     from engine.observe.summary import SliceSummary
 
 ARRIVALS, ENDED, ERRORS, DECLINED = range(4)
@@ -36,8 +37,8 @@ RANKS.setflags(write=False)
 
 @kernel
 def quantiles_of_rows(
-    table: NDArray[np.int64],
-    rows: NDArray[np.int64],
+    table: NDArray[np.int32],
+    rows: NDArray[np.int32],
     ranks: NDArray[np.float64],
     into: NDArray[np.float64],
     counted: NDArray[np.int64],
@@ -131,9 +132,9 @@ class Measures:
         self._refresh(self.sketches.advance(end_ns, sketches))
         if merged is not None:
             self._add_totals(merged, ids, 1)
-        fresh = np.zeros(self.counts.rows * COLUMNS, np.int64)
-        scatter_add(fresh, counts.flat, counts.values, 1)
-        return self._view(fresh[ARRIVALS::COLUMNS])
+        newest = np.zeros(self.counts.rows * COLUMNS, np.int32)
+        scatter_add(newest, counts.flat, counts.values, 1)
+        return self._view(newest[ARRIVALS::COLUMNS].astype(np.int64))
 
     def amend(self, summary: SliceSummary, ids: NDArray[np.int32], sign: int, end_ns: int) -> None:
         """Add (or with sign -1 take off) a summary that came late, in windows that end at `end_ns`."""
@@ -150,7 +151,8 @@ class Measures:
     ) -> tuple[Contribution, Contribution]:
         """Spread a summary over the rows it counts in, as flat positions in both tables."""
         if merged is None or not len(ids):
-            return Contribution(start_ns, EMPTY_I8, EMPTY_I8), Contribution(start_ns, EMPTY_I8, EMPTY_I8)
+            nothing = contribution_of(start_ns, EMPTY_I8, EMPTY_I8)
+            return nothing, nothing
         rows = self.index.rows.arrays()
         per_series = np.zeros((len(ids), COLUMNS), np.int64)
         per_series[:, ARRIVALS] = merged.counts[:, Count.STARTED]
@@ -159,17 +161,17 @@ class Measures:
         np.add.at(per_series[:, ERRORS], merged.cause_series, self._is_error(merged) * merged.cause_count)
         spread = _spread(rows.start, rows.instance, ids)
         flat = (spread.row[:, None] * COLUMNS + np.arange(COLUMNS)).ravel()
-        counts = Contribution(start_ns, flat, per_series[spread.item].ravel())
+        counts = contribution_of(start_ns, flat, per_series[spread.item].ravel())
         wide = _spread(rows.start, rows.instance, ids[merged.latency_series])
         latency = self.latency_rows.ids(wide.row, merged.latency_stage[wide.item], merged.stages)
         flat = latency * BUCKETS + merged.latency_bucket[wide.item]
-        return counts, Contribution(start_ns, flat, merged.latency_count[wide.item])
+        return counts, contribution_of(start_ns, flat, merged.latency_count[wide.item])
 
     def _is_error(self, merged: SliceSummary) -> NDArray[np.int64]:
         errors = np.array([self.classifier.is_error(one) for one in merged.causes], np.int64)
         return errors[merged.cause_index] if len(errors) else EMPTY_I8
 
-    def _refresh(self, changed: NDArray[np.int64]) -> None:
+    def _refresh(self, changed: NDArray[np.int32]) -> None:
         """Compute the quantiles and counts of latency rows that changed."""
         missing = self.sketches.rows - self._quantiles.shape[2]
         if missing > 0:
@@ -206,7 +208,8 @@ class Measures:
         scatter_add(self.sums_us, sum_rows, merged.sum_us, sign)
 
     def _view(self, arrivals_in_slice: NDArray[np.int64]) -> WindowView:
-        stacked = np.stack([self.counts.table(window) for window in range(len(WINDOWS))], axis=1)
+        tables = np.stack([self.counts.table(window) for window in range(len(WINDOWS))], axis=1)
+        stacked = tables.astype(np.int64)
         latency_row, latency_stage = self.latency_rows.columns()
         return WindowView(
             labels=tuple(self.index.row_labels),

@@ -9,7 +9,7 @@ slower for an hour).
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -77,20 +77,23 @@ class WindowSummary(NamedTuple):
 
 
 @kernel
-def scatter_add(
-    dense: NDArray[np.int64], flat: NDArray[np.int64], values: NDArray[np.int64], sign: int
-) -> None:
-    """Add `sign` x `values` to `dense` (any length) at the positions `flat`; positions may repeat."""
+def scatter_add(dense: NDArray[Any], flat: NDArray[Any], values: NDArray[Any], sign: int) -> None:
+    """Add `sign` x `values` to `dense` (all integers) at the positions `flat`; positions may repeat."""
     for k in range(len(flat)):
         dense[flat[k]] += sign * values[k]
 
 
 class Contribution(NamedTuple):
-    """Sparse facts of one slice or pane: `values` (int64) at flat positions (int64)."""
+    """Sparse facts of one slice or pane: `values` (int32) at flat positions (int32)."""
 
     start_ns: int
-    flat: NDArray[np.int64]
-    values: NDArray[np.int64]
+    flat: NDArray[np.int32]
+    values: NDArray[np.int32]
+
+
+def contribution_of(start_ns: int, flat: NDArray[np.int64], values: NDArray[np.int64]) -> Contribution:
+    """Make the facts of one slice; half as wide as they come, since an hour of them is kept."""
+    return Contribution(start_ns, flat.astype(np.int32), values.astype(np.int32))
 
 
 class RunningSum:
@@ -106,13 +109,14 @@ class RunningSum:
         """Start empty."""
         self.window_ns = window_ns
         self.pane_ns = pane_ns
-        self.dense: NDArray[np.int64] = np.zeros(0, np.int64)
+        # Half the memory of int64, and enough for 600,000 a second in the hour.
+        self.dense: NDArray[np.int32] = np.zeros(0, np.int32)
         self._held: deque[Contribution] = deque()
         self._pane: list[Contribution] = []  # of the pane that is not over yet
 
     def grow(self, size: int) -> None:
         """Make room for `size` positions; new ones are 0."""
-        larger = np.zeros(size, np.int64)  # What is never written takes no memory, unlike copied zeros.
+        larger = np.zeros(size, np.int32)  # What is never written takes no memory, unlike copied zeros.
         larger[: len(self.dense)] = self.dense
         self.dense = larger
 
@@ -140,7 +144,7 @@ class RunningSum:
             place -= 1
         self._held.insert(place, contribution)
 
-    def evict(self, end_ns: int) -> list[NDArray[np.int64]]:
+    def evict(self, end_ns: int) -> list[NDArray[np.int32]]:
         """Take off what starts before the window that ends at `end_ns`; give the positions that changed."""
         changed = []
         from_ns = end_ns - self.window_ns
@@ -155,7 +159,7 @@ class RunningSum:
         """Date facts by their pane, so that all facts of one pane leave together."""
         return contribution._replace(start_ns=contribution.start_ns // self.pane_ns * self.pane_ns)
 
-    def _take_off(self, contribution: Contribution) -> NDArray[np.int64]:
+    def _take_off(self, contribution: Contribution) -> NDArray[np.int32]:
         scatter_add(self.dense, contribution.flat, contribution.values, -1)
         return contribution.flat
 
@@ -179,7 +183,7 @@ class RollingSums:
             for window in self.windows:
                 window.grow(max(2 * self.rows, 16) * self.width)
 
-    def advance(self, end_ns: int, contribution: Contribution) -> NDArray[np.int64]:
+    def advance(self, end_ns: int, contribution: Contribution) -> NDArray[np.int32]:
         """Move on to the slice that ends at `end_ns`.
 
         Give the rows (sorted, each once) whose sums changed.
@@ -195,7 +199,7 @@ class RollingSums:
         for window in self.windows:
             window.amend(contribution, end_ns)
 
-    def table(self, window: int) -> NDArray[np.int64]:
+    def table(self, window: int) -> NDArray[np.int32]:
         """Show the sums of one window as (rows, width); a view, not a copy."""
         return self.windows[window].dense[: self.rows * self.width].reshape(self.rows, self.width)
 
@@ -207,6 +211,6 @@ def compact(contributions: list[Contribution]) -> Contribution:
     flat = np.concatenate([contribution.flat for contribution in contributions])
     values = np.concatenate([contribution.values for contribution in contributions])
     positions, index = np.unique(flat, return_inverse=True)
-    sums = np.zeros(len(positions), np.int64)
+    sums = np.zeros(len(positions), np.int32)
     scatter_add(sums, index, values, 1)
     return Contribution(contributions[0].start_ns, positions, sums)
