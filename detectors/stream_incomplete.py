@@ -5,16 +5,17 @@ Clocks that run ahead, or a topic whose calls are torn over partitions.
 What it catches: (1) rows whose event time lies ahead of the time they were received, so that a clock is wrong
 and those rows wait in slices that are not due; (2) ends whose start was seen in another partition, so that
 the topic is not keyed by call_id and calls in flight are counted wrong. Formula: the count of such rows since
-the last slice is above 0, for two slices in a row. False positives: none seen; a clock may be ahead by less
-than the network takes, which does not count. False negatives: clocks that lag behind, which look like a slow
-line and count as late rows.
+the last slice is above 0, for the second time within five minutes (not in two slices in a row: when rows are
+rare, several slices are judged at once, and the first has the count of all). False positives: none seen; a
+clock may be ahead by less than the network takes, which does not count. False negatives: clocks that lag
+behind, which look like a slow line and count as late rows.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.judge.detection import WARNING, AlertPolicy, Detection, Finding
+from engine.judge.detection import MINUTE_NS, WARNING, AlertPolicy, Detection, Finding
 
 if TYPE_CHECKING:
     from engine.judge.windows import WindowSummary
@@ -33,25 +34,31 @@ UNKEYED = (
 )
 
 
+AGAIN_NS = 5 * MINUTE_NS
+
+
 class State(NamedTuple):
-    """Nothing is carried: the policy asks for two slices in a row."""
+    """The end of the last slice with each kind of trouble; -1: none yet."""
+
+    clock_ahead_ns: int
+    unkeyed_ns: int
 
 
 class StreamIncomplete:
     """One finding per kind of trouble."""
 
     name = "stream_incomplete"
-    policies = (AlertPolicy(ALERT, WARNING, evaluations=2),)
+    policies = (AlertPolicy(ALERT, WARNING),)
 
     def new_state(self) -> State:
         """Give the state before the first slice."""
-        return State()
+        return State(-1, -1)
 
     def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Look at one closed slice."""
         seen = (
-            ("clock_ahead", summary.stream.clock_ahead, AHEAD),
-            ("topic_not_keyed_by_call_id", summary.stream.unkeyed_calls, UNKEYED),
+            ("clock_ahead", summary.stream.clock_ahead, state.clock_ahead_ns, AHEAD),
+            ("topic_not_keyed_by_call_id", summary.stream.unkeyed_calls, state.unkeyed_ns, UNKEYED),
         )
         findings = tuple(
             Finding(
@@ -63,7 +70,8 @@ class StreamIncomplete:
                 labels=(("problem", problem),),
                 evidence=(("rows", rows),),
             )
-            for problem, rows, text in seen
-            if rows > 0
+            for problem, rows, last_ns, text in seen
+            if rows > 0 and last_ns >= 0 and summary.end_ns - last_ns <= AGAIN_NS
         )
-        return Detection(state, findings)
+        ends_ns = [summary.end_ns if rows > 0 else last_ns for _, rows, last_ns, _ in seen]
+        return Detection(State(*ends_ns), findings)
