@@ -53,6 +53,7 @@ def run(
 ) -> None:
     """Watch calls live: from Kafka to Alertmanager, until a signal."""
     from engine.app import load_configuration
+    from engine.commands.allocator import return_freed_memory
     from engine.commands.logs import set_up_logs
     from engine.commands.run import Service
     from engine.source.kafka import KafkaSource
@@ -60,6 +61,7 @@ def run(
     def load() -> Configuration:
         return load_configuration(config, limits, declines, {"log_level": log_level} if log_level else None)
 
+    return_freed_memory()
     configuration = load()
     set_up_logs(configuration.settings)
     logging.getLogger(__name__).info("limits are read from %s", configuration.limits_file)
