@@ -75,7 +75,8 @@ async def test_a_firing_alert_is_sent_with_everything_alertmanager_needs() -> No
             "tenant": "acme",
         }
         assert labels == got.labels, "external labels only where absent, empty labels not at all"
-        assert {"summary": "The trunk fills up."} == got.annotations
+        age_s = (NOW - an_alert().found_ns) // S
+        assert {"summary": "The trunk fills up.", "data_age_seconds": str(age_s)} == got.annotations
         assert (NOW - 60 * S, NOW + 300 * S) == (got.starts_ns, got.ends_ns)
         key = fingerprint(tuple(sorted(labels.items())))
         assert f"{EXTERNAL_URL}/alerts/{key}" == got.generator_url

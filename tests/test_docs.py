@@ -9,7 +9,11 @@ import pytest
 import typer.main
 
 from detectors import make_detectors
+from engine.app import EVERYTHING, load_configuration
 from engine.cli import app
+from engine.commands.replay import ReplayOptions, outcome_of, run_log
+from engine.commands.report import headline, table
+from engine.config_files import config_path
 from engine.decode.events import LABELS, EventType
 from engine.errors import LossReason
 from engine.settings import HeadroomSettings
@@ -82,6 +86,17 @@ def test_every_file_that_is_named_exists(text: str) -> None:
     """Names of files and folders in the documents are checked against the tree."""
     for name in re.findall(r"`((?:engine|detectors|config|tests|bench)/[\w./-]*)`", text):
         assert (ROOT / name).exists(), name
+
+
+async def test_the_page_and_the_lead_in_the_readme_are_those_of_the_recording() -> None:
+    """What a reader is promised is what the bundled recording gives today."""
+    configuration = load_configuration(None, str(config_path("demo/limits.yaml")), None)
+    log = str(config_path("demo/sip-go-live.events.jsonl.zst"))
+    replayed = await run_log(configuration, ReplayOptions((log,), "table", EVERYTHING, None))
+    shown = table(replayed.changes) + headline(outcome_of(replayed), replayed.changes)
+    page, lead = re.findall(r"```\n(.*?)\n```", section("What a page looks like"), re.DOTALL)
+    assert page in shown
+    assert lead in shown
 
 
 def test_architecture_stays_short() -> None:

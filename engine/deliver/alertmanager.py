@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from engine.settings import AlertmanagerSettings
 
+NS_PER_S = 1_000_000_000
 API_PATH = "/api/v2/alerts"
 ANSWER_BYTES_MAX = 2048  # of an answer's text that is read, for the log
 OK_FROM, OK_BEFORE, UNAUTHORIZED = 200, 300, 401
@@ -334,10 +335,12 @@ def encode_batch(batch: list[Posting], external_url: str, now_ns: int, ends_afte
         starts_ns = min(alert.fired_ns, now_ns)
         is_firing = alert.state == FIRING
         ends_ns = now_ns + ends_after_ns if is_firing else max(starts_ns, min(alert.resolved_ns, now_ns))
+        # Only here: how old the data is depends on when it is said, and a replay says the same of everything else.
+        age_s = max(now_ns - alert.found_ns, 0) // NS_PER_S
         postable.append(
             {
                 "labels": dict(posting.labels),
-                "annotations": {name: str(text) for name, text in alert.annotations},
+                "annotations": dict(alert.annotations) | {"data_age_seconds": str(age_s)},
                 "startsAt": rfc3339(starts_ns),
                 "endsAt": rfc3339(ends_ns),
                 "generatorURL": f"{external_url}/alerts/{posting.fingerprint}",
