@@ -335,7 +335,7 @@ def encode_batch(batch: list[Posting], external_url: str, now_ns: int, ends_afte
         starts_ns = min(alert.fired_ns, now_ns)
         is_firing = alert.state == FIRING
         ends_ns = now_ns + ends_after_ns if is_firing else max(starts_ns, min(alert.resolved_ns, now_ns))
-        # Only here: how old the data is depends on when it is said, and a replay says the same of everything else.
+        # Only here: how old the data is depends on when it is said; all else is as a replay says it.
         age_s = max(now_ns - alert.found_ns, 0) // NS_PER_S
         postable.append(
             {
