@@ -5,8 +5,10 @@ Exit codes: 0 fine whatever fired, 1 failure, 2 usage, 3 expectations breached.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +17,7 @@ import typer
 from engine.errors import CallgaugeError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from engine.app import Configuration
 
@@ -166,22 +168,35 @@ def _run(work: Callable[[], Awaitable[None]]) -> None:
     async def main() -> None:
         await work()
 
-    uvloop.run(main())
+    with _reader_may_leave():
+        uvloop.run(main())
 
 
 def main() -> None:
     """Parse the command line; every error that a user can mend is a message, not a traceback."""
+    code: object = 0
     try:
-        app(standalone_mode=True)
+        app()
+    except SystemExit as end:
+        code = end.code
     except CallgaugeError as error:
         sys.stderr.write(f"callgauge: {error}\n")
-        sys.exit(error.exit_code)
+        code = error.exit_code
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 128 + signal.SIGINT
+    with _reader_may_leave():
+        sys.stdout.flush()
+    sys.exit(code)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Take it as the end when the reader of stdout goes away, as `head` does."""
+    try:
+        yield
     except BrokenPipeError:
-        # The reader went away, as `head` does; what is left in the buffer must not raise again at exit.
+        # What is left in the buffer must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
 
 
 if __name__ == "__main__":
