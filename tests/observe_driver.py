@@ -106,10 +106,11 @@ class Driver:
         assert one.rows_absorbed + one.rows_held + int(one.losses.sum()) == self.given
 
     def columns(self, events: Sequence[Event], offset: np.ndarray, received_ns: int) -> EventBatch:
-        """Write events as columns; a log's receipt is its own time."""
+        """Write events as columns; a log's receipt is its own time, unless the event says another."""
         measures = [(row, stage, ms) for row, one in enumerate(events) for stage, ms in one.latencies]
         listed = [(row, one) for row, one in enumerate(events) if one.type_id >= EventType.LIMIT_REPORTED]
-        received = [one.time_ns if received_ns < 0 else received_ns for one in events]
+        own = [one.time_ns if one.received_ns < 0 else one.received_ns for one in events]
+        received = own if received_ns < 0 else [received_ns] * len(events)
         return EventBatch(
             TOPIC,
             events[0].partition if events else -1,

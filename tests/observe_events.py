@@ -29,6 +29,7 @@ class Event(NamedTuple):
     partition: int = 0
     listed: tuple[int, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
+    received_ns: int = -1  # -1: at its own time
 
 
 def digest(event: Event) -> int:

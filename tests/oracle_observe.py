@@ -93,7 +93,8 @@ class Twin:
                 if event.type_id not in (T.CALL_ENDED, T.CALL_DECLINED):
                     return
                 standing = 0
-        self.newest_ns = max(self.newest_ns, event.time_ns)
+        received_ns = event.received_ns if event.received_ns >= 0 else event.time_ns
+        self.newest_ns = max(self.newest_ns, min(event.time_ns, received_ns))
         self.keep(start_ns, standing, event)
 
     def keep(self, start_ns: int, standing: int, event: Event) -> None:

@@ -203,15 +203,6 @@ def test_a_list_with_a_label_that_series_do_not_keep_heals_nothing() -> None:
     assert driver.observer.calls_in_flight == 2
 
 
-def test_rows_ahead_of_their_receipt_do_not_move_the_watermark() -> None:
-    """Up to the bound they count and are held; further ahead they are refused."""
-    driver = Driver()
-    driver.feed([started(1, 1), started(100, 2), started(400, 3)], received_ns=T0 + 2 * S)
-    assert driver.observer.rows_clock_ahead == 2
-    assert driver.observer.losses[LossReason.TIME_AHEAD] == 1
-    assert driver.observer.partition_watermarks == {0: T0 - 4 * S}
-
-
 def test_offsets_below_the_next_expected_are_duplicates() -> None:
     """A redelivery after a rebuild changes nothing; gaps are fine."""
     driver = Driver()

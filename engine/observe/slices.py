@@ -189,9 +189,8 @@ def hold(
                     continue
                 standing = TOO_LATE
         # A row that finds no room moves the watermark all the same, or nothing would ever close and make
-        # room.
-        if ahead_ns <= 0 and time_ns > clock[NEWEST_NS]:
-            clock[NEWEST_NS] = time_ns
+        # room; so does one that lies ahead, up to its receipt, or nothing would close while a clock is fast.
+        clock[NEWEST_NS] = max(clock[NEWEST_NS], min(time_ns, batch.received_ns[row]))
         is_full = (
             held.cells[ROWS] >= bounds.rows_max
             or held.cells[MEASURES] + measure - first > bounds.measures_max

@@ -1,9 +1,9 @@
 """How far a partition, and the engine as a whole, has come in event time.
 
-A partition's watermark is its newest accepted event time less the out-of-order bound. Rows ahead of their
-receipt do not move it, so it never passes `received_ns` less the bound. It is kept row by row (in
-`hold`), so whether a row is late does not depend on batches. The engine's watermark is the least of the
-partitions that are not idle. A partition is idle only when its position has equalled the log's end for
+A partition's watermark is its newest accepted event time less the out-of-order bound. A row ahead of its
+receipt counts as one at its receipt, so it never passes `received_ns` less the bound. It is kept row by
+row (in `hold`), so whether a row is late does not depend on batches. The engine's watermark is the least of
+the partitions that are not idle. A partition is idle only when its position has equalled the log's end for
 `idle_ns` of receipt time; nothing moves by receipt time while any partition lags. An idle partition is
 taken along with the engine's watermark: what it says later is late. Rejected: time-outs since the last
 row, which would drop the rows of a slow partition after a restart.
