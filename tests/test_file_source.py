@@ -170,6 +170,15 @@ async def test_a_single_wrong_clock_does_not_hold_up_its_file(tmp_path: Path) ->
     assert abs(rows.index(lines[50]) - 100) <= 2
 
 
+@pytest.mark.parametrize("time", [b"9999-12-31T23:59:59Z", b"0001-01-01T00:00:00Z", b"1969-12-31T23:59:59Z"])
+async def test_a_time_out_of_all_range_stays_where_it_was(tmp_path: Path, time: bytes) -> None:
+    """Logs are merged all the same, and the row goes on to the decoder, which counts it."""
+    first = [LINES[0], b'{"time":"%s"}' % time, *LINES[1:100]]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(first))
+    (tmp_path / "b.jsonl").write_bytes(b"\n".join(LINES[100:200]))
+    assert await rows_in(tmp_path / "b.jsonl", tmp_path / "a.jsonl") == first + LINES[100:200]
+
+
 async def test_progress_ends_at_the_size_of_the_files(tmp_path: Path) -> None:
     """A progress bar gets to its end."""
     for name in ("a.jsonl", "b.jsonl"):
@@ -244,7 +253,10 @@ def is_whole_crlf(line: bytes) -> bool:
         (b'{"time":"1767600000"}', 1_767_600_000_000_000_000),
         (b'{"time":"2026-01-05T08:00:00Z"}', 1_767_600_000_000_000_000),
         (b'{"time":"2026-01-05T09:00:00+01:00"}', 1_767_600_000_000_000_000),
+        (b'{"time":"2026-01-05T08:00:00.25Z"}', 1_767_600_000_250_000_000),
         (b'{"time":"2026-01-05T08:00:00"}', None),
+        (b'{"time":"9999-12-31T23:59:59-05:00"}', None),
+        (b'{"time":"0001-01-01T00:00:00+05:00"}', None),
         (b'{"time":"soon"}', None),
         (b'{"time":1e400}', None),
         (b"\xff\xfe", None),

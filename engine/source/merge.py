@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 EVENT_TIME = re.compile(rb'"time"\s*:\s*(?:"([^"]{1,40})"|(-?[0-9][0-9.eE+-]{0,39}))')
 NEIGHBOURS = 2  # rows on each side in the median
 NS = 1_000_000_000
+DAY_S = 86_400
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 LONG_AGO_NS = 0
 YEAR_2100_NS = 4.2e18  # twice as much still fits
 FAR_AHEAD_NS = 1 << 62
@@ -48,7 +50,12 @@ def event_time_ns(row: bytes) -> int | None:
             moment = dt.datetime.fromisoformat(text)
         except ValueError:
             return None
-        return None if moment.tzinfo is None else int(moment.timestamp() * NS)
+        if moment.tzinfo is None:
+            return None
+        # What an int64 cannot hold, the years 1 and 9999 among it, orders nothing.
+        since = moment - EPOCH
+        time_ns = (since.days * DAY_S + since.seconds) * NS + since.microseconds * 1000
+        return time_ns if 0 <= time_ns < YEAR_2100_NS else None
     for below, unit_ns in ((1e11, NS), (1e14, 1_000_000), (1e17, 1_000), (YEAR_2100_NS, 1)):
         if 0 <= number < below:
             return int(number) * unit_ns + int(number % 1 * unit_ns)
