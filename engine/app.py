@@ -44,6 +44,12 @@ class Configuration(NamedTuple):
     rules: tuple[Rule, ...]
     limits_file: Path
 
+    def limits_origin(self) -> str:
+        """Say which register is in use, and that the shipped one is nobody's."""
+        is_sample = self.limits_file == config_path("limits.yaml")
+        advice = " (the sample that is shipped; name your own with --limits)" if is_sample else ""
+        return f"limits are read from {self.limits_file}{advice}"
+
 
 class Line(NamedTuple):
     """The line, and what publishes its state."""

@@ -53,7 +53,7 @@ def run(
     ] = None,
     log_level: LogLevel = None,
 ) -> None:
-    """Watch calls live: from Kafka to Alertmanager, until a signal."""
+    """Watch calls live, from Kafka to Alertmanager."""
     from engine.app import load_configuration
     from engine.commands.allocator import return_freed_memory
     from engine.commands.logs import set_up_logs
@@ -66,7 +66,7 @@ def run(
     return_freed_memory()
     configuration = load()
     set_up_logs(configuration.settings)
-    logging.getLogger(__name__).info("limits are read from %s", configuration.limits_file)
+    logging.getLogger(__name__).info("%s", configuration.limits_origin())
     source = KafkaSource(configuration.settings.kafka)
     _run(lambda: Service(configuration, source, record, load).serve())
 
@@ -100,7 +100,10 @@ def replay(
         ),
     ] = None,
 ) -> None:
-    """Replay recorded calls through the same engine, and show what would have fired."""
+    """Show what would have fired on recorded calls.
+
+    The same engine reads them as fast as it goes. Alerts go to stdout, notes and progress to stderr.
+    """
     from engine.app import Span, load_configuration
     from engine.commands.replay import OUTPUTS, ReplayOptions
     from engine.commands.replay import replay as replay_logs
@@ -112,13 +115,16 @@ def replay(
     options = ReplayOptions(tuple(logs), chosen, Span(*span), expect)
     configuration = load_configuration(config, limits, declines)
     if limits is None:
-        sys.stderr.write(f"limits are read from {configuration.limits_file}\n")
+        sys.stderr.write(f"{configuration.limits_origin()}\n")
     _run(lambda: replay_logs(configuration, options))
 
 
 @app.command()
 def demo() -> None:
-    """Show a go-live filling its cap: the page, the first declined call, and the time between them."""
+    """Show a recorded go-live that fills its cap.
+
+    The limit fills, the page comes, minutes later the first call is declined. No server is needed.
+    """
     from engine.commands.demo import demo as play
 
     _run(play)
@@ -134,7 +140,11 @@ def check_config(
         bool, typer.Option("--launch", help="Also fail on limits without headroom, owner or confirmation.")
     ] = False,
 ) -> None:
-    """Check settings, limits and rules; with --launch, whether every cap is ready for a go-live."""
+    """Check settings, limits and decline rules.
+
+    Every mistake is named with its file and line. Exit code 2: a file cannot be used, 1: --launch found
+    something.
+    """
     from engine.commands.check import run_check
 
     sys.exit(run_check(config, limits, declines, is_launch=launch))

@@ -26,15 +26,17 @@ class Ran(NamedTuple):
     err: str
 
 
-def run_here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Ran:
+def run_here(capfd: pytest.CaptureFixture[str], *arguments: str) -> Ran:
     """Run `callgauge` in this process, which has loaded everything already."""
     capfd.readouterr()
-    monkeypatch.setattr(sys, "argv", ["callgauge", *arguments])
+    words, sys.argv = sys.argv, ["callgauge", *arguments]
     code: object = 0
     try:
         cli.main()
     except SystemExit as end:
         code = end.code
+    finally:
+        sys.argv = words
     out, err = capfd.readouterr()
     return Ran(code if isinstance(code, int) else int(code is not None), out, err)
 

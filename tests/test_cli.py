@@ -66,7 +66,7 @@ def callgauge(
     (tmp_path / "folder").mkdir()
 
     def run(*arguments: str) -> Ran:
-        return run_here(capfd, monkeypatch, *arguments)
+        return run_here(capfd, *arguments)
 
     return run
 

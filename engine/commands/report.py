@@ -20,6 +20,9 @@ NS_PER_S = 1_000_000_000
 MINUTE_S = 60
 ROUTINE = ("CallgaugeWatchdog",)  # says nothing about the calls
 INDENT = "    "
+# What the engine cannot do yet for these kinds of limits; silence would look like an answer.
+NOT_WATCHED = {"quota": "quotas are not watched yet", "timeout": "timeouts are not watched yet"}
+NOT_FORECAST = {"rate": " (rates are not forecast yet)"}
 
 
 class Lead(NamedTuple):
@@ -27,6 +30,7 @@ class Lead(NamedTuple):
 
     limit: str
     split: tuple[tuple[str, str], ...]
+    kind: str
     first_page_ns: int
     first_decline_ns: int
     declined: int
@@ -43,6 +47,7 @@ class Lead(NamedTuple):
         return {
             "limit": self.limit,
             "split": dict(self.split),
+            "kind": self.kind,
             "first_page": rfc3339(self.first_page_ns) if self.first_page_ns >= 0 else None,
             "first_decline": rfc3339(self.first_decline_ns) if self.first_decline_ns >= 0 else None,
             "lead_seconds": None if self.lead_s is None else round(self.lead_s, 3),
@@ -67,6 +72,7 @@ class Outcome(NamedTuple):
             Lead(
                 status.limit,
                 status.split,
+                status.kind,
                 first_page_ns(changes, status),
                 declined.get((status.limit, status.split), -1),
                 status.declined_total,
@@ -141,21 +147,19 @@ def headline(outcome: Outcome, changes: Iterable[AlertChange], *, is_timed: bool
 
 def lead_text(lead: Lead, first_ns: int) -> str:
     """Say when the first page and the first decline of a limit came, and what lay between them."""
-    paged, declined = lead.first_page_ns >= 0, lead.first_decline_ns >= 0
-    parts = [
-        f"first page after {duration_text((lead.first_page_ns - first_ns) / NS_PER_S)}"
-        if paged
-        else "no page",
-        f"first decline after {duration_text((lead.first_decline_ns - first_ns) / NS_PER_S)}"
-        if declined
-        else "no call declined",
-    ]
+    if lead.kind in NOT_WATCHED:
+        return NOT_WATCHED[lead.kind]
+    page, decline = "no page" + NOT_FORECAST.get(lead.kind, ""), "no call declined"
+    if lead.first_page_ns >= 0:
+        page = f"first page after {duration_text((lead.first_page_ns - first_ns) / NS_PER_S)}"
+    if lead.first_decline_ns < 0:
+        return f"{page}, {decline}"
+    decline = f"first decline after {duration_text((lead.first_decline_ns - first_ns) / NS_PER_S)}"
+    between = ""
     if lead.lead_s is not None:
-        is_ahead = lead.lead_s >= 0
-        parts.append(
-            f"lead {duration_text(lead.lead_s)}" if is_ahead else f"too late by {duration_text(-lead.lead_s)}"
-        )
-    return ", ".join(parts) + (f"; {counted(lead.declined, 'call')} declined" if declined else "")
+        between = ", lead " if lead.lead_s >= 0 else ", too late by "
+        between += duration_text(abs(lead.lead_s))
+    return f"{page}, {decline}{between}; {counted(lead.declined, 'call')} declined"
 
 
 def counted(count: int, noun: str) -> str:
@@ -172,7 +176,7 @@ def duration_text(seconds: float) -> str:
     """Write seconds as minutes and seconds, or below a minute to the tenth."""
     sign = "-" if seconds < 0 else ""
     seconds = abs(seconds)
-    if seconds < MINUTE_S:
+    if round(seconds, 1) < MINUTE_S:
         return f"{sign}{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), MINUTE_S)
     return f"{sign}{minutes} min {rest} s"

@@ -4,6 +4,7 @@ import itertools
 import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -93,6 +94,11 @@ def held(server: Web, alertname: str, severity: str = "critical") -> list[Alert]
     return [alert for alert in alerts if wanted.items() <= alert["labels"].items()]
 
 
+def is_held(server: Web, severity: str) -> bool:
+    """Say whether an Alertmanager holds the alert that a limit is near."""
+    return bool(held(server, APPROACHING, severity))
+
+
 def new_topic(kafka: Kafka) -> str:
     """Make a topic of four partitions."""
     topic = f"service-{next(NAMES)}"
@@ -127,7 +133,7 @@ def test_alertmanager_holds_the_page_once_over_a_restart_until_the_load_is_gone(
     )
     service.start_ready()
     for severity in ("warning", "critical"):
-        wait_until(lambda s=severity: bool(held(server, APPROACHING, s)), what=f"the {severity} is held")  # type: ignore[misc]
+        wait_until(partial(is_held, server, severity), what=f"the {severity} is held")
         (alert,) = held(server, APPROACHING, severity)
         assert {
             "alertname": APPROACHING, "severity": severity, "limit": LIMIT, "owner": "voice-platform",

@@ -1,0 +1,124 @@
+"""What Alertmanager is told and when: nothing of the past, declines early, nothing by who owns nothing."""
+
+from __future__ import annotations
+
+from engine.deliver.handover import BEHIND_NS_MAX, CATCH_UP_NS_MAX, EARLY_ALERTS_MAX, PRESENT_NS, Handover
+from engine.judge.lifecycle import FIRING, Alert
+from engine.judge.snapshot import Snapshot
+from engine.source.contract import RawBatch, tick
+from tests.snapshots import a_snapshot, an_alert
+
+S = 1_000_000_000
+NOW_NS = 1_800_000_000 * S
+HOUR_NS = 3600 * S
+ALL = (0, 1)
+
+
+def received(ns: int, caught_up: tuple[int, ...] = (), assigned: tuple[int, ...] = ALL) -> RawBatch:
+    """Give a tick."""
+    return tick("calls", ns, assigned, caught_up)
+
+
+def picture(behind_ns: int, *alerts: Alert, now_ns: int = NOW_NS) -> Snapshot:
+    """Give a snapshot whose watermark is so far behind."""
+    return a_snapshot(watermark_ns=now_ns - behind_ns, alerts=alerts)
+
+
+def reached(limit: str = "sip-trunk", fired_ns: int = NOW_NS) -> Alert:
+    """Give an alert that fires before its slice is closed."""
+    labels = (("alertname", "CallLimitReached"), ("limit", limit), ("severity", "critical"))
+    return Alert(labels, (("summary", "declined"),), FIRING, fired_ns, fired_ns, fired_ns, -1)
+
+
+def caught_up() -> Handover:
+    """Give a handover of a member that has read its partitions to their end once."""
+    handover = Handover()
+    assert handover.alerts(received(NOW_NS, ALL), picture(0), ()) is not None
+    return handover
+
+
+def test_nothing_is_handed_over_while_old_events_are_read_again() -> None:
+    """Alerts of that time have fired and gone; declines of that time too."""
+    handover = Handover()
+    old = picture(HOUR_NS, an_alert())
+    assert handover.alerts(received(NOW_NS), old, (reached(),)) is None
+    assert handover.alerts(received(NOW_NS + S, caught_up=(0,)), old, ()) is None
+    assert handover.is_catching_up
+
+
+def test_the_end_of_every_partition_ends_the_catching_up_for_good() -> None:
+    """Later lag is lag, and no reason to keep pages back."""
+    handover, old = Handover(), picture(HOUR_NS, an_alert())
+    assert old.alerts == handover.alerts(received(NOW_NS, caught_up=ALL), old, ())
+    assert old.alerts == handover.alerts(received(NOW_NS + S), old, ())
+
+
+def test_a_watermark_close_to_the_present_ends_it_too() -> None:
+    """A busy topic is never read to its end."""
+    for behind_ns, is_handed in ((BEHIND_NS_MAX, False), (BEHIND_NS_MAX - 1, True)):
+        near = picture(behind_ns, an_alert())
+        assert is_handed == (Handover().alerts(received(NOW_NS), near, ()) is not None)
+
+
+def test_late_pages_are_better_than_none() -> None:
+    """After two minutes of catching up, what fires is handed over whatever the lag."""
+    handover, old = Handover(), picture(HOUR_NS, an_alert())
+    assert handover.alerts(received(NOW_NS), old, ()) is None
+    assert handover.alerts(received(NOW_NS + CATCH_UP_NS_MAX - 1), old, ()) is None
+    assert old.alerts == handover.alerts(received(NOW_NS + CATCH_UP_NS_MAX), old, ())
+
+
+def test_a_member_that_owns_nothing_hands_nothing_over_and_starts_anew_when_it_does() -> None:
+    """Its alerts are those of the new owner; when the partitions come back, old events come with them."""
+    handover, old = caught_up(), picture(HOUR_NS, an_alert())
+    assert handover.alerts(received(NOW_NS + S, assigned=()), old, ()) is None
+    assert handover.is_catching_up
+    assert handover.alerts(received(NOW_NS + HOUR_NS), old, ()) is None
+    assert handover.alerts(received(NOW_NS + HOUR_NS + CATCH_UP_NS_MAX), old, ()) is not None
+
+
+def test_a_decline_is_told_before_its_slice_is_closed_and_until_the_slice_has_it() -> None:
+    """It stays in every handover in between, and gives way to the alert of the closed slice."""
+    handover, early = caught_up(), reached(fired_ns=NOW_NS + 5 * S)
+    before = picture(0, an_alert())
+    assert (an_alert(), early) == handover.alerts(received(NOW_NS + S), before, (early,))
+    assert (an_alert(), early) == handover.alerts(received(NOW_NS + 2 * S), before, ())
+    closed = picture(0, an_alert(), reached(fired_ns=NOW_NS + 5 * S), now_ns=NOW_NS + 5 * S)
+    assert closed.alerts == handover.alerts(received(NOW_NS + 6 * S), closed, ())
+    assert closed.alerts == handover.alerts(received(NOW_NS + 7 * S), closed, ())
+
+
+def test_a_decline_that_the_closed_slice_did_not_confirm_is_let_go() -> None:
+    """When its slice is closed without the alert, as for a late row, it is not kept alive."""
+    handover, early = caught_up(), reached(fired_ns=NOW_NS + 5 * S)
+    handover.alerts(received(NOW_NS + S), picture(0), (early,))
+    assert () == handover.alerts(received(NOW_NS + 6 * S), picture(0, now_ns=NOW_NS + 5 * S), ())
+
+
+def test_a_resolved_alert_gives_way_to_the_decline_that_comes_again() -> None:
+    """One identity is handed over once, in its newest state."""
+    handover, early = caught_up(), reached(fired_ns=NOW_NS + 5 * S)
+    resolved = reached(fired_ns=NOW_NS - HOUR_NS)._replace(state="resolved", resolved_ns=NOW_NS - S)
+    assert (early,) == handover.alerts(received(NOW_NS + S), picture(0, resolved), (early,))
+
+
+def test_declines_of_the_past_do_not_come_back() -> None:
+    """An early alert whose slice is closed already is not handed over."""
+    handover = caught_up()
+    assert () == handover.alerts(received(NOW_NS + S), picture(0), (reached(fired_ns=NOW_NS),))
+
+
+def test_early_alerts_are_bounded() -> None:
+    """A flood of declines on many limits costs no memory; their slices bring them a few seconds later."""
+    handover = caught_up()
+    flood = tuple(reached(f"limit-{n}", NOW_NS + 5 * S) for n in range(EARLY_ALERTS_MAX + 5))
+    handed = handover.alerts(received(NOW_NS + S), picture(0), flood)
+    assert flood[:EARLY_ALERTS_MAX] == handed
+
+
+def test_pages_of_the_past_are_not_sent_even_then() -> None:
+    """Who catches up for long is told of the present alone."""
+    handover = Handover()
+    past = an_alert()._replace(found_ns=NOW_NS - PRESENT_NS)
+    handover.alerts(received(NOW_NS), picture(HOUR_NS, past), ())
+    assert () == handover.alerts(received(NOW_NS + CATCH_UP_NS_MAX), picture(HOUR_NS, past), ())

@@ -1,0 +1,204 @@
+"""What a person reads after a replay, and what `--expect` holds it to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.commands.expectations import Expectations, breaches
+from engine.commands.report import Outcome, counted, duration_text, headline, page, table
+from engine.errors import SettingsError
+from engine.judge.judge import FirstDeclined
+from engine.judge.lifecycle import FIRING, RESOLVED, AlertChange
+from engine.judge.snapshot import LimitStatus
+from tests.snapshots import a_limit, a_snapshot
+
+S = 1_000_000_000
+FIRST_NS = 1_800_000_000 * S
+TRUNK = a_limit(limit="trunk", split=(("tenant", "acme"),), declined_total=2)
+
+
+def change(
+    after_s: float, alertname: str = "CallLimitApproaching", severity: str = "critical", state: str = FIRING,
+    tenant: str = "acme", **annotations: str,
+) -> AlertChange:  # fmt: skip
+    """Give a change about the trunk of a tenant, so long after the first event."""
+    labels = {
+        "alertname": alertname, "limit": "trunk", "owner": "voice", "severity": severity, "tenant": tenant,
+    }  # fmt: skip
+    time_ns = FIRST_NS + round(after_s * S)
+    return AlertChange(time_ns, state, tuple(labels.items()), tuple(sorted(annotations.items())), time_ns)
+
+
+def outcome(*declined_s: float, limits: tuple[LimitStatus, ...] = (TRUNK,), seconds: float = 2.0) -> Outcome:
+    """Give the outcome of a replay in which the trunk of acme declined its first call then."""
+    declines = tuple(
+        FirstDeclined("trunk", (("tenant", "acme"),), FIRST_NS + round(after_s * S)) for after_s in declined_s
+    )
+    return Outcome(FIRST_NS, declines, limits, a_snapshot(rows_read=12_000), seconds)
+
+
+def lead_line(changes: list[AlertChange], outcome: Outcome) -> str:
+    """Give the line of the headline about the trunk."""
+    return headline(outcome, changes).splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("pages_s", "declines_s", "says"),
+    [
+        ([203.0], [539.4], "first page after 3 min 23 s, first decline after 8 min 59 s, lead 5 min 36 s; 2"),
+        ([600.0], [539.0], "first page after 10 min 0 s, first decline after 8 min 59 s, too late by 1 min"),
+        ([203.0], [], "first page after 3 min 23 s, no call declined"),
+        ([], [30.0], "no page, first decline after 30.0 s; 2 calls declined"),
+        ([], [], "no page, no call declined"),
+    ],
+)  # fmt: skip
+def test_the_headline_says_how_early_the_page_came(
+    pages_s: list[float], declines_s: list[float], says: str
+) -> None:
+    """From the first page to the first decline; a page that comes after it is said to be late."""
+    line = lead_line([change(after_s) for after_s in pages_s], outcome(*declines_s))
+    assert line.startswith(f"trunk tenant=acme: {says}")
+
+
+def test_only_critical_pages_of_that_instance_count_as_its_lead() -> None:
+    """A warning is no page, and a page of another tenant is another tenant's."""
+    others = [
+        change(10, severity="warning"), change(20, tenant="globex"), change(30, alertname="CallLimitReached"),
+        change(40, state=RESOLVED),
+    ]  # fmt: skip
+    assert "no page" in lead_line(others, outcome())
+    assert "first page after 50.0 s" in lead_line([*others, change(50), change(60)], outcome())
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("rate", "no page (rates are not forecast yet), no call declined"),
+        ("timeout", "timeouts are not watched yet"),
+        ("quota", "quotas are not watched yet"),
+    ],
+)
+def test_what_is_not_watched_yet_is_not_said_to_be_fine(kind: str, says: str) -> None:
+    """Silence about a limit would look like an answer."""
+    assert lead_line([], outcome(limits=(a_limit(limit="x", split=(), kind=kind),))) == f"x: {says}"
+
+
+def test_the_speed_is_shown_unless_the_pace_was_set_on_purpose() -> None:
+    """The demo is slow because people have to follow it."""
+    assert "12,000 events in 2.00 s: 6,000 events/s" in headline(outcome(), [])
+    assert "events/s" not in headline(outcome(), [], is_timed=False)
+    assert "events/s" not in headline(outcome(seconds=0.0), [])
+
+
+def test_a_page_says_what_is_happening_who_drives_it_and_what_to_do() -> None:
+    """Once each, wrapped; what is not known takes no line."""
+    said = {
+        "description": "word " * 30,
+        "lives_in": "a panel",
+        "action": "raise it",
+        "contributors": "acme 70%",
+    }
+    lines = page(change(1, **said), columns=60).splitlines()
+    assert all(len(line) <= 60 and line.startswith("    ") for line in lines)
+    assert [
+        "    driven by: acme 70%",
+        "    lives in: a panel",
+        "    to do: raise it",
+        "    owner: voice",
+    ] == lines[-4:]
+    assert "changes" not in page(change(1, **said))
+
+
+def test_the_table_leaves_the_watchdog_out_and_shows_resolutions_in_one_line() -> None:
+    """It fires always, and says nothing about the calls."""
+    watchdog = change(0, alertname="CallgaugeWatchdog", severity="info")
+    assert "no alert fired\n" == table([watchdog])
+    lines = table([watchdog, change(5, description="It fills."), change(900, state=RESOLVED)]).splitlines()
+    assert (
+        "2027-01-15T08:00:05Z  firing    critical  CallLimitApproaching limit=trunk tenant=acme" == lines[0]
+    )
+    assert "    It fills." == lines[1]
+    assert (
+        "2027-01-15T08:15:00Z  resolved  critical  CallLimitApproaching limit=trunk tenant=acme" == lines[-1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (59.94, "59.9 s"), (59.96, "1 min 0 s"), (119.7, "2 min 0 s"), (-61.0, "-1 min 1 s")],
+)
+def test_a_duration_never_has_sixty_seconds(seconds: float, text: str) -> None:
+    """Rounding carries into the minutes."""
+    assert text == duration_text(seconds)
+
+
+def test_a_count_agrees_with_its_noun() -> None:
+    """One call, two calls."""
+    assert ["0 calls", "1 call", "1,200 calls"] == [counted(n, "call") for n in (0, 1, 1200)]
+
+
+def expectations(tmp_path: Path, text: str) -> Expectations:
+    """Load expectations from a file with this text."""
+    path = tmp_path / "expect.yaml"
+    path.write_text(text, "utf-8")
+    return Expectations.load(path)
+
+
+FIRED = [change(200), change(560, alertname="CallLimitReached")]
+
+
+@pytest.mark.parametrize(
+    ("entry", "breach"),
+    [
+        ("firing: CallLimitApproaching", None),
+        ("firing: CallLimitApproaching, severity: critical, labels: {tenant: acme}", None),
+        ("firing: CallLimitApproaching, severity: warning", "did not fire"),
+        ("firing: CallLimitApproaching, labels: {tenant: globex}", "did not fire"),
+        ("firing: CallLimitApproaching, within: 200s", None),
+        ("firing: CallLimitApproaching, within: 199s", "fired after 3 min 20 s"),
+        ("firing: CallLimitApproaching, before_first_decline: 5m", None),
+        (
+            "firing: CallLimitApproaching, before_first_decline: 6m",
+            "only 5 min 39 s before the first decline",
+        ),
+        ("never: CallArrivalsStopped", None),
+        ("never: CallLimitReached", "fired after 9 min 20 s"),
+        ("never: any, severity: warning", None),
+        ("never: any, severity: critical", "fired after 3 min 20 s"),
+    ],
+)
+def test_an_expectation_is_met_or_its_breach_is_worded(
+    tmp_path: Path, entry: str, breach: str | None
+) -> None:
+    """The alert, its labels, how soon, and how far ahead of the first decline."""
+    found = breaches(expectations(tmp_path, f"expect: [{{{entry}}}]"), FIRED, outcome(539.0))
+    assert [] == found if breach is None else found[0].endswith(breach)
+
+
+def test_a_lead_over_no_decline_is_a_breach(tmp_path: Path) -> None:
+    """There was nothing to be ahead of, so the log does not show what the expectation is about."""
+    wanted = "expect: [{firing: CallLimitApproaching, before_first_decline: 1m}]"
+    (found,) = breaches(expectations(tmp_path, wanted), FIRED, outcome())
+    assert "no call was declined" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("expect: []", "no list `expect:`"),
+        ("[]", "no list `expect:`"),
+        ("expect: [{firing: A, never: B}]", "expect[0]: needs exactly one of `firing` and `never`"),
+        ("expect: [{firing: A}, 7]", "expect[1]: needs exactly one"),
+        ("expect: [{firing: A, withn: 5s}]", "expect[0].withn: unknown"),
+        ("expect: [{firing: A, within: 5}]", "expect[0].within: "),
+        ("expect: [{firing: A, labels: [x]}]", "expect[0].labels: must be a mapping"),
+        ("expect: [{firing: A, within: soon}, {nver: B}]", "expect[1].nver: unknown"),
+    ],
+)
+def test_wrong_expectations_are_all_named(tmp_path: Path, text: str, says: str) -> None:
+    """With the entry and the field."""
+    with pytest.raises(SettingsError) as raised:
+        expectations(tmp_path, text)
+    assert says in str(raised.value)
