@@ -21,7 +21,7 @@ PROBABILITY_SHOWN = 0.01
 
 SUMMARY = "{limit} is filling up and will soon decline calls."
 DESCRIPTION = (
-    "{limit} has {used} of {limit_value} calls in use and {when}. "
+    "{limit} has {calls_in_use} and {when}. "
     "{arrivals_per_minute} calls a minute arrive, {trend}, and each stays {holding}: "
     "together that asks for {offered_load} calls at once. "
     "In {horizon} we expect {expected_used}; "
@@ -39,16 +39,19 @@ def evidence_of(
     """
     step_s, age_s, horizon_s = times_s
     outlook, verdict = state.outlook, state.verdict
+    # The forecast is of the calls counted here; what others use comes on top, as it is now.
+    unseen = float(use.unseen_use[row])
+    used = float(use.level[row]) + unseen
     rate = float(outlook.rate_per_s[row])
     holding_s = float(outlook.holding_s[row])
     growth = math.expm1(float(outlook.growth_per_step[row]) * MINUTE_S / step_s)
     probability = float(verdict.probability[row])
     baseline = "no baseline yet" if age_s < COLD_S else "none: recent traffic only"
     evidence: list[tuple[str, float | int | str]] = [
-        ("used", int(use.level[row])),
+        ("used", plain(used)),
         ("limit_value", plain(float(use.value[row]))),
         ("probability", round(probability, 3)),
-        ("expected_used", round(float(outlook.mean[row, at]), 1)),
+        ("expected_used", round(float(outlook.mean[row, at]) + unseen, 1)),
         ("offered_load", round(rate * holding_s, 1)),
         ("holding_seconds", round(holding_s, 1)),
         ("arrivals_per_minute", round(rate * MINUTE_S, 1)),
@@ -58,14 +61,15 @@ def evidence_of(
             "when",
             when_text(*(float(t[row]) for t in (verdict.time_s, verdict.time_s_low, verdict.time_s_high))),
         ),
+        ("calls_in_use", in_use_text(used, float(use.value[row]), unseen)),
         ("trend", trend_text(growth)),
         ("holding", "about " + duration_text(holding_s)),
         ("horizon", duration_text(horizon_s)),
         ("probability_percent", percent_text(probability)),
         ("baseline_text", baseline_text(age_s)),
     ]
-    if use.unseen_use[row] > 0:
-        evidence.append(("unseen_use", plain(float(use.unseen_use[row]))))
+    if unseen > 0:
+        evidence.append(("unseen_use", plain(unseen)))
     for name, value in (
         ("time_to_limit_seconds", verdict.time_s[row]),
         ("time_to_limit_seconds_low", verdict.time_s_low[row]),
@@ -79,6 +83,12 @@ def evidence_of(
 def plain(value: float) -> float | int:
     """Give a whole number without its point."""
     return int(value) if value == int(value) else value
+
+
+def in_use_text(used: float, value: float, unseen: float) -> str:
+    """Say how many calls there are, and how many of them only the platform sees."""
+    text = f"{plain(used)} of {plain(value)} calls in use"
+    return f"{text} ({plain(unseen)} of them seen by the platform alone)" if unseen > 0 else text
 
 
 def duration_text(seconds: float) -> str:

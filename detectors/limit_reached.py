@@ -28,7 +28,7 @@ SUMMARY = "Calls are being declined by a limit."
 # Who drives the load, where the limit lives and what to do are annotations of their own.
 DESCRIPTION = (
     "{limit} has declined {declined} in the last {slice_seconds} s, {declined_so_far} so far ({causes}). "
-    "In use: {used} of {limit_value}."
+    "In use: {in_use}."
 )
 UNREGISTERED = (
     "In the last {slice_seconds} s, {declined} met a limit that is not in the register and ended there. "

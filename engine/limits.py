@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CONCURRENCY, RATE, QUOTA, TIMEOUT = "concurrency", "rate", "quota", "timeout"
+NS_PER_S = 1_000_000_000
 KINDS = (CONCURRENCY, RATE, QUOTA, TIMEOUT)
 
 
@@ -72,6 +73,11 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
             if from_ns <= time_ns:
                 chosen = value
         return chosen
+
+    @property
+    def is_measured(self) -> bool:
+        """Say whether use is counted: calls at a time, and calls per second; nothing else yet."""
+        return self.kind == CONCURRENCY or (self.kind == RATE and self.per_ns == NS_PER_S)
 
     @property
     def expected_holding_s(self) -> float:

@@ -26,6 +26,7 @@ def a_limit(**changes: object) -> LimitStatus:
         owner="voice",
         value=80.0,
         used=60,
+        unseen_use=0,
         peak=61,
         declined_total=3,
         expected_used=75.5,

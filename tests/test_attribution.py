@@ -113,14 +113,12 @@ def test_declines_without_a_limit_are_counted_as_such() -> None:
     assert found.causes == ((UNATTRIBUTED, declined(503), 2),)
 
 
-def test_fullness_is_by_level_or_by_rate_unknown_without_a_value_and_full_at_a_cap_of_zero() -> None:
+def test_fullness_is_unknown_without_a_use_or_a_value_and_full_at_a_cap_of_zero() -> None:
     full = fullness(
-        np.array([40, 40, 40, 0]),
-        np.array([1, 4, 1, 1]),
-        np.array([80.0, 5.0, np.nan, 0.0]),
-        np.array([False, True, False, False]),
+        np.array([40.0, 4.0, 40.0, np.nan, 0.0]),
+        np.array([80.0, 5.0, np.nan, 80.0, 0.0]),
     )
 
     assert full[:2].tolist() == [0.5, 0.8]
-    assert np.isnan(full[2])
-    assert full[3] == np.inf
+    assert np.isnan(full[2:4]).all()
+    assert full[4] == np.inf

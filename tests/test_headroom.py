@@ -290,6 +290,10 @@ def test_use_that_others_make_of_the_limit_is_added() -> None:
     lower = run(slices(feed_of(calls, 65.0, 600.0, origin)))
 
     assert [page[0] for page in shared.page] == [page[0] for page in lower.page]
+    page = dict(next(f for found in shared.findings for f in found if f.severity == CRITICAL).evidence)
+    others = "(15 of them seen by the platform alone)"
+    assert page["calls_in_use"] == f"{page['used']} of 80 calls in use {others}"
+    assert float(page["expected_used"]) > float(page["used"]) >= page["unseen_use"] == 15
 
 
 @pytest.mark.parametrize("hole_s", [120.0, 7200.0])

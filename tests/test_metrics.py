@@ -95,6 +95,15 @@ def test_what_is_not_known_is_left_out() -> None:
     assert 5 == sum(name == "callgauge_call_latency_p50_seconds" for name, _ in samples)
 
 
+def test_the_use_of_a_limit_that_nothing_measures_is_left_out() -> None:
+    """A gap says that nobody counts it; a zero would say that it is free."""
+    quota = a_limit(limit="daily", split=(), kind="quota", used=math.nan, peak=math.nan, state="unknown")
+    samples = rendered(a_snapshot(limits=(quota,)))
+    about = [name for name, labels in samples if dict(labels).get("limit") == "daily"]
+    assert not {f"callgauge_limit_{name}" for name in ("used", "peak_used", "headroom_ratio")} & set(about)
+    assert "callgauge_limit_value" in about
+
+
 def test_windows_say_what_they_are_grouped_by() -> None:
     """A tenant over all trunks is not its series without a trunk, though empty labels vanish."""
     samples = rendered(a_snapshot())

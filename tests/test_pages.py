@@ -163,6 +163,35 @@ def test_evidence_wins_over_what_the_slice_says() -> None:
     assert dict(word(evidence=(("used", 55),)).annotations)["used"] == "55"
 
 
+def reported(used: float) -> Worded:
+    """Word a finding about the trunk with three calls of ours, of which the platform says `used`."""
+    told = note(EventType.LIMIT_REPORTED, T0, limit="trunk", used=used)
+    pages, rolled = judged(TRUNK, summaries=(calls_started(T0, 3)._replace(notes=(told,)),))
+    finding = Finding(
+        "A", CRITICAL, ("limit", 0), "", "In use: {in_use}.", evidence=(("unseen_use", used - 3),)
+    )
+    return pages.word(finding, POLICY, rolled)
+
+
+def test_use_that_only_the_platform_sees_is_counted_and_said() -> None:
+    annotations = dict(reported(43.0).annotations)
+
+    assert (annotations["used"], annotations["unseen_use"]) == ("43", "40")
+    assert annotations["description"] == "In use: 43 of 80 (40 of them seen by the platform alone)."
+
+
+def test_a_limit_that_nothing_measures_has_no_use_on_its_page() -> None:
+    quota = Limit(name="daily", kind="quota", value=100.0, per_ns=86_400 * S)
+    pages, rolled = judged(quota)
+
+    annotations = dict(
+        pages.word(Finding("A", CRITICAL, ("limit", 0), "", "{in_use}"), POLICY, rolled).annotations
+    )
+
+    assert "used" not in annotations
+    assert annotations["description"] == "unknown of 100"
+
+
 def contributors(*parts: tuple[tuple[str, ...], int]) -> str:
     """Word the contributors of some calls in flight."""
     series = tuple(one for one, _ in parts)

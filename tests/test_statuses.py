@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from engine.deliver.families import headroom_ratio
 from engine.erlang import safe_offered_load
 from engine.judge.lifecycle import FIRING, PENDING, RESOLVED, Alert
 from engine.judge.snapshot import LimitStatus
@@ -17,6 +18,11 @@ from tests.line_traffic import REGISTER, START_NS, S, Traffic, batches_of, event
 
 UNKNOWN = Limit(name="unknown", kind="concurrency")
 RATE = Limit(name="rate", kind="rate", value=50.0, per_ns=S)
+UNMEASURED = (
+    Limit(name="calls-a-minute", kind="rate", value=2.0, per_ns=60 * S),
+    Limit(name="calls-a-day", kind="quota", value=2.0, per_ns=86_400 * S),
+    Limit(name="gateway", kind="timeout", value=2.0),
+)
 
 
 class Rows(NamedTuple):
@@ -148,3 +154,44 @@ def test_an_instance_that_appeared_since_the_last_slice_has_no_row_yet() -> None
     rows = Statuses(run.judge).rows(())
 
     assert len(rows) == len(run.recorder.summaries[-1].limits.level)
+
+
+def test_use_that_only_the_platform_sees_counts_in_full() -> None:
+    """Twenty-one calls of ours and thirty-nine of others fill a cap of sixty, whoever made them."""
+    shared = Limit(name="shared", kind="concurrency", value=60.0)
+    calls = [event(START_NS + second * S, "call.started", f"c{second}") for second in range(20)]
+    told = event(START_NS + 19 * S, "limit.reported", "", limit="shared", used=60, max=60)
+    run = run_all(
+        batches_of([*calls, told, event(START_NS + 26 * S, "call.started", "late")]), Register((shared,))
+    )
+
+    (row,) = Statuses(run.judge).rows(())
+
+    assert (row.used, row.unseen_use, headroom_ratio(row)) == (60, 39, 0.0)
+    assert row.peak == 60
+    full = run.judge.roller.fullness(run.recorder.summaries[-1].limits)
+    assert full.tolist() == [1.0]
+
+
+def test_the_forecast_of_the_use_includes_what_others_use() -> None:
+    run, _ = rows_of(REGISTER, 200)
+    forecast, rolled = run.judge.bank.forecast, run.judge.last
+    assert forecast is not None
+    assert rolled is not None
+    limits = rolled.summary.limits
+    use = limits._replace(unseen_use=limits.unseen_use + 7.0)
+    run.judge.last = rolled._replace(summary=rolled.summary._replace(limits=use))
+
+    assert Statuses(run.judge).rows(())[0].expected_used == forecast.mean[0] + 7.0
+
+
+@pytest.mark.parametrize("limit", UNMEASURED, ids=lambda limit: limit.name)
+def test_what_nothing_measures_is_unknown(limit: Limit) -> None:
+    """Calls in flight are no use of a quota or a timeout, and a busy second is none of a rate per minute."""
+    run, rows = rows_of(Register(limits=(limit,)), 100)
+
+    row = rows[limit.name]
+
+    assert row.state == "unknown"
+    assert all(math.isnan(one) for one in (row.used, row.peak, headroom_ratio(row)))
+    assert math.isnan(run.judge.roller.fullness(run.recorder.summaries[-1].limits)[0])

@@ -1,6 +1,7 @@
 """The HTTP server reads one snapshot, fails open, and does not listen where strangers are."""
 
 import asyncio
+import math
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -313,3 +314,16 @@ def test_other_addresses_are_refused_with_an_example(listen: str) -> None:
     with pytest.raises(DeliveryError) as raised:
         parse_listen(listen)
     assert "127.0.0.1:9810" in raised.value.hint
+
+
+async def test_a_limit_that_nothing_measures_says_so_and_shows_no_use() -> None:
+    """A client must be able to tell "nothing in use" from "nobody counts it"."""
+    world = World()
+    nothing = {"used": math.nan, "peak": math.nan, "state": "unknown"}
+    world.snapshot = a_snapshot(limits=(a_limit(unseen_use=40), a_limit(kind="quota", **nothing)))
+    counted, quota = (await headroom(world))["limits"]
+    assert (True, 40) == (counted["measured"], counted["unseen_use"])
+    assert (False, None, None, None) == tuple(
+        quota[name] for name in ("measured", "used", "peak", "headroom_ratio")
+    )
+    assert 200 == (await get(world, "/"))[0]

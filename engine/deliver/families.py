@@ -106,14 +106,19 @@ def _series_families(snapshot: Snapshot) -> Iterator[Family]:
 
 
 def headroom_ratio(status: LimitStatus) -> float:
-    """Give the free share of a limit, 0 when it is used up, NaN when its value is unknown."""
-    if not status.value > 0:
+    """Give the free share of a limit, 0 when it is used up, NaN when its value or use is unknown."""
+    if not status.value > 0 or math.isnan(status.used):
         return math.nan
     return max(0.0, 1.0 - status.used / status.value)
 
 
 _LIMIT_GAUGES: tuple[tuple[str, str, Callable[[LimitStatus], float]], ...] = (
     ("used", "What is used of the limit now.", lambda status: status.used),
+    (
+        "unseen_use",
+        "What the platform reports in use beyond the calls counted here.",
+        lambda status: status.unseen_use,
+    ),
     ("peak_used", "Highest use within the last slice.", lambda status: status.peak),
     ("value", "The limit itself.", lambda status: status.value),
     ("headroom_ratio", "Share of the limit that is free.", headroom_ratio),

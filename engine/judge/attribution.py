@@ -3,7 +3,7 @@
 By the name the event gives, else by class of the decline and how full each limit is.
 
 A decline seldom names its limit. Among the limits that match the series and whose kind fits the class, the
-fullest one is blamed; a limit of unknown value is blamed only when no known one is nearly full.
+fullest one is blamed; a limit of unknown value or use is blamed only when no known one is nearly full.
 """
 
 from __future__ import annotations
@@ -40,14 +40,8 @@ class Declines(NamedTuple):
     causes: tuple[tuple[int, Cause, int], ...]  # (instance or UNATTRIBUTED, cause, count), in a fixed order
 
 
-def fullness(
-    level_peak: NDArray[np.int64],
-    rate_peak: NDArray[np.int64],
-    value: NDArray[np.float64],
-    is_rate: NDArray[np.bool_],
-) -> NDArray[np.float64]:
-    """Say how full each instance was, as a ratio; NaN where the value is unknown."""
-    used = np.where(is_rate, rate_peak, level_peak).astype(np.float64)
+def fullness(used: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Say how full each instance was, as a ratio; NaN where the use or the value is unknown."""
     # A cap of 0 is full, in use or not.
     ratio = np.full(len(value), np.inf)
     np.divide(used, value, out=ratio, where=value != 0)

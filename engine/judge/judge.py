@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EARLY_ALERT = "CallLimitReached"
 EARLY_SUMMARY = "Calls are being declined by a limit."
-EARLY_DESCRIPTION = "{limit} has just declined a call ({causes}). In use: {used} of {limit_value}."
+EARLY_DESCRIPTION = "{limit} has just declined a call ({causes}). In use: {in_use}."
 
 
 class Judgement(NamedTuple):

@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.decode.events import EventType
 from engine.judge.lifecycle import Worded
+from engine.judge.usage import used_peak
 
 if TYPE_CHECKING:
     from engine.decode.events import Note
@@ -25,10 +26,12 @@ CONTRIBUTORS_MAX = 3
 CHANGES_MAX = 3
 CAUSES_MAX = 3
 SIGNIFICANT_DIGITS = 4
+UNSEEN_TEXT = "seen by the platform alone"
 # Evidence under these names becomes an annotation as it is.
 EVIDENCE_ANNOTATIONS = frozenset(
     (
         "used",
+        "unseen_use",
         "limit_value",
         "time_to_limit_seconds",
         "time_to_limit_seconds_low",
@@ -97,7 +100,7 @@ class PageWriter:
         if self._changes:
             facts["changes"] = "; ".join(_change_text(note) for note in self._changes)
         # A page must never fail for a name that it does not know.
-        words = _Words(identity | facts)
+        words = _Words(identity | facts | {"in_use": _in_use(facts)})
         annotations = {
             name: text for name, text in facts.items() if name in EVIDENCE_ANNOTATIONS or name not in evidence
         }
@@ -117,8 +120,9 @@ class PageWriter:
     def _limit_facts(self, row: int, rolled: Rolled) -> dict[str, str]:
         limit = self.roller.index.instances[row].limit
         use = rolled.summary.limits
+        used = float(used_peak(use, self.roller.index.instances)[row])
         facts = {
-            "used": plain(float(use.level_peak[row] if limit.kind == "concurrency" else use.rate_peak[row])),
+            "used": "" if math.isnan(used) else plain(used),
             "limit_value": plain(float(use.value[row])),
             "declined_so_far": plain(float(self.roller.declined_total[row])),
             "contributors": self.contributors(row),
@@ -157,6 +161,12 @@ class PageWriter:
             return ""
         ranked = sorted(held[telling[0]].items(), key=lambda pair: (-pair[1], pair[0]))[:CONTRIBUTORS_MAX]
         return ", ".join(f"{telling[0]}={value or '(none)'} {level / total:.0%}" for value, level in ranked)
+
+
+def _in_use(facts: dict[str, str]) -> str:
+    """Say what is used of a limit, and how much of it only the platform sees."""
+    text = f"{facts.get('used') or 'unknown'} of {facts.get('limit_value') or 'unknown'}"
+    return f"{text} ({facts['unseen_use']} of them {UNSEEN_TEXT})" if "unseen_use" in facts else text
 
 
 class _Words:

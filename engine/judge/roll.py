@@ -16,6 +16,7 @@ from engine.judge.measures import Measures
 from engine.judge.occupancy import Flow, LimitUse, Occupancy, SliceUse, add_to_instances, flow_of
 from engine.judge.reports import Reports
 from engine.judge.series import SeriesIndex
+from engine.judge.usage import used_peak
 from engine.judge.windows import StreamUse, WindowSummary
 from engine.observe.merge import merge_summaries
 from engine.observe.summary import Count
@@ -233,7 +234,8 @@ class Roller:
             if report is not None and report.max == report.max:
                 known = report.max
             value[instance.index] = np.nan if known is None else known
-            if report is not None and report.used > state.level[instance.index]:
+            is_level = limit.kind == "concurrency"
+            if report is not None and is_level and report.used > state.level[instance.index]:
                 unseen[instance.index] = report.used - state.level[instance.index]
             if limit.expected_holding_ns is not None:
                 holding[instance.index] = limit.expected_holding_ns / NS_PER_S
@@ -267,9 +269,8 @@ class Roller:
         return attribute(self.index, self.classifier, merged, ids, self.fullness(limits))
 
     def fullness(self, limits: LimitUse) -> NDArray[np.float64]:
-        """Say how full each instance is; NaN where the value is unknown."""
-        is_rate = np.array([one.limit.kind == "rate" for one in self.index.instances], np.bool_)
-        return fullness(limits.level_peak, limits.rate_peak, limits.value, is_rate[: len(limits.value)])
+        """Say how full each instance is; NaN where the use or the value is unknown."""
+        return fullness(used_peak(limits, self.index.instances), limits.value)
 
     def _stream(self, merged: SliceSummary | None, counters: StreamCounters, declines: Declines) -> StreamUse:
         before, self._counters = self._counters, counters

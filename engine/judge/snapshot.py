@@ -23,10 +23,11 @@ class LimitStatus(NamedTuple):
     kind: str
     owner: str
     value: float
-    used: int
-    peak: int  # highest level of the last slice
+    used: float  # calls counted here and `unseen_use`; NaN: not measured
+    unseen_use: float  # what the platform reports beyond the calls counted here; 0 if nothing
+    peak: float  # highest use in the last slice; NaN: not measured
     declined_total: int
-    expected_used: float  # forecast level at the page horizon
+    expected_used: float  # forecast use at the page horizon, `unseen_use` included
     probability: float  # of reaching the limit within the page horizon
     offered_load: float
     holding_s: float

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.erlang import safe_offered_load
 from engine.judge.lifecycle import FIRING
 from engine.judge.snapshot import LimitStatus
+from engine.judge.usage import used_now, used_peak
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from engine.judge.detection import LimitForecast
     from engine.judge.judge import Judge
     from engine.judge.lifecycle import Alert
@@ -29,6 +33,14 @@ STATE_BY_ALERT = {
 }
 
 
+class Use(NamedTuple):
+    """What one slice says of every instance."""
+
+    limits: LimitUse
+    now: NDArray[np.float64]
+    peak: NDArray[np.float64]
+
+
 class Statuses:
     """Makes the rows; remembers guard rails, which are costly to solve and change slowly."""
 
@@ -43,23 +55,24 @@ class Statuses:
         if rolled is None:
             return ()
         worst = _worst_state(alerts)
-        use, forecast = rolled.summary.limits, self.judge.bank.forecast
-        known = self.judge.roller.index.instances[: len(use.value)]
+        limits, forecast = rolled.summary.limits, self.judge.bank.forecast
+        known = self.judge.roller.index.instances[: len(limits.value)]
+        use = Use(limits, used_now(limits, known), used_peak(limits, known))
         return tuple(self._row(instance, use, forecast, worst) for instance in known)
 
     def _row(
         self,
         instance: LimitInstance,
-        use: LimitUse,
+        use: Use,
         forecast: LimitForecast | None,
         worst: dict[tuple[tuple[str, str], ...], str],
     ) -> LimitStatus:
         row, limit = instance.index, instance.limit
         foretold = forecast if forecast is not None and row < len(forecast.score) else None
-        value = float(use.value[row])
+        value, unseen = float(use.limits.value[row]), float(use.limits.unseen_use[row])
         holding_s = float(foretold.holding_s[row]) if foretold else math.nan
-        is_rate = limit.kind == "rate"
-        state = worst.get(tuple(sorted(instance.labels)), "unknown" if math.isnan(value) else "ok")
+        is_known = limit.is_measured and not math.isnan(value)
+        state = worst.get(tuple(sorted(instance.labels)), "ok" if is_known else "unknown")
         if (
             state == "ok"
             and limit.kind == "concurrency"
@@ -72,10 +85,11 @@ class Statuses:
             kind=limit.kind,
             owner=limit.owner,
             value=value,
-            used=int(use.rate_peak[row] if is_rate else use.level[row]),
-            peak=int(use.rate_peak[row] if is_rate else use.level_peak[row]),
+            used=_whole(float(use.peak[row] if limit.kind == "rate" else use.now[row])),
+            unseen_use=_whole(unseen),
+            peak=_whole(float(use.peak[row])),
             declined_total=int(self.judge.roller.declined_total[row]),
-            expected_used=float(foretold.mean[row]) if foretold else math.nan,
+            expected_used=float(foretold.mean[row]) + unseen if foretold else math.nan,
             probability=float(foretold.probability[row]) if foretold else math.nan,
             offered_load=float(foretold.offered_load[row]) if foretold else math.nan,
             holding_s=holding_s,
@@ -99,6 +113,11 @@ class Statuses:
                 self._safe.clear()
             self._safe[value, step] = safe_offered_load(value, HOLDING_STEP**step, SAFE_DECLINES_PER_HOUR)
         return self._safe[value, step]
+
+
+def _whole(number: float) -> float:
+    """Give a whole number without its point; only what a platform reports may have a fraction."""
+    return int(number) if number.is_integer() else number
 
 
 def _worst_state(alerts: tuple[Alert, ...]) -> dict[tuple[tuple[str, str], ...], str]:

@@ -44,7 +44,7 @@ _INDEX = """{% extends "layout" %}{% block body %}
 <th>declined</th><th>owner</th><th>state</th></tr>
 {% for status in limits %}<tr>
 <td>{{ status.limit }}{% for name, value in status.split %} {{ name }}={{ value }}{% endfor %}</td>
-<td class="n">{{ status.used }}</td><td class="n">{{ status.value | figure }}</td>
+<td class="n">{{ status.used | figure }}</td><td class="n">{{ status.value | figure }}</td>
 <td class="n">{{ status.expected_used | figure }}</td><td class="n">{{ status.probability | figure(2) }}</td>
 <td class="n">{{ status.time_to_limit_s | duration }}</td><td class="n">{{ status.declined_total }}</td>
 <td>{{ status.owner }}</td><td class="{{ status.state }}">{{ status.state }}</td></tr>
@@ -67,8 +67,8 @@ _ALERT = """{% extends "layout" %}{% block title %}{{ name }}{% endblock %}{% bl
 <h2>Life</h2>
 <table>{% for what, when in life %}<tr><th>{{ what }}</th><td>{{ when }}</td></tr>{% endfor %}</table>
 {% for status in limits %}<h2>Limit {{ status.limit }}</h2><table>
-<tr><th>used</th><td>{{ status.used }} of {{ status.value | figure }}</td></tr>
-<tr><th>peak of the last slice</th><td>{{ status.peak }}</td></tr>
+<tr><th>used</th><td>{{ status.used | figure }} of {{ status.value | figure }}</td></tr>
+<tr><th>peak of the last slice</th><td>{{ status.peak | figure }}</td></tr>
 <tr><th>expected</th><td>{{ status.expected_used | figure }}</td></tr>
 <tr><th>probability</th><td>{{ status.probability | figure(2) }}</td></tr>
 <tr><th>time to limit</th><td>{{ status.time_to_limit_s | duration }}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -200,7 +201,9 @@ def _limit_fields(status: LimitStatus) -> dict[str, object]:
         "kind": status.kind,
         "owner": status.owner,
         "state": status.state,
+        "measured": not math.isnan(status.used),
         "used": status.used,
+        "unseen_use": status.unseen_use,
         "peak": status.peak,
         "value": status.value,
         "headroom_ratio": headroom_ratio(status),
