@@ -82,8 +82,8 @@ class Twin:
     def slice_of(self, time_ns: int) -> int:
         return time_ns // self.rules.slice_ns * self.rules.slice_ns
 
-    def hold(self, event: Event) -> None:
-        """Route one event: on time into its slice, late into the oldest open one, too late nowhere."""
+    def hold(self, event: Event) -> bool:
+        """Route one event: on time into its slice, late into the oldest open one, too late nowhere: no."""
         watermark_ns = self.newest_ns - self.rules.out_of_order_ns if self.newest_ns >= 0 else -1
         start_ns, standing = self.slice_of(event.time_ns), 2
         if start_ns + self.rules.slice_ns <= watermark_ns:
@@ -91,11 +91,12 @@ class Twin:
             if watermark_ns - event.time_ns > self.rules.late_ns:
                 self.lost["late"] += 1
                 if event.type_id not in (T.CALL_ENDED, T.CALL_DECLINED):
-                    return
+                    return False
                 standing = 0
         received_ns = event.received_ns if event.received_ns >= 0 else event.time_ns
         self.newest_ns = max(self.newest_ns, min(event.time_ns, received_ns))
         self.keep(start_ns, standing, event)
+        return True
 
     def keep(self, start_ns: int, standing: int, event: Event) -> None:
         self.held.setdefault(start_ns, []).append((standing, event))
@@ -383,8 +384,7 @@ def observe(events: Iterable[Event], rules: Rules | None = None) -> tuple[Counte
     lists = []
     for event in events:
         twin = twins.setdefault(event.partition, Twin(rules))
-        twin.hold(event)
-        if event.type_id == T.CALLS_LISTED:
+        if twin.hold(event) and event.type_id == T.CALLS_LISTED:
             at_ns = -(-(event.time_ns + rules.list_delay_ns) // rules.slice_ns) * rules.slice_ns
             lists.append((event.time_ns, event.partition, at_ns, event))
     lists.sort(key=lambda one: one[:2])

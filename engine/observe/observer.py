@@ -30,7 +30,6 @@ from engine.observe.slices import (
     LOST,
     MEASURES,
     NO_NOTE,
-    REFUSED_NOTE,
     ROWS,
     TOO_LATE_ROWS,
     UNKEYED,
@@ -45,7 +44,6 @@ from engine.observe.tables import TOMBSTONE_BEYOND_LATE_NS, CauseNames, SeriesNa
 from engine.observe.unkeyed import END_KEY, count_unkeyed, forget_ends, new_unmatched
 from engine.observe.watermark import (
     FLOOR_NS,
-    NEXT_OFFSET,
     NONE_NS,
     Idleness,
     after,
@@ -200,7 +198,9 @@ class Observer:
         bounds = self._bounds(partition)
         rows, measures = events.rows, len(events.measure_row)
         partition.held = grown_held(partition.held, rows, measures)
-        note_ids = self._note_ids(partition, events)
+        note_ids = np.full(rows, NO_NOTE, np.int32)
+        for row, note in zip(events.note_row, events.notes, strict=True):
+            note_ids[row] = partition.keep_note(note)
         batch = Columns(
             events.time_ns, events.received_ns, events.offset, events.type_id,
             events.call_key.view(np.int64), events.event_key.view(np.int64), events.series_id,
@@ -224,41 +224,42 @@ class Observer:
             rows_max, measures_max, self._tables.late_ns(), self._tables.stage_digests(),
         )  # fmt: skip
 
-    def _note_ids(self, partition: Partition, events: EventBatch) -> NDArray[np.int32]:
-        """Give each note of a batch a number; beyond `notes_max` a slice its row is refused."""
-        note_ids = np.full(events.rows, NO_NOTE, np.int32)
-        for row, note in zip(events.note_row, events.notes, strict=True):
-            start_ns = note.time_ns // self.settings.slice_ns * self.settings.slice_ns
-            held = partition.notes_by_slice.get(start_ns, 0)
-            if held >= self.settings.notes_max or not self._take_list(partition, events, row, note):
-                note_ids[row] = REFUSED_NOTE
-                continue
-            partition.notes_by_slice[start_ns] = held + 1
-            # The calls of a list are kept once, as an array, in self._lists.
-            is_list = note.type_id == EventType.CALLS_LISTED
-            note_ids[row] = partition.keep_note(note._replace(fields=()) if is_list else note)
-        return note_ids
-
-    def _take_list(self, partition: Partition, events: EventBatch, row: int, note: Note) -> bool:
-        """Take a list of calls into account; say False when there is no room for it. Other notes are fine."""
-        delay_ns = self.settings.out_of_order_ns + self.settings.idle_ns
-        series_id = int(events.series_id[row])
-        found = call_list(note, partition.partition, series_id, delay_ns, self.settings.slice_ns)
-        if found is None or events.offset[row] < partition.clock[NEXT_OFFSET]:
-            return True
-        waiting = sum(len(one.keys) for one, _ in self._lists)
-        if len(self._lists) >= self.settings.notes_max or waiting + len(found.keys) > self.settings.calls_max:
-            return False
-        self._lists.append((found, set()))
-        return True
-
     def _take_notes(
         self, partition: Partition, events: EventBatch, note_ids: NDArray[np.int32], fate: NDArray[np.uint8]
     ) -> None:
-        """Forget the notes of rows that were lost."""
-        for row in events.note_row:
-            if fate[row] == LOST and note_ids[row] >= 0:
-                del partition.notes[int(note_ids[row])]
+        """Forget the notes of rows that were lost; lose those for which there is no room.
+
+        After `hold`, so that only rows that were held take up room or take effect.
+        """
+        refused = []
+        for row, note in zip(events.note_row, events.notes, strict=True):
+            number = int(note_ids[row])
+            if fate[row] == LOST:
+                del partition.notes[number]
+            elif not self._take_note(partition, number, note, int(events.series_id[row])):
+                refused.append(number)
+                fate[row] = LOST
+        if refused:
+            partition.drop_notes(refused)
+            self._book.losses[LossReason.HELD_ROWS_FULL] += len(refused)
+
+    def _take_note(self, partition: Partition, number: int, note: Note, series_id: int) -> bool:
+        """Count a note, and keep the list of calls that it may be; say False when there is no room for it."""
+        start_ns = note.time_ns // self.settings.slice_ns * self.settings.slice_ns
+        held = partition.notes_by_slice.get(start_ns, 0)
+        if held >= self.settings.notes_max:
+            return False
+        delay_ns = self.settings.out_of_order_ns + self.settings.idle_ns
+        found = call_list(note, partition.partition, series_id, delay_ns, self.settings.slice_ns)
+        if found is not None:
+            waiting = sum(len(one.keys) for one, _ in self._lists) + len(found.keys)
+            if len(self._lists) >= self.settings.notes_max or waiting > self.settings.calls_max:
+                return False
+            self._lists.append((found, set()))
+            # The calls of a list are kept once, as an array.
+            partition.notes[number] = note._replace(fields=())
+        partition.notes_by_slice[start_ns] = held + 1
+        return True
 
     def _first_declines(
         self, partition: Partition, events: EventBatch, fate: NDArray[np.uint8]

@@ -108,6 +108,15 @@ class Partition:
         self.notes[number] = note
         return number
 
+    def drop_notes(self, numbers: Sequence[int]) -> None:
+        """Drop notes together with their rows."""
+        rows = int(self.held.cells[ROWS])
+        is_dropped = np.isin(self.held.note_id[:rows], numbers)
+        self.held.slice_ns[:rows][is_dropped] = -self.slice_ns  # the slice before all others
+        let_go(self.held, 0, self.slice_ns)
+        for number in numbers:
+            del self.notes[number]
+
     def newest_slice_end(self) -> int:
         """Give the end of the newest slice that holds a row, or -1."""
         rows = int(self.held.cells[ROWS])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TOO_LATE, LATE, ON_TIME = range(3)
 # Fate of a row of a batch.
 LOST, HELD_LATE, HELD = range(3)
-NO_NOTE, REFUSED_NOTE = -1, -2
+NO_NOTE = -1
 # Places in `Held.cells`.
 ROWS, MEASURES, TOO_LATE_ROWS = range(3)
 # Places in `Book.counters`.
@@ -61,7 +61,7 @@ class Columns(NamedTuple):
     measure_row: NDArray[np.int32]
     measure_stage: NDArray[np.int16]
     measure_ms: NDArray[np.float64]
-    note_id: NDArray[np.int32]  # (rows,): NO_NOTE, REFUSED_NOTE or a number of the partition's notes
+    note_id: NDArray[np.int32]  # (rows,): NO_NOTE or a number of the partition's notes
 
 
 class Bounds(NamedTuple):
@@ -191,12 +191,8 @@ def hold(
         # A row that finds no room moves the watermark all the same, or nothing would ever close and make
         # room; so does one that lies ahead, up to its receipt, or nothing would close while a clock is fast.
         clock[NEWEST_NS] = max(clock[NEWEST_NS], min(time_ns, batch.received_ns[row]))
-        is_full = (
-            held.cells[ROWS] >= bounds.rows_max
-            or held.cells[MEASURES] + measure - first > bounds.measures_max
-            or batch.note_id[row] == REFUSED_NOTE
-        )
-        if is_full:
+        measures = held.cells[MEASURES] + measure - first
+        if held.cells[ROWS] >= bounds.rows_max or measures > bounds.measures_max:
             if standing != TOO_LATE:
                 book.losses[HELD_ROWS_FULL] += 1
             continue
