@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.decode.events import Cause, EventType, Note
+from engine.decode.events import EventType, Note
 from engine.deliver.jsonl import alert_change_line
 from engine.deliver.timeline import Timeline
+from engine.judge.judge import FirstDeclined
 from engine.judge.lifecycle import FIRING, AlertChange
-from engine.observe.summary import FirstDecline
 from engine.settings import TimelineSettings
 
 T = 1_800_000_000_000_000_000
@@ -59,14 +59,25 @@ def test_alerts_changes_plans_and_declines_are_kept(tmp_path: Path) -> None:
     change = Note(T, EventType.CHANGE_MADE, (("release", "r2"),), (("what", "deploy"), ("to", "r2")))
     planned = Note(T, EventType.LOAD_PLANNED, (), (("expected", 60), ("until_ns", T)))
     timeline.notes([change, planned], lambda _: None)
-    cause = Cause(True, "", "kamailio", 503, "limit", "sip-trunk")
-    timeline.first_decline(FirstDecline(T, T + 5, ("tenant",), ("acme",), cause))
+    timeline.first_declines([FirstDeclined("sip-trunk", (("tenant", "acme"),), T)])
     lines = lines_of(path)
     assert ["alert", "change.made", "load.planned", "first_decline"] == [line["kind"] for line in lines]
     assert {"2027-01-15T08:00:00.000000Z"} == {line["time"] for line in lines}
     assert ("r2", {"release": "r2"}) == (lines[1]["to"], lines[1]["labels"])
     assert "2027-01-15T08:00:00.000000Z" == lines[2]["until"]
-    assert (503, {"tenant": "acme"}) == (lines[3]["code"], lines[3]["labels"])
+    assert {"limit": "sip-trunk", "tenant": "acme"} == lines[3]["labels"]
+
+
+def test_history_that_the_file_has_is_not_written_twice(tmp_path: Path) -> None:
+    """After a start hours are read again: what is new to the file is kept, what it has is not."""
+    path = tmp_path / "timeline.jsonl"
+    a_timeline(path).alert_changes([CHANGE])
+    again = a_timeline(path)
+    later = CHANGE._replace(time_ns=T + 1_000_000_000)
+    again.alert_changes([CHANGE, later], is_history=True)
+    again.alert_changes([CHANGE])
+    times = [str(line["time"])[17:19] for line in lines_of(path)]
+    assert ["00", "01", "00"] == times
 
 
 def test_a_reported_limit_is_kept_once_when_it_is_not_the_declared_one(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client import CollectorRegistry
 
 from engine.app import HASH_KEY_BYTES, OwnedLine, read_hash_key
+from engine.commands.losses import LossLog
 from engine.commands.warmup import FIRST_START, is_first_start, warm_up
 from engine.deliver.alertmanager import AlertmanagerSink
 from engine.deliver.handover import Handover
@@ -38,7 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.app import Configuration
+    from engine.decode.decoder import Sample
     from engine.decode.events import Note
+    from engine.judge.judge import FirstDeclined
+    from engine.judge.lifecycle import Pairs
     from engine.judge.snapshot import Snapshot
     from engine.limits import Register
     from engine.pipeline import Step
@@ -58,6 +62,8 @@ class Stepped(NamedTuple):
 
     step: Step
     snapshot: Snapshot
+    samples: tuple[Sample, ...]  # newest rows that could not be decoded
+    first_declines: tuple[FirstDeclined, ...]  # of each limit, since the start
     seconds: float
 
 
@@ -87,6 +93,8 @@ class Service:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="line")
         self._stop = asyncio.Event()
         self._handover = Handover()
+        self._losses = LossLog()
+        self._told: set[tuple[str, Pairs]] = set()  # limits whose first decline was written down
         external_url = settings.web.external_url or f"http://{settings.web.listen}"
         self.sink = AlertmanagerSink(settings.alertmanager, external_url)
         self.timeline = Timeline(settings.timeline)
@@ -164,7 +172,10 @@ class Service:
             raw = await self._queue.get()
             fresh, self._fresh = self._fresh, None
             stepped = await loop.run_in_executor(self._worker, self._work, raw, fresh)
-            self._deliver(raw, stepped)
+            is_history = self._deliver(raw, stepped)
+            if stepped.step.changes or stepped.step.notes or len(stepped.first_declines) > len(self._told):
+                # A disk that hangs holds up the line, and neither heartbeats nor delivery.
+                await loop.run_in_executor(self._worker, self._write_down, stepped, is_history)
             self._queue.task_done()
 
     def _work(self, raw: RawBatch, fresh: Configuration | None) -> Stepped:
@@ -179,23 +190,35 @@ class Service:
             self._recorder.write(raw)
         step = self.line.step(raw)
         snapshot = self.line.publish(raw.received_ns)
-        return Stepped(step, snapshot, time.perf_counter() - begin)
+        samples = self.line.line.pipeline.decoder.samples()
+        first = tuple(self.line.line.pipeline.judge.first_declines.values())
+        return Stepped(step, snapshot, samples, first, time.perf_counter() - begin)
 
-    def _deliver(self, raw: RawBatch, stepped: Stepped) -> None:
+    def _deliver(self, raw: RawBatch, stepped: Stepped) -> bool:
+        """Hand over what a step brought; say whether it is of the time before the start."""
         self.snapshot = stepped.snapshot
         self.metrics.step_took(stepped.seconds)
         alerts = self._handover.alerts(raw, stepped.snapshot, stepped.step.early)
         if alerts is not None:
             self.sink.update(alerts, time.time_ns())
-        self.timeline.alert_changes(stepped.step.changes)
-        register = self.configuration.register
-        self.timeline.notes(stepped.step.notes, lambda note: _declared(register, note))
+        self._losses.tell(stepped.snapshot.rows_lost, stepped.samples, time.monotonic())
         # What fired while old events are read again is history.
         level = logging.DEBUG if alerts is None else logging.INFO
         for change in stepped.step.changes:
             labels = dict(change.labels)
             named = labels["alertname"], labels["severity"], labels.get("limit", "")
             log.log(level, "alert %s: %s %s %s", change.state, *named)
+        return self._handover.is_catching_up
+
+    def _write_down(self, stepped: Stepped, is_history: bool) -> None:  # noqa: FBT001 - an executor takes no names.
+        """Append to the timeline, in the worker thread."""
+        register, step = self.configuration.register, stepped.step
+        fresh = [one for one in stepped.first_declines if (one.limit, one.split) not in self._told]
+        self._told.update((one.limit, one.split) for one in fresh)
+        self.timeline.first_declines(fresh, is_history=is_history)
+        self.timeline.alert_changes(step.changes, is_history=is_history)
+        self.timeline.notes(step.notes, lambda note: _declared(register, note), is_history=is_history)
+        self.metrics.wrote_down(lines=self.timeline.lines_written, failed=self.timeline.lines_failed)
 
     async def _probe_lag(self) -> None:
         """Measure how late the event loop runs."""
@@ -251,6 +274,8 @@ class Service:
             raise
         if fresh.settings != self.configuration.settings:
             log.warning("settings have changed; they take effect at the next start, limits and rules at once")
+        if _longest(fresh.register) != _longest(self.configuration.register):
+            log.warning("a limit's max_duration has changed; it takes effect at the next start")
         self.configuration = fresh._replace(settings=self.configuration.settings)
         self._fresh = self.configuration
         self.metrics.reloaded(is_successful=True, now_s=time.time())
@@ -300,6 +325,10 @@ class Service:
             self._recorder.close()
         await self.web.close()
         log.info("stopped")
+
+
+def _longest(register: Register) -> dict[str, int | None]:
+    return {limit.name: limit.max_duration_ns for limit in register.limits if limit.max_duration_ns}
 
 
 def _declared(register: Register, note: Note) -> float | None:

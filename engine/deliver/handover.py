@@ -2,9 +2,10 @@
 
 After a start or a takeover the line reads hours of old events. Alerts of that time have fired and gone;
 sending them would page people for the past. So nothing is handed over until the partitions were once read to
-their end (or two minutes have passed: late pages are better than none). An alert that still fires then is the
-one that was firing before, under the same labels and with the same start, and Alertmanager takes it as such.
-A member that no longer owns the partitions hands nothing over: its alerts are those of the new owner now.
+their end; after two minutes, alerts of the present alone are (late pages are better than none). An alert that
+still fires then is the one that was firing before, under the same labels and with the same start, and
+Alertmanager takes it as such. A member that no longer owns the partitions hands nothing over: its alerts are
+those of the new owner now.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from engine.source.contract import RawBatch
 
 CATCH_UP_NS_MAX = 120_000_000_000
+PRESENT_NS = 300_000_000_000  # alerts found this shortly before the receipt are of the present
 BEHIND_NS_MAX = 30_000_000_000  # a watermark this close to the receipt counts as caught up
 EARLY_ALERTS_MAX = 1_000
 
@@ -43,9 +45,13 @@ class Handover:
         if self.is_catching_up:
             is_read = set(raw.assigned) <= set(raw.caught_up)
             is_close = 0 <= raw.received_ns - snapshot.watermark_ns < BEHIND_NS_MAX
-            is_over = raw.received_ns - self._since_ns >= CATCH_UP_NS_MAX
-            self.is_catching_up = not (is_read or is_close or is_over)
-        return None if self.is_catching_up else self._with_early(snapshot, early)
+            self.is_catching_up = not (is_read or is_close)
+        if not self.is_catching_up:
+            return self._with_early(snapshot, early)
+        if raw.received_ns - self._since_ns < CATCH_UP_NS_MAX:
+            return None
+        # Late pages are better than none, but only those of the present.
+        return tuple(one for one in snapshot.alerts if raw.received_ns - one.found_ns < PRESENT_NS)
 
     def _with_early(self, snapshot: Snapshot, early: tuple[Alert, ...]) -> tuple[Alert, ...]:
         """Add alerts that fire early, until the closed slice has brought them itself."""

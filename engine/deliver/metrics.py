@@ -87,6 +87,12 @@ class Metrics:
         self._loop_lag = Gauge(
             "callgauge_event_loop_lag_seconds", "How late the event loop ran, last time.", registry=registry
         )
+        self._timeline_lines = Gauge(
+            "callgauge_timeline_lines",
+            "Lines of the timeline since the start.",
+            ["result"],
+            registry=registry,
+        )
         self._reload_ok = Gauge(
             "callgauge_config_last_reload_successful", "1 if the last reload took effect.", registry=registry
         )
@@ -99,6 +105,11 @@ class Metrics:
     def step_took(self, seconds: float) -> None:
         """Note how long a step took."""
         self._steps.observe(seconds)
+
+    def wrote_down(self, *, lines: int, failed: int) -> None:
+        """Note how many lines of the timeline were written, and how many could not be."""
+        self._timeline_lines.labels("written").set(lines)
+        self._timeline_lines.labels("failed").set(failed)
 
     def loop_lagged(self, seconds: float) -> None:
         """Note how late a timer of the event loop fired."""

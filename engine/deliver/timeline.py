@@ -24,11 +24,12 @@ from engine.deliver.timestamps import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from engine.judge.judge import FirstDeclined
     from engine.judge.lifecycle import AlertChange
-    from engine.observe.summary import FirstDecline
     from engine.settings import TimelineSettings
 
 FILE_MODE = 0o600
+TAIL_BYTES = 256 * 1024  # of an existing file that is looked at for where it ends
 REPORTED_LIMITS_MAX = 4096  # (limit, labels) whose last reported value is remembered; when full, forgotten
 
 log = logging.getLogger(__name__)
@@ -43,16 +44,28 @@ class Timeline:
         self._reported: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
         self._is_line_open = False
         self._trouble = ""
+        self._written_until = newest_time(settings.path) if settings.path else ""
         self.lines_written = 0
         self.lines_failed = 0
 
-    def alert_changes(self, changes: Iterable[AlertChange]) -> None:
-        """Keep alerts that began to fire or were resolved."""
+    def alert_changes(self, changes: Iterable[AlertChange], *, is_history: bool = False) -> None:
+        """Keep alerts that began to fire or were resolved.
+
+        `is_history`: they come from events that are read again after a start; what the file has is not
+        written twice.
+        """
         self._append(
-            [{**_begin(change.time_ns, "alert"), **alert_change_fields(change)} for change in changes]
+            [{**_begin(change.time_ns, "alert"), **alert_change_fields(change)} for change in changes],
+            is_history=is_history,
         )
 
-    def notes(self, notes: Iterable[Note], declared: Callable[[Note], float | None]) -> None:
+    def notes(
+        self,
+        notes: Iterable[Note],
+        declared: Callable[[Note], float | None],
+        *,
+        is_history: bool = False,
+    ) -> None:
         """Keep changes, announced load, and reported limits that are not what `declared` says of them.
 
         A platform may report the same mismatch every few seconds: it is kept once, until the value changes.
@@ -63,14 +76,15 @@ class Timeline:
                 kept.append(_note_fields(note))
             elif note.type_id == EventType.LIMIT_REPORTED and self._is_new_mismatch(note, declared(note)):
                 kept.append({**_note_fields(note), "declared": declared(note)})
-        self._append(kept)
+        self._append(kept, is_history=is_history)
 
-    def first_decline(self, decline: FirstDecline) -> None:
-        """Keep the first decline of a limit or series."""
-        labels = dict(zip(decline.labels, decline.values, strict=True))
-        cause = decline.cause
-        about = {"platform": cause.platform, "code": cause.code, "reason": cause.reason, "limit": cause.limit}
-        self._append([{**_begin(decline.time_ns, "first_decline"), "labels": labels, **about}])
+    def first_declines(self, declines: Iterable[FirstDeclined], *, is_history: bool = False) -> None:
+        """Keep the first decline of each limit since the start."""
+        entries = [
+            {**_begin(one.time_ns, "first_decline"), "labels": dict((("limit", one.limit), *one.split))}
+            for one in declines
+        ]
+        self._append(entries, is_history=is_history)
 
     def _is_new_mismatch(self, note: Note, declared: float | None) -> bool:
         fields = dict(note.fields)
@@ -84,7 +98,9 @@ class Timeline:
         self._reported[key] = reported
         return reported not in (declared, before)
 
-    def _append(self, entries: list[dict[str, object]]) -> None:
+    def _append(self, entries: list[dict[str, object]], *, is_history: bool = False) -> None:
+        if is_history:
+            entries = [entry for entry in entries if str(entry["time"]) > self._written_until]
         if not self._path or not entries:
             return
         try:
@@ -135,6 +151,30 @@ def _restrict(descriptor: int) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise OSError("not a regular file")
     os.fchmod(descriptor, FILE_MODE)
+
+
+def newest_time(path: str) -> str:
+    """Give the newest time in the last lines of a timeline; "" when there is none, or it cannot be read.
+
+    Times are written in one form, so their texts compare as they do.
+    """
+    try:
+        if not Path(path).is_file():  # Opening a pipe would wait for somebody to write.
+            return ""
+        with Path(path).open("rb") as file:
+            file.seek(max(os.fstat(file.fileno()).st_size - TAIL_BYTES, 0))
+            lines = file.read(TAIL_BYTES).splitlines()
+    except OSError:
+        return ""
+    newest = ""
+    for line in lines:
+        try:
+            entry = orjson.loads(line)
+        except orjson.JSONDecodeError:  # Cut at the beginning, or by a crash at the end.
+            continue
+        if isinstance(entry, dict):
+            newest = max(newest, str(entry.get("time", "")))
+    return newest
 
 
 def _begin(time_ns: int, kind: str) -> dict[str, object]:

@@ -1,0 +1,37 @@
+"""Rows that are not counted, told to the log: how many, why and where, never what is in them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.decode.decoder import Sample
+
+TELL_EVERY_S = 60.0
+SAMPLES_TOLD_MAX = 3
+
+log = logging.getLogger(__name__)
+
+
+class LossLog:
+    """Says at most once a minute what was lost since the last time."""
+
+    def __init__(self) -> None:
+        """Start with nothing lost."""
+        self._told: dict[str, int] = {}
+        self._told_s = -TELL_EVERY_S
+
+    def tell(self, lost: tuple[tuple[str, int], ...], samples: tuple[Sample, ...], now_s: float) -> None:
+        """Take the cumulative losses by reason and the newest undecoded rows, at monotonic time `now_s`."""
+        fresh = {reason: count - self._told.get(reason, 0) for reason, count in lost}
+        fresh = {reason: count for reason, count in fresh.items() if count > 0}
+        if not fresh or now_s - self._told_s < TELL_EVERY_S:
+            return
+        self._told, self._told_s = dict(lost), now_s
+        counts = ", ".join(f"{count} {reason}" for reason, count in fresh.items())
+        places = ", ".join(
+            f"{one.topic}/{one.partition} offset {one.offset} ({one.reason.name.lower()})"
+            for one in samples[-SAMPLES_TOLD_MAX:]
+        )
+        log.warning("rows that are not counted: %s; for example: %s", counts, places or "none sampled")
