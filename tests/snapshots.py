@@ -24,6 +24,7 @@ def a_limit(**changes: object) -> LimitStatus:
         split=(("tenant", "acme"),),
         kind="concurrency",
         owner="voice",
+        applies_to=(),
         value=80.0,
         used=60,
         unseen_use=0,

@@ -221,6 +221,16 @@ def test_without_calls_or_labels_there_are_no_contributors() -> None:
     assert contributors((("", "", "", ""), 5)) == ""
 
 
+def test_contributors_of_a_limit_on_answered_calls_are_those_that_were_answered() -> None:
+    """Acme rings nine times and is answered once; what holds the capacity is globex."""
+    answered = Limit(name="answered", kind="concurrency", value=9.0, counts_from="answered")
+    bins = [(0, 0, 9, 9, 1, 1), (1, 0, 3, 3, 3, 3)]
+
+    pages, _ = judged(answered, summaries=(summary(T0, (ACME, GLOBEX), bins=bins),))
+
+    assert pages.contributors(0) == "tenant=globex 75%, tenant=acme 25%"
+
+
 def test_causes_are_the_most_frequent_shapes_with_counts() -> None:
     causes = [
         (declined(503, "full"), 2), (declined(0, ""), 1), (declined(503, "full", "trunk"), 3),

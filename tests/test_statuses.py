@@ -195,3 +195,16 @@ def test_what_nothing_measures_is_unknown(limit: Limit) -> None:
     assert row.state == "unknown"
     assert all(math.isnan(one) for one in (row.used, row.peak, headroom_ratio(row)))
     assert math.isnan(run.judge.roller.fullness(run.recorder.summaries[-1].limits)[0])
+
+
+def test_a_limit_that_has_left_the_register_has_no_row_until_it_comes_back() -> None:
+    """Nobody can raise a cap that is gone, and a gauge that stays for ever says that it is still there."""
+    run, rows = rows_of(REGISTER, 100)
+    statuses = Statuses(run.judge)
+    assert [row.applies_to for row in rows.values()] == [(("trunk", ("sip-1",)),), (), ()]
+
+    run.judge.reload(Register(limits=REGISTER.limits[1:]), ())
+    assert [row.limit for row in statuses.rows(())] == ["tenant-cap", "tenant-cap"]
+
+    run.judge.reload(REGISTER, ())
+    assert [row.limit for row in statuses.rows(())] == ["trunk-cap", "tenant-cap", "tenant-cap"]

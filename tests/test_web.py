@@ -184,14 +184,31 @@ async def test_headroom_answers_before_the_first_event() -> None:
     [
         ("?limit=sip-trunk", ["sip-trunk"]),
         ("?limit=sip-trunk&limit=unknown", ["sip-trunk", "unknown"]),
-        ("?tenant=acme", ["sip-trunk"]),
-        ("?limit=unknown&tenant=acme", []),
+        ("?tenant=acme", ["sip-trunk", "unknown"]),
+        ("?tenant=other", ["unknown"]),
+        ("?limit=unknown&tenant=acme", ["unknown"]),
         ("?limit=nobody", []),
     ],
 )
 async def test_headroom_can_be_asked_for_one_limit(query: str, limits: list[str]) -> None:
-    """By name and by the labels it is split by."""
+    """By name, and by labels of a call: a limit that is not split by them applies to it as well."""
     assert limits == [limit["limit"] for limit in (await headroom(World(), query))["limits"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "limits"),
+    [
+        ("?trunk=sip-1", ["one-trunk", "every-call"]),
+        ("?trunk=sip-2&tenant=acme", ["every-call"]),
+        ("?trunk=sip-1&tenant=other", ["one-trunk"]),
+    ],
+)
+async def test_a_limit_is_hidden_only_from_calls_that_it_cannot_count(query: str, limits: list[str]) -> None:
+    """Its own labels and those it is split by decide; labels that it says nothing of do not."""
+    world = World()
+    of_trunk = a_limit(limit="one-trunk", split=(), applies_to=(("trunk", ("sip-1", "sip-9")),))
+    world.snapshot = a_snapshot(limits=(of_trunk, a_limit(limit="every-call")))
+    assert limits == [limit["limit"] for limit in (await headroom(world, query))["limits"]]
 
 
 async def test_headroom_refuses_a_parameter_it_does_not_know() -> None:

@@ -141,12 +141,12 @@ class PageWriter:
 
     def contributors(self, row: int) -> str:
         """Name the label values that hold most of the calls of a limit instance, with their shares."""
-        index = self.roller.index
-        csr = (
-            index.by_answer if index.instances[row].limit.counts_from == "answered" else index.by_start
-        ).arrays()
+        index, roller = self.roller.index, self.roller
+        is_answered = index.instances[row].limit.counts_from == "answered"
+        csr = (index.by_answer if is_answered else index.by_start).arrays()
+        held_by_series = roller.series_answered if is_answered else roller.series_level
         series = np.searchsorted(csr.start, np.nonzero(csr.instance == row)[0], side="right") - 1
-        levels = [(dict(index.series[one]), int(self.roller.series_level[one])) for one in series]
+        levels = [(dict(index.series[one]), int(held_by_series[one])) for one in series]
         total = sum(level for _, level in levels)
         held: dict[str, dict[str, int]] = {}
         for labels, level in levels:

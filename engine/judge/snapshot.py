@@ -22,6 +22,7 @@ class LimitStatus(NamedTuple):
     split: tuple[tuple[str, str], ...]  # (label, value) of the instance
     kind: str
     owner: str
+    applies_to: tuple[tuple[str, tuple[str, ...]], ...]  # label -> values that count; none: every call
     value: float
     used: float  # calls counted here and `unseen_use`; NaN: not measured
     unseen_use: float  # what the platform reports beyond the calls counted here; 0 if nothing

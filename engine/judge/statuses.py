@@ -50,7 +50,7 @@ class Statuses:
         self._safe: dict[tuple[float, int], float] = {}
 
     def rows(self, alerts: tuple[Alert, ...]) -> tuple[LimitStatus, ...]:
-        """Give one row per limit instance; empty before the first slice."""
+        """Give one row per instance of a limit in the register; empty before the first slice."""
         rolled = self.judge.last
         if rolled is None:
             return ()
@@ -58,7 +58,9 @@ class Statuses:
         limits, forecast = rolled.summary.limits, self.judge.bank.forecast
         known = self.judge.roller.index.instances[: len(limits.value)]
         use = Use(limits, used_now(limits, known), used_peak(limits, known))
-        return tuple(self._row(instance, use, forecast, worst) for instance in known)
+        # A limit that has left the register keeps its row in the arrays, and nowhere else.
+        counting = self.judge.roller.index.counting()
+        return tuple(self._row(one, use, forecast, worst) for one in known if one.index in counting)
 
     def _row(
         self,
@@ -84,6 +86,7 @@ class Statuses:
             split=instance.split,
             kind=limit.kind,
             owner=limit.owner,
+            applies_to=tuple(sorted(limit.applies_to.items())),
             value=value,
             used=_whole(float(use.peak[row] if limit.kind == "rate" else use.now[row])),
             unseen_use=_whole(unseen),

@@ -120,18 +120,18 @@ class Routes:
         return web.Response(text="reloaded\n")
 
     async def headroom(self, request: web.Request) -> web.Response:
-        """Give the limits, all or those asked for by `limit=` and by label, such as `tenant=acme`."""
+        """Give the limits: all, those named by `limit=`, or those a call may meet that has `tenant=acme`."""
         unknown = sorted(set(request.query) - {"limit", *LABELS})
         if unknown:
             text = f"unknown parameter {unknown[0]!r}; there are limit, {', '.join(LABELS)}"
             return _json({"error": text}, status=400)
         names = request.query.getall("limit", [])
-        split = {(name, value) for name, value in request.query.items() if name != "limit"}
+        asked = [(name, value) for name, value in request.query.items() if name != "limit"]
         snapshot = self._sources.get_snapshot()
         chosen = [
             _limit_fields(status)
             for status in (snapshot.limits if snapshot else ())
-            if (not names or status.limit in names) and split <= set(status.split)
+            if (not names or status.limit in names) and _may_count(status, asked)
         ]
         answer = {
             "fail_open": True,
@@ -186,6 +186,12 @@ class Routes:
         return max(0, self._sources.clock_ns() - snapshot.watermark_ns) / 1e9
 
 
+def _may_count(status: LimitStatus, asked: list[tuple[str, str]]) -> bool:
+    """Say whether a call with these labels may count under the limit: nothing it says speaks against it."""
+    values = dict(status.applies_to) | {name: (value,) for name, value in status.split}
+    return all(name not in values or value in values[name] for name, value in asked)
+
+
 def _speaks_of(alert: Alert, status: LimitStatus) -> bool:
     labels = dict(alert.labels)
     return labels.get("limit") == status.limit and all(
@@ -198,6 +204,7 @@ def _limit_fields(status: LimitStatus) -> dict[str, object]:
     return {
         "limit": status.limit,
         "labels": dict(status.split),
+        "applies_to": dict(status.applies_to),
         "kind": status.kind,
         "owner": status.owner,
         "state": status.state,
