@@ -47,11 +47,18 @@ class TimeCut:
         kept_measures = keep[batch.measure_row]
         kept_notes = [place for place, row in enumerate(batch.note_row) if keep[row]]
         return batch._replace(
-            time_ns=batch.time_ns[keep], received_ns=batch.received_ns[keep], offset=batch.offset[keep],
-            type_id=batch.type_id[keep], call_key=batch.call_key[keep], event_key=batch.event_key[keep],
-            series_id=batch.series_id[keep], cause_id=batch.cause_id[keep], duration_ms=batch.duration_ms[keep],
+            time_ns=batch.time_ns[keep],
+            received_ns=batch.received_ns[keep],
+            offset=batch.offset[keep],
+            type_id=batch.type_id[keep],
+            call_key=batch.call_key[keep],
+            event_key=batch.event_key[keep],
+            series_id=batch.series_id[keep],
+            cause_id=batch.cause_id[keep],
+            duration_ms=batch.duration_ms[keep],
             measure_row=new_row[batch.measure_row[kept_measures]].astype(np.int32),
-            measure_stage=batch.measure_stage[kept_measures], measure_ms=batch.measure_ms[kept_measures],
+            measure_stage=batch.measure_stage[kept_measures],
+            measure_ms=batch.measure_ms[kept_measures],
             note_row=tuple(int(new_row[batch.note_row[place]]) for place in kept_notes),
             notes=tuple(batch.notes[place] for place in kept_notes),
-        )  # fmt: skip
+        )
