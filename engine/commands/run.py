@@ -206,8 +206,8 @@ class Service:
         level = logging.DEBUG if alerts is None else logging.INFO
         for change in stepped.step.changes:
             labels = dict(change.labels)
-            named = labels["alertname"], labels["severity"], labels.get("limit", "")
-            log.log(level, "alert %s: %s %s %s", change.state, *named)
+            named = [labels[name] for name in ("alertname", "severity", "limit", "problem") if name in labels]
+            log.log(level, "alert %s: %s", change.state, " ".join(named))
         return self._handover.is_catching_up
 
     def _write_down(self, stepped: Stepped, is_history: bool) -> None:  # noqa: FBT001 - an executor takes no names.
