@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from engine.decode.events import Cause
     from engine.judge.declines import Classifier
     from engine.judge.series import SeriesIndex
+    from engine.limits import Register
     from engine.observe.summary import SliceSummary
 
 # A decline of a class can come from limits of these kinds. "unknown" may be any of them: better a page too
@@ -65,6 +68,16 @@ def blame(
     ratios = [full[instance] if instance < len(full) else np.nan for instance in fitting]
     ranked = [NEARLY_FULL_RATIO if np.isnan(ratio) else float(ratio) for ratio in ratios]
     return fitting[int(np.argmax(ranked))]
+
+
+def may_be_blamed(register: Register, labels: Mapping[str, str], cause: Cause, decline_class: str) -> bool:
+    """Say whether a limit of the register can have declined the call, known instance or not yet."""
+    kinds = KINDS_BY_CLASS.get(decline_class, ())
+    return any(
+        limit.kind in kinds or (cause.limit and limit.name == cause.limit)
+        for limit in register.limits
+        if limit.matches(labels)
+    )
 
 
 def attribute(

@@ -44,6 +44,6 @@ class DetectorBank:
                 found[detector.name] = [self.word(finding, rolled) for finding in detection.findings]
         return found
 
-    def word(self, finding: Finding, rolled: Rolled) -> Worded:
+    def word(self, finding: Finding, rolled: Rolled | None) -> Worded:
         """Give one finding its policy, labels and annotations."""
         return self.pages.word(finding, self._policies[finding.alertname, finding.severity], rolled)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from engine.judge.attribution import UNATTRIBUTED, blame
+from engine.judge.attribution import UNATTRIBUTED, blame, may_be_blamed
 from engine.judge.bank import DetectorBank
 from engine.judge.declines import Classifier
 from engine.judge.detection import CRITICAL, Finding
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 EARLY_ALERT = "CallLimitReached"
 EARLY_SUMMARY = "Calls are being declined by a limit."
 EARLY_DESCRIPTION = "{limit} has just declined a call ({causes}). In use: {in_use}."
+
+EARLY_UNREGISTERED = (
+    "A call has just met a limit that is not in the register and was declined ({causes}). "
+    "Find where it lives, and write it into limits.yaml with an owner."
+)
 
 
 class Judgement(NamedTuple):
@@ -95,8 +100,20 @@ class Judge:
                 if known is None or decline.time_ns < known.time_ns:
                     self.first_declines[row] = first
                 if self.last is not None and row < len(self.last.summary.limits.value):
-                    early.append(self._early(row, decline))
+                    early.append(self._early(decline, ("limit", row), EARLY_DESCRIPTION))
+            elif self._is_unregistered(decline):
+                labels = (("limit", "unregistered"),)
+                early.append(self._early(decline, ("deployment", 0), EARLY_UNREGISTERED, labels))
         return tuple(early)
+
+    def _is_unregistered(self, decline: FirstDecline) -> bool:
+        """Say whether no limit of the register can be to blame, not even one whose instance comes later."""
+        classifier = self.roller.classifier
+        if not classifier.is_limit_decline(decline.cause):
+            return False
+        labels = {name: value for name, value in zip(decline.labels, decline.values, strict=True) if value}
+        decline_class = classifier.classify(decline.cause)
+        return not may_be_blamed(self.roller.index.register, labels, decline.cause, decline_class)
 
     def _blame(self, decline: FirstDecline) -> int:
         if not self.roller.classifier.is_limit_decline(decline.cause):
@@ -107,14 +124,20 @@ class Judge:
         full = self.roller.fullness(self.last.summary.limits) if self.last else np.zeros(0)
         return blame(self.roller.index, known, decline.cause, decline_class, full)
 
-    def _early(self, row: int, decline: FirstDecline) -> Alert:
-        assert self.last is not None
+    def _early(
+        self,
+        decline: FirstDecline,
+        subject: tuple[str, int],
+        description: str,
+        labels: tuple[tuple[str, str], ...] = (),
+    ) -> Alert:
         finding = Finding(
             EARLY_ALERT,
             CRITICAL,
-            ("limit", row),
+            subject,
             EARLY_SUMMARY,
-            EARLY_DESCRIPTION,
+            description,
+            labels=labels,
             evidence=(("causes", causes_text([(decline.cause, 1)])),),
         )
         worded = self.bank.word(finding, self.last)

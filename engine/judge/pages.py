@@ -85,15 +85,15 @@ class PageWriter:
         known = fresh.union(self._changes)
         self._changes = tuple(sorted(known, key=lambda note: (note.time_ns, repr(note)))[-CHANGES_MAX:])
 
-    def word(self, finding: Finding, policy: AlertPolicy, rolled: Rolled) -> Worded:
-        """Give a finding its labels and annotations."""
+    def word(self, finding: Finding, policy: AlertPolicy, rolled: Rolled | None) -> Worded:
+        """Give a finding its labels and annotations; only one about the deployment can do without a slice."""
         kind, row = finding.subject
         identity = dict(finding.labels) | {"alertname": finding.alertname, "severity": finding.severity}
         facts: dict[str, str] = {}
-        if kind == "limit":
+        if rolled is not None and kind == "limit":
             identity |= self._limit_labels(row)
             facts |= self._limit_facts(row, rolled)
-        elif kind == "window":
+        elif rolled is not None and kind == "window":
             identity |= dict(rolled.summary.windows.labels[row])
         evidence = {name: plain(value) for name, value in finding.evidence}
         facts |= evidence
@@ -106,7 +106,7 @@ class PageWriter:
         }
         annotations["summary"] = finding.summary.format_map(words)
         annotations["description"] = finding.description.format_map(words)
-        if rolled.summary.is_partial:
+        if rolled is not None and rolled.summary.is_partial:
             annotations["state"] = "partial"
         labels = tuple(sorted((name, text) for name, text in identity.items() if text))
         return Worded(
