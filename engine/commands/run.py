@@ -210,7 +210,8 @@ class Service:
             log.log(level, "alert %s: %s", change.state, " ".join(named))
         return self._handover.is_catching_up
 
-    def _write_down(self, stepped: Stepped, is_history: bool) -> None:  # noqa: FBT001 - an executor takes no names.
+    # An executor passes no names, hence the flag by place.
+    def _write_down(self, stepped: Stepped, is_history: bool) -> None:  # noqa: FBT001
         """Append to the timeline, in the worker thread."""
         register, step = self.configuration.register, stepped.step
         fresh = [one for one in stepped.first_declines if (one.limit, one.split) not in self._told]
