@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import shutil
 import socket
 import ssl
 import subprocess
@@ -20,6 +19,7 @@ from engine.errors import DeliveryError
 from engine.judge.lifecycle import FIRING, PENDING, RESOLVED, Alert
 from engine.settings import AlertmanagerSettings
 from tests.alertmanager_double import AlertmanagerDouble
+from tests.integration.servers import tool
 
 S = 1_000_000_000
 NOW = 1_800_000_000 * S
@@ -241,12 +241,20 @@ async def test_the_password_comes_from_a_file_and_is_read_again_when_refused(tmp
 
 
 def a_certificate(folder: Path) -> tuple[str, str]:
-    """Make a certificate for 127.0.0.1 that signs itself; skip where openssl is missing."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not on the PATH")
+    """Make a certificate for 127.0.0.1 that signs itself."""
     cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
     name = ("-subj", "/CN=callgauge", "-addext", "subjectAltName=IP:127.0.0.1")
-    made = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *name)
+    made = (
+        tool("openssl", package="openssl"),
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        *name,
+    )
     subprocess.run([*made, "-keyout", key, "-out", cert], check=True, capture_output=True, timeout=60)
     return cert, key
 

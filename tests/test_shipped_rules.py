@@ -1,24 +1,25 @@
 """The shipped Alertmanager and Prometheus configurations are valid, and send each alert where it belongs."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from engine.config_files import config_path
+from tests.integration.servers import tool
 
 ALERTMANAGER = config_path("alertmanager/alertmanager.yml")
 PROMETHEUS = config_path("prometheus/prometheus.yml")
 RULES = config_path("prometheus/callgauge.rules.yml")
 RULES_TEST = Path(__file__).parent / "configs" / "callgauge.rules.test.yml"
 
+PACKAGES = {"amtool": "prometheus-alertmanager", "promtool": "prometheus"}
+
 
 def run(*command: str) -> str:
-    """Run a tool of Prometheus or Alertmanager; skip where it is not installed."""
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not on the PATH")
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    """Run a tool of Prometheus or Alertmanager, which is installed if it can be."""
+    path = tool(command[0], package=PACKAGES[command[0]])
+    done = subprocess.run([path, *command[1:]], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -3,15 +3,14 @@
 Every test in this folder is marked `integration`.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 import pytest
 
 from tests.integration.kafka_broker import Kafka
-from tests.integration.servers import ServerMissing, Web, start_alertmanager, start_prometheus
+from tests.integration.servers import ServerMissing, Web, start_alertmanager, start_prometheus, without
 
 
 class StartWeb(Protocol):
@@ -35,12 +34,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
 
 
-def _without(missing: ServerMissing) -> NoReturn:
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"under CI=true every server must be there: {missing}", pytrace=False)
-    pytest.skip(str(missing))
-
-
 def _started(start: Callable[..., Web], folder: Path) -> Iterator[StartWeb]:
     running: list[Web] = []
 
@@ -52,7 +45,7 @@ def _started(start: Callable[..., Web], folder: Path) -> Iterator[StartWeb]:
         try:
             server = start(folder / str(len(running)), config, files, arguments)
         except ServerMissing as missing:
-            _without(missing)
+            without(missing)
         running.append(server)
         return server
 
@@ -67,7 +60,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     try:
         broker = Kafka(tmp_path_factory.mktemp("kafka"))
     except ServerMissing as missing:
-        _without(missing)
+        without(missing)
     broker.start()
     yield broker
     broker.stop()

@@ -2,7 +2,7 @@
 
 Each server is a process group of its own with its data in a folder that the caller gives, and it goes
 when the test run goes, however that ends. What cannot be had raises `ServerMissing` with a reason that a
-person can act on; the fixtures turn it into a skip, or under CI=true into a failure. Apache Kafka comes
+person can act on; `without` turns it into a skip, or under CI=true into a failure. Apache Kafka comes
 from Maven Central into the git-ignored folder `.servers/`, Prometheus and Alertmanager from Debian.
 Containers were rejected: they need a daemon that many build machines do not have.
 """
@@ -21,6 +21,9 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 INSTALLED = Path(__file__).resolve().parents[2] / ".servers"
 KAFKA_VERSION = "4.1.1"
@@ -48,6 +51,21 @@ CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
 
 class ServerMissing(Exception):  # noqa: N818  # It is no error of the test.
     """A server cannot be had on this machine; the text says what would help."""
+
+
+def without(missing: ServerMissing) -> NoReturn:
+    """End the test that needs what is missing: skipped, or failed where everything must be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"under CI=true every server and tool must be there: {missing}", pytrace=False)
+    pytest.skip(str(missing))
+
+
+def tool(*names: str, package: str) -> str:
+    """Give the path of a command that a test needs, or end the test."""
+    try:
+        return installed_command(*names, package=package)
+    except ServerMissing as missing:
+        without(missing)
 
 
 class ServerError(Exception):
