@@ -51,6 +51,10 @@ class Publisher:
             rows_clock_ahead=observer.rows_clock_ahead,
             calls_in_flight=observer.calls_in_flight,
             series_collapsed=decoder.series.rows_collapsed,
+            causes_collapsed=decoder.causes.rows_collapsed,
+            measures_collapsed=decoder.stages.measures_collapsed,
+            fields_ignored=tuple(sorted(decoder.fields_ignored.items())),
+            alerts_refused=judge.book.refused,
             in_flight_healed=tuple(sorted(observer.healed.items())),
         )
 
@@ -77,6 +81,10 @@ class Publisher:
             calls_in_flight=0,
             series=len(roller.index.series),
             series_collapsed=0,
+            causes_collapsed=0,
+            measures_collapsed=0,
+            fields_ignored=(),
+            alerts_refused=0,
             slices_closed=roller.slices_closed,
             in_flight_healed=(),
             limits=self.statuses.rows(alerts),

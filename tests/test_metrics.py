@@ -1,7 +1,6 @@
 """What `/metrics` says is what the snapshot holds, in text and in protobuf alike."""
 
 import math
-import shutil
 import subprocess
 
 import numpy as np
@@ -19,6 +18,7 @@ from engine.errors import LossReason
 from engine.judge.snapshot import HistogramFamily, Snapshot
 from engine.observe.latency import BUCKET_FIRST, BUCKETS, SCHEMA, UPPER_S
 from tests import metrics_protobuf
+from tests.integration.servers import tool
 from tests.snapshots import a_limit, a_snapshot, no_windows
 
 PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
@@ -95,6 +95,15 @@ def test_what_is_not_known_is_left_out() -> None:
     assert 5 == sum(name == "callgauge_call_latency_p50_seconds" for name, _ in samples)
 
 
+def test_what_was_cut_down_or_refused_is_counted() -> None:
+    """Every bound that was met can be seen from outside."""
+    samples = rendered(a_snapshot())
+    for name, count in (("causes_collapsed", 4), ("measures_collapsed", 5), ("alerts_refused", 7)):
+        assert count == samples[f"callgauge_{name}_total", ()]
+    ignored = {labels: count for (name, labels), count in samples.items() if "fields_ignored" in name}
+    assert {(("field", "code"),): 0, (("field", "duration_ms"),): 6} == ignored
+
+
 def test_the_use_of_a_limit_that_nothing_measures_is_left_out() -> None:
     """A gap says that nobody counts it; a zero would say that it is free."""
     quota = a_limit(limit="daily", split=(), kind="quota", used=math.nan, peak=math.nan, state="unknown")
@@ -118,12 +127,15 @@ def test_before_the_first_step_there_are_no_counts() -> None:
     assert "callgauge_rows_read_total" not in names
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on the PATH")
 def test_promtool_has_nothing_to_say() -> None:
     """Names, units, help texts and types follow the conventions."""
     body, _ = some_metrics(a_snapshot()).render("")
     done = subprocess.run(
-        ["promtool", "check", "metrics"], input=body, capture_output=True, check=False, timeout=60
+        [tool("promtool", package="prometheus"), "check", "metrics"],
+        input=body,
+        capture_output=True,
+        check=False,
+        timeout=60,
     )
     assert (0, b"", b"") == (done.returncode, done.stdout, done.stderr)
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from engine.judge.snapshot import Snapshot
 from engine.limits import Register
+from engine.settings import EngineSettings, Settings
 from tests.line_runs import Run, run_all
-from tests.line_traffic import REGISTER, START_NS, S, Traffic, batches_of, make_story
+from tests.line_traffic import REGISTER, START_NS, S, Traffic, batches_of, event, make_story
 
 EVENTS = make_story(Traffic(2)).events
 
@@ -121,3 +122,21 @@ def test_an_engine_that_has_seen_nothing_has_a_snapshot() -> None:
     assert snapshot.limits == ()
     assert snapshot.alerts == ()
     assert snapshot.windows.labels == ((),)
+
+
+def test_bounds_that_were_met_are_published() -> None:
+    """One stage too many, a cause without room for its reason, a bad value, and one alert too many."""
+    settings = Settings(engine=EngineSettings(stages_max=1, causes_max=1, alerts_max=1))
+    calls = [
+        event(START_NS, "call.started", "a"),
+        event(START_NS, "call.declined", "a", code=503, reason="full"),
+        event(START_NS + S, "turn.completed", "b", latency_ms={"llm": 5}),
+        event(START_NS + S, "call.ended", "b", outcome="completed", duration_ms="long"),
+    ]
+    snapshot = run_all(batches_of(calls), Register(), settings).publisher.publish(0)
+
+    assert snapshot.causes_collapsed >= 1
+    assert snapshot.measures_collapsed == 1
+    assert dict(snapshot.fields_ignored)["duration_ms"] == 1
+    assert len(snapshot.alerts) == 1
+    assert snapshot.alerts_refused >= 1

@@ -78,6 +78,14 @@ def _stream_families(snapshot: Snapshot) -> Iterator[Family]:
     yield single(f"{rows}_clock_ahead_total", COUNTER, text, snapshot.rows_clock_ahead)
     text = "Rows whose labels fell to __other__ because the series table was full."
     yield single(f"{rows}_collapsed_total", COUNTER, text, snapshot.series_collapsed)
+    text = "Ends whose cause was cut down because the table of causes was full."
+    yield single("callgauge_causes_collapsed_total", COUNTER, text, snapshot.causes_collapsed)
+    text = "Latencies whose stage fell to __other__: the table of stages was full, or it was no stage name."
+    yield single("callgauge_measures_collapsed_total", COUNTER, text, snapshot.measures_collapsed)
+    text = "Values that could not be used, by field, in rows that were."
+    yield _by_key("callgauge_fields_ignored_total", COUNTER, text, "field", snapshot.fields_ignored)
+    text = "Findings that became no alert because there were too many alerts already."
+    yield single("callgauge_alerts_refused_total", COUNTER, text, snapshot.alerts_refused)
     if snapshot.watermark_ns >= 0:
         text = "Event time up to which the stream is taken as complete."
         yield single("callgauge_watermark_timestamp_seconds", GAUGE, text, snapshot.watermark_ns / NS_PER_S)

@@ -66,6 +66,10 @@ class Snapshot(NamedTuple):
     calls_in_flight: int
     series: int
     series_collapsed: int  # rows whose labels fell to `__other__`
+    causes_collapsed: int  # ends whose cause lost its reason or more, because the table was full
+    measures_collapsed: int  # latencies whose stage fell to `__other__`
+    fields_ignored: tuple[tuple[str, int], ...]  # values that could not be used, by field, in rows that were
+    alerts_refused: int  # findings that became no alert because the book was full
     slices_closed: int
     in_flight_healed: tuple[tuple[str, int], ...]  # by cause
     limits: tuple[LimitStatus, ...]
