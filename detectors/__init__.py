@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from detectors.arrivals_stopped import ArrivalsStopped
 from detectors.headroom import Headroom
+from detectors.limit_mismatch import LimitMismatch
 from detectors.limit_reached import LimitReached
 from detectors.limit_unconfirmed import LimitUnconfirmed
 from detectors.stream_incomplete import StreamIncomplete
@@ -26,6 +27,7 @@ def make_detectors(headroom: HeadroomSettings) -> tuple[Detector, ...]:
         Headroom(headroom),
         ArrivalsStopped(),
         StreamIncomplete(),
+        LimitMismatch(),
         LimitUnconfirmed(),
         Watchdog(),
     )

@@ -100,6 +100,7 @@ def summary_of(
     level = alive.sum(axis=1, dtype=np.int64)
     use = LimitUse(
         value=feed.caps.copy(),
+        declared=feed.caps.copy(),
         first_ns=first_ns,
         level=level,
         level_peak=level,

@@ -32,6 +32,7 @@ class LimitUse(NamedTuple):
     """
 
     value: NDArray[np.float64]  # the cap at the slice's end; NaN: unknown
+    declared: NDArray[np.float64]  # what the register says of it; NaN: unknown
     first_ns: NDArray[np.int64]  # end of the first slice in which the instance saw an arrival; -1: none yet
     level: NDArray[np.int64]  # calls holding capacity at the slice's end
     level_peak: NDArray[np.int64]  # highest level inside the slice

@@ -225,11 +225,12 @@ class Roller:
 
     def _limit_use(self, end_ns: int, use: SliceUse) -> LimitUse:
         state, count = self.occupancy.state, len(self.index.instances)
-        value, holding = np.full(count, np.nan), np.full(count, np.nan)
+        value, declared, holding = (np.full(count, np.nan) for _ in range(3))
         unseen = np.zeros(count)
         for instance in self.index.instances:
             limit = instance.limit
             known = limit.value_at(end_ns, tuple(one for _, one in instance.split))
+            declared[instance.index] = np.nan if known is None else known
             report = self.reports.fresh(instance, end_ns)
             if report is not None and report.max == report.max:
                 known = report.max
@@ -244,6 +245,7 @@ class Roller:
         first[(first < 0) & (arrivals > 0)] = end_ns
         return LimitUse(
             value=value,
+            declared=declared,
             first_ns=first.copy(),
             level=state.level.copy(),
             level_peak=use.level_peak,
