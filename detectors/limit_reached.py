@@ -8,7 +8,7 @@ the call. Declines that match no limit of the register page too, as `limit="unre
 nobody has written down. Formula: declined > 0 in a slice. It fires at the end of the slice and is resolved
 five minutes after the last decline. False positives: a decline code that means "busy" on this platform and is
 not in the rules. False negatives: declines that are never sent as events, and disguised ones that no rule
-knows; the ceiling detector is for those.
+knows: nothing here finds those.
 """
 
 from __future__ import annotations

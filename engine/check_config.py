@@ -29,10 +29,14 @@ DECLINES_PER_HOUR_MAX = 1.0  # by chance alone, in the busy hour, for a launch t
 HOLDING_ASSUMED_S = 180.0  # where a limit has no `expected_holding`
 CAP_SEARCHED_MAX = 1 << 24
 READY, NOT_READY = "ready", "not ready"
+NOT_FORECAST = "declared and shown, not forecast yet: nothing pages before this limit is reached"
 
 
 class LimitRow(NamedTuple):
-    """One line of the checklist. `findings` are sentences with their mend; none: ready."""
+    """One line of the checklist.
+
+    `findings` are sentences with their mend; none: ready. `notes` are to be known and fail nothing.
+    """
 
     name: str
     kind: str
@@ -42,6 +46,7 @@ class LimitRow(NamedTuple):
     confirmed: str
     verdict: str
     findings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Report(NamedTuple):
@@ -119,6 +124,7 @@ def _row(limit: Limit) -> LimitRow:
         confirmed,
         verdict,
         findings,
+        () if limit.kind == CONCURRENCY else (NOT_FORECAST,),
     )
 
 
@@ -254,7 +260,7 @@ def render(report: Report) -> str:
     for problem in report.problems:
         lines += ["", problem]
     if report.limits:
-        head = LimitRow("limit", "kind", "value", "owner", "lives in", "confirmed", "verdict", ())
+        head = LimitRow("limit", "kind", "value", "owner", "lives in", "confirmed", "verdict", (), ())
         lines += ["", *_aligned((head, *report.limits))]
     if report.guardrails:
         lines += ["", "guardrails"]
@@ -265,13 +271,14 @@ def render(report: Report) -> str:
 
 
 def _aligned(rows: tuple[LimitRow, ...]) -> list[str]:
-    cells = [row[:-1] for row in rows]
+    cells = [row[:-2] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
     for row, row_cells in zip(rows, cells, strict=True):
         padded = (cell.ljust(width) for cell, width in zip(row_cells, widths, strict=True))
         lines.append("  ".join(padded).rstrip())
         lines += [f"    - {finding}" for finding in row.findings]
+        lines += [f"    ({note})" for note in row.notes]
     return lines
 
 

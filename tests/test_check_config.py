@@ -202,3 +202,22 @@ def test_guardrails_are_listed_with_how_they_fail_and_why(tmp_path: Path) -> Non
     assert "  cost: fails closed, because money (owner: finance)" in render(
         check(limits=path, environment={})
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_forecast"),
+    [
+        ("kind: concurrency, value: 80, expected_peak: 1", True),
+        ("kind: rate, value: 80, per: 1s, expected_peak: 1", False),
+        ("kind: quota, value: 80, per: 1d, resets: rolling, expected_peak: 1", False),
+        ("kind: timeout, value: 15, stage: setup", False),
+    ],
+)
+def test_a_limit_that_is_not_forecast_is_noted_and_can_be_ready(
+    tmp_path: Path, kind: str, is_forecast: bool
+) -> None:
+    """Nobody should learn at night that "ready" did not mean "watched"; but it is no fault of the entry."""
+    report = check_limits(tmp_path, f"name: a, {kind}, {OWNED}")
+
+    assert (0, "ready") == (report.exit_code, report.limits[0].verdict)
+    assert is_forecast == ("(declared and shown, not forecast yet" not in render(report))
