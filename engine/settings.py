@@ -19,7 +19,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     out_of_order_ns: int = 5 * S
     late_ns: int = 60 * S  # rows up to this much behind the watermark still amend
     late_by_platform_ns: dict[str, int] = {}
-    clock_ahead_ns: int = 300 * S  # rows further ahead of their receipt are refused
+    clock_ahead_ns: int = 300 * S  # rows further ahead of their receipt are refused; a log's jump needs proof
     idle_ns: int = 10 * S
     call_ttl_ns: int = 4 * 3600 * S
     heartbeats_missed: int = 3

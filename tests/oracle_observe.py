@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from engine.decode.events import Cause
 from engine.observe.order import KIND_ORDER
 from engine.observe.summary import BIN_NS, Count, EndKind
-from tests.observe_events import MINUTE, Event, S, Series, T, digest
+from tests.observe_events import MINUTE, Event, Series, T, digest
 from tests.observe_facts import nonzero
+from tests.oracle_clock import Clock, Rules
 from tests.oracle_latency import bucket_number
 
 if TYPE_CHECKING:
@@ -50,20 +51,6 @@ class Entry:
 
 
 @dataclass
-class Rules:
-    """The settings that the twin knows."""
-
-    slice_ns: int = 5 * S
-    out_of_order_ns: int = 5 * S
-    late_ns: int = 60 * S
-    ttl_ns: int = 4 * 3600 * S
-    missed: int = 3
-    heartbeat_ns: int = 30 * S
-    beyond_late_ns: int = 5 * MINUTE
-    list_delay_ns: int = 15 * S
-
-
-@dataclass
 class Twin:
     """One partition."""
 
@@ -72,7 +59,7 @@ class Twin:
     calls: dict[int, Entry] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
     held: dict[int, list[tuple[int, Event]]] = field(default_factory=dict)
-    newest_ns: int = -1
+    clock: Clock = field(default_factory=Clock)
     lost: Counter[str] = field(default_factory=Counter)
     healed: Counter[str] = field(default_factory=Counter)
     unmatched: list[int] = field(default_factory=list)
@@ -84,7 +71,7 @@ class Twin:
 
     def hold(self, event: Event) -> bool:
         """Route one event: on time into its slice, late into the oldest open one, too late nowhere: no."""
-        watermark_ns = self.newest_ns - self.rules.out_of_order_ns if self.newest_ns >= 0 else -1
+        watermark_ns = self.clock.watermark_ns(self.rules)
         start_ns, standing = self.slice_of(event.time_ns), 2
         if start_ns + self.rules.slice_ns <= watermark_ns:
             start_ns, standing = self.slice_of(watermark_ns), 1
@@ -94,9 +81,16 @@ class Twin:
                     return False
                 standing = 0
         received_ns = event.received_ns if event.received_ns >= 0 else event.time_ns
-        self.newest_ns = max(self.newest_ns, min(event.time_ns, received_ns))
+        self.clock.move(min(event.time_ns, received_ns))
         self.keep(start_ns, standing, event)
         return True
+
+    def drop_beyond(self) -> None:
+        """Lose what is far ahead of the end of the log."""
+        for start_ns, rows in list(self.held.items()):
+            kept = [row for row in rows if row[1].time_ns <= self.clock.believable_ns()]
+            self.lost["ahead"] += len(rows) - len(kept)
+            self.held[start_ns] = kept
 
     def keep(self, start_ns: int, standing: int, event: Event) -> None:
         self.held.setdefault(start_ns, []).append((standing, event))
@@ -387,8 +381,10 @@ def observe(events: Iterable[Event], rules: Rules | None = None) -> tuple[Counte
         if twin.hold(event) and event.type_id == T.CALLS_LISTED:
             at_ns = -(-(event.time_ns + rules.list_delay_ns) // rules.slice_ns) * rules.slice_ns
             lists.append((event.time_ns, event.partition, at_ns, event))
+    for twin in twins.values():
+        twin.drop_beyond()
     lists.sort(key=lambda one: one[:2])
-    slices = {start for twin in twins.values() for start in twin.held}
+    slices = {start for twin in twins.values() for start, rows in twin.held.items() if rows}
     if slices:
         for start_ns in range(min(slices), max(slices) + 1, rules.slice_ns):
             for number, twin in sorted(twins.items()):

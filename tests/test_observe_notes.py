@@ -40,7 +40,7 @@ LOST_LISTS = {
 def test_a_list_that_is_lost_heals_nothing(reason: LossReason) -> None:
     """It lists no call, so it would take out every call that is older than it."""
     driver = Driver()
-    events = [started(1, 1), started(400, 2), LOST_LISTS[reason], started(420, 3), started(1000, 4)]
+    events = [started(200, 1), started(400, 2), LOST_LISTS[reason], started(420, 3), started(700, 4)]
     for one in events:
         driver.feed([one])
     driver.finish()

@@ -332,7 +332,7 @@ def test_lateness_can_differ_by_platform() -> None:
     driver.series.labels = ("platform",)
     allowance = EngineSettings(late_by_platform_ns={"slow": 1800 * S})
     driver.observer = Observer(allowance, driver.series, driver.causes, driver.stages)
-    driver.feed([started(1, 1), started(1000, 2)])
+    driver.feed([started(200 * n, n + 1) for n in range(6)])
     driver.feed([ended(20, 8)._replace(series=("slow",)), ended(20, 9)])
     driver.finish()
     assert driver.observer.rows_amended == 1

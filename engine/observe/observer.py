@@ -44,12 +44,15 @@ from engine.observe.tables import TOMBSTONE_BEYOND_LATE_NS, CauseNames, SeriesNa
 from engine.observe.unkeyed import END_KEY, count_unkeyed, forget_ends, new_unmatched
 from engine.observe.watermark import (
     FLOOR_NS,
+    NO_JUMP_NS,
     NONE_NS,
     Idleness,
     after,
+    believable_ns,
     engine_watermark,
     idle_partitions,
 )  # fmt: skip
+from engine.source.contract import PLAIN_LOG_RECEIVED_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -112,7 +115,7 @@ class Observer:
 
     @property
     def rows_clock_ahead(self) -> int:
-        """How many rows lay ahead of their receipt, those refused for it included."""
+        """How many rows lay ahead of their receipt (or their log), those refused for it included."""
         return int(self._book.counters[CLOCK_AHEAD])
 
     @property
@@ -149,7 +152,7 @@ class Observer:
         self._assign(raw)
         busy = raw.partition if raw.rows else -1
         self._idleness = after(self._idleness, raw.received_ns, raw.caught_up, busy)
-        declines = self._hold(self._partitions[events.partition], events) if events.rows else ()
+        declines = self._hold(raw, events) if events.rows else ()
         self._advance()
         return declines
 
@@ -162,7 +165,13 @@ class Observer:
         return self._close({number: one.watermark_ns for number, one in self._partitions.items()})
 
     def finish(self) -> list[SliceSummary]:
-        """Close every slice that holds a row: the log has ended. The watermark follows."""
+        """Close every slice that holds a row: the log has ended. The watermark follows.
+
+        Rows that other rows have proved to be far ahead are lost: their time has not come.
+        """
+        for one in self._partitions.values():
+            newest_ns = believable_ns(one.clock, self.settings.clock_ahead_ns)
+            self._book.losses[LossReason.TIME_AHEAD] += one.drop_beyond(newest_ns)
         end_ns = max((one.newest_slice_end() for one in self._partitions.values()), default=NONE_NS)
         end_ns = max(end_ns, self.watermark_ns, *self.partition_watermarks.values(), NONE_NS)
         for one in self._partitions.values():
@@ -194,8 +203,10 @@ class Observer:
             clock = self._partitions[number].clock
             clock[FLOOR_NS] = max(clock[FLOOR_NS], self.watermark_ns)
 
-    def _hold(self, partition: Partition, events: EventBatch) -> tuple[FirstDecline, ...]:
-        bounds = self._bounds(partition)
+    def _hold(self, raw: RawBatch, events: EventBatch) -> tuple[FirstDecline, ...]:
+        partition = self._partitions[events.partition]
+        is_plain_log = raw.received_ns == PLAIN_LOG_RECEIVED_NS
+        bounds = self._bounds(partition, self.settings.clock_ahead_ns if is_plain_log else NO_JUMP_NS)
         rows, measures = events.rows, len(events.measure_row)
         partition.held = grown_held(partition.held, rows, measures)
         note_ids = np.full(rows, NO_NOTE, np.int32)
@@ -212,7 +223,7 @@ class Observer:
         self._take_notes(partition, events, note_ids, fate)
         return self._first_declines(partition, events, fate)
 
-    def _bounds(self, partition: Partition) -> Bounds:
+    def _bounds(self, partition: Partition, jump_ns: int) -> Bounds:
         """Give what bounds a batch: what other partitions hold leaves less room for this one."""
         others = [one.held.cells for one in self._partitions.values() if one is not partition]
         rows_max = self.settings.held_rows_max - sum(int(one[ROWS]) for one in others)
@@ -221,7 +232,7 @@ class Observer:
         )
         return Bounds(
             self.settings.slice_ns, self.settings.out_of_order_ns, self.settings.clock_ahead_ns,
-            rows_max, measures_max, self._tables.late_ns(), self._tables.stage_digests(),
+            jump_ns, rows_max, measures_max, self._tables.late_ns(), self._tables.stage_digests(),
         )  # fmt: skip
 
     def _take_notes(

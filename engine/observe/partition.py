@@ -31,6 +31,8 @@ from engine.observe.watermark import new_clock, watermark_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from numpy.typing import NDArray
+
     from engine.decode.events import Note
     from engine.observe.calls import Terms
     from engine.observe.summary import SliceSummary
@@ -110,12 +112,21 @@ class Partition:
 
     def drop_notes(self, numbers: Sequence[int]) -> None:
         """Drop notes together with their rows."""
-        rows = int(self.held.cells[ROWS])
-        is_dropped = np.isin(self.held.note_id[:rows], numbers)
-        self.held.slice_ns[:rows][is_dropped] = -self.slice_ns  # the slice before all others
-        let_go(self.held, 0, self.slice_ns)
-        for number in numbers:
-            del self.notes[number]
+        self._drop(np.isin(self.held.note_id[: self.held.cells[ROWS]], numbers))
+
+    def drop_beyond(self, newest_ns: int) -> int:
+        """Drop the rows after a time; give how many they were."""
+        return self._drop(self.held.time_ns[: self.held.cells[ROWS]] > newest_ns)
+
+    def _drop(self, is_dropped: NDArray[np.bool_]) -> int:
+        count = int(is_dropped.sum())
+        if count:
+            rows = len(is_dropped)
+            for number in self.held.note_id[:rows][is_dropped].tolist():
+                self.notes.pop(number, None)
+            self.held.slice_ns[:rows][is_dropped] = -self.slice_ns  # the slice before all others
+            let_go(self.held, 0, self.slice_ns)
+        return count
 
     def newest_slice_end(self) -> int:
         """Give the end of the newest slice that holds a row, or -1."""

@@ -16,7 +16,7 @@ import numpy as np
 from engine.decode.events import EventType
 from engine.errors import LossReason
 from engine.kernel import kernel
-from engine.observe.watermark import NEWEST_NS, NEXT_OFFSET, watermark_of
+from engine.observe.watermark import NEXT_OFFSET, move, watermark_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,6 +70,7 @@ class Bounds(NamedTuple):
     slice_ns: int
     out_of_order_ns: int
     clock_ahead_ns: int
+    jump_ns: int  # how far a row may move the newest time by itself
     rows_max: int  # in this partition, now
     measures_max: int  # the same
     late_ns: NDArray[np.int64]  # (series,)
@@ -190,7 +191,8 @@ def hold(
                 standing = TOO_LATE
         # A row that finds no room moves the watermark all the same, or nothing would ever close and make
         # room; so does one that lies ahead, up to its receipt, or nothing would close while a clock is fast.
-        clock[NEWEST_NS] = max(clock[NEWEST_NS], min(time_ns, batch.received_ns[row]))
+        reached_ns = min(time_ns, batch.received_ns[row])
+        book.counters[CLOCK_AHEAD] += move(clock, reached_ns, bounds.jump_ns)
         measures = held.cells[MEASURES] + measure - first
         if held.cells[ROWS] >= bounds.rows_max or measures > bounds.measures_max:
             if standing != TOO_LATE:

@@ -23,13 +23,44 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NONE_NS = -1  # no watermark yet
-# Places in a partition's `clock`.
-NEWEST_NS, FLOOR_NS, NEXT_OFFSET = range(3)
+# Places in a partition's `clock`; the last three are of a jump that is not believed yet.
+NEWEST_NS, FLOOR_NS, NEXT_OFFSET, JUMP_ROWS, JUMP_LEAST_NS, JUMP_MOST_NS = range(6)
+JUMP_ROWS_MAX = 8  # a plain log's jump is believed with the row after so many
+NO_JUMP_NS = 1 << 62  # no time is this far from another
 
 
 def new_clock() -> NDArray[np.int64]:
-    """Make a partition's clock (int64, (3,)): newest accepted time, floor by idleness, next offset."""
-    return np.array([NONE_NS, NONE_NS, 0], np.int64)
+    """Make a partition's clock (int64, (6,)): newest accepted time, floor by idleness, next offset, jump."""
+    return np.array([NONE_NS, NONE_NS, 0, 0, NONE_NS, NONE_NS], np.int64)
+
+
+@kernel
+def move(clock: NDArray[np.int64], time_ns: int, jump_ns: int) -> int:
+    """Take a time (none beyond its receipt) as the newest; give how many rows before it prove to be ahead.
+
+    A log without receipt times tells a wrong clock from a silent night by what follows. More than `jump_ns`
+    beyond the newest time is a jump, believed, up to its least time, when rows in a row say so; if one
+    comes that does not, the clock of those before it was wrong.
+    """
+    if clock[NEWEST_NS] < 0 or time_ns <= clock[NEWEST_NS] + jump_ns:
+        wrong = int(clock[JUMP_ROWS])
+        clock[NEWEST_NS] = max(clock[NEWEST_NS], time_ns)
+        clock[JUMP_ROWS] = 0
+        return wrong
+    is_first = clock[JUMP_ROWS] == 0
+    clock[JUMP_LEAST_NS] = time_ns if is_first else min(clock[JUMP_LEAST_NS], time_ns)
+    clock[JUMP_MOST_NS] = time_ns if is_first else max(clock[JUMP_MOST_NS], time_ns)
+    clock[JUMP_ROWS] += 1
+    if clock[JUMP_ROWS] > JUMP_ROWS_MAX:
+        clock[NEWEST_NS] = clock[JUMP_LEAST_NS]
+        clock[JUMP_ROWS] = 0
+    return 0
+
+
+def believable_ns(clock: NDArray[np.int64], jump_ns: int) -> int:
+    """Give the newest time that is believed where the log ends: nothing speaks against a jump there."""
+    most_ns = int(clock[JUMP_MOST_NS]) if clock[JUMP_ROWS] else NONE_NS
+    return max(int(clock[NEWEST_NS]) + jump_ns, most_ns)
 
 
 @kernel
