@@ -5,10 +5,10 @@ A relation is checked when the settings are loaded, so that the engine never has
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.addresses import is_loopback, split_listen
 from engine.decode.events import LABELS
 from engine.durations import format_duration
 from engine.fields import did_you_mean
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     )
 
 SLICES_NS = (1_000_000_000, 3_000_000_000, 5_000_000_000, 15_000_000_000)
-PORT_MAX = 65_535
-_PORT = re.compile(r"[0-9]{1,5}")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _OUR_LABELS = ("alertname", "severity", "limit", "owner", "action", "stage", "metric", "dependency", *LABELS)
 
@@ -78,28 +76,6 @@ def check_settings(settings: Settings, problems: Problems) -> None:
     _check_kafka(settings.kafka, problems)
     _check_alertmanager(settings.alertmanager, problems)
     _check_web(settings, problems)
-
-
-def split_listen(listen: str) -> tuple[str, int] | None:
-    """Split `host:port` or `[::1]:port`; None: it is neither."""
-    host, colon, port = listen.rpartition(":")
-    if not colon or not _PORT.fullmatch(port) or int(port) > PORT_MAX:
-        return None
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        return None
-    return (host, int(port)) if host and host.isprintable() and " " not in host else None
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a host can only be this machine, without asking a name server."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _check_engine(engine: EngineSettings, problems: Problems) -> None:

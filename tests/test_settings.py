@@ -8,13 +8,14 @@ import msgspec
 import pytest
 import yaml
 
+from engine.addresses import is_loopback, split_listen
 from engine.config_files import config_path
 from engine.durations import parse_duration, parse_size
 from engine.errors import SettingsError
 from engine.judge.declines import Rule
 from engine.limits import Limit, Register
 from engine.settings import CHOICES, Settings
-from engine.settings_check import ABOVE_ZERO, RELATIONS, is_loopback, split_listen
+from engine.settings_check import ABOVE_ZERO, RELATIONS
 from engine.settings_file import (
     digest,
     environment_overrides,

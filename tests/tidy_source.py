@@ -15,8 +15,9 @@ Problem: TypeAlias = tuple[int, str]
 # What lies between decode and update, and what is made of text for it once the shell has read the file: no
 # clock, no I/O, no logging, no hidden randomness.
 CORE = (
-    "engine.errors", "engine.erlang", "engine.durations", "engine.strict_yaml", "engine.fields",
-    "engine.limits", "engine.settings", "engine.register", "engine.settings_check", "engine.decode",
+    "engine.errors", "engine.addresses", "engine.erlang", "engine.durations", "engine.strict_yaml",
+    "engine.fields", "engine.limits", "engine.settings", "engine.register", "engine.settings_check",
+    "engine.decode",
     "engine.observe", "engine.judge", "engine.pipeline", "engine.publish", "detectors",
 )  # fmt: skip
 KERNEL = "engine.kernel.kernel"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import re
 import ssl
@@ -24,6 +23,7 @@ from aiokafka import AIOKafkaConsumer, codec, errors
 from aiokafka.conn import create_conn
 from aiokafka.helpers import create_ssl_context
 
+from engine.addresses import is_loopback
 from engine.errors import SourceError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def check_settings(settings: KafkaSettings) -> None:
                 f"'{address}' is not an address", where="kafka.bootstrap_servers", hint="write host:port"
             )
         is_open = settings.security_protocol in UNENCRYPTED and not settings.allow_insecure
-        if is_open and not _is_loopback(found["host"].strip("[]")):
+        if is_open and not is_loopback(found["host"].strip("[]")):
             raise SourceError(
                 f"{settings.security_protocol} to {address} would send calls unencrypted",
                 where="kafka.security_protocol",
@@ -236,16 +236,6 @@ class OnceInAWhile:
         if held_back:
             record.msg = f"{text} (and {held_back} times in between)"
         return True
-
-
-def _is_loopback(host: str) -> bool:
-    """Say whether a host is this machine, by its name or number."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _secret(path: str) -> str:

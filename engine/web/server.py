@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from engine.addresses import is_loopback, split_listen
 from engine.errors import DeliveryError
-from engine.settings_check import is_loopback, split_listen
 from engine.web.routes import Routes, Sources
 
 if TYPE_CHECKING:

@@ -1,0 +1,31 @@
+"""Addresses as settings give them: where to listen, and whether that is this machine alone."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+PORT_MAX = 65_535
+_PORT = re.compile(r"[0-9]{1,5}")
+
+
+def split_listen(listen: str) -> tuple[str, int] | None:
+    """Split `host:port` or `[::1]:port`; None: it is neither."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not _PORT.fullmatch(port) or int(port) > PORT_MAX:
+        return None
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        return None
+    return (host, int(port)) if host and host.isprintable() and " " not in host else None
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host can only be this machine, without asking a name server."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
