@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.errors import SourceError
@@ -220,6 +220,8 @@ async def test_a_quiet_pipe_gives_ticks(tmp_path: Path) -> None:
     os.close(holder)
 
 
+@example(data=b"aaaaa\ra", cuts=[])
+@example(data=b"aaaaa\r\ra\n", cuts=[3])
 @given(
     data=st.lists(st.sampled_from([b"a", b"bb", b"\n", b"\r\n", b"\r", b"ccccccc"]), max_size=60).map(
         b"".join

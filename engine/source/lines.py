@@ -81,8 +81,11 @@ class LineCutter:
         return self._bounded(_rows(data, np.array([len(data)], np.int64))) if data else None
 
     def _carry(self, part: bytes) -> None:
-        """Keep a part of a line, up to the bound."""
-        kept = part[: self._row_bytes_max + 1 - self._carried_bytes]
+        """Keep a part of a line, up to two bytes beyond the bound.
+
+        One shows that the row is too long; the other, that a carriage return before it does not end the line.
+        """
+        kept = part[: self._row_bytes_max + 2 - self._carried_bytes]
         if kept:
             self._carried.append(kept)
             self._carried_bytes += len(kept)
