@@ -30,14 +30,14 @@ HOUR = 2
 def test_only_the_rows_named_get_new_quantiles_and_counts(
     sketches: list[list[tuple[int, int]]], ranks: list[float], data: st.DataObject
 ) -> None:
-    table = np.zeros((len(sketches), BUCKETS), np.int64)
+    table = np.zeros((len(sketches), BUCKETS), np.int32)
     for row, filled in enumerate(sketches):
         for bucket, count in filled:
             table[row, bucket] = count
     rows = data.draw(st.lists(st.integers(0, len(sketches) - 1), unique=True)) if sketches else []
     into, counted = np.full((len(ranks), len(sketches)), -1.0), np.full(len(sketches), -1)
 
-    quantiles_of_rows(table, np.array(rows, np.int64), np.array(ranks), into, counted)
+    quantiles_of_rows(table, np.array(rows, np.int32), np.array(ranks), into, counted)
 
     expected, expected_counts = np.full_like(into, -1.0), np.full_like(counted, -1)
     for row, (count, values) in oracle_judge.quantiles_of_rows(table, rows, ranks).items():
