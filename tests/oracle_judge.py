@@ -98,7 +98,7 @@ def scatter_add(dense: list[int], flat: Sequence[int], values: Sequence[int], si
 
 
 def quantiles_of_rows(
-    table: NDArray[np.int64], rows: Sequence[int], ranks: Sequence[float]
+    table: NDArray[np.int32], rows: Sequence[int], ranks: Sequence[float]
 ) -> dict[int, tuple[int, list[float]]]:
     """Count each row named, and take its quantiles."""
     sketches = {row: [int(count) for count in table[row]] for row in rows}
