@@ -25,7 +25,6 @@ class Step(NamedTuple):
     changes: tuple[AlertChange, ...]  # in order of time
     early: tuple[Alert, ...]  # fire already, before their slice is closed
     notes: tuple[Note, ...]
-    slices: int
 
 
 class Pipeline:
@@ -46,14 +45,14 @@ class Pipeline:
         declines = self.observer.absorb(raw, events)
         summaries = self.observer.close()
         judgement = self._judge(summaries, self.observer.watermark_ns)
-        return Step(judgement.changes, self.judge.preview(declines), judgement.notes, judgement.slices)
+        return Step(judgement.changes, self.judge.preview(declines), judgement.notes)
 
     def finish(self) -> Step:
         """End of a log: close every slice and judge it. Nothing is resolved for that."""
         summaries = self.observer.finish()
         end_ns = max((summary.end_ns for summary in summaries), default=self.observer.watermark_ns)
         judgement = self._judge(summaries, max(end_ns, self.observer.watermark_ns))
-        return Step(judgement.changes, (), judgement.notes, judgement.slices)
+        return Step(judgement.changes, (), judgement.notes)
 
     def _judge(self, summaries: list[SliceSummary], watermark_ns: int) -> Judgement:
         counters = StreamCounters(self.observer.rows_clock_ahead, self.observer.unkeyed_calls)

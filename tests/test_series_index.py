@@ -133,4 +133,4 @@ def test_window_rows_are_bounded_and_the_total_is_always_one_of_them() -> None:
     assert len(index.row_labels) == 3
     assert index.row_labels[0] == ()
     assert 0 in rows.instance[rows.start[1] : rows.start[2]]
-    assert index.whole_row(1) == -1
+    assert index.series[1] not in index.row_labels

@@ -1,6 +1,6 @@
 """The growing columns of one batch: Python tuples and lists while rows come in, arrays once at the end.
 
-One tuple per row is appended, not one number to each of many lists: that is a third of the time.
+One tuple per row is appended, not one number to each of many lists: that many calls would cost more.
 """
 
 from __future__ import annotations

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 OTHER = "__other__"
 
-# label -> the values that limits name, or None: a limit splits by it, so every value matters.
-LimitLabels = dict[str, frozenset[str] | None]
-
 
 class Admission(IntEnum):
     """How a combination of labels got into the table."""

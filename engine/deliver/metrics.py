@@ -2,9 +2,9 @@
 
 What the process measures of itself (steps, loop lag, reloads) goes through prometheus_client and the registry
 passed in; what the snapshot holds is written straight from it, since a prometheus_client object per series
-would cost twenty times as much. Both come out in one format: text, or protobuf with native histograms for a
-scraper that prefers it. Counters of what is not there yet (no snapshot before the first step) are left out,
-not shown as 0.
+would cost many times as much (`bench/metrics_render.py`). Both come out in one format: text, or protobuf with
+native histograms for a scraper that prefers it. Counters of what is not there yet (no snapshot before the
+first step) are left out, not shown as 0.
 """
 
 from __future__ import annotations

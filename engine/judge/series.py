@@ -167,10 +167,6 @@ class SeriesIndex:
             self.row_labels.append(labelset)
         return self._row_ids[labelset]
 
-    def whole_row(self, series_id: int) -> int:
-        """Give the window row of a whole series; -1 if there was no room."""
-        return self._row_ids.get(self.series[series_id], -1)
-
 
 def what_is_counted(limit: Limit) -> str:
     """Name what a limit counts: two limits with the same name here have the same level."""
