@@ -17,14 +17,14 @@ from detectors.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from engine.judge.detection import Detector
-    from engine.settings import HeadroomSettings
+    from engine.settings import Settings
 
 
-def make_detectors(headroom: HeadroomSettings) -> tuple[Detector, ...]:
+def make_detectors(settings: Settings) -> tuple[Detector, ...]:
     """Make every detector, in the order in which they are asked."""
     return (
         LimitReached(),
-        Headroom(headroom),
+        Headroom(settings.headroom),
         ArrivalsStopped(),
         StreamIncomplete(),
         LimitMismatch(),

@@ -134,7 +134,7 @@ def build_line(configuration: Configuration, hash_key: bytes, span: Span = EVERY
         decoder.stages,
         time_to_live(configuration, decoder.series),
     )
-    detectors = make_detectors(settings.headroom)
+    detectors = make_detectors(settings)
     judge = Judge(settings, register, configuration.rules, detectors)
     pipeline = Pipeline(decoder, observer, judge)
     return Line(pipeline, Publisher(pipeline))

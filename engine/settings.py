@@ -52,6 +52,14 @@ class HeadroomSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     warn_threshold: float | None = None
 
 
+class DetectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the team accepts, and what it promises; detectors derive their thresholds from this."""
+
+    pages_per_week: float = 1.0  # false pages over the whole deployment, all series and limits together
+    error_objective_ratio: float = 0.99  # of ended attempts that must not fail, over `error_period`
+    error_period_ns: int = 30 * 24 * 3600 * S
+
+
 class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The consumer; names follow aiokafka."""
 
@@ -115,6 +123,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     engine: EngineSettings = EngineSettings()
     headroom: HeadroomSettings = HeadroomSettings()
+    detection: DetectionSettings = DetectionSettings()
     kafka: KafkaSettings = KafkaSettings()
     alertmanager: AlertmanagerSettings = AlertmanagerSettings()
     web: WebSettings = WebSettings()

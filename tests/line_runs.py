@@ -62,7 +62,7 @@ class Run:
         self.decoder = JsonDecoder(settings.engine, REPLAY_HASH_KEY, register.limit_labels())
         decoder = self.decoder
         self.observer = Observer(settings.engine, decoder.series, decoder.causes, decoder.stages)
-        detectors = (*make_detectors(settings.headroom), self.recorder)
+        detectors = (*make_detectors(settings), self.recorder)
         self.judge = Judge(settings, register, shipped_rules(), detectors)
         self.pipeline = Pipeline(decoder, self.observer, self.judge)
         self.publisher = Publisher(self.pipeline)

@@ -19,7 +19,7 @@ import pytest
 
 from detectors import make_detectors
 from engine.judge.detection import CRITICAL, INFO, WARNING, Detection, Detector, Finding
-from engine.settings import HeadroomSettings
+from engine.settings import Settings
 from tests import scenarios
 from tests.line_runs import Run, run_all
 from tests.line_traffic import REGISTER, Traffic, batches_of, make_story
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.scenarios import Scenario
 
 S = 1_000_000_000
-NAMES = tuple(detector.name for detector in make_detectors(HeadroomSettings()))
+NAMES = tuple(detector.name for detector in make_detectors(Settings()))
 SCENARIO_FILES = {
     path.stem for path in Path(scenarios.__file__).parent.glob("*.py") if path.stem != "__init__"
 }
@@ -54,7 +54,7 @@ ALERTS = {
 
 def detector_named(name: str) -> Detector:
     """Make a detector anew."""
-    return next(one for one in make_detectors(HeadroomSettings()) if one.name == name)
+    return next(one for one in make_detectors(Settings()) if one.name == name)
 
 
 def scenario_of(name: str) -> Scenario:

@@ -16,7 +16,7 @@ from engine.commands.report import headline, table
 from engine.config_files import config_path
 from engine.decode.events import LABELS, EventType
 from engine.errors import LossReason
-from engine.settings import HeadroomSettings
+from engine.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -53,7 +53,7 @@ def test_every_alert_is_in_the_table_of_alerts_with_its_severity() -> None:
     table = section("Alerts")
     policies = {
         (policy.alertname, policy.severity)
-        for detector in make_detectors(HeadroomSettings())
+        for detector in make_detectors(Settings())
         for policy in detector.policies
     }
     listed = set(re.findall(r"^\| `(\w+)` \| (\w+) \|", table, re.MULTILINE))

@@ -8,7 +8,7 @@ import pytest
 from detectors import make_detectors
 from engine.judge.detection import AlertPolicy
 from engine.judge.lifecycle import FIRING, PENDING, RESOLVED, AlertBook, AlertChange, Worded
-from engine.settings import HeadroomSettings
+from engine.settings import Settings
 from tests.summaries import S
 
 MINUTE = 60 * S
@@ -116,7 +116,7 @@ def test_another_identity_pages_meanwhile() -> None:
 def test_reached_fires_again_after_every_resolve() -> None:
     reached = next(
         policy
-        for detector in make_detectors(HeadroomSettings())
+        for detector in make_detectors(Settings())
         for policy in detector.policies
         if policy.alertname == "CallLimitReached"
     )

@@ -18,7 +18,7 @@ from engine.judge.pages import PageWriter, causes_text, plain, rfc3339
 from engine.judge.roll import Rolled, Roller, StreamCounters
 from engine.limits import Limit, Register
 from engine.observe.summary import Count, SliceSummary
-from engine.settings import EngineSettings, HeadroomSettings
+from engine.settings import EngineSettings, Settings
 from tests.line_runs import Run, run_all
 from tests.line_traffic import REGISTER, Traffic, batches_of, make_story
 from tests.summaries import ACME, GLOBEX, SLICE_NS, S, calls_started, declined, ended, note, summary
@@ -304,7 +304,7 @@ def test_every_page_of_a_whole_run_keeps_the_rules() -> None:
     run = the_run()
     texts = {limit.name for limit in REGISTER.limits} | {limit.owner for limit in REGISTER.limits}
     texts |= {"acme", "globex", "sip-1", "sip-2", "critical", "warning", "info"}
-    names = {policy.alertname for one in make_detectors(HeadroomSettings()) for policy in one.policies}
+    names = {policy.alertname for one in make_detectors(Settings()) for policy in one.policies}
 
     assert len(run.changes) > 5
     for one in run.changes:

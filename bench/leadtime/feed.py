@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.judge.facts import no_facts
 from engine.judge.occupancy import LimitUse
 from engine.judge.windows import StreamUse, WindowSummary, WindowView
 
@@ -106,6 +107,8 @@ def summary_of(
         level_peak=level,
         arrivals=attempts[0],
         arrivals_per_bin=np.zeros((rows, 0), np.int32),
+        level_per_bin=np.zeros((rows, 0), np.int32),
+        declines_per_bin=np.zeros((rows, 0), np.int32),
         rate_peak=np.zeros(rows, np.int64),
         ended=ended.sum(axis=1, dtype=np.int64),
         ended_by_age=ended,
@@ -135,5 +138,13 @@ def summary_of(
     start_ns = end_ns - slice_ns
     first = feed.origin_s * NS
     return WindowSummary(
-        start_ns, end_ns, first, is_partial=False, limits=use, windows=windows, stream=stream, notes=()
+        start_ns,
+        end_ns,
+        first,
+        is_partial=False,
+        limits=use,
+        windows=windows,
+        stream=stream,
+        facts=no_facts(0),
+        notes=(),
     )

@@ -38,6 +38,8 @@ class LimitUse(NamedTuple):
     level_peak: NDArray[np.int64]  # highest level inside the slice
     arrivals: NDArray[np.int64]  # attempts in the slice, declined ones included
     arrivals_per_bin: NDArray[np.int32]  # (instances, bins per slice), bins of 100 ms
+    level_per_bin: NDArray[np.int32]  # (instances, bins): calls holding capacity at the end of each bin
+    declines_per_bin: NDArray[np.int32]  # (instances, bins): attempts declined in it, for whatever reason
     rate_peak: NDArray[np.int64]  # most arrivals in any rolling second that ends in the slice
     ended: NDArray[np.int64]  # known ends in the slice
     ended_by_age: NDArray[np.int32]  # (instances, cells): the same by age at the end
@@ -240,6 +242,12 @@ def flow_of(
         summary.end_kind[keep],
         summary.end_count[keep],
     )
+
+
+def level_per_bin(level: NDArray[np.int64], change: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Give the level at the end of each bin, from that at the slice's end and the changes in its bins."""
+    after = change.sum(axis=1, keepdims=True) - np.cumsum(change, axis=1)
+    return np.asarray(level[:, None] - after, np.int32)
 
 
 class Occupancy:

@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engine.judge.attribution import Declines, attribute, fullness
+from engine.judge.facts import no_facts
 from engine.judge.measures import Measures
-from engine.judge.occupancy import Flow, LimitUse, Occupancy, SliceUse, add_to_instances, flow_of
+from engine.judge.occupancy import (
+    Flow,
+    LimitUse,
+    Occupancy,
+    SliceUse,
+    add_to_instances,
+    flow_of,
+    level_per_bin,
+)
 from engine.judge.reports import Reports
 from engine.judge.series import SeriesIndex
 from engine.judge.usage import used_peak
@@ -165,9 +174,10 @@ class Roller:
         self.declined_total += declines.by_instance
         windows = self.measures.advance(start_ns, end_ns, merged, ids)
         stream = self._stream(merged, counters, declines)
+        facts = no_facts(len(windows.labels))
         is_partial = self._is_partial(start_ns, limits)
         return Rolled(
-            WindowSummary(start_ns, end_ns, self.first_ns, is_partial, limits, windows, stream, notes),
+            WindowSummary(start_ns, end_ns, self.first_ns, is_partial, limits, windows, stream, facts, notes),
             declines,
         )
 
@@ -251,6 +261,8 @@ class Roller:
             level_peak=use.level_peak,
             arrivals=arrivals,
             arrivals_per_bin=use.arrivals_per_bin,
+            level_per_bin=level_per_bin(state.level, use.level_change),
+            declines_per_bin=np.zeros_like(use.arrivals_per_bin),
             rate_peak=use.rate_peak,
             ended=use.ended_by_age.sum(axis=1, dtype=np.int64),
             ended_by_age=use.ended_by_age,

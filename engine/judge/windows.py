@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engine.decode.events import Note
+    from engine.judge.facts import SliceFacts
     from engine.judge.occupancy import LimitUse
 
 WINDOWS = ("1m", "5m", "1h")
@@ -61,6 +62,22 @@ class StreamUse(NamedTuple):
     clock_ahead: int  # rows whose time lay ahead of the receipt, since the slice before
     unkeyed_calls: int  # ends whose start was seen in another partition, since the slice before
     declined_unattributed: int  # capacity declines in the slice that match no limit of the register
+    # Calls in the slice, whole deployment.
+    started: int = 0
+    answered: int = 0
+    ended: int = 0
+    turns: int = 0
+    agents_joined: int = 0
+    opened_unknown: int = 0  # first seen by something else than a start
+    ended_unknown: int = 0  # ends of calls whose start was never seen
+    healed_heartbeat: int = 0  # taken out of flight without an end, by cause
+    healed_ttl: int = 0
+    healed_listed: int = 0
+    healed_late: int = 0
+    ended_answered: int = 0  # ends of calls that had been answered
+    ended_without_turn: int = 0  # of these: no turn was ever seen
+    ended_without_agent: int = 0  # of these: no agent ever joined
+    in_flight: int = 0  # at the slice's end
 
 
 class WindowSummary(NamedTuple):
@@ -73,6 +90,7 @@ class WindowSummary(NamedTuple):
     limits: LimitUse
     windows: WindowView
     stream: StreamUse
+    facts: SliceFacts
     notes: tuple[Note, ...]  # changes, plans and reports of this slice, and earlier ones that came late
 
 

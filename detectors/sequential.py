@@ -1,0 +1,54 @@
+"""Sequential evidence shared by detectors: e-values, and the level that a budget of false pages asks for.
+
+An e-value is at most 1 on average while nothing has changed. M <- (M + 1) x e restarts at every look, and
+crossing A happens at most once in A looks on average, whatever the order and dependence of what is seen. A
+budget over a whole deployment is shared: with K series looked at n times a week each, F false pages a week
+need A = K n / F, whose price in delay is only its logarithm. Logarithms of M are kept: M itself overflows.
+Reference: Shin, Ramdas and Rinaldo, E-detectors (NEJSDS 2024), ARL >= A without further assumptions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+WEEK_S = 7 * 86_400.0
+LOG_RESTART_MIN = -700.0  # below this, log(M + 1) is 0 to the last bit
+
+
+def log_alarm_level(series: float, look_s: float, pages_per_week: float) -> float:
+    """Give ln A for `series` series looked at every `look_s`, at so many false pages a week over all."""
+    return math.log(max(series * WEEK_S / look_s / pages_per_week, 1.0))
+
+
+def restarted(log_m: NDArray[np.float64], log_e: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give ln((M + 1) e), by element: one look of the Shiryaev-Roberts form of an e-detector."""
+    return np.asarray(np.logaddexp(np.maximum(log_m, LOG_RESTART_MIN), 0.0) + log_e)
+
+
+def log_mixture(log_m: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give ln of the average of M over the last axis (alternatives): again an e-detector."""
+    best = log_m.max(axis=-1)
+    return np.asarray(best + np.log(np.mean(np.exp(log_m - best[..., None]), axis=-1)))
+
+
+def log_e_bernoulli(
+    hits: NDArray[np.float64],
+    trials: NDArray[np.float64],
+    null: NDArray[np.float64],
+    odds: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Give ln of the e-value of `hits` in `trials` against probability `null`, for each multiple of its odds.
+
+    Arrays (n,) and `odds` (alternatives,) give (n, alternatives). The likelihood ratio of the alternative
+    whose odds are `odds` times those of the null.
+    """
+    p0 = np.clip(null, 1e-9, 1.0 - 1e-9)[..., None]
+    p1 = odds * p0 / (1.0 - p0 + odds * p0)
+    misses = (trials - hits)[..., None]
+    return np.asarray(hits[..., None] * np.log(p1 / p0) + misses * np.log((1.0 - p1) / (1.0 - p0)))
