@@ -25,7 +25,7 @@ class SliceLatency(NamedTuple):
 
     row: NDArray[np.int32]
     bucket: NDArray[np.int16]  # dense bucket number, see engine/observe/latency.py
-    count: NDArray[np.int64]
+    counted: NDArray[np.int64]
 
 
 class FailureDurations(NamedTuple):
@@ -40,7 +40,7 @@ class FailureDurations(NamedTuple):
     operation: tuple[str, ...]
     row: NDArray[np.int32]  # timing row
     bin: NDArray[np.int32]  # of 10 ms
-    count: NDArray[np.int64]
+    counted: NDArray[np.int64]
 
 
 class SliceScores(NamedTuple):
@@ -54,7 +54,7 @@ class SliceScores(NamedTuple):
     metric: tuple[str, ...]
     row: NDArray[np.int32]  # score row
     bin: NDArray[np.int32]
-    count: NDArray[np.int64]
+    counted: NDArray[np.int64]
 
 
 class DependencyUse(NamedTuple):
