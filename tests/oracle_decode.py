@@ -207,6 +207,10 @@ def decode_row(text: bytes, key: bytes, row_bytes_max: int = 1 << 20) -> Row | L
         )
         if stage and row.duration_ms is not None:
             row.measures.append((stage, row.duration_ms))
+    score = number(fields.get("score"))
+    if event_type is EventType.QUALITY_SCORED and score is not None and score <= 1:
+        metric = fields.get("metric")
+        row.measures.append(("metric:" + (metric if isinstance(metric, str) and metric else "score"), score))
     if event_type in (EventType.CALL_ANSWERED, EventType.TURN_COMPLETED, EventType.CALL_ENDED):
         row.measures += _latencies(fields.get("latency_ms"))
     if event_type is EventType.CALLS_LISTED and isinstance(calls, list):
@@ -225,6 +229,12 @@ def _cause(fields: dict[str, object], event_type: EventType, platform: str) -> C
     if isinstance(code, str):
         code = Decimal(code) if re.fullmatch("[0-9]{1,6}", code) else None
     is_code = isinstance(code, Decimal) and code == int(code) and 0 <= code <= 999_999
+    operation, fallback = {EventType.TRANSFER_ENDED: "transfer"}.get(event_type, ""), ""
+    if event_type is EventType.DEPENDENCY_CALLED:
+        name = clean_label(fields.get("dependency")) or ""
+        operation = "dependency:" + masked_label("dependency", name)
+        said = fields.get("fallback")
+        fallback = said if isinstance(said, str) and said in ("none", "open", "closed") else ""
     return Cause(
         declined=is_declined,
         outcome="" if is_declined else outcome,
@@ -232,6 +242,8 @@ def _cause(fields: dict[str, object], event_type: EventType, platform: str) -> C
         code=int(code) if is_code and isinstance(code, Decimal) else 0,
         reason=redact_reason(reason) if isinstance(reason, str) else "",
         limit=masked_label("limit", clean_label(fields.get("limit")) or ""),
+        operation=operation,
+        fallback=fallback,
     )
 
 

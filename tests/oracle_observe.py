@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engine.decode.events import Cause
-from engine.observe.order import KIND_ORDER
 from engine.observe.summary import BIN_NS, Count, EndKind
-from tests.observe_events import MINUTE, Event, Series, T, digest
+from tests import oracle_course
+from tests.observe_events import MINUTE, Event, Series, T
 from tests.observe_facts import nonzero
 from tests.oracle_clock import Clock, Rules
 from tests.oracle_latency import bucket_number
+from tests.oracle_order import comes_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +49,9 @@ class Entry:
     was_answered: bool = False
     heartbeat_ns: int | None = None
     interval_ns: int = 0
+    had_turn: bool = False
+    had_agent: bool = False
+    trouble: Cause | None = None  # how the newest dependency that failed it did
 
 
 @dataclass
@@ -135,14 +139,21 @@ class Twin:
         self.seen.add(event.event_id)
         if event.type_id == T.TURN_COMPLETED:
             self.living_slot(event)
+        oracle_course.happen(self, event)
         if event.type_id in COUNTED:
             self.add_count(self.own_ns, event.series, COUNTED[event.type_id])
         return True
 
     def measure(self, event: Event) -> None:
         for stage, ms in event.latencies:
-            if not math.isnan(ms):
+            if event.type_id == T.QUALITY_SCORED:
+                self.score(event.series, stage, ms)
+            elif not math.isnan(ms):
                 self.add_latency(event.series, stage, ms)
+
+    def score(self, series: Series, metric: str, value: float) -> None:
+        if 0 <= value <= 1:
+            oracle_course.add_score(self, series, metric, round(100 * value))
 
     def add_latency(self, series: Series, stage: str, ms: float) -> None:
         self.facts["latency", self.own_ns, series, stage, bucket_number(ms / 1000)] += 1
@@ -275,6 +286,7 @@ class Twin:
             return True
         if self.is_of_earlier_attempt(entry, event.time_ns) or not (entry.flying or entry.healed):
             return False
+        oracle_course.tell(self, entry, event)
         if entry.flying:
             self.leave(entry, event.time_ns, EndKind.ENDED)
         self.count_end(entry.series, event.cause)
@@ -296,6 +308,7 @@ class Twin:
         series = event.series if entry is None else entry.series
         self.add_count(self.own_ns, series, Count.DECLINED)
         self.add_cause(series, event.cause)
+        self.add_to_bin(self.own_ns, series, self.own_bin(event.time_ns), "declines")
         if entry is None or not entry.start_seen:
             self.arrive(series, event.time_ns)
         if entry is None:
@@ -359,16 +372,6 @@ class Twin:
         for call in sorted(set(one.listed)) if one.partition >= 0 else ():
             if not any(call in twin.calls for twin in [self, *others]):
                 self.enter(call, one.series, self.open_ns, unknown=True, start_seen=False)
-
-
-def comes_before(row: tuple[int, Event]) -> Key:
-    """Give the place of a row in the total order of its slice; equal rows are interchangeable."""
-    standing, event = row
-    duration = (math.isnan(event.duration_ms), 0 if math.isnan(event.duration_ms) else event.duration_ms)
-    cause = event.cause or ()
-    return (standing, event.time_ns, KIND_ORDER.index(event.type_id), event.call, event.event_id,
-    event.series,
-            tuple(cause), duration, len(event.latencies), digest(event))  # fmt: skip
 
 
 def observe(events: Iterable[Event], rules: Rules | None = None) -> tuple[Counter[Key], dict[int, Twin]]:

@@ -126,6 +126,45 @@ def test_transfers_and_dependencies_are_measured_by_their_duration(type_: str, s
     assert "timeout" == decoder.causes.causes[batch.cause_id[0]].outcome
 
 
+def test_a_dependency_says_what_was_called_and_what_was_done_when_it_failed() -> None:
+    """The name is a label; a fallback that is none of the words is as if it were not there."""
+    batch, decoder = decode_one(row("dependency.called", dependency="crm", outcome="error", fallback="open"))
+    cause = decoder.causes.causes[batch.cause_id[0]]
+    assert ("dependency:crm", "error", "open") == (cause.operation, cause.outcome, cause.fallback)
+
+    batch, decoder = decode_one(row("dependency.called", dependency="+49 30 1234567", fallback="maybe"))
+    cause = decoder.causes.causes[batch.cause_id[0]]
+    assert ("dependency:__number__", "") == (cause.operation, cause.fallback)
+    assert 1 == decoder.fields_ignored["fallback"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"score": 0.5, "metric": "csat"}, [("metric:csat", 0.5)]),
+        ({"score": 1}, [("metric:score", 1.0)]),
+        ({"score": 1.01, "metric": "csat"}, []),
+        ({"score": "0.5"}, []),
+        ({"metric": "csat"}, []),
+        ({"score": 0.5, "metric": "What the caller said"}, [("__other__", 0.5)]),
+    ],
+)
+def test_a_score_is_a_measure_of_its_metric(fields: dict[str, object], expected: list[object]) -> None:
+    """From 0 to 1; anything else is ignored, and the row is still counted."""
+    batch, decoder = decode_one(row("quality.scored", **fields))
+    names = [decoder.stages.names[stage_id] for stage_id in batch.measure_stage]
+    assert expected == list(zip(names, batch.measure_ms.tolist(), strict=True))
+    assert 1 == batch.rows
+
+
+def test_metrics_take_no_room_from_stages() -> None:
+    """Each kind of name has as many places."""
+    decoder = new_decoder(stages_max=2)
+    stages = decoder.stages
+    assert [1, 2, 0, 0] == [stages.id_of("llm"), stages.id_of("csat", "metric:"), stages.id_of("tts"),
+                            stages.id_of("nps", "metric:")]  # fmt: skip
+
+
 def test_a_decline_has_a_cause_without_an_outcome() -> None:
     """What counts is the code, the reason and the limit."""
     batch, decoder = decode_one(

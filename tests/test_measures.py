@@ -69,13 +69,13 @@ def advance(measures: Measures, *summaries: SliceSummary) -> WindowView:
     view = measures.empty_view()
     for one in summaries:
         ids = measures.index.ids(one.labels, one.series)
-        view = measures.advance(one.start_ns, one.end_ns, one, ids)
+        view, _ = measures.advance(one.start_ns, one.end_ns, one, ids)
     return view
 
 
 def test_a_series_counts_in_the_total_in_each_of_its_labels_and_as_a_whole() -> None:
     counts = [{Count.STARTED: 3, Count.ENDED: 2, Count.DECLINED: 1}, {Count.STARTED: 5}]
-    view = new_measures().advance(0, SLICE_NS, None, np.zeros(0, np.int32))
+    view, _ = new_measures().advance(0, SLICE_NS, None, np.zeros(0, np.int32))
     assert view.labels == ((),)
 
     view = advance(new_measures(), summary(0, (ACME, GLOBEX), counts))
@@ -142,7 +142,7 @@ def test_an_amended_summary_replaces_what_it_said_before() -> None:
 
     measures.amend(after, ids, 1, SLICE_NS)
     measures.amend(before, ids, -1, SLICE_NS)
-    view = measures.advance(SLICE_NS, 2 * SLICE_NS, None, np.zeros(0, np.int32))
+    view, _ = measures.advance(SLICE_NS, 2 * SLICE_NS, None, np.zeros(0, np.int32))
 
     assert view.arrivals[0].tolist() == [4, 4, 4]
     assert view.errors[0].tolist() == [1, 1, 1]

@@ -28,6 +28,16 @@ CAUSES = [
     Cause(declined=False, outcome="failed", platform="", code=500, reason="", limit=""),
     Cause(declined=True, outcome="", platform="", code=503, reason="busy", limit=""),
 ]
+CRM = "dependency:crm"
+SIDES = {
+    T.TRANSFER_ENDED: [
+        Cause(False, "timeout", "", 504, "", "", "transfer"), Cause(False, "ok", "", 0, "", "", "transfer"),
+    ],
+    T.DEPENDENCY_CALLED: [
+        Cause(False, "error", "", 0, "", "", CRM, "open"), Cause(False, "ok", "", 0, "", "", CRM),
+        Cause(False, "throttled", "", 429, "", "", CRM, "closed"),
+    ],
+}  # fmt: skip
 KINDS = [
     T.CALL_STARTED, T.CALL_STARTED, T.CALL_ANSWERED, T.CALL_ENDED, T.CALL_ENDED, T.CALL_DECLINED,
     T.CALL_HEARTBEAT, T.TURN_COMPLETED, T.CALL_QUEUED, T.AGENT_JOINED, T.TRANSFER_ENDED,
@@ -43,9 +53,12 @@ def an_event(draw: st.DrawFn, tenths: st.SearchStrategy[int] = TENTHS) -> Event:
     kind = draw(st.sampled_from(KINDS))
     call = draw(st.integers(1, 5))
     event_id = draw(st.integers(0, 3)) * 10 + call if kind not in oracle.BY_STATE else 0
-    cause = draw(st.sampled_from(CAUSES)) if kind in (T.CALL_ENDED, T.CALL_DECLINED) else None
+    possible = SIDES.get(kind, CAUSES if kind in (T.CALL_ENDED, T.CALL_DECLINED) else [None])
+    cause = draw(st.sampled_from(possible))
     latency = st.tuples(st.sampled_from(["llm", "setup"]), st.sampled_from([0.0, 5.5, 900.0, 5e6]))
     latencies = draw(st.lists(latency, max_size=2 if kind in WITH_LATENCY else 0))
+    if kind == T.QUALITY_SCORED:
+        latencies = draw(st.lists(st.tuples(st.just("metric:csat"), st.sampled_from([0.0, 0.5, 1.0]))))
     return Event(
         time_ns=START + draw(tenths) * S // 10, type_id=kind, call=call, event_id=event_id,
         series=(draw(st.sampled_from(["acme", "globex"])),), cause=cause,

@@ -74,8 +74,9 @@ def test_a_declined_attempt_is_an_arrival_and_nothing_else() -> None:
     driver.finish()
     (one,) = driver.summaries
     assert one.counts[0, [Count.STARTED, Count.DECLINED, Count.ADMITTED]].tolist() == [1, 1, 0]
-    assert one.bin_arrivals.tolist() == [1]
-    assert one.bin_level.tolist() == [0]
+    assert one.bin_arrivals.tolist() == [1, 0]
+    assert one.bin_declines.tolist() == [0, 1]
+    assert one.bin_level.tolist() == [0, 0]
     assert len(one.end_count) == 0
 
 

@@ -128,6 +128,7 @@ def flow(entered: int = 0, level: int = 0, ends: tuple[tuple[int, int, int], ...
         bin_index=np.zeros(1, np.int16),
         arrivals=np.array([entered], np.int32),
         level=np.array([level], np.int32),
+        declines=np.zeros(1, np.int32),
         entered_series=one,
         entered=np.array([entered], np.int64),
         end_series=np.zeros(len(ends), np.int32),

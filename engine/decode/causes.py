@@ -41,7 +41,7 @@ class CauseTable:
         if without_reason != cause or cause_id is None:
             self.rows_collapsed += 1
         if cause_id is None:
-            return self._ids[cause._replace(platform="", code=0, reason="", limit="")]
+            return self._ids[Cause(cause.declined, cause.outcome, "", 0, "", "")]
         return cause_id
 
     def _admit(self, cause: Cause, end: int) -> int | None:

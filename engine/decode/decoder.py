@@ -18,15 +18,24 @@ import numpy as np
 
 from engine.decode.causes import CauseTable
 from engine.decode.columns import Columns
-from engine.decode.events import Cause, Note
-from engine.decode.fields import TYPE_RULES, EventFields, TypeRule, code_number, outcome_name, quantity
+from engine.decode.events import DEPENDENCY, Cause, Note
+from engine.decode.fields import (
+    TYPE_RULES,
+    EventFields,
+    TypeRule,
+    code_number,
+    fallback_name,
+    outcome_name,
+    quantity,
+    score_number,
+)
 from engine.decode.identity import CALL, EVENT, id_bytes
 from engine.decode.labels import LabelReader, note_labels
 from engine.decode.notes import listed_calls, note_fields
 from engine.decode.redaction import clean_label, masked_label, redact_reason
 from engine.decode.series import SeriesTable
 from engine.decode.siphash import hash_key
-from engine.decode.stages import StageTable
+from engine.decode.stages import METRIC, StageTable
 from engine.decode.timestamp import OUT_OF_RANGE, event_time_ns
 from engine.errors import LossReason
 from engine.source.contract import PLAIN_LOG_RECEIVED_NS
@@ -41,6 +50,7 @@ if TYPE_CHECKING:
     from engine.source.contract import RawBatch
 
 SAMPLES_MAX = 32
+DEFAULT_METRIC = "score"  # of a score that does not say what it measures
 
 
 class Sample(NamedTuple):
@@ -166,6 +176,8 @@ class JsonDecoder:
                 self._ignore("duration_ms")
             elif rule.duration_stage:
                 columns.add_measure(self.stages.id_of(rule.duration_stage), duration_ms)
+        if rule.is_score:
+            self._add_score(fields, columns)
         if rule.has_latency and fields.latency_ms is not None:
             self._add_latencies(fields.latency_ms, columns)
         if rule.is_note:
@@ -176,7 +188,7 @@ class JsonDecoder:
             CALL + prefix + call_id if call_id else b"",
             EVENT + prefix + event_id if event_id else b"",
             labels.series_id,
-            self._cause_id(fields, labels.platform, is_declined=rule.is_declined) if rule.has_cause else -1,
+            self._cause_id(fields, labels.platform, rule) if rule.has_cause else -1,
             duration_ms,
         ))  # fmt: skip
 
@@ -199,8 +211,26 @@ class JsonDecoder:
                     left -= 1
                     columns.add_measure(self.stages.id_of(name), number)
 
-    def _cause_id(self, fields: EventFields, platform: str, *, is_declined: bool) -> int:
-        outcome = "" if is_declined else outcome_name(fields.outcome)
+    def _add_score(self, fields: EventFields, columns: Columns) -> None:
+        score = score_number(fields.score)
+        if isnan(score):
+            self._ignore("score")
+            return
+        metric = fields.metric if isinstance(fields.metric, str) else ""
+        if not metric and fields.metric is not None:
+            self._ignore("metric")
+        columns.add_measure(self.stages.id_of(metric or DEFAULT_METRIC, METRIC), score)
+
+    def _operation(self, fields: EventFields, rule: TypeRule) -> str:
+        if rule.operation != DEPENDENCY:
+            return rule.operation
+        name = clean_label(fields.dependency)
+        if name is None:
+            self._ignore("dependency")
+        return DEPENDENCY + (masked_label("dependency", name) if name else "")
+
+    def _cause_id(self, fields: EventFields, platform: str, rule: TypeRule) -> int:
+        outcome = "" if rule.is_declined else outcome_name(fields.outcome)
         if outcome == "other" and fields.outcome is not None and fields.outcome != "other":
             self._ignore("outcome")
         code = code_number(fields.code)
@@ -215,7 +245,13 @@ class JsonDecoder:
         if limit is None:
             self._ignore("limit")
         limit = masked_label("limit", limit) if limit else ""
-        return self.causes.id_of(Cause(is_declined, outcome, platform, code or 0, reason, limit))
+        fallback = fallback_name(fields.fallback) if rule.operation == DEPENDENCY else ""
+        if fallback is None:
+            self._ignore("fallback")
+        operation = self._operation(fields, rule)
+        return self.causes.id_of(
+            Cause(rule.is_declined, outcome, platform, code or 0, reason, limit, operation, fallback or "")
+        )
 
     def _note(self, fields: EventFields, rule: TypeRule, time_ns: int, prefix: bytes) -> Note:
         pairs = note_fields(fields, rule.type_id, self._ignore)

@@ -75,9 +75,9 @@ class EventBatch(NamedTuple):
     series_id: NDArray[np.int32]  # row of the series table
     cause_id: NDArray[np.int32]  # row of the cause table, how it ended or was declined; -1: none
     duration_ms: NDArray[np.float64]  # NaN: none
-    measure_row: NDArray[np.int32]  # shape (measures,): which row a latency belongs to, ascending
+    measure_row: NDArray[np.int32]  # shape (measures,): which row a latency or score belongs to, ascending
     measure_stage: NDArray[np.int16]  # shape (measures,): row of the stage table
-    measure_ms: NDArray[np.float64]  # shape (measures,): latency, never negative
+    measure_ms: NDArray[np.float64]  # shape (measures,): latency, never negative; a score from 0 to 1
     note_row: tuple[int, ...]  # which row each note belongs to
     notes: tuple[Note, ...]
 
@@ -88,7 +88,10 @@ class EventBatch(NamedTuple):
 
 
 class Cause(NamedTuple):
-    """How an attempt ended or was declined: what declines are classified by. Text is redacted, bounded."""
+    """How an attempt ended or was declined: what declines are classified by. Text is redacted, bounded.
+
+    Transfers and calls of dependencies end in the same way; `operation` says that it was one of these.
+    """
 
     declined: bool
     outcome: str  # one of OUTCOMES; "" when declined
@@ -96,8 +99,14 @@ class Cause(NamedTuple):
     code: int  # 0: none
     reason: str
     limit: str
+    operation: str = ""  # "": the attempt itself; TRANSFER; DEPENDENCY + the name of the dependency
+    fallback: str = ""  # what was done when a dependency failed: one of FALLBACKS, "": not said
 
 
+TRANSFER, DEPENDENCY = "transfer", "dependency:"
+FALLBACKS = ("none", "open", "closed")
+# What went as it was meant to; how long the others had lasted is kept.
+GOOD_OUTCOMES = frozenset(("completed", "voicemail", "transferred", "ok"))
 OUTCOMES = (
     "completed", "failed", "timeout", "abandoned", "canceled", "busy", "no_answer", "voicemail",
     "transferred", "ok", "error", "throttled", "other",

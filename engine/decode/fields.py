@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from engine.decode.events import OUTCOMES, EventType
+from engine.decode.events import DEPENDENCY, FALLBACKS, OUTCOMES, TRANSFER, EventType
 
 ABSENT = msgspec.Raw(b"")
 CODE_DIGITS_MAX = 6  # a telephone number has seven or more
@@ -45,6 +45,10 @@ class EventFields(msgspec.Struct, gc=False, rename={"from_": "from"}):
     limit: Any = None
     duration_ms: Any = None
     latency_ms: Any = None
+    score: Any = None
+    metric: Any = None
+    dependency: Any = None
+    fallback: Any = None
     used: Any = None
     max: Any = None
     calls: Any = None
@@ -65,6 +69,8 @@ class TypeRule(NamedTuple):
     has_cause: bool
     has_duration: bool
     duration_stage: str  # the stage its duration is a measure of; "": none
+    operation: str  # see `Cause`
+    is_score: bool
     is_declined: bool
     is_note: bool
     is_list: bool
@@ -83,6 +89,8 @@ def _rule(event_type: EventType) -> TypeRule:
         duration_stage={kind.TRANSFER_ENDED: "transfer", kind.DEPENDENCY_CALLED: "dependency"}.get(
             event_type, ""
         ),
+        operation={kind.TRANSFER_ENDED: TRANSFER, kind.DEPENDENCY_CALLED: DEPENDENCY}.get(event_type, ""),
+        is_score=event_type is kind.QUALITY_SCORED,
         is_declined=event_type is kind.CALL_DECLINED,
         is_note=event_type in {kind.LIMIT_REPORTED, kind.CALLS_LISTED, kind.LOAD_PLANNED, kind.CHANGE_MADE},
         is_list=event_type is kind.CALLS_LISTED,
@@ -115,6 +123,19 @@ def code_number(value: object) -> int | None:
     if type(value) is int and 0 <= value < 10**CODE_DIGITS_MAX:
         return value
     return None
+
+
+def score_number(value: object) -> float:
+    """Give a score from 0 to 1, or NaN."""
+    number = quantity(value)
+    return number if number <= 1.0 else nan
+
+
+def fallback_name(value: object) -> str | None:
+    """Give one of FALLBACKS, "" when absent, None when it is none."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) and value in FALLBACKS else None
 
 
 def outcome_name(value: object) -> str:

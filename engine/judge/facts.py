@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from engine.observe.summary import DURATION_BIN_NS, DURATION_BINS, SCORE_BINS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-DURATION_BIN_NS = 10_000_000  # durations of what failed are kept to 10 ms ...
-DURATION_BINS = 1 << 14  # ... up to 163.84 s; the last bin holds all that lasted longer
-SCORE_BINS = 101  # scores from 0 to 1 in steps of 0.01, rounded
+__all__ = ["DURATION_BINS", "DURATION_BIN_NS", "SCORE_BINS"]
 SETUP, CALL, TRANSFER, DEPENDENCY = "setup", "call", "transfer", "dependency"
 
 

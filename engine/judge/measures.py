@@ -8,7 +8,7 @@ others. Beside the windows stand the totals since the start, which metrics expor
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -55,6 +55,13 @@ def quantiles_of_rows(
         for place in range(len(ranks)):
             rank = max(math.ceil(ranks[place] * total), 1)
             into[place, rows[k]] = value_of_rank(sketch, rank) if total > 0 else np.nan
+
+
+class Newest(NamedTuple):
+    """What the newest slice alone adds to the windows."""
+
+    counts: NDArray[np.int32]  # (window rows, COLUMNS)
+    latency: Contribution
 
 
 class StageRows:
@@ -123,7 +130,7 @@ class Measures:
 
     def advance(
         self, start_ns: int, end_ns: int, merged: SliceSummary | None, ids: NDArray[np.int32]
-    ) -> WindowView:
+    ) -> tuple[WindowView, Newest]:
         """Move every window on to [.., end_ns), adding the merged summary of the newest slice."""
         counts, sketches = self._contributions(start_ns, merged, ids)
         self.counts.grow(len(self.index.row_labels))
@@ -134,7 +141,8 @@ class Measures:
             self._add_totals(merged, ids, 1)
         newest = np.zeros(self.counts.rows * COLUMNS, np.int32)
         scatter_add(newest, counts.flat, counts.values, 1)
-        return self._view(newest[ARRIVALS::COLUMNS].astype(np.int64))
+        view = self._view(newest[ARRIVALS::COLUMNS].astype(np.int64))
+        return view, Newest(newest.reshape(-1, COLUMNS), sketches)
 
     def amend(self, summary: SliceSummary, ids: NDArray[np.int32], sign: int, end_ns: int) -> None:
         """Add (or with sign -1 take off) a summary that came late, in windows that end at `end_ns`."""
@@ -159,10 +167,10 @@ class Measures:
         per_series[:, ENDED] = merged.counts[:, Count.ENDED]
         per_series[:, DECLINED] = merged.counts[:, Count.DECLINED]
         np.add.at(per_series[:, ERRORS], merged.cause_series, self._is_error(merged) * merged.cause_count)
-        spread = _spread(rows.start, rows.instance, ids)
+        spread = spread_over_rows(rows.start, rows.instance, ids)
         flat = (spread.row[:, None] * COLUMNS + np.arange(COLUMNS)).ravel()
         counts = contribution_of(start_ns, flat, per_series[spread.item].ravel())
-        wide = _spread(rows.start, rows.instance, ids[merged.latency_series])
+        wide = spread_over_rows(rows.start, rows.instance, ids[merged.latency_series])
         latency = self.latency_rows.ids(wide.row, merged.latency_stage[wide.item], merged.stages)
         flat = latency * BUCKETS + merged.latency_bucket[wide.item]
         return counts, contribution_of(start_ns, flat, merged.latency_count[wide.item])
@@ -257,7 +265,7 @@ class Spread:
         self.row = row
 
 
-def _spread(start: NDArray[np.int64], rows: NDArray[np.int32], series: NDArray[np.int32]) -> Spread:
+def spread_over_rows(start: NDArray[np.int64], rows: NDArray[np.int32], series: NDArray[np.int32]) -> Spread:
     """Repeat each item for every row of its series."""
     many = start[series + 1] - start[series]
     item = np.repeat(np.arange(len(series)), many)

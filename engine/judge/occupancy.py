@@ -69,6 +69,7 @@ class SliceUse(NamedTuple):
 
     arrivals_per_bin: NDArray[np.int32]  # (instances, bins)
     level_change: NDArray[np.int32]  # (instances, bins)
+    declines_per_bin: NDArray[np.int32]  # (instances, bins)
     level_peak: NDArray[np.int64]  # (instances,)
     rate_peak: NDArray[np.int64]  # (instances,)
     ended_by_age: NDArray[np.int32]  # (instances, cells)
@@ -177,6 +178,7 @@ def new_slice_use(instances: int, cells: int, bins: int) -> SliceUse:
     return SliceUse(
         np.zeros((instances, bins), np.int32),
         np.zeros((instances, bins), np.int32),
+        np.zeros((instances, bins), np.int32),
         np.zeros(instances, np.int64),
         np.zeros(instances, np.int64),
         np.zeros((instances, cells), np.int32),
@@ -195,6 +197,7 @@ class Flow(NamedTuple):
     bin_index: NDArray[np.int16]
     arrivals: NDArray[np.int32]
     level: NDArray[np.int32]
+    declines: NDArray[np.int32]
     entered_series: NDArray[np.int32]  # entered flight in this slice with a known age of 0
     entered: NDArray[np.int64]
     end_series: NDArray[np.int32]
@@ -219,6 +222,7 @@ def flow_of(
             summary.bin_index,
             summary.bin_arrivals,
             summary.bin_level,
+            summary.bin_declines,
             series_ids,
             entered,
             end_series,
@@ -235,6 +239,7 @@ def flow_of(
         summary.bin_index,
         summary.bin_answers,
         summary.bin_answered_level,
+        summary.bin_declines,
         series_ids,
         entered,
         end_series[keep],
@@ -283,6 +288,7 @@ class Occupancy:
         for flow in flows:
             add_bins(flow.members, flow.bin_series, flow.bin_index, flow.arrivals, use.arrivals_per_bin)
             add_bins(flow.members, flow.bin_series, flow.bin_index, flow.level, use.level_change)
+            add_bins(flow.members, flow.bin_series, flow.bin_index, flow.declines, use.declines_per_bin)
             cell = np.zeros(len(flow.entered_series), np.int64)
             add_to_cells(flow.members, flow.entered_series, cell, flow.entered, self.state.alive)
             self._take_out(start_ns, flow, use)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engine.judge.attribution import Declines, attribute, fullness
-from engine.judge.facts import no_facts
+from engine.judge.fact_rows import FactRows
 from engine.judge.measures import Measures
 from engine.judge.occupancy import (
     Flow,
@@ -45,6 +45,15 @@ PartitionKey = tuple[str, int]
 NS_PER_S = 1_000_000_000
 ATTACH_NS = 60 * NS_PER_S  # calls of unknown age in this time: the platform was busy before we came
 PARTIAL_NS_MAX = 3600 * NS_PER_S
+# Fields of StreamUse that are a count over all series.
+STREAM_COUNTS = {
+    "started": Count.STARTED, "answered": Count.ANSWERED, "ended": Count.ENDED, "turns": Count.TURNS,
+    "agents_joined": Count.AGENTS_JOINED, "opened_unknown": Count.OPENED_UNKNOWN,
+    "ended_unknown": Count.ENDED_UNKNOWN, "healed_heartbeat": Count.HEALED_HEARTBEAT,
+    "healed_ttl": Count.HEALED_TTL, "healed_listed": Count.HEALED_LISTED, "healed_late": Count.HEALED_LATE,
+    "ended_answered": Count.ENDED_ANSWERED, "ended_without_turn": Count.ENDED_WITHOUT_TURN,
+    "ended_without_agent": Count.ENDED_WITHOUT_AGENT,
+}  # fmt: skip
 GAP_NS_MAX = 24 * 3600 * NS_PER_S  # a longer silence is stepped over, not judged slice by slice
 
 
@@ -72,6 +81,7 @@ class Roller:
         self.index = SeriesIndex(register, settings.limit_instances_max, settings.window_rows_max)
         self.occupancy = Occupancy(settings.slice_ns)
         self.measures = Measures(settings.slice_ns, self.index, classifier)
+        self.facts = FactRows(self.index)
         self.reports = Reports()
         self.reports.know(register)
         # Calls in flight by series, from their start and from their answer.
@@ -172,9 +182,9 @@ class Roller:
         declines = self._declines(limits, merged, ids)
         limits = limits._replace(declined=declines.by_instance)
         self.declined_total += declines.by_instance
-        windows = self.measures.advance(start_ns, end_ns, merged, ids)
+        windows, newest = self.measures.advance(start_ns, end_ns, merged, ids)
         stream = self._stream(merged, counters, declines)
-        facts = no_facts(len(windows.labels))
+        facts = self.facts.gather(merged, ids, newest, self.classifier)
         is_partial = self._is_partial(start_ns, limits)
         return Rolled(
             WindowSummary(start_ns, end_ns, self.first_ns, is_partial, limits, windows, stream, facts, notes),
@@ -262,7 +272,7 @@ class Roller:
             arrivals=arrivals,
             arrivals_per_bin=use.arrivals_per_bin,
             level_per_bin=level_per_bin(state.level, use.level_change),
-            declines_per_bin=np.zeros_like(use.arrivals_per_bin),
+            declines_per_bin=use.declines_per_bin,
             rate_peak=use.rate_peak,
             ended=use.ended_by_age.sum(axis=1, dtype=np.int64),
             ended_by_age=use.ended_by_age,
@@ -289,16 +299,17 @@ class Roller:
     def _stream(self, merged: SliceSummary | None, counters: StreamCounters, declines: Declines) -> StreamUse:
         before, self._counters = self._counters, counters
         amended, self._amended = self._amended, 0
-        events = 0
-        if merged is not None:
-            events = len(merged.notes) + int(merged.counts[:, : Count.OPENED_UNKNOWN].sum())
+        total = np.zeros(len(Count), np.int64) if merged is None else merged.counts.sum(axis=0)
+        notes = 0 if merged is None else len(merged.notes)
         return StreamUse(
-            events=events,
-            arrivals=0 if merged is None else int(merged.counts[:, Count.STARTED].sum()),
+            events=notes + int(total[: Count.OPENED_UNKNOWN].sum()),
+            arrivals=int(total[Count.STARTED]),
             amended=amended,
             clock_ahead=counters.clock_ahead - before.clock_ahead,
             unkeyed_calls=counters.unkeyed_calls - before.unkeyed_calls,
             declined_unattributed=declines.unattributed,
+            in_flight=int(self.series_level.sum()),
+            **{name: int(total[column]) for name, column in STREAM_COUNTS.items()},
         )
 
     def _is_partial(self, start_ns: int, limits: LimitUse) -> bool:
@@ -322,6 +333,7 @@ def _late_flow(flow: Flow, sign: int) -> Flow:
     return flow._replace(
         bin_index=np.zeros_like(flow.bin_index),
         arrivals=np.zeros_like(flow.arrivals),
+        declines=np.zeros_like(flow.declines),
         level=sign * flow.level,
         end_count=sign * flow.end_count,
     )

@@ -18,6 +18,8 @@ from engine.kernel import kernel
 from engine.observe.calls import (
     ANSWERED,
     DUE_NS,
+    HAD_AGENT,
+    HAD_TURN,
     IN_FLIGHT,
     SERIES,
     START_SEEN,
@@ -27,6 +29,7 @@ from engine.observe.calls import (
     find,
     must_grow,
 )  # fmt: skip
+from engine.observe.course import mark, on_side
 from engine.observe.latency import LATENCY_MAX_S, bucket_number
 from engine.observe.life import (
     NO_PLACE,
@@ -46,10 +49,10 @@ from engine.observe.life import (
     on_heartbeat,
     on_started,
 )  # fmt: skip
-from engine.observe.outcomes import MEASURE_KEYS, ROW_KEYS, Facts, add_count, add_latency
+from engine.observe.outcomes import MEASURE_KEYS, ROW_KEYS, Facts, add_count, add_latency, add_score
 from engine.observe.recent import Recent, was_seen
 from engine.observe.slices import ABSORBED, AMENDED, HEALED_LATE, LATE, TOO_LATE, Book, Held
-from engine.observe.summary import Count, EndKind
+from engine.observe.summary import SCORE_BINS, Count, EndKind
 from engine.observe.tally import has_room
 from engine.observe.unkeyed import Unmatched, remember_end
 
@@ -60,11 +63,15 @@ STARTED, ANSWERED_TYPE = int(EventType.CALL_STARTED), int(EventType.CALL_ANSWERE
 HEARTBEAT, ENDED, DECLINED = (
     int(EventType.CALL_HEARTBEAT), int(EventType.CALL_ENDED), int(EventType.CALL_DECLINED),
 )  # fmt: skip
-TURN = int(EventType.TURN_COMPLETED)
+TURN, AGENT, SCORED = (
+    int(EventType.TURN_COMPLETED), int(EventType.AGENT_JOINED), int(EventType.QUALITY_SCORED),
+)  # fmt: skip
+TRANSFER, DEPENDENCY = int(EventType.TRANSFER_ENDED), int(EventType.DEPENDENCY_CALLED)
 DUPLICATE, CALLS_FULL = int(LossReason.DUPLICATE), int(LossReason.CALLS_FULL)
 C_AMENDED, C_HEALED_LATE, K_HEALED = int(Count.AMENDED), int(Count.HEALED_LATE), int(EndKind.HEALED)
 MS_PER_S = 1000.0
 US_PER_MS = 1000.0
+SCORE_STEPS = SCORE_BINS - 1
 LATENCY_MAX_MS = LATENCY_MAX_S * MS_PER_S
 
 # Whether the state of its call tells a second event of a type from a first one.
@@ -87,6 +94,7 @@ class Ledgers(NamedTuple):
     recent: Recent
     unmatched: Unmatched
     partition: int
+    fails: NDArray[np.bool_]  # (causes + 1,): not a good outcome; the last one is that of id -1
 
 
 @kernel
@@ -107,7 +115,9 @@ def absorb_rows(
             return at
         kind, standing, series = held.type_id[number], held.standing[number], held.series_id[number]
         cause, time_ns = held.cause_id[number], held.time_ns[number]
-        row = Row(held.call_key[number], series, cause, time_ns, held.duration_ms[number])
+        row = Row(
+            held.call_key[number], series, cause, time_ns, held.duration_ms[number], ledgers.fails[cause]
+        )
         if standing == TOO_LATE:
             book.counters[HEALED_LATE] += take_out(desk, row)
             continue
@@ -129,7 +139,10 @@ def absorb_rows(
             add_count(desk.facts, series, C_AMENDED, 1)
         start = held.measure_first[number]
         for place in range(start, start + measures):
-            measure(desk.facts, series, held.measure_stage[place], held.measure_ms[place])
+            if kind == SCORED:
+                score(desk.facts, series, held.measure_stage[place], held.measure_ms[place])
+            else:
+                measure(desk.facts, series, held.measure_stage[place], held.measure_ms[place])
     return last
 
 
@@ -155,8 +168,14 @@ def take(desk: Desk, row: Row, kind: int) -> int:
             return on_ended(desk, row)
         if kind == DECLINED:
             return on_declined(desk, row)
-        if kind == TURN and living_slot(desk, row.key, row.series, row.time_ns) == TABLE_FULL:
-            return NO_PLACE
+        if kind == TURN:
+            if living_slot(desk, row.key, row.series, row.time_ns) == TABLE_FULL:
+                return NO_PLACE
+            mark(desk, row, HAD_TURN)
+        if kind == AGENT:
+            mark(desk, row, HAD_AGENT)
+    if kind in (TRANSFER, DEPENDENCY):
+        on_side(desk, row)
     if COUNT_OF_TYPE[kind] >= 0:
         add_count(desk.facts, row.series, COUNT_OF_TYPE[kind], 1)
     return TAKEN
@@ -177,6 +196,13 @@ def take_out(desk: Desk, row: Row) -> int:
     add_count(desk.flow, desk.calls[slot, SERIES], C_HEALED_LATE, 1)
     bury(desk, slot, row.time_ns, state & (START_SEEN | ANSWERED))
     return 1
+
+
+@kernel
+def score(facts: Facts, series: int, metric: int, value: float) -> None:
+    """Count a quality score from 0 to 1; what is none is not counted."""
+    if 0.0 <= value <= 1.0:
+        add_score(facts, series, metric, int(np.rint(value * SCORE_STEPS)))
 
 
 @kernel

@@ -20,14 +20,17 @@ from engine.kernel import kernel
 # Columns of the table. SINCE_NS: in flight: when it started, or entered with unknown age; else when it ended.
 # ANSWER_NS: -1: not answered. HEARTBEAT_NS: newest one, -1: none. INTERVAL_NS: longest between two, 0:
 # not known.
-KEY, SINCE_NS, ANSWER_NS, HEARTBEAT_NS, INTERVAL_NS, SERIES, STATE = range(7)
-COLUMNS = 7
+# TROUBLE: 1 + the cause of the newest dependency that failed this call, 0: none did.
+KEY, SINCE_NS, ANSWER_NS, HEARTBEAT_NS, INTERVAL_NS, SERIES, STATE, TROUBLE = range(8)
+COLUMNS = 8
 # Bits of STATE.
 IN_FLIGHT = 1  # takes capacity; else the entry is a tombstone
 START_SEEN = 2  # its `call.started` was counted as an arrival
 ANSWERED = 4
 AGE_UNKNOWN = 8  # entered flight by something else than its start
 HEALED = 16  # a tombstone without an end: taken out of flight by us
+HAD_TURN = 32
+HAD_AGENT = 64
 # The last row, and its columns: entries, calls in flight, when a sweep may find something (0: at once).
 TOTALS = -1
 USED, FLYING, DUE_NS = range(3)
@@ -84,6 +87,7 @@ def insert(calls: Calls, key: int) -> int:
         slot = (slot + 1) & mask
     calls[slot, KEY] = key
     calls[slot, STATE] = 0
+    calls[slot, TROUBLE] = 0
     calls[TOTALS, USED] += 1
     return int(slot)
 

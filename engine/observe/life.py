@@ -27,15 +27,18 @@ from engine.observe.calls import (
     START_SEEN,
     STATE,
     TOTALS,
+    TROUBLE,
     USED,
     Calls,
     find,
     insert,
 )
+from engine.observe.course import said_ns, tell_course, tell_duration
 from engine.observe.outcomes import (
     ANSWERED_LEVEL,
     ANSWERS,
     ARRIVALS,
+    DECLINES,
     LEVEL,
     Facts,
     add_cause,
@@ -56,8 +59,6 @@ C_OPENED_UNKNOWN, C_ENDED_UNKNOWN = int(Count.OPENED_UNKNOWN), int(Count.ENDED_U
 C_ADMITTED = int(Count.ADMITTED)
 K_ENDED, K_DECLINED, K_UNSEEN = int(EndKind.ENDED), int(EndKind.DECLINED), int(EndKind.UNSEEN)
 BIN = BIN_NS
-NS_PER_MS = 1_000_000
-DURATION_MS_MAX = 1e12
 
 
 class Row(NamedTuple):
@@ -68,6 +69,7 @@ class Row(NamedTuple):
     cause: int
     time_ns: int
     duration_ms: float
+    fails: bool  # its cause is not a good outcome
 
 
 class Desk(NamedTuple):
@@ -109,6 +111,7 @@ def enter(desk: Desk, slot: int, series: int, time_ns: int, state: int) -> None:
     calls[slot, ANSWER_NS] = -1
     calls[slot, HEARTBEAT_NS] = -1
     calls[slot, INTERVAL_NS] = 0
+    calls[slot, TROUBLE] = 0
     calls[slot, SERIES] = series
     calls[slot, STATE] = state | IN_FLIGHT
     calls[TOTALS, FLYING] += 1
@@ -262,13 +265,15 @@ def on_ended(desk: Desk, row: Row) -> int:
     if slot < 0:
         count_end(desk, series, cause)
         add_count(desk.facts, series, C_ENDED_UNKNOWN, 1)
-        add_end(desk.facts, series, K_UNSEEN, age_by_duration(desk, time_ns, row.duration_ms), -1)
+        add_end(desk.facts, series, K_UNSEEN, age_by_duration(desk, row), -1)
         bury_unknown(desk, key, series, time_ns, 0)
         return UNMATCHED
     state = calls[slot, STATE]
     if is_of_earlier_attempt(desk, slot, time_ns) or not state & (IN_FLIGHT | HEALED):
         return REPEATED
+    tell_duration(desk, slot, row)
     if state & IN_FLIGHT:
+        tell_course(desk, slot, row)
         leave(desk, slot, time_ns, K_ENDED)
     count_end(desk, calls[slot, SERIES], cause)
     bury(desk, slot, time_ns, state & (START_SEEN | ANSWERED))
@@ -276,11 +281,12 @@ def on_ended(desk: Desk, row: Row) -> int:
 
 
 @kernel
-def age_by_duration(desk: Desk, time_ns: int, duration_ms: float) -> int:
+def age_by_duration(desk: Desk, row: Row) -> int:
     """Give how many slices before this one a call began, by its duration; -1: not known."""
-    if not 0 <= duration_ms <= DURATION_MS_MAX:
+    duration_ns = said_ns(row)
+    if duration_ns < 0:
         return -1
-    start_ns = time_ns - int(duration_ms * NS_PER_MS)
+    start_ns = row.time_ns - duration_ns
     return (desk.own_ns - start_ns // desk.slice_ns * desk.slice_ns) // desk.slice_ns
 
 
@@ -298,6 +304,7 @@ def on_declined(desk: Desk, row: Row) -> int:
         series = calls[slot, SERIES]
     add_count(desk.facts, series, C_DECLINED, 1)
     add_cause(desk.facts, series, row.cause)
+    add_to_bin(desk.facts, series, own_bin(desk, time_ns), DECLINES, 1)
     if not state & START_SEEN:
         arrive(desk, series, time_ns)
     if slot < 0:

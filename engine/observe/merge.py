@@ -35,11 +35,15 @@ class Groups(NamedTuple):
     """All facts of a slice; keys are numbers in the lists of names that go with them."""
 
     counts: Group  # (series), len(Count) columns
-    bins: Group  # (series, bin): arrivals, level, answers, answered level
+    bins: Group  # (series, bin): arrivals, level, answers, answered level, declines
     ends: Group  # (series, start_ns, answer_ns, kind): count
     causes: Group  # (series, cause): count
     latency: Group  # (series, stage, bucket): count
     sums: Group  # (series, stage): microseconds
+    sides: Group  # (series, cause): count
+    failures: Group  # (series, cause, answered, bin): count
+    callers: Group  # (series, cause of the dependency, cause of the end): count
+    scores: Group  # (series, stage, bin): count
 
 
 class Header(NamedTuple):
@@ -104,14 +108,18 @@ def build(header: Header, names: Names, groups: Groups, notes: tuple[Note, ...])
     """Make the one summary that these facts have."""
     groups = Groups(*(summed(group) for group in groups))
     series, place = _ranked(np.concatenate([group.keys[0] for group in groups]), names.series)
-    causes, cause_place = _ranked(groups.causes.keys[1], names.cause)
-    stage_ids = np.concatenate([groups.latency.keys[1], groups.sums.keys[1]])
+    cause_ids = [group.keys[1] for group in (groups.causes, groups.sides, groups.failures, groups.callers)]
+    causes, cause_place = _ranked(np.concatenate([*cause_ids, groups.callers.keys[2]]), names.cause)
+    stage_ids = np.concatenate([group.keys[1] for group in (groups.latency, groups.sums, groups.scores)])
     stages, stage_place = _ranked(stage_ids, names.stage)
     counts = _named(groups.counts, place)
     bins, ends = _named(groups.bins, place), _named(groups.ends, place)
     cause = _named(groups.causes, place, cause_place)
     latency = _named(groups.latency, place, stage_place)
     sums = _named(groups.sums, place, stage_place)
+    side, failure = _named(groups.sides, place, cause_place), _named(groups.failures, place, cause_place)
+    caller = _named(groups.callers, place, cause_place, cause_place)
+    score = _named(groups.scores, place, stage_place)
     table = np.zeros((len(series), len(Count)), np.int64)
     table[counts.keys[0]] = counts.values
     return SliceSummary(
@@ -119,10 +127,19 @@ def build(header: Header, names: Names, groups: Groups, notes: tuple[Note, ...])
         bin_series=bins.keys[0].astype(np.int32), bin_index=bins.keys[1].astype(np.int16),
         bin_arrivals=bins.values[:, 0].astype(np.int32), bin_level=bins.values[:, 1].astype(np.int32),
         bin_answers=bins.values[:, 2].astype(np.int32), bin_answered_level=bins.values[:, 3].astype(np.int32),
+        bin_declines=bins.values[:, 4].astype(np.int32),
         end_series=ends.keys[0].astype(np.int32), end_start_ns=ends.keys[1], end_answer_ns=ends.keys[2],
         end_kind=ends.keys[3].astype(np.uint8), end_count=ends.values[:, 0].astype(np.int32),
         causes=causes, cause_series=cause.keys[0].astype(np.int32),
         cause_index=cause.keys[1].astype(np.int32), cause_count=cause.values[:, 0].copy(),
+        side_series=side.keys[0].astype(np.int32), side_cause=side.keys[1].astype(np.int32),
+        side_count=side.values[:, 0].copy(), failure_series=failure.keys[0].astype(np.int32),
+        failure_cause=failure.keys[1].astype(np.int32), failure_answered=failure.keys[2].astype(np.uint8),
+        failure_bin=failure.keys[3].astype(np.int32), failure_count=failure.values[:, 0].copy(),
+        caller_series=caller.keys[0].astype(np.int32), caller_cause=caller.keys[1].astype(np.int32),
+        caller_end=caller.keys[2].astype(np.int32), caller_count=caller.values[:, 0].copy(),
+        score_series=score.keys[0].astype(np.int32), score_stage=score.keys[1].astype(np.int16),
+        score_bin=score.keys[2].astype(np.int16), score_count=score.values[:, 0].copy(),
         stages=stages, latency_series=latency.keys[0].astype(np.int32),
         latency_stage=latency.keys[1].astype(np.int16), latency_bucket=latency.keys[2].astype(np.int16),
         latency_count=latency.values[:, 0].copy(), sum_series=sums.keys[0].astype(np.int32),
@@ -144,10 +161,18 @@ def _groups(one: SliceSummary, series: int, cause: int, stage: int) -> Groups:
     """Give the facts of a summary, its numbers moved on by the given offsets."""
     wide = {name: getattr(one, name).astype(np.int64) for name in (
         "bin_series", "bin_index", "end_series", "end_kind", "cause_series", "cause_index", "latency_series",
-        "latency_stage", "latency_bucket", "sum_series", "sum_stage")}  # fmt: skip
+        "latency_stage", "latency_bucket", "sum_series", "sum_stage", "side_series", "side_cause",
+        "failure_series", "failure_cause", "failure_answered", "failure_bin", "caller_series",
+        "caller_cause", "caller_end", "score_series", "score_stage", "score_bin")}  # fmt: skip
     ends = (wide["end_series"] + series, one.end_start_ns, one.end_answer_ns, wide["end_kind"])
     latency = (wide["latency_series"] + series, wide["latency_stage"] + stage, wide["latency_bucket"])
-    bins = _columns(one.bin_arrivals, one.bin_level, one.bin_answers, one.bin_answered_level)
+    bins = _columns(
+        one.bin_arrivals, one.bin_level, one.bin_answers, one.bin_answered_level, one.bin_declines
+    )
+    failures = (wide["failure_series"] + series, wide["failure_cause"] + cause, wide["failure_answered"],
+                wide["failure_bin"])  # fmt: skip
+    callers = (wide["caller_series"] + series, wide["caller_cause"] + cause, wide["caller_end"] + cause)
+    scores = (wide["score_series"] + series, wide["score_stage"] + stage, wide["score_bin"])
     return Groups(
         Group((np.arange(len(one.series), dtype=np.int64) + series,), one.counts),
         Group((wide["bin_series"] + series, wide["bin_index"]), bins),
@@ -155,6 +180,10 @@ def _groups(one: SliceSummary, series: int, cause: int, stage: int) -> Groups:
         Group((wide["cause_series"] + series, wide["cause_index"] + cause), _columns(one.cause_count)),
         Group(latency, _columns(one.latency_count)),
         Group((wide["sum_series"] + series, wide["sum_stage"] + stage), _columns(one.sum_us)),
+        Group((wide["side_series"] + series, wide["side_cause"] + cause), _columns(one.side_count)),
+        Group(failures, _columns(one.failure_count)),
+        Group(callers, _columns(one.caller_count)),
+        Group(scores, _columns(one.score_count)),
     )
 
 

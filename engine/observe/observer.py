@@ -317,7 +317,8 @@ class Observer:
         return Shared(
             self._book, self._unmatched, self._tables.terms(),
             self.settings.calls_max - sum(one.entries for one in others), self._tables.late_ns_max,
-            series.labels, series.values, self._tables.names, tuple(one.calls for one in others),
+            series.labels, series.values, self._tables.names,
+            tuple(one.calls for one in others), self._tables.fails(),
         )  # fmt: skip
 
     def _lists_for(self, number: int) -> list[CallList]:

@@ -23,20 +23,25 @@ if TYPE_CHECKING:
 Facts = Tally
 
 SERIES_BITS = 20
-GROUP_BITS = 3
+GROUP_BITS = 4
 REST_SHIFT = SERIES_BITS + GROUP_BITS
 SERIES_MASK = (1 << SERIES_BITS) - 1
 GROUP_MASK = (1 << GROUP_BITS) - 1
-COUNTS, BINS, ENDS, CAUSES, LATENCY, SUMS = (group << SERIES_BITS for group in range(6))
-COLUMN_BITS = 2  # of a bin
+COUNTS, BINS, ENDS, CAUSES, LATENCY, SUMS, SIDES, FAILURES, CALLERS, SCORES = (
+    group << SERIES_BITS for group in range(10)
+)
+COLUMN_BITS = 3  # of a bin
 KIND_BITS = 3
 START_AGE_BITS = 20
 ANSWER_AGE_BITS = 16
 STAGE_BITS = 16
+CAUSE_BITS = 19
+CAUSE_MASK = (1 << CAUSE_BITS) - 1
 # Ages are stored one higher, 0 being unknown; what is older than fits is unknown.
 START_AGES = (1 << START_AGE_BITS) - 2
 ANSWER_AGES = (1 << ANSWER_AGE_BITS) - 2
-ARRIVALS, LEVEL, ANSWERS, ANSWERED_LEVEL = range(4)
+ARRIVALS, LEVEL, ANSWERS, ANSWERED_LEVEL, DECLINES = range(5)
+BIN_COLUMNS = 5
 ROW_KEYS = 24  # no row, and no call that leaves, adds more keys than this, latencies aside
 MEASURE_KEYS = 2
 
@@ -76,6 +81,33 @@ def add_latency(facts: Facts, series: int, stage: int, bucket: int, micros: int)
     add(facts, (stage << REST_SHIFT) | SUMS | series, micros)
 
 
+@kernel
+def add_side(facts: Facts, series: int, cause: int) -> None:
+    """Count how a transfer or a call of a dependency ended; -1 is not counted."""
+    if cause >= 0:
+        add(facts, (cause << REST_SHIFT) | SIDES | series, 1)
+
+
+@kernel
+def add_failure(facts: Facts, series: int, cause: int, answered: int, bin_index: int) -> None:
+    """Count how long what did not go well had lasted; `answered` is 1 for an answered call, else 0."""
+    rest = (((bin_index << 1) | answered) << CAUSE_BITS) | cause
+    add(facts, (rest << REST_SHIFT) | FAILURES | series, 1)
+
+
+@kernel
+def add_caller(facts: Facts, series: int, cause: int, end: int) -> None:
+    """Count how a call ended (`end`) that a dependency had failed (`cause`); both are causes."""
+    if end >= 0:
+        add(facts, (((end << CAUSE_BITS) | cause) << REST_SHIFT) | CALLERS | series, 1)
+
+
+@kernel
+def add_score(facts: Facts, series: int, metric: int, bin_index: int) -> None:
+    """Count one score; the metric is a stage id."""
+    add(facts, (((bin_index << STAGE_BITS) | metric) << REST_SHIFT) | SCORES | series, 1)
+
+
 def groups_of(facts: Facts, start_ns: int, slice_ns: int) -> Groups:
     """Unpack the keys; ages become the starts of slices before `start_ns`."""
     keys, sums = items(facts)
@@ -93,11 +125,15 @@ def groups_of(facts: Facts, start_ns: int, slice_ns: int) -> Groups:
 
     return Groups(
         _spread(pick(COUNTS, rest), len(Count)),
-        _spread(pick(BINS, rest >> COLUMN_BITS, column), 4),
+        _spread(pick(BINS, rest >> COLUMN_BITS, column), BIN_COLUMNS),
         pick(ENDS, start, answer, kind),
         pick(CAUSES, rest),
         pick(LATENCY, stage, rest >> STAGE_BITS),
         pick(SUMS, rest),
+        pick(SIDES, rest),
+        pick(FAILURES, rest & CAUSE_MASK, (rest >> CAUSE_BITS) & 1, rest >> (CAUSE_BITS + 1)),
+        pick(CALLERS, rest & CAUSE_MASK, rest >> CAUSE_BITS),
+        pick(SCORES, stage, rest >> STAGE_BITS),
     )
 
 

@@ -64,6 +64,7 @@ class Shared(NamedTuple):
     series: Sequence[tuple[str, ...]]
     names: Names
     others: tuple[Calls, ...]  # calls of the other partitions
+    fails: NDArray[np.bool_]
 
 
 class Partition:
@@ -202,7 +203,9 @@ class Partition:
 
     def _take_rows(self, run: Run, facts: Facts, flow: Facts, shared: Shared) -> tuple[Facts, Facts]:
         is_late = facts is not flow
-        ledgers = Ledgers(self._lost, shared.book, self.recent, shared.unmatched, self.partition)
+        ledgers = Ledgers(
+            self._lost, shared.book, self.recent, shared.unmatched, self.partition, shared.fails
+        )
         at = run.first
         while True:
             desk = self._desk(run, facts, flow, shared)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BIN_NS = 100_000_000  # arrivals and level changes are kept per 100 ms
+DURATION_BIN_NS = 10_000_000  # durations of what failed are kept to 10 ms ...
+DURATION_BINS = 1 << 14  # ... up to 163.84 s; the last bin holds all that lasted longer
+SCORE_BINS = 101  # scores from 0 to 1 in steps of 0.01, rounded
 
 
 class Count(IntEnum):
@@ -45,6 +48,9 @@ class Count(IntEnum):
     AMENDED = 14  # rows that came late and were added afterwards
     ADMITTED = 15  # entered flight with a known start in this slice and were not declined in it
     HEALED_LATE = 16  # ... their end came too late to count as one
+    ENDED_ANSWERED = 17  # ends of calls that were seen from their start and had been answered
+    ENDED_WITHOUT_TURN = 18  # of these: no turn was ever seen
+    ENDED_WITHOUT_AGENT = 19  # of these: no agent ever joined
 
 
 class EndKind(IntEnum):
@@ -60,8 +66,8 @@ class SliceSummary(NamedTuple):
     """Sparse, additive facts of one slice [start_ns, start_ns + slice_ns) of one partition.
 
     Row numbers below index `series`; arrays of one group have the same length. An attempt that is declined in
-    the slice in which it started counts in `counts` and in `bin_arrivals` and nowhere else. Rows are sorted,
-    and rows that would only hold zeros are left out, so that equal facts are equal summaries.
+    the slice in which it started counts in `counts`, `bin_arrivals`, `bin_declines` and nowhere else. Rows
+    are sorted, and rows that would only hold zeros are left out, so that equal facts are equal summaries.
     """
 
     topic: str
@@ -79,6 +85,7 @@ class SliceSummary(NamedTuple):
     bin_level: NDArray[np.int32]  # change of calls in flight, counted from `call.started`
     bin_answers: NDArray[np.int32]
     bin_answered_level: NDArray[np.int32]  # change of calls in flight, counted from `call.answered`
+    bin_declines: NDArray[np.int32]  # attempts declined, for whatever reason
     # calls that left flight, by the slice in which they started and were answered
     end_series: NDArray[np.int32]
     end_start_ns: NDArray[np.int64]  # start of the slice in which the call started; -1: age unknown
@@ -90,6 +97,26 @@ class SliceSummary(NamedTuple):
     cause_series: NDArray[np.int32]
     cause_index: NDArray[np.int32]  # row of `causes`
     cause_count: NDArray[np.int64]
+    # how transfers and calls of dependencies ended
+    side_series: NDArray[np.int32]
+    side_cause: NDArray[np.int32]  # row of `causes`
+    side_count: NDArray[np.int64]
+    # how long what did not go well had lasted: attempts, transfers and calls of dependencies
+    failure_series: NDArray[np.int32]
+    failure_cause: NDArray[np.int32]
+    failure_answered: NDArray[np.uint8]  # 1: an answered call, from its answer
+    failure_bin: NDArray[np.int32]  # of DURATION_BIN_NS
+    failure_count: NDArray[np.int64]
+    # calls that ended after a dependency had failed them
+    caller_series: NDArray[np.int32]
+    caller_cause: NDArray[np.int32]  # how the dependency failed
+    caller_end: NDArray[np.int32]  # how the call ended; row of `causes`
+    caller_count: NDArray[np.int64]
+    # quality scores by metric; the stage is METRIC + its name
+    score_series: NDArray[np.int32]
+    score_stage: NDArray[np.int16]
+    score_bin: NDArray[np.int16]  # round(100 x score)
+    score_count: NDArray[np.int64]
     # latency: counts per bucket, and exact sums
     stages: tuple[str, ...]
     latency_series: NDArray[np.int32]

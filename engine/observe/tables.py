@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from engine.decode.events import Cause
+from engine.decode.events import GOOD_OUTCOMES, Cause
 from engine.errors import SettingsError
 from engine.observe.calls import Terms
 from engine.observe.merge import Names
@@ -75,6 +75,7 @@ class Tables:
         self._ttl_ns_of = ttl_ns_of
         self._kinds = kind_ranks()
         self._series_ranks = self._cause_ranks = self._digests = np.zeros(0, np.int64)
+        self._fails = np.zeros(0, np.bool_)
         self._late_ns = self._ttl_ns = np.zeros(0, np.int64)
 
     @property
@@ -105,6 +106,13 @@ class Tables:
             digests = [zlib.crc32(name.encode()) << DIGEST_SHIFT for name in self.stages.names]
             self._digests = np.array(digests, np.int64)
         return self._digests
+
+    def fails(self) -> NDArray[np.bool_]:
+        """Say which causes are not good outcomes, bool (causes + 1,); the last one is that of id -1."""
+        if len(self._fails) != len(self.causes.causes) + 1:
+            fails = [not one.declined and one.outcome not in GOOD_OUTCOMES for one in self.causes.causes]
+            self._fails = np.array([*fails, False], np.bool_)
+        return self._fails
 
     def cause(self, cause_id: int) -> Cause:
         """Give the cause of a decline; an empty one for -1."""

@@ -13,20 +13,29 @@ import numpy as np
 from engine.decode.events import Cause, Note
 from engine.errors import SourceError
 from engine.observe.latency import BUCKETS
-from engine.observe.summary import Count, SliceSummary
+from engine.observe.summary import DURATION_BINS, SCORE_BINS, Count, SliceSummary
 
 MAGIC = b"cgss"
-VERSION = 1
+VERSION = 2
 HEAD_BYTES = len(MAGIC) + 1
 
 COLUMNS: dict[str, str] = {
     "bin_series": "<i4", "bin_index": "<i2", "bin_arrivals": "<i4", "bin_level": "<i4", "bin_answers": "<i4",
-    "bin_answered_level": "<i4", "end_series": "<i4", "end_start_ns": "<i8", "end_answer_ns": "<i8",
+    "bin_answered_level": "<i4", "bin_declines": "<i4",
+    "end_series": "<i4", "end_start_ns": "<i8", "end_answer_ns": "<i8",
     "end_kind": "<u1", "end_count": "<i4", "cause_series": "<i4", "cause_index": "<i4", "cause_count": "<i8",
     "latency_series": "<i4", "latency_stage": "<i2", "latency_bucket": "<i2", "latency_count": "<i8",
-    "sum_series": "<i4", "sum_stage": "<i2", "sum_us": "<i8",
+    "sum_series": "<i4", "sum_stage": "<i2", "sum_us": "<i8", "side_series": "<i4", "side_cause": "<i4",
+    "side_count": "<i8", "failure_series": "<i4", "failure_cause": "<i4", "failure_answered": "<u1",
+    "failure_bin": "<i4", "failure_count": "<i8", "caller_series": "<i4", "caller_cause": "<i4",
+    "caller_end": "<i4", "caller_count": "<i8", "score_series": "<i4", "score_stage": "<i2",
+    "score_bin": "<i2", "score_count": "<i8",
 }  # fmt: skip
-GROUPS = ("bin", "end", "cause", "latency", "sum")
+GROUPS = ("bin", "end", "cause", "latency", "sum", "side", "failure", "caller", "score")
+# What is bounded by a constant, by the name of its column; the others number the names in the summary.
+BOUNDS = {
+    "latency_bucket": BUCKETS, "failure_bin": DURATION_BINS, "failure_answered": 2, "score_bin": SCORE_BINS,
+}  # fmt: skip
 
 
 class _Body(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -78,14 +87,17 @@ def _summary(body: _Body) -> SliceSummary:
         for (name, dtype), data in zip(COLUMNS.items(), body.columns, strict=True)
     }
     counts = np.frombuffer(body.counts, "<i8").astype(np.int64)
-    names = {"series": len(body.series), "index": len(body.causes), "stage": len(body.stages)}
-    bounds = names | {"bucket": BUCKETS}
+    causes = len(body.causes)
+    names = {
+        "series": len(body.series), "index": causes, "cause": causes, "end": causes,
+        "stage": len(body.stages),
+    }  # fmt: skip
     for group in GROUPS:
         own = {name: column for name, column in columns.items() if name.startswith(f"{group}_")}
         if len({len(column) for column in own.values()}) != 1:
             raise ValueError(f"the columns of {group} differ in length")
         for name, column in own.items():
-            bound = bounds.get(name.removeprefix(f"{group}_"))
+            bound = BOUNDS.get(name, names.get(name.removeprefix(f"{group}_")))
             if bound is None or name == "bin_index":
                 continue
             if len(column) and not 0 <= int(column.min()) <= int(column.max()) < bound:
