@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from detectors.arrivals_stopped import ArrivalsStopped
 from detectors.headroom import Headroom
+from detectors.in_flight_drift import InFlightDrift
 from detectors.limit_mismatch import LimitMismatch
 from detectors.limit_reached import LimitReached
 from detectors.limit_unconfirmed import LimitUnconfirmed
@@ -26,7 +27,8 @@ def make_detectors(settings: Settings) -> tuple[Detector, ...]:
         LimitReached(),
         Headroom(settings.headroom),
         ArrivalsStopped(),
-        StreamIncomplete(),
+        StreamIncomplete(settings.detection.pages_per_week),
+        InFlightDrift(),
         LimitMismatch(),
         LimitUnconfirmed(),
         Watchdog(),

@@ -1,24 +1,28 @@
-"""The events themselves cannot be trusted.
+"""The events themselves cannot be trusted: some are missing, or their form makes counts unreliable.
 
-Clocks that run ahead, or a topic whose calls are torn over partitions.
-
-What it catches: (1) rows whose event time lies ahead of the time they were received, so that a clock is wrong
-and those rows wait in slices that are not due; (2) ends whose start was seen in another partition, so that
-the topic is not keyed by call_id and calls in flight are counted wrong. Formula: the count of such rows since
-the last slice is above 0, for the second time within five minutes (not in two slices in a row: when rows are
-rare, several slices are judged at once, and the first has the count of all). False positives: none seen; a
-clock may be ahead by less than the network takes, which does not count. False negatives: clocks that lag
-behind, which look like a slow line and count as late rows.
+What it catches: (1) event times ahead of their receipt; (2) ends whose start was seen in another partition,
+so that the topic is not keyed by call_id; shares of calls that are too high: (3) ends that never came, (4)
+ends without a start, (5) answered calls without a single turn, (6) or without an agent.
+Formula: 1 and 2: above 0 twice within five minutes. 3 to 6: a restarted e-value of the share against the
+platform's own usual share (half-life a day, not learned while in doubt), at least a floor, at odds x2 or x8.
+False positives: the first hour of a busy platform (4 waits for it), a change of what a platform sends.
+False negatives: 5 and 6 where turns or agents were never seen; clocks that lag look like a slow line.
+Reference: Shin, Ramdas and Rinaldo, E-detectors (NEJSDS 2024).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.judge.detection import MINUTE_NS, WARNING, AlertPolicy, Detection, Finding
+import numpy as np
+
+from detectors.sequential import log_alarm_level, log_e_bernoulli, log_mixture, restarted
+from engine.judge.detection import MINUTE_NS, NS, WARNING, AlertPolicy, Detection, Finding
 
 if TYPE_CHECKING:
-    from engine.judge.windows import WindowSummary
+    from numpy.typing import NDArray
+
+    from engine.judge.windows import StreamUse, WindowSummary
     from engine.limits import LimitInstance
 
 ALERT = "CallStreamIncomplete"
@@ -32,16 +36,59 @@ UNKEYED = (
     "by call_id, or its number of partitions was changed. Calls in flight are counted wrong until the "
     "producer sets the key to call_id."
 )
-
-
+ENDS_MISSING = (
+    "{share_percent} % of the calls that left flight did so without an end ({rows} of {calls} since "
+    "{minutes} min; usual is {usual_percent} %): they stopped to send heartbeats, or passed their "
+    "time-to-live. Either call.ended events are lost, or calls never end: they hold capacity until they are "
+    "given up."
+)
+STARTS_MISSING = (
+    "{share_percent} % of the calls that ended had never been seen to start ({rows} of {calls} since "
+    "{minutes} min; usual is {usual_percent} %). Calls in flight and arrivals are counted too low: look for "
+    "lost call.started events, or for an agent of the platform that no longer sends them."
+)
+NO_TURN = (
+    "{share_percent} % of the answered calls ended without a single turn ({rows} of {calls} since "
+    "{minutes} min; usual is {usual_percent} %). Callers may be listening to silence: look at the pipeline "
+    "between the answer and the first turn, or turn.completed events are lost."
+)
+NO_AGENT = (
+    "{share_percent} % of the answered calls ended without an agent ({rows} of {calls} since {minutes} min; "
+    "usual is {usual_percent} %). Look at the dispatch of agents to calls, or agent.joined events are lost."
+)
 AGAIN_NS = 5 * MINUTE_NS
+KINDS = ("ends_missing", "starts_missing", "answered_without_turn", "answered_without_agent")
+TEXTS = (ENDS_MISSING, STARTS_MISSING, NO_TURN, NO_AGENT)
+SHARES = len(KINDS)
+
+
+class Params(NamedTuple):
+    """Constants."""
+
+    floor: tuple[float, ...] = (0.02, 0.02, 0.05, 0.05)  # a smaller usual share is taken as this
+    usual_max: float = 0.5  # where this is usual, the events in question are not of this platform
+    effect: float = 1.5  # a share of so many times the usual one is no trouble yet
+    odds: tuple[float, ...] = (2.0, 8.0)
+    calls_min: float = 20.0  # good ones, before bad ones can be missed; and bad ones in an alarm
+    half_life_s: float = 86_400.0
+    doubt: float = 3.0  # ln of evidence from which on nothing is learned
+    doubt_ns: int = 24 * 60 * MINUTE_NS  # after this a new share is the usual one
+    beyond: float = 3.0  # evidence above the alarm level is not kept, so that the end is seen soon
+    attach_ns: int = 60 * MINUTE_NS  # ends without a start are usual for so long after the first event
+    keep_ns: int = 10 * MINUTE_NS
 
 
 class State(NamedTuple):
-    """The end of the last slice with each kind of trouble; -1: none yet."""
+    """The end of the last slice with each kind of trouble (-1: none yet); by share, (SHARES,)."""
 
     clock_ahead_ns: int
     unkeyed_ns: int
+    bad: NDArray[np.float64]  # decayed, of the usual
+    all: NDArray[np.float64]
+    log_m: NDArray[np.float64]  # (SHARES, alternatives)
+    new_bad: NDArray[np.float64]  # since the evidence began to grow
+    new_all: NDArray[np.float64]
+    since_ns: NDArray[np.int64]
 
 
 class StreamIncomplete:
@@ -50,28 +97,109 @@ class StreamIncomplete:
     name = "stream_incomplete"
     policies = (AlertPolicy(ALERT, WARNING),)
 
+    def __init__(self, pages_per_week: float = 1.0, params: Params | None = None) -> None:
+        self.params = params or Params()
+        self.pages_per_week = pages_per_week
+
     def new_state(self) -> State:
         """Give the state before the first slice."""
-        return State(-1, -1)
+        zeros = np.zeros(SHARES)
+        log_m = np.full((SHARES, len(self.params.odds)), -np.inf)
+        return State(-1, -1, zeros, zeros, log_m, zeros, zeros, np.full(SHARES, -1, np.int64))
 
     def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Look at one closed slice."""
+        ahead_ns, unkeyed_ns, findings = self._forms(state, summary)
+        state = self._weigh(state._replace(clock_ahead_ns=ahead_ns, unkeyed_ns=unkeyed_ns), summary)
+        return Detection(state, (*findings, *self._shares(state, summary)))
+
+    def _forms(self, state: State, summary: WindowSummary) -> tuple[int, int, list[Finding]]:
+        """Look for rows of a wrong form; one is not enough."""
         seen = (
             ("clock_ahead", summary.stream.clock_ahead, state.clock_ahead_ns, AHEAD),
             ("topic_not_keyed_by_call_id", summary.stream.unkeyed_calls, state.unkeyed_ns, UNKEYED),
         )
-        findings = tuple(
-            Finding(
-                ALERT,
-                WARNING,
-                ("deployment", 0),
-                SUMMARY,
-                text,
-                labels=(("problem", problem),),
-                evidence=(("rows", rows),),
-            )
+        findings = [
+            _finding(problem, text, (("rows", rows),))
             for problem, rows, last_ns, text in seen
             if rows > 0 and last_ns >= 0 and summary.end_ns - last_ns <= AGAIN_NS
-        )
+        ]
         ends_ns = [summary.end_ns if rows > 0 else last_ns for _, rows, last_ns, _ in seen]
-        return Detection(State(*ends_ns), findings)
+        return ends_ns[0], ends_ns[1], findings
+
+    def _weigh(self, state: State, summary: WindowSummary) -> State:
+        """Add the slice to the evidence, and to what is usual where nothing is in doubt."""
+        params = self.params
+        bad, total = counts_of(summary.stream)
+        if summary.is_partial or summary.end_ns - summary.first_ns < params.attach_ns:
+            bad[1] = total[1] = 0.0
+        null = self._usual(state) * params.effect
+        watched = (null <= params.usual_max) & (state.all - state.bad >= params.calls_min)
+        log_e = log_e_bernoulli(bad, total, null, np.array(params.odds))
+        log_m = np.where((watched & (total > 0))[:, None], restarted(state.log_m, log_e), state.log_m)
+        log_m = np.minimum(log_m, self._level(summary) + params.beyond)
+        is_new_usual = (state.since_ns >= 0) & (summary.end_ns - state.since_ns > params.doubt_ns)
+        log_m[is_new_usual] = -np.inf
+        state = state._replace(
+            bad=np.where(is_new_usual, state.new_bad, state.bad),
+            all=np.where(is_new_usual, state.new_all, state.all),
+            since_ns=np.where(is_new_usual, -1, state.since_ns),
+        )
+        in_doubt = log_mixture_of(log_m) > params.doubt
+        began = in_doubt & (state.since_ns < 0)
+        slice_s = (summary.end_ns - summary.start_ns) / NS
+        keep = 0.5 ** (slice_s / params.half_life_s)
+        return state._replace(
+            bad=np.where(in_doubt, state.bad, keep * state.bad + bad),
+            all=np.where(in_doubt, state.all, keep * state.all + total),
+            log_m=log_m,
+            new_bad=np.where(in_doubt, state.new_bad + bad, 0.0),
+            new_all=np.where(in_doubt, state.new_all + total, 0.0),
+            since_ns=np.where(began, summary.start_ns, np.where(in_doubt, state.since_ns, -1)),
+        )
+
+    def _usual(self, state: State) -> NDArray[np.float64]:
+        """Give the usual shares, at least the floor."""
+        floor = np.array(self.params.floor)
+        return np.asarray(np.maximum(state.bad / np.maximum(state.all, 1.0), floor))
+
+    def _level(self, summary: WindowSummary) -> float:
+        return log_alarm_level(SHARES, (summary.end_ns - summary.start_ns) / NS, self.pages_per_week)
+
+    def _shares(self, state: State, summary: WindowSummary) -> list[Finding]:
+        level = self._level(summary)
+        is_high = (log_mixture_of(state.log_m) >= level) & (state.new_bad >= self.params.calls_min)
+        usual = state.bad / np.maximum(state.all, 1.0)
+        return [
+            _finding(
+                KINDS[kind],
+                TEXTS[kind],
+                (
+                    ("rows", int(state.new_bad[kind])),
+                    ("calls", int(state.new_all[kind])),
+                    ("share_percent", round(100 * state.new_bad[kind] / state.new_all[kind], 1)),
+                    ("usual_percent", round(100 * usual[kind], 1)),
+                    ("minutes", max(round((summary.end_ns - state.since_ns[kind]) / MINUTE_NS), 1)),
+                ),
+            )
+            for kind in np.flatnonzero(is_high).tolist()
+        ]
+
+
+def counts_of(stream: StreamUse) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give what is bad of what there is, by share."""
+    lost = stream.healed_heartbeat + stream.healed_ttl
+    bad = (lost, stream.ended_unknown, stream.ended_without_turn, stream.ended_without_agent)
+    total = (lost + stream.ended, stream.ended, stream.ended_answered, stream.ended_answered)
+    return np.array(bad, np.float64), np.array(total, np.float64)
+
+
+def log_mixture_of(log_m: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give ln of the average over the alternatives; -inf before the first look."""
+    return log_mixture(np.maximum(log_m, -1e9))
+
+
+def _finding(problem: str, text: str, evidence: tuple[tuple[str, float | int | str], ...]) -> Finding:
+    return Finding(
+        ALERT, WARNING, ("deployment", 0), SUMMARY, text, labels=(("problem", problem),), evidence=evidence
+    )

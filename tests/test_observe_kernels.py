@@ -18,8 +18,7 @@ from engine.observe.slices import MEASURES, ROWS, TOO_LATE_ROWS, let_go, new_hel
 from engine.observe.tally import add, grown, has_room, items, keys_in, new_tally, refill
 from engine.observe.unkeyed import count_unkeyed, forget_ends, new_unmatched, remember_end
 from engine.observe.watermark import FLOOR_NS, NEWEST_NS, new_clock, watermark_of
-from tests import oracle_observe as oracle
-from tests import oracle_order
+from tests import oracle_order as oracle
 from tests.observe_events import Event, T
 
 # Keys whose lowest bits are alike, so that probes are long and wrap around.
@@ -129,7 +128,7 @@ def test_rows_are_sorted_by_all_that_they_say(
     def place(at: int) -> tuple[object, ...]:
         standing, time, kind, call, event, series, cause, duration, digest = rows[at]
         event_of_twin = Event(time, kind, call, event, (str(1 - series),), duration_ms=duration)
-        key = list(oracle_order.comes_before((standing, event_of_twin)))
+        key = list(oracle.comes_before((standing, event_of_twin)))
         key[6] = (ranks.cause[cause],)
         return (time // 2, *key[:-1], digest)
 

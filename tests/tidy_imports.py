@@ -17,8 +17,10 @@ LINE = (
 
 CORE_MAY_IMPORT = (*CORE, "engine.kernel", "engine.source.contract")
 
+# Beside the contract: what summaries hold, with the names of events and the layout of the latency sketch.
 DETECTORS_MAY_IMPORT = (
-    "engine.judge.detection", "engine.judge.windows", "engine.judge.occupancy", "engine.observe.summary",
+    "engine.judge.detection", "engine.judge.windows", "engine.judge.occupancy", "engine.judge.facts",
+    "engine.observe.summary", "engine.observe.latency", "engine.decode.events",
     "engine.limits", "engine.settings", "engine.errors", "engine.kernel", "detectors", "numpy", "numba",
     "__future__", "collections", "dataclasses", "enum", "functools", "itertools", "math", "msgspec", "typing",
 )  # fmt: skip

@@ -1,0 +1,148 @@
+"""Our count of calls in flight and the platform's own drift apart.
+
+What it catches: (1) the platform's lists of live calls (`calls.listed`) take out calls again and again: their
+ends are lost; (2) `limit.reported` says another `used` than is counted here, report after report: a
+cap shared with others (more), or calls that we hold for up and that are gone (less). A bare report shows
+drift and heals nothing; a list heals.  Formula: difference >= max(5 calls, 5 % of the level, 4 sqrt(level)),
+in three reports in a row of one limit, or in two lists within an hour.
+False positives: reports that lag by minutes while traffic moves fast; a report of a wider scope.
+False negatives: a drift of a few calls; platforms that say nothing of the level; calls that a list adds.
+Reference: reconciliation by an authoritative list, as in caches and inventories; no formula of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from detectors.rows import grown
+from engine.decode.events import EventType
+from engine.judge.detection import MINUTE_NS, WARNING, AlertPolicy, Detection, Finding
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engine.decode.events import Note
+    from engine.judge.windows import WindowSummary
+    from engine.limits import LimitInstance
+
+ALERT = "CallsInFlightDrift"
+SUMMARY = "The count of calls in flight is not what the platform says."
+LISTED = (
+    "The platform's list of live calls does not have {gone} of the {counted} calls that were counted as up "
+    "here, for the second time within an hour; they were taken out. Their call.ended events are lost on the "
+    "way, and until a list comes they hold capacity that is free."
+)
+MORE = (
+    "{limit}: the platform reports {reported_used} in use, {counted} are counted here, for {reports} "
+    "reports. The {difference} others belong to somebody who shares this limit, or their starts are lost. "
+    "Forecasts add them as they are now."
+)
+LESS = (
+    "{limit}: the platform reports {reported_used} in use, {counted} are counted here, for {reports} "
+    "reports. {difference} calls held for up here are gone: their ends are lost, or the report covers less "
+    "than the entry in the register."
+)
+
+
+class Params(NamedTuple):
+    """Constants."""
+
+    calls_min: float = 5.0
+    ratio_min: float = 0.05  # of the level
+    sds_min: float = 4.0  # square roots of the level: what a report that lags a little differs by
+    reports: int = 3  # in a row
+    again_ns: int = 60 * MINUTE_NS  # a second list with a difference within this
+    keep_ns: int = 15 * MINUTE_NS
+
+
+class State(NamedTuple):
+    """By limit instance (rows,), and the end of the last slice whose list differed (-1: none)."""
+
+    above: NDArray[np.int64]  # reports in a row that say more than is counted
+    below: NDArray[np.int64]  # ... less
+    listed_ns: int
+
+
+class InFlightDrift:
+    """One finding per limit that is reported differently, and one for lists."""
+
+    name = "in_flight_drift"
+
+    def __init__(self, params: Params | None = None) -> None:
+        self.params = params or Params()
+        self.policies = (AlertPolicy(ALERT, WARNING, keep_ns=self.params.keep_ns),)
+
+    def new_state(self) -> State:
+        """Give the state before the first slice."""
+        return State(np.zeros(0, np.int64), np.zeros(0, np.int64), -1)
+
+    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
+        """Look at one closed slice."""
+        if summary.is_partial:
+            return Detection(state, ())
+        listed_ns, findings = self._lists(state, summary)
+        rows = len(summary.limits.level)
+        above, below = grown(state.above, rows, 0), grown(state.below, rows, 0)
+        for note in summary.notes:
+            if note.type_id != EventType.LIMIT_REPORTED:
+                continue
+            row, used = reported(note, limits[:rows])
+            if row < 0 or not summary.limits.is_concurrency[row]:
+                continue
+            level = float(summary.limits.level[row])
+            is_far = abs(used - level) >= self._least(max(level, used))
+            above, below = above.copy(), below.copy()
+            above[row] = above[row] + 1 if is_far and used > level else 0
+            below[row] = below[row] + 1 if is_far and used < level else 0
+            reports = int(max(above[row], below[row]))
+            if reports >= self.params.reports:
+                findings.append(self._reported(row, used, level, reports))
+        return Detection(State(above, below, listed_ns), tuple(findings))
+
+    def _lists(self, state: State, summary: WindowSummary) -> tuple[int, list[Finding]]:
+        stream = summary.stream
+        gone = stream.healed_listed
+        if gone < self._least(stream.in_flight + gone):
+            return state.listed_ns, []
+        again = state.listed_ns >= 0 and summary.end_ns - state.listed_ns <= self.params.again_ns
+        found = [_listed(gone, stream.in_flight + gone)] if again else []
+        return summary.end_ns, found
+
+    def _least(self, level: float) -> float:
+        """Give the least difference that says something."""
+        params = self.params
+        return max(params.calls_min, params.ratio_min * level, params.sds_min * math.sqrt(max(level, 0.0)))
+
+    def _reported(self, row: int, used: float, level: float, reports: int) -> Finding:
+        evidence: tuple[tuple[str, float | int | str], ...] = (
+            ("reported_used", used),
+            ("counted", level),
+            ("difference", abs(used - level)),
+            ("reports", reports),
+        )
+        text = MORE if used > level else LESS
+        problem = "more_than_counted" if used > level else "less_than_counted"
+        labels = (("problem", problem),)
+        return Finding(ALERT, WARNING, ("limit", row), SUMMARY, text, labels=labels, evidence=evidence)
+
+
+def _listed(gone: int, counted: int) -> Finding:
+    evidence = (("gone", gone), ("counted", counted))
+    labels = (("problem", "list_differs"),)
+    return Finding(ALERT, WARNING, ("deployment", 0), SUMMARY, LISTED, labels=labels, evidence=evidence)
+
+
+def reported(note: Note, limits: tuple[LimitInstance, ...]) -> tuple[int, float]:
+    """Give which limit instance a report is of (-1: none) and what it says is used."""
+    fields, labels = dict(note.fields), dict(note.labels)
+    used = fields.get("used")
+    if not isinstance(used, int | float):
+        return -1, math.nan
+    for instance in limits:
+        is_meant = all(labels.get(label, "") == value for label, value in instance.split)
+        if instance.limit.name == fields.get("limit") and is_meant:
+            return instance.index, float(used)
+    return -1, math.nan
