@@ -13,6 +13,7 @@ from detectors.in_flight_drift import InFlightDrift
 from detectors.limit_mismatch import LimitMismatch
 from detectors.limit_reached import LimitReached
 from detectors.limit_unconfirmed import LimitUnconfirmed
+from detectors.release_regression import ReleaseRegression
 from detectors.stream_incomplete import StreamIncomplete
 from detectors.watchdog import Watchdog
 
@@ -31,5 +32,6 @@ def make_detectors(settings: Settings) -> tuple[Detector, ...]:
         InFlightDrift(),
         LimitMismatch(),
         LimitUnconfirmed(),
+        ReleaseRegression(settings.detection),
         Watchdog(),
     )

@@ -93,4 +93,5 @@ class Publisher:
             arrivals_total=tuple(tuple((name, one.get(name, "")) for name in names) for one in given),
             counters=tuple(counters),
             alerts=alerts,
+            releases=judge.bank.verdicts,
         )

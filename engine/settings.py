@@ -58,6 +58,7 @@ class DetectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     pages_per_week: float = 1.0  # false pages over the whole deployment, all series and limits together
     error_objective_ratio: float = 0.99  # of ended attempts that must not fail, over `error_period`
     error_period_ns: int = 30 * 24 * 3600 * S
+    false_rollback_ratio: float = 0.001  # of releases that are no worse, at most so many by their failures
 
 
 class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

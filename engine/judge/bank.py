@@ -8,14 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.judge.detection import AlertPolicy, Detector, Finding, LimitForecast
+    from engine.judge.detection import AlertPolicy, Detector, Finding, LimitForecast, ReleaseVerdict
     from engine.judge.lifecycle import Worded
     from engine.judge.pages import PageWriter
     from engine.judge.roll import Rolled, Roller
 
 
 class DetectorBank:
-    """The detectors and their states. `forecast` is what the forecasting detector said last, alert or not."""
+    """The detectors and their states.
+
+    `forecast` and `verdicts` are what the detectors of these said last, alert or not.
+    """
 
     def __init__(self, detectors: tuple[Detector, ...], roller: Roller, pages: PageWriter) -> None:
         """Start every detector anew; two detectors must not claim one (alertname, severity)."""
@@ -23,6 +26,7 @@ class DetectorBank:
         self.roller = roller
         self.pages = pages
         self.forecast: LimitForecast | None = None
+        self.verdicts: tuple[ReleaseVerdict, ...] = ()
         self._states = {detector.name: detector.new_state() for detector in detectors}
         self._policies: dict[tuple[str, str], AlertPolicy] = {}
         for detector in detectors:
@@ -40,6 +44,8 @@ class DetectorBank:
             self._states[detector.name] = detection.state
             if detection.forecast is not None:
                 self.forecast = detection.forecast
+            if detection.verdicts is not None:
+                self.verdicts = detection.verdicts
             if detection.evaluated:
                 found[detector.name] = [self.word(finding, rolled) for finding in detection.findings]
         return found

@@ -35,8 +35,9 @@ class AlertPolicy(NamedTuple):
 class Finding(NamedTuple):
     """One detector's statement about one subject in one slice: the condition holds, and here is the evidence.
 
-    `subject` is ("limit", row), ("window", row) or ("deployment", 0). `labels` are further identity labels,
-    such as ("stage", "llm"); they must be static names. `evidence` holds numbers and short texts by name;
+    `subject` is ("limit", row), ("window", row), ("dependency", row) or ("deployment", 0). `labels` are
+    further identity labels, such as ("stage", "llm"); they must be static names: names that people gave, which
+    may hold digits, are put in by the engine for the subject's row. `evidence` holds numbers and short texts by name;
     `summary` and `description` are `str.format` templates over the evidence, the subject's labels and the
     limit's register fields (`limit`, `limit_value`, `used`, `owner`, `lives_in`, ...). Evidence whose name is
     an annotation of DESIGN section 11 becomes that annotation.
@@ -66,6 +67,25 @@ class LimitForecast(NamedTuple):
     time_to_limit_s_high: NDArray[np.float64]
 
 
+ROLLBACK, CONTINUE, PROMOTE = "rollback", "continue", "promote"
+
+
+class ReleaseVerdict(NamedTuple):
+    """What is to be done with one release, for people and for whatever rolls it out."""
+
+    release: str
+    verdict: str  # rollback | continue | promote; `continue` also where nothing is known
+    reason: str
+    baseline: tuple[str, ...] = ()  # the releases that it is compared with
+    since_ns: int = -1  # of the comparison; -1: there is none
+    share_ratio: float = float("nan")  # of the calls of both
+    calls: int = 0  # ended and compared, of the release and of its baseline
+    baseline_calls: int = 0
+    failed: int = 0  # of `calls`
+    failed_usual: float = 0.0  # as many would have, had it failed like its baseline in the same strata
+    evidence: tuple[tuple[str, float, float], ...] = ()  # (what, e-value that it is worse, as much rolls back)
+
+
 class Detection(NamedTuple):
     """What `detect` returns. `evaluated` False.
 
@@ -76,6 +96,7 @@ class Detection(NamedTuple):
     findings: tuple[Finding, ...]
     evaluated: bool = True
     forecast: LimitForecast | None = None
+    verdicts: tuple[ReleaseVerdict, ...] | None = None  # of every release that takes calls; None: says nothing
 
 
 class Detector(Protocol):

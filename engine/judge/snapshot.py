@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from engine.judge.detection import ReleaseVerdict
     from engine.judge.lifecycle import Alert
     from engine.judge.windows import WindowView
 
@@ -78,3 +79,4 @@ class Snapshot(NamedTuple):
     arrivals_total: tuple[tuple[tuple[str, str], ...], ...]  # label sets of the counters below (whole series)
     counters: tuple[tuple[str, NDArray[np.int64]], ...]  # name -> (label sets,) cumulative
     alerts: tuple[Alert, ...]  # pending, firing, and resolved ones still re-sent
+    releases: tuple[ReleaseVerdict, ...] = ()  # of every release that takes calls, or did an hour ago
