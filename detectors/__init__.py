@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from detectors.arrivals_stopped import ArrivalsStopped
+from detectors.dependency_failing import DependencyFailing
+from detectors.fail_open_engaged import FailOpenEngaged
 from detectors.headroom import Headroom
 from detectors.in_flight_drift import InFlightDrift
 from detectors.limit_mismatch import LimitMismatch
@@ -33,5 +35,7 @@ def make_detectors(settings: Settings) -> tuple[Detector, ...]:
         LimitMismatch(),
         LimitUnconfirmed(),
         ReleaseRegression(settings.detection),
+        DependencyFailing(settings.detection),
+        FailOpenEngaged(),
         Watchdog(),
     )

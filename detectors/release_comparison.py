@@ -177,12 +177,12 @@ def advanced(
     one = widened(one, sides.strata, len(signals.names))
     one = _with_calls(one, sides, summary, params)
     one = _with_values(one, sides, signals, summary, params)
-    is_empty = one.calls.sum(axis=2) == 0
-    is_empty[:, 0] &= one.arrivals.sum(axis=1) == 0
-    opened_ns = np.where((one.opened_ns < 0) & ~is_empty, summary.start_ns, one.opened_ns)
-    is_full = (one.calls >= params.block_calls).all(axis=2)
+    held = one.calls[:, :, CANARY] + one.calls[:, :, BASELINE]
+    held[:, 0] += one.arrivals.sum(axis=1)
+    opened_ns = np.where((one.opened_ns < 0) & (held > 0.0), summary.start_ns, one.opened_ns)
+    is_full = one.calls.min(axis=2) >= params.block_calls
     # Which calls end soon depends on how they go; how many begin does not.
-    is_full[:, 0] = (one.arrivals >= params.block_calls).all(axis=1)
+    is_full[:, 0] = one.arrivals.min(axis=1) >= params.block_calls
     is_old = (opened_ns >= 0) & (summary.end_ns - opened_ns >= params.block_ns)
     closed = is_full | is_old
     one = one._replace(
@@ -271,7 +271,7 @@ def _weighed(one: Comparison, closed: NDArray[np.bool_], params: Params) -> Comp
     log_m = one.log_m.copy()
     np.add.at(log_m, signal, log_e)
     is_shared = (calls > 0).all(axis=1)
-    stratum_of, signal_of = stratum[is_shared], signal[is_shared]
+    signal_of = signal[is_shared]
     seen, seen_bad, usual = np.zeros_like(one.seen), np.zeros_like(one.seen_bad), np.zeros_like(one.usual)
     np.add.at(seen, signal_of, calls[is_shared])
     np.add.at(seen_bad, signal_of, bad[is_shared])

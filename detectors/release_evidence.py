@@ -3,11 +3,11 @@
 A block is some calls of both sides, closed by how many there are and never by how they went. If a release is
 no worse, the bad calls of a block fall on it as if drawn without replacement: P(canary) = its share of the
 block's calls, whatever the traffic and however bad the hour. With odds m the e-value of a block is
-m^bad_canary / E[m^bad_canary]; the expectation is bounded by both Hoeffding bounds (binomial over bad calls,
-and over the canary's calls), so that it stays at most 1 on average for any counts, and costs no sum.
+m^bad_canary / E[m^bad_canary]; the expectation is bounded by both Hoeffding bounds (binomial over bad
+calls, and over the canary's calls), so that it stays at most 1 on average for any counts, and costs no sum.
 Products over blocks and strata are averaged over m; P(they ever reach 1/alpha) <= alpha (Ville). A little
 weight begins anew with every slice, so that a release which turns bad after days is found as well.
-Reference: Lindon and Malek, Anytime-valid inference for multinomial count data (NeurIPS 2022); Hoeffding 1963.
+Reference: Lindon and Malek, Anytime-valid inference for multinomial count data (NeurIPS 2022).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ODDS: NDArray[np.float64] = np.array([1.5, 2.0, 3.0, 5.0, 10.0, 20.0])
 ODDS.setflags(write=False)
-START_WEIGHT = 0.9  # of the evidence that begins with the comparison
+START_WEIGHT = 0.98  # of the evidence that begins with the comparison
 LATER_WEIGHT = 1.0 - START_WEIGHT  # of all that begins within a week after it
 NO_SHARE = -1.0
 WEEK_NS = 7 * 86_400 * 1_000_000_000
@@ -33,8 +33,8 @@ def log_e_block(
 ) -> NDArray[np.float64]:
     """Give ln of the e-value of blocks, (..., odds).
 
-    `calls` and `bad` (..., 2) are of the canary and of the baseline. `share_min` (...) is NO_SHARE, or a share
-    of the canary that its ended calls may be too few to show: a larger share is less evidence, never more.
+    `calls` and `bad` (..., 2) are of the canary and of the baseline. `share_min` (...) is NO_SHARE, or a
+    share that the canary's ended calls may be too few to show: a larger one is less evidence, never more.
     """
     total, bads = calls.sum(axis=-1), bad.sum(axis=-1)
     counted = np.maximum(total, 1.0)

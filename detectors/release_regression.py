@@ -173,7 +173,7 @@ def _not_compared(releases: Releases, is_present: NDArray[np.bool_], release: in
 
 
 def _with_signals(known: Signals, summary: WindowSummary) -> Signals:
-    """Number new stages and metrics, and say which rows are theirs; the rest are not compared."""
+    """Take up new stages and metrics, and say which rows are theirs; the rest are not compared."""
     stages, metrics = summary.windows.latency_stage, summary.facts.scores.metric
     if len(stages) == len(known.latency) and len(metrics) == len(known.score):
         return known
@@ -186,8 +186,6 @@ def _with_signals(known: Signals, summary: WindowSummary) -> Signals:
     numbers = {name: number for number, name in enumerate(names)}
     latency = grown(known.latency, len(stages), -1)
     score = grown(known.score, len(metrics), -1)
-    latency[len(known.latency) :] = [
-        numbers.get((LATENCY, one), -1) for one in stages[len(known.latency) :]
-    ]
+    latency[len(known.latency) :] = [numbers.get((LATENCY, one), -1) for one in stages[len(known.latency) :]]
     score[len(known.score) :] = [numbers.get((QUALITY, one), -1) for one in metrics[len(known.score) :]]
     return Signals(tuple(names), latency, score)

@@ -38,7 +38,7 @@ PROMOTE_LOG_E = math.log(20.0)  # the confidence sequence at 95 %
 PROMOTE_CALLS = 100  # of the release, ended and compared
 PROMOTE_NS = 10 * MINUTE_NS
 PROMOTE_VALUES = 30  # of a stage or metric; with fewer it has no say
-LOG_E_SHOWN_MAX = math.log(1e12)
+E_SHOWN_MAX = 1e9
 SUMMARY = "Release {release} does worse than those that run beside it: roll it back."
 DESCRIPTION = (
     "Release {release} has taken {share_percent} % of the calls for {minutes} min, beside {beside}. {worse} "
@@ -46,6 +46,11 @@ DESCRIPTION = (
     "callers explains it: were it no worse, evidence like this would come up at most once in {evidence_text} "
     "such rollouts. Take it back to the release before, then look for the cause."
 )
+
+
+def shown(log_e: float) -> float:
+    """Give an e-value with as many digits as mean something."""
+    return min(float(f"{math.exp(min(log_e, 100.0)):.4g}"), E_SHOWN_MAX)
 
 
 def verdict_of(
@@ -58,8 +63,7 @@ def verdict_of(
     """Say what is to be done with a release; `asked` = (ln of the e-value by kind, now)."""
     log_levels, end_ns = asked
     beside = tuple(releases.names[number] for number in np.flatnonzero(older))
-    rate = float(releases.rate[one.canary])
-    both = rate + float(releases.rate[older].sum())
+    begun = one.flow[-1, 0]
     log_e = {kind: log_evidence(one, signals, kind) for kind in log_levels}
     compared = ReleaseVerdict(
         release=releases.names[one.canary],
@@ -67,13 +71,13 @@ def verdict_of(
         reason="",
         baseline=beside,
         since_ns=one.since_ns,
-        share_ratio=rate / both if both > 0 else 0.0,
+        share_ratio=float(begun[CANARY] / max(begun.sum(), 1.0)),
         calls=int(one.seen[0, CANARY]),
         baseline_calls=int(one.seen[0, BASELINE]),
         failed=int(one.seen_bad[0, 0, CANARY]),
         failed_usual=float(one.usual[0, 0]),
         evidence=tuple(
-            (kind, math.exp(min(log_e[kind], LOG_E_SHOWN_MAX)), math.exp(level))
+            (kind, shown(log_e[kind]), shown(level))
             for kind, level in log_levels.items()
             if log_e[kind] > -math.inf
         ),
@@ -93,7 +97,9 @@ def _missing(one: Comparison, signals: Signals, end_ns: int) -> str:
     if one.seen[0, BASELINE] == 0:
         return "No call of an older release with the same other labels has ended beside its own yet."
     if one.seen[0, CANARY] < PROMOTE_CALLS or end_ns - one.since_ns < PROMOTE_NS:
-        return f"Too little was seen yet: {one.seen[0, CANARY]:.0f} of its calls have ended and were compared."
+        return (
+            f"Too little was seen yet: {one.seen[0, CANARY]:.0f} of its calls have ended and were compared."
+        )
     undecided = [
         stage or kind
         for number, (kind, stage) in enumerate(signals.names)
@@ -140,7 +146,7 @@ def finding_of(alertname: str, row: int, verdict: ReleaseVerdict, worse: str, en
             ("worse", worse),
             ("beside", ", ".join(verdict.baseline)),
             ("share_percent", round(100 * verdict.share_ratio, 1)),
-            ("minutes", round((end_ns - verdict.since_ns) / MINUTE_NS)),
+            ("minutes", max(round((end_ns - verdict.since_ns) / MINUTE_NS), 1)),
             ("calls", verdict.calls),
             ("failed", verdict.failed),
             ("failed_usual", round(verdict.failed_usual, 1)),

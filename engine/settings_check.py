@@ -73,6 +73,9 @@ def check_settings(settings: Settings, problems: Problems) -> None:
             problems.add(_path(name), "0s is not above zero", "write a duration such as 200ms or 5s")
     _check_engine(settings.engine, problems)
     _check_headroom(settings.headroom, settings.engine, problems)
+    if not 0.0 < settings.detection.false_rollback_ratio < 1.0:
+        text = f"{settings.detection.false_rollback_ratio:g} is not between 0 and 1"
+        problems.add(("detection", "false_rollback_ratio"), text, "0.001 is one rollout in a thousand")
     _check_kafka(settings.kafka, problems)
     _check_alertmanager(settings.alertmanager, problems)
     _check_web(settings, problems)

@@ -6,7 +6,7 @@ whole series; latency rows and score rows likewise.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -62,7 +62,8 @@ class Slices:
         scores: dict[tuple[int, int], int] = {}
         for labels, one in (did or {}).items():
             for row in self._rows(labels):
-                counts[row] = counts.get(row, np.zeros(3, np.int64)) + (one.arrivals, one.ended, one.errors)
+                did_here = np.array([one.arrivals, one.ended, one.errors], np.int64)
+                counts[row] = counts.get(row, np.zeros(3, np.int64)) + did_here
                 for stage, values in one.latencies_s.items():
                     number = self.stages.setdefault((row, stage), len(self.stages))
                     for value in values:
@@ -126,14 +127,16 @@ def _columns(found: dict[tuple[int, int], int], kind: type) -> tuple[np.ndarray,
 
 def no_limits() -> LimitUse:
     """Give the use of no limit at all."""
-    fields = {}
+    fields: dict[str, Any] = {}
     for name in LimitUse._fields:
         is_wide = name.endswith(("per_bin", "by_age")) or name == "alive"
         fields[name] = np.zeros((0, 50) if is_wide else 0, np.bool_ if name.startswith("is_") else np.float64)
     return LimitUse(**fields)
 
 
-def dependencies(*rows: tuple[str, Mapping[str, int]], policy: Mapping[str, int] | None = None) -> DependencyUse:
+def dependencies(
+    *rows: tuple[str, Mapping[str, int]], policy: Mapping[str, int] | None = None
+) -> DependencyUse:
     """Say what was called: (name, counts), with the policy of guardrails by name."""
     columns = {
         name: np.array([given.get(name, 0) for _, given in rows], np.int64) for name in DEPENDENCY_COUNTS

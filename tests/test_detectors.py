@@ -278,7 +278,12 @@ def check_finding(finding: Finding, summary: WindowSummary, policies: set[tuple[
     """Check one finding against the contract of detection.py."""
     assert (finding.alertname, finding.severity) in policies
     kind, row = finding.subject
-    rows = {"limit": len(summary.limits.level), "window": len(summary.windows.labels), "deployment": 1}
+    rows = {
+        "limit": len(summary.limits.level),
+        "window": len(summary.windows.labels),
+        "dependency": len(summary.facts.dependencies.name),
+        "deployment": 1,
+    }
     assert 0 <= row < rows[kind]
     assert finding.summary
     assert finding.description
@@ -286,6 +291,7 @@ def check_finding(finding: Finding, summary: WindowSummary, policies: set[tuple[
     for _, value in finding.evidence:
         assert isinstance(value, int | float | str | np.integer | np.floating)
     for label, value in finding.labels:
+        # Names that people gave may hold digits; they come from the subject's row, not from a detector.
         assert not re.search(r"\d", label + value), "labels never hold numbers"
 
 

@@ -36,11 +36,12 @@ class Finding(NamedTuple):
     """One detector's statement about one subject in one slice: the condition holds, and here is the evidence.
 
     `subject` is ("limit", row), ("window", row), ("dependency", row) or ("deployment", 0). `labels` are
-    further identity labels, such as ("stage", "llm"); they must be static names: names that people gave, which
-    may hold digits, are put in by the engine for the subject's row. `evidence` holds numbers and short texts by name;
-    `summary` and `description` are `str.format` templates over the evidence, the subject's labels and the
-    limit's register fields (`limit`, `limit_value`, `used`, `owner`, `lives_in`, ...). Evidence whose name is
-    an annotation of DESIGN section 11 becomes that annotation.
+    further identity labels, such as ("stage", "llm"); they must be static names: names that people gave may
+    hold digits, and are put in by the engine for the subject's row. `evidence` holds numbers and short texts
+    by name; `summary` and `description` are `str.format` templates over the evidence, the subject's labels
+    and the register's fields of a limit (`limit`, `limit_value`, `used`, `owner`, `lives_in`, ...) or of a
+    guardrail (`owner`, `because`). Evidence whose name is an annotation of DESIGN section 11 becomes that
+    annotation.
     """
 
     alertname: str
@@ -83,7 +84,9 @@ class ReleaseVerdict(NamedTuple):
     baseline_calls: int = 0
     failed: int = 0  # of `calls`
     failed_usual: float = 0.0  # as many would have, had it failed like its baseline in the same strata
-    evidence: tuple[tuple[str, float, float], ...] = ()  # (what, e-value that it is worse, as much rolls back)
+    evidence: tuple[
+        tuple[str, float, float], ...
+    ] = ()  # (what, e-value that it is worse, as much rolls back)
 
 
 class Detection(NamedTuple):
@@ -96,7 +99,9 @@ class Detection(NamedTuple):
     findings: tuple[Finding, ...]
     evaluated: bool = True
     forecast: LimitForecast | None = None
-    verdicts: tuple[ReleaseVerdict, ...] | None = None  # of every release that takes calls; None: says nothing
+    verdicts: tuple[ReleaseVerdict, ...] | None = (
+        None  # of every release that takes calls; None: says nothing
+    )
 
 
 class Detector(Protocol):

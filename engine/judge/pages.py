@@ -95,6 +95,11 @@ class PageWriter:
             facts |= self._limit_facts(row, rolled)
         elif rolled is not None and kind == "window":
             identity |= dict(rolled.summary.windows.labels[row])
+        elif rolled is not None and kind == "dependency":
+            name = rolled.summary.facts.dependencies.name[row]
+            identity["dependency"] = name
+            facts |= self._guardrail_facts(name)
+            identity["owner"] = facts.pop("owner", "")
         evidence = {name: plain(value) for name, value in finding.evidence}
         facts |= evidence
         if self._changes:
@@ -138,6 +143,14 @@ class PageWriter:
         if use.unseen_use[row] > 0:
             facts["unseen_use"] = plain(float(use.unseen_use[row]))
         return facts
+
+    def _guardrail_facts(self, name: str) -> dict[str, str]:
+        """Give what the register says of a check of this name; nothing if it is not there."""
+        guardrails = self.roller.index.register.guardrails
+        found = next((one for one in guardrails if one.name == name), None)
+        if found is None:
+            return {}
+        return {"owner": found.owner, "because": found.because, "on_check_error": found.on_check_error}
 
     def contributors(self, row: int) -> str:
         """Name the label values that hold most of the calls of a limit instance, with their shares."""

@@ -13,15 +13,15 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-import orjson
 from aiohttp import web
 
 from engine.decode.events import LABELS
 from engine.deliver.families import headroom_ratio
 from engine.deliver.fingerprint import Labels, fingerprint, full_labels
-from engine.deliver.timestamps import rfc3339
 from engine.errors import CallgaugeError
 from engine.web import pages
+from engine.web.answers import json_answer, moment
+from engine.web.releases import ReleaseRoutes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -59,6 +59,7 @@ class Routes:
     def __init__(self, sources: Sources, *, enable_reload: bool) -> None:
         self._sources = sources
         self._enable_reload = enable_reload
+        self._releases = ReleaseRoutes(sources.get_snapshot, self._age_s)
         # A thread of its own: scrapes must not take the threads in which the engine works.
         self._scraper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics")
         self._scrapes = 0
@@ -75,6 +76,7 @@ class Routes:
             web.post("/-/reload", self.reload),
             web.get("/api/v1/headroom", self.headroom),
             web.get("/api/v1/alerts", self.alerts),
+            *self._releases.table(),
             web.get("/alerts/{fingerprint}", self.alert),
         ]
 
@@ -124,7 +126,7 @@ class Routes:
         unknown = sorted(set(request.query) - {"limit", *LABELS})
         if unknown:
             text = f"unknown parameter {unknown[0]!r}; there are limit, {', '.join(LABELS)}"
-            return _json({"error": text}, status=400)
+            return json_answer({"error": text}, status=400)
         names = request.query.getall("limit", [])
         asked = [(name, value) for name, value in request.query.items() if name != "limit"]
         snapshot = self._sources.get_snapshot()
@@ -137,15 +139,15 @@ class Routes:
             "fail_open": True,
             "advice": ADVICE,
             "data_age_seconds": self._age_s(snapshot),
-            "watermark": _moment(snapshot.watermark_ns) if snapshot else None,
+            "watermark": moment(snapshot.watermark_ns) if snapshot else None,
             "limits": chosen,
         }
-        return _json(answer, cache=f"public, max-age={HEADROOM_MAX_AGE_S}")
+        return json_answer(answer, cache=f"public, max-age={HEADROOM_MAX_AGE_S}")
 
     async def alerts(self, _: web.Request) -> web.Response:
         """Give the alerts that are pending, firing, or were resolved a short while ago."""
         snapshot = self._sources.get_snapshot()
-        return _json(
+        return json_answer(
             {
                 "data_age_seconds": self._age_s(snapshot),
                 "alerts": [_alert_fields(key, labels, alert) for key, labels, alert in self._named(snapshot)],
@@ -232,21 +234,11 @@ def _alert_fields(key: str, labels: Labels, alert: Alert) -> dict[str, object]:
         "state": alert.state,
         "labels": dict(labels),
         "annotations": dict(alert.annotations),
-        "active_at": _moment(alert.active_ns),
-        "fired_at": _moment(alert.fired_ns),
-        "found_at": _moment(alert.found_ns),
-        "resolved_at": _moment(alert.resolved_ns),
+        "active_at": moment(alert.active_ns),
+        "fired_at": moment(alert.fired_ns),
+        "found_at": moment(alert.found_ns),
+        "resolved_at": moment(alert.resolved_ns),
     }
-
-
-def _moment(time_ns: int) -> str | None:
-    return rfc3339(time_ns) if time_ns >= 0 else None
-
-
-def _json(answer: dict[str, object], *, status: int = 200, cache: str = "no-store") -> web.Response:
-    headers = {"Cache-Control": cache, "X-Content-Type-Options": "nosniff"}
-    body = orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE)
-    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 
 
 def _page(html: str, status: int = 200) -> web.Response:

@@ -1,0 +1,361 @@
+"""A release is compared with those that run beside it: in the same minutes, with the same other labels."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.detection import release_regression
+from detectors.release_comparison import FAILURES, log_evidence
+from detectors.release_evidence import NO_SHARE, ODDS, log_average, log_e_block, log_e_not_worse
+from detectors.release_regression import ReleaseRegression
+from detectors.release_rows import AWAY_NS, PRESENT_NS
+from engine.settings import DetectionSettings
+from tests.slices_by_hand import SLICE_NS, Did, S, Slices
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from engine.judge.detection import Detection, ReleaseVerdict
+
+MINUTE = 60 * S // SLICE_NS
+Labels = tuple[tuple[str, str], ...]
+
+
+class Release(NamedTuple):
+    """How a release does, and how many calls it takes."""
+
+    calls_per_min: float
+    failed_ratio: float = 0.005
+    slower: float = 1.0
+    worse: float = 1.0  # scores
+    values: bool = False  # whether latencies and scores are measured
+    tenant: str = ""
+
+
+class Told:
+    """Shows a detector minute after minute, and keeps what it said."""
+
+    def __init__(self, seed: int = 1, settings: DetectionSettings | None = None) -> None:
+        self.detector = ReleaseRegression(settings)
+        self.state = self.detector.new_state()
+        self.slices = Slices()
+        self.rng = np.random.default_rng(seed)
+        self.said: list[Detection] = []
+
+    def go(self, minutes: float, releases: Mapping[str, Release | list[Release]]) -> Told:
+        """Let releases take calls that end in the slice in which they begin."""
+        for _ in range(int(minutes * MINUTE)):
+            did: dict[Labels, Did] = {}
+            for name, given_ in releases.items():
+                for one in given_ if isinstance(given_, list) else [given_]:
+                    labels: Labels = (("release", name),)
+                    labels += (("tenant", one.tenant),) if one.tenant else ()
+                    did[labels] = self.did(one)
+            self.show({labels: one for labels, one in did.items() if one.arrivals})
+        return self
+
+    def show(self, did: Mapping[Labels, Did]) -> Detection:
+        """Show one slice."""
+        self.said.append(self.detector.detect(self.state, self.slices.write(did), ()))
+        self.state = self.said[-1].state
+        return self.said[-1]
+
+    def did(self, one: Release) -> Did:
+        calls = int(self.rng.poisson(one.calls_per_min / MINUTE))
+        failed = int(self.rng.binomial(calls, one.failed_ratio))
+        if not one.values:
+            return Did(calls, calls, failed)
+        latencies = one.slower * np.exp(self.rng.normal(0.0, 0.6, calls))
+        scores = np.clip(one.worse * self.rng.beta(8.0, 2.0, calls), 0.0, 1.0)
+        return Did(calls, calls, failed, {"llm": latencies.tolist()}, {"judge": scores.tolist()})
+
+    def verdict(self, release: str) -> ReleaseVerdict:
+        """Give the last verdict on a release."""
+        assert self.said[-1].verdicts is not None
+        return next(one for one in self.said[-1].verdicts if one.release == release)
+
+    def findings(self) -> int:
+        return sum(len(one.findings) for one in self.said)
+
+
+def beside(canary: Release, *, minutes: float = 40, baseline: float = 90, seed: int = 1) -> Told:
+    """Let a release run beside an older one that has been there for two minutes."""
+    old = Release(baseline, values=canary.values)
+    told = Told(seed).go(2, {"v1": old._replace(calls_per_min=baseline + 10)})
+    return told.go(minutes, {"v1": old, "v2": canary})
+
+
+def test_a_release_that_fails_more_is_rolled_back() -> None:
+    told = beside(Release(10, failed_ratio=0.2), minutes=10)
+
+    verdict = told.verdict("v2")
+    assert verdict.verdict == "rollback"
+    assert verdict.baseline == ("v1",)
+    assert verdict.failed > 5 * verdict.failed_usual
+    finding = next(one for said in told.said for one in said.findings)
+    assert dict(finding.labels) == {"action": "rollback"}
+    row = finding.subject[1]
+    assert tuple(told.slices.labels)[row] == (("release", "v2"),)
+    assert "calls failed" in str(dict(finding.evidence)["worse"])
+
+
+def test_a_release_that_is_no_worse_is_promoted_and_never_rolled_back() -> None:
+    told = beside(Release(30, failed_ratio=0.005), minutes=60)
+
+    assert told.findings() == 0
+    assert told.verdict("v2").verdict == "promote"
+    assert told.verdict("v1").verdict == "continue"
+    assert "No older release" in told.verdict("v1").reason
+
+
+def test_a_release_twice_as_bad_as_the_margin_is_not_promoted() -> None:
+    """At three in a hundred, where half a percent is usual, a promotion would be wrong."""
+    promoted = [
+        any(one.verdict == "promote" for said in beside(
+            Release(10, failed_ratio=0.03), minutes=30, seed=seed
+        ).said for one in said.verdicts or ())
+        for seed in range(10)
+    ]  # fmt: skip
+
+    assert sum(promoted) <= 1
+
+
+def test_a_slower_release_is_rolled_back_for_its_latency() -> None:
+    told = beside(Release(30, slower=1.5, values=True), minutes=20)
+
+    verdict = told.verdict("v2")
+    assert verdict.verdict == "rollback"
+    assert "llm latencies were slower" in verdict.reason
+    assert {what: e > at for what, e, at in verdict.evidence}["latency"]
+
+
+def test_a_release_that_answers_worse_is_rolled_back_for_its_scores() -> None:
+    told = beside(Release(30, worse=0.8, values=True), minutes=20)
+
+    verdict = told.verdict("v2")
+    assert verdict.verdict == "rollback"
+    assert "judge scores were lower" in verdict.reason
+
+
+def test_what_happens_to_both_is_not_held_against_the_newer() -> None:
+    """An hour in which a carrier fails three calls in ten, whoever asks."""
+    told = beside(Release(10), minutes=5)
+    for _ in range(3):
+        told.go(5, {"v1": Release(90, 0.3), "v2": Release(10, 0.3)})
+        told.go(5, {"v1": Release(90, 0.005), "v2": Release(10, 0.005)})
+
+    assert told.findings() == 0
+
+
+def test_a_release_that_gets_the_hard_tenant_is_no_regression() -> None:
+    """Over all calls it fails eight times as often; tenant by tenant it is like the older one."""
+    easy, hard = Release(80, 0.01, tenant="easy"), Release(20, 0.3, tenant="hard")
+    told = Told().go(2, {"v1": [easy, hard]})
+    told.go(40, {
+        "v1": [easy, hard._replace(calls_per_min=10)],
+        "v2": [easy._replace(calls_per_min=1), hard._replace(calls_per_min=10)],
+    })  # fmt: skip
+
+    verdict = told.verdict("v2")
+    assert told.findings() == 0
+    assert verdict.failed / verdict.calls > 0.2
+    assert verdict.failed_usual == pytest.approx(verdict.failed, rel=0.3)
+
+
+def test_a_release_alone_with_its_tenant_cannot_be_compared() -> None:
+    told = Told().go(2, {"v1": Release(90, 0.01, tenant="easy")})
+    told.go(20, {"v1": Release(90, 0.01, tenant="easy"), "v2": Release(20, 0.5, tenant="hard")})
+
+    assert told.findings() == 0
+    assert told.verdict("v2").verdict == "continue"
+    assert "same other labels" in told.verdict("v2").reason
+
+
+def test_two_new_releases_are_judged_apart() -> None:
+    told = Told().go(2, {"v1": Release(80)})
+    told.go(15, {"v1": Release(80), "v2": Release(10, 0.3)})
+    told.go(60, {"v1": Release(80), "v2": Release(10, 0.3), "v3": Release(30)})
+
+    assert told.verdict("v2").verdict == "rollback"
+    assert told.verdict("v3").verdict == "promote"
+    assert told.verdict("v3").baseline == ("v1",), "what is to be rolled back is no yardstick"
+
+
+def test_a_switch_ends_the_comparison() -> None:
+    """Blue and green: the old one takes no call any more, so there is nothing beside the new one."""
+    told = beside(Release(10), minutes=5)
+    told.go(PRESENT_NS / S / 60 + 1, {"v2": Release(100, 0.1)})
+
+    assert told.verdict("v2").verdict == "continue"
+    assert "No older release" in told.verdict("v2").reason
+    assert told.state.comparisons == ()
+    assert told.findings() == 0
+
+
+def test_a_release_that_was_withdrawn_is_quiet_and_stays_condemned_for_an_hour() -> None:
+    told = beside(Release(10, failed_ratio=0.5), minutes=8)
+    assert told.verdict("v2").verdict == "rollback"
+    told.go(20, {"v1": Release(100)})
+
+    assert told.said[-1].findings == ()
+    assert told.verdict("v2").verdict == "rollback"
+    told.go(AWAY_NS / S / 60 - 18, {"v1": Release(100)})
+    assert [one.release for one in told.said[-1].verdicts or ()] == ["v1"]
+
+
+def test_evidence_that_goes_away_takes_the_verdict_with_it() -> None:
+    told = beside(Release(10, failed_ratio=0.3), minutes=4)
+    assert told.verdict("v2").verdict == "rollback"
+    told.go(120, {"v1": Release(90, 0.02), "v2": Release(30, 0.002)})
+
+    assert told.verdict("v2").verdict != "rollback"
+
+
+def test_the_largest_release_at_the_beginning_is_the_oldest() -> None:
+    """An engine that starts in the middle of a rollout cannot know; the newer one is the smaller."""
+    told = Told().go(20, {"v2": Release(10, 0.3), "v1": Release(90)})
+
+    assert told.verdict("v2").verdict == "rollback"
+    assert told.verdict("v1").verdict == "continue"
+
+
+def test_a_rollout_while_calls_last_long_and_failures_are_quick_is_no_regression() -> None:
+    """Of the first calls of a release, those that failed have ended, and the good ones have not."""
+    for seed in range(12):
+        told, rng = Told(seed), np.random.default_rng(seed)
+        pending: dict[int, dict[Labels, list[int]]] = {}
+        shares = [0.0] * 5 * MINUTE + [0.1] * 7 * MINUTE + [0.5] * 6 * MINUTE + [0.9] * 6 * MINUTE
+        for number, share in enumerate(shares):
+            arrived: dict[Labels, int] = {}
+            for name, part in (("v1", 1 - share), ("v2", share)):
+                labels: Labels = (("release", name),)
+                arrived[labels] = calls = int(rng.poisson(50 * part))
+                failed = int(rng.binomial(calls, 0.1))
+                for is_failed in [True] * failed + [False] * (calls - failed):
+                    lasts = 0 if is_failed else int(rng.exponential(180) / 5)
+                    ends = pending.setdefault(number + lasts, {}).setdefault(labels, [0, 0])
+                    ends[0] += 1
+                    ends[1] += is_failed
+            ended = pending.pop(number, {})
+            labels_here = sorted(set(arrived) | set(ended))
+            told.show({
+                labels: Did(arrived.get(labels, 0), ended.get(labels, [0])[0], ended.get(labels, [0])[-1])
+                for labels in labels_here
+            })  # fmt: skip
+        assert told.findings() == 0, seed
+
+
+def test_without_releases_nothing_is_said() -> None:
+    told = Told()
+    shown: list[dict[Labels, Did]] = [{}]
+    shown += [{(one,): Did(9, 9, 9)} for one in (("tenant", "acme"), ("release", "__other__"))]
+    for did in shown:
+        detection = told.show(did)
+        assert (detection.findings, detection.verdicts) == ((), ())
+
+
+def test_a_gap_of_days_forgets_releases() -> None:
+    told = beside(Release(10, 0.2), minutes=10)
+    told.slices.skip(3 * 86_400)
+    told.go(3, {"v1": Release(50), "v2": Release(50)})
+
+    assert told.findings() > 0
+    assert told.said[-1].findings == ()
+
+
+def test_many_releases_at_a_time_are_bounded() -> None:
+    told = Told().go(2, {"v0": Release(100)})
+    told.go(3, {f"v{number}": Release(20) for number in range(12)})
+
+    assert len(told.state.comparisons) == 4
+    reasons = [one.reason for one in told.said[-1].verdicts or ()]
+    assert sum("Too many" in reason for reason in reasons) == 7
+
+
+def test_an_accepted_ratio_of_false_rollbacks_sets_the_evidence_that_is_asked_for() -> None:
+    lax = Told(settings=DetectionSettings(false_rollback_ratio=0.05))
+
+    assert math.exp(lax.detector.log_levels["failures"]) == pytest.approx(20)
+    assert math.exp(lax.detector.log_levels["latency"]) == pytest.approx(40)
+
+
+def test_the_benchmark_computes_what_the_detector_computes() -> None:
+    """Its trials go side by side through the same arithmetic; here one goes through the detector itself."""
+    drawn = release_regression.failures(np.random.default_rng(5), 1, 0.05)
+    told = Told().go(2, {"v1": Release(100)})
+    log_e = []
+    first = int((drawn.calls[0, :, 0] > 0).argmax())
+    for calls, bad in zip(drawn.calls[0, first:200], drawn.bad[0, first:200, 0], strict=True):
+        did: dict[Labels, Did] = {}
+        for side, name in enumerate(("v2", "v1")):
+            if calls[side]:
+                did[("release", name),] = Did(int(calls[side]), int(calls[side]), int(bad[side]))
+        told.show(did)
+        log_e.append(log_evidence(told.state.comparisons[0], told.state.signals, FAILURES))
+    drawn = drawn._replace(calls=drawn.calls[:, first:], bad=drawn.bad[:, first:])
+    padded = type(drawn)(*(np.concatenate([one, one], axis=1) for one in drawn))
+
+    expected = release_regression.evidence(padded, settle=True)[0, : len(log_e)]
+
+    assert expected == pytest.approx(log_e)
+
+
+counts = st.integers(0, 40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(canary=counts, baseline=counts, bad=counts)
+def test_an_e_value_is_at_most_one_on_average_however_the_bad_ones_fall(
+    canary: int, baseline: int, bad: int
+) -> None:
+    """Summed over the hypergeometric distribution exactly."""
+    bad = min(bad, canary + baseline)
+    taken = np.arange(max(0, bad - baseline), min(bad, canary) + 1)
+    total = math.comb(canary + baseline, bad)
+    chance = [math.comb(canary, k) * math.comb(baseline, bad - k) / total for k in taken.tolist()]
+    calls = np.tile([float(canary), float(baseline)], (len(taken), 1))
+    split = np.stack([taken, bad - taken], axis=1).astype(float)
+    for share_min in (NO_SHARE, 0.0, 0.5):
+        log_e = log_e_block(calls, split, np.full(len(taken), share_min))
+        mean = (np.exp(log_e) * np.array(chance)[:, None]).sum(axis=0)
+        assert (mean <= 1.0 + 1e-9).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(canary=counts, baseline=counts, bad=st.integers(0, 10), share=st.floats(0.0, 1.0))
+def test_a_larger_share_is_never_more_evidence(canary: int, baseline: int, bad: int, share: float) -> None:
+    calls = np.array([float(canary), float(baseline)])
+    split = np.array([float(min(bad, canary)), float(min(bad, baseline))])
+
+    own = log_e_block(calls, split, np.array(NO_SHARE))
+    given_ = log_e_block(calls, split, np.array(share))
+
+    assert (given_ <= own + 1e-9).all()
+
+
+def test_an_e_value_of_one_bad_call_is_the_likelihood_ratio_of_its_share() -> None:
+    log_e = log_e_block(np.array([10.0, 90.0]), np.array([1.0, 0.0]), np.array(NO_SHARE))
+
+    assert np.exp(log_e) == pytest.approx(ODDS / (0.9 + 0.1 * ODDS))
+
+
+def test_not_worse_is_a_martingale_at_the_margin() -> None:
+    """At the margin itself the e-value is 1 on average, so it rarely clears what is just too bad."""
+    usual, margin, calls = 0.005, 0.015, 50
+    bad = np.arange(calls + 1)
+    chance = [math.comb(calls, k) * margin**k * (1 - margin) ** (calls - k) for k in bad.tolist()]
+    log_e = log_e_not_worse(
+        np.full(calls + 1, float(calls)), bad.astype(float), np.array(usual), np.array(margin)
+    )
+
+    assert float((np.exp(log_e) * chance).sum()) == pytest.approx(1.0)
+
+
+def test_the_average_of_nothing_is_no_evidence() -> None:
+    assert log_average(np.zeros((0, 3))) == -math.inf
