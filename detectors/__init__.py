@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from detectors.arrivals_stopped import ArrivalsStopped
+from detectors.error_burn import ErrorBurn
 from detectors.headroom import Headroom
 from detectors.in_flight_drift import InFlightDrift
 from detectors.limit_mismatch import LimitMismatch
 from detectors.limit_reached import LimitReached
 from detectors.limit_unconfirmed import LimitUnconfirmed
 from detectors.stream_incomplete import StreamIncomplete
+from detectors.timeout_cliff import TimeoutCliff
 from detectors.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ def make_detectors(settings: Settings) -> tuple[Detector, ...]:
         LimitReached(),
         Headroom(settings.headroom),
         ArrivalsStopped(),
+        TimeoutCliff(settings.detection.pages_per_week),
+        ErrorBurn(settings.detection),
         StreamIncomplete(settings.detection.pages_per_week),
         InFlightDrift(),
         LimitMismatch(),

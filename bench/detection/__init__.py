@@ -1,0 +1,1 @@
+"""What each detector reaches, beside what was asked of it."""
