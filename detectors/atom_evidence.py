@@ -36,16 +36,19 @@ WIDE, NEAR = 20, 5  # cells on either side of a candidate
 WINDOW_CELLS = WINDOW_BINS / CELL_BINS
 BLOCKS_NS = (60 * MINUTE_NS, 24 * 60 * MINUTE_NS)  # evidence begins anew so often: the past hides the new
 USUAL_S = (5, 10, 15, 20, 30, 60, 90, 120)
+WEIGHTS = (0.6, 0.2, 0.16, 0.04)  # prior: usual, less usual, every 100 ms in FINE_S, every 500 ms beyond
+FINE_S = (2.5, 60.0)
 LESS_USUAL_S = (1, 1.5, 2, 2.5, 3, 4, 6, 7, 8, 12, 25, 29, 32, 40, 45, 50, 64, 75, 100, 150, 160)
 _HALF = np.arange(HALVES)
 IS_WHOLE = _HALF % 2 == 0
 IS_COARSE = (_HALF % 10 == 0) | (_HALF % 12 == 0)
+IS_MINUTE = _HALF % 120 == 0
 
 
 class AtomParams(NamedTuple):
     """Constants."""
 
-    shares: tuple[float, ...] = (0.07, 0.18, 0.4, 0.7, 0.97)  # of the way from the null share to all
+    shares: tuple[float, ...] = (0.07, 0.2, 0.45, 0.8, 0.97)  # of the way from the null share to all
     near_share: float = 0.25  # a peak this sharp is still no atom
     near_level: float = 3.0  # ln of the evidence that the closer look must give
     whole_share: float = 0.6  # of rounded durations around a value, this many may be at it
@@ -57,6 +60,7 @@ class AtomParams(NamedTuple):
     guess: float = 2.0  # and that the guesses below count for in the deployment
     guess_whole: float = 0.3
     guess_coarse: float = 0.05
+    guess_minutes: float = 0.5  # above `coarse_max`: all at whole minutes, and nothing else, says nothing
     values_min: int = 3  # so many other round values are rounding; fewer may be atoms themselves
     hits_min: int = 5
     suspect_gap: float = 10.0  # a candidate so far below the level is followed
@@ -95,10 +99,11 @@ def log_weights(known_s: Sequence[float]) -> NDArray[np.float64]:
     """Give ln of the prior weight of each candidate; -inf: none. `known_s` are timeouts of the register."""
     weight = np.zeros(CELLS)
     grid = np.arange(CELLS)
-    fine, coarse = (grid >= 25) & (grid < 600), (grid >= 600) & (grid % HALF_CELLS == 0)
-    weight[fine] += 0.2 / np.count_nonzero(fine)
-    weight[coarse] += 0.05 / np.count_nonzero(coarse)
-    for among, share in ((USUAL_S, 0.5), (LESS_USUAL_S, 0.25)):
+    is_fine = (grid >= FINE_S[0] * CELLS_PER_S) & (grid < FINE_S[1] * CELLS_PER_S)
+    is_coarse = (grid >= FINE_S[1] * CELLS_PER_S) & (grid % HALF_CELLS == 0)
+    for mask, share in ((is_fine, WEIGHTS[2]), (is_coarse, WEIGHTS[3])):
+        weight[mask] += share / np.count_nonzero(mask)
+    for among, share in ((USUAL_S, WEIGHTS[0]), (LESS_USUAL_S, WEIGHTS[1])):
         weight[[round(CELLS_PER_S * one) for one in among]] += share / len(among)
     cells = sorted({round(CELLS_PER_S * one) for one in known_s if 1.0 <= one < CELLS / CELLS_PER_S})
     weight[cells] += 1.0 / len(USUAL_S)
@@ -133,7 +138,8 @@ def evidence_of(
     failures = through[:, :, -1]
     whole, coarse = _rounded(blocks, slots, row, pairs, totals, params)
     many, uniform = around(WIDE)
-    null = (1.0 - whole) * uniform + params.whole_share * (whole - coarse) + params.coarse_share * coarse
+    rounded = params.whole_share * np.maximum(whole - coarse, 0.0) + params.coarse_share * coarse
+    null = (1.0 - np.maximum(whole, coarse)) * uniform + rounded
     wide = _log_e(hits, many, np.clip(null, uniform, params.null_max), params)
     few, _ = around(NEAR)
     wide = np.where(coarse > params.coarse_max, -np.inf, wide)
@@ -179,16 +185,17 @@ def _rounded(
     half = pairs.cell // HALF_CELLS
     first = np.zeros_like(row)
     shares = []
-    for mask, guess in (
-        (IS_WHOLE, params.guess_whole),
-        (_HALF >= 0, params.guess_whole),
-        (IS_COARSE, params.guess_coarse),
+    for mask, guess, values_min in (
+        (IS_WHOLE, params.guess_whole, params.values_min),
+        (_HALF >= 0, params.guess_whole, params.values_min),
+        (IS_COARSE, params.guess_coarse, params.values_min),
+        (IS_MINUTE, params.guess_minutes, 1),  # Who rounds to minutes has few values to show.
     ):
-        usual = _share(pooled, mask, (first, half), (guess, params.guess), params)
-        share = _share(mine, mask, (row, half), (usual, params.prior), params)
+        usual = _share(pooled, mask, (first, half), (guess, params.guess), values_min)
+        share = _share(mine, mask, (row, half), (usual, params.prior), values_min)
         shares.append(np.where(mask[half] & is_half, share, 0.0))
     whole = np.where(IS_WHOLE[half], shares[0], shares[1])
-    return whole, np.minimum(shares[2], whole)
+    return whole, np.maximum(np.minimum(shares[2], whole), shares[3])
 
 
 def _rounding(halves: NDArray[np.uint16], cells: NDArray[np.uint16]) -> _Rounding:
@@ -201,7 +208,7 @@ def _share(
     mask: NDArray[np.bool_],
     at: tuple[NDArray[np.int64], NDArray[np.int64]],
     prior: tuple[NDArray[np.float64] | float, float],
-    params: AtomParams,
+    values_min: int,
 ) -> NDArray[np.float64]:
     """Give the share in `mask` of what is not at T (`at`: slot and multiple of 500 ms).
 
@@ -213,7 +220,7 @@ def _share(
     here = known.at_halves[:, :, mask]
     others = here.sum(axis=2)[:, row] - own
     values = (here > 0).sum(axis=2)[:, row] - (own > 0)
-    others = others * np.minimum(values / params.values_min, 1.0)
+    rounded = others * np.minimum(values / values_min, 1.0)
     outside = (known.at_halves[:, :, ~mask].sum(axis=2) + known.elsewhere)[:, row]
     share, weight = prior
-    return np.asarray((weight * share + others) / (weight + others + outside))
+    return np.asarray((weight * share + rounded) / (weight + others + outside))

@@ -19,10 +19,13 @@ Matches = list[tuple["LimitInstance", float]]
 
 ATOM_SUMMARY = "{what} fail at exactly {timeout}."
 ATOM = (
-    "{hits} of {failures} failed {operations} ended at {timeout} ({share_percent} %), for {since} now. Faults at "
+    "{hits} of {failures} failed {operations} ended at {timeout} ({share_percent} %), for {since}. Faults at "
     "random do not end at one duration: a timeout cuts them. "
 )
-IN_REGISTER = "It is {limit} of the register ({limit_value} s), in {lives_in}. Raise it, or find what became slow behind it."
+IN_REGISTER = (
+    "It is {limit} of the register ({limit_value} s), in {lives_in}: raise it, or mend what became slow."
+)
+ALSO = " Others end at one duration as well: {also}."
 CREEP_SUMMARY = "{what} take longer and longer, and will meet a timeout of {timeout}."
 CREEP = (
     "Half of the {operations} take {middle}, one in a hundred more than {slow}; {trend}. "
@@ -30,13 +33,13 @@ CREEP = (
 )
 CUT_SUMMARY = "No {operation} takes longer than {timeout} any more."
 CUT = (
-    "For {since_text} no successful {operation} has taken longer than {timeout}, where {missed} were expected to. "
+    "No successful {operation} has taken longer than {timeout} any more, where {missed} were expected to. "
     "What would take longer seems to be cut there, with or without an event. "
 )
 PHASE_SUMMARY = "Failures come every {cycle}, at the same moment."
 PHASE = (
-    "In {hits} of the {cycles} {cycle} cycles that had failures to show, they stood out at {moment}. Look for what "
-    "runs or expires then: a scheduled job, a token, a cache, a rotation of logs or addresses."
+    "In {hits} of the {cycles} cycles of one {cycle} in which failures stood out, they did so at {moment}. "
+    "Look for what runs or expires then: a scheduled job, a token, a cache, a rotation of logs or addresses."
 )
 UNKNOWN = "Nobody wrote a timeout of {timeout} into the register. Usual suspects: {suspects}."
 SEVERAL = "The register has several timeouts of about {timeout} here: {names}."
@@ -52,7 +55,7 @@ SUSPECTS = {
     100.0: "a content delivery network in front of the origin",
 }
 ANY_SUSPECT = "a client, proxy or gateway in the path with a default of its own"
-CYCLES = (("minute", "minute"), ("five minutes", "five_minutes"), ("hour", "hour"))
+CYCLES = (("minute", "minute"), ("five-minute span", "five_minutes"), ("hour", "hour"))
 WHAT = {
     "setup": ("Call set-ups", "set-up"),
     "call": ("Answered calls", "call"),
@@ -86,8 +89,27 @@ def names_of(stage: str) -> tuple[str, str, str]:
     return what, one, many
 
 
-def atom_finding(cliff: Cliff) -> Finding:
-    """Word failures at one duration."""
+def atom_findings(cliffs: list[Cliff]) -> list[Finding]:
+    """Word failures at one duration; where labels cannot tell several apart, one finding has them all."""
+    findings: dict[tuple[object, ...], Finding] = {}
+    others: dict[tuple[object, ...], list[str]] = {}
+    for cliff in sorted(cliffs, key=lambda one: (-one.hits, one.timeout_s)):
+        finding = _atom_finding(cliff)
+        identity = (finding.subject, finding.labels)
+        findings.setdefault(identity, finding)
+        others.setdefault(identity, []).append(f"{cliff.hits} at {seconds(cliff.timeout_s)}")
+    return [
+        finding._replace(
+            description=finding.description + ALSO,
+            evidence=(*finding.evidence, ("also", ", ".join(others[identity][1:]))),
+        )
+        if len(others[identity]) > 1
+        else finding
+        for identity, finding in findings.items()
+    ]
+
+
+def _atom_finding(cliff: Cliff) -> Finding:
     what, one, many = names_of(cliff.operation)
     minutes = max(round(cliff.lasted_ns / MINUTE_NS), 1)
     evidence = (
@@ -122,7 +144,6 @@ def cut_finding(where: tuple[int, str], matches: Matches, outlook: Outlook, slot
     evidence = (
         ("what", what), ("operation", one), ("operations", many),
         ("timeout", seconds(float(outlook.cut_s[slot]))), ("missed", round(float(outlook.missed[slot]))),
-        ("since_text", "some time"),
     )  # fmt: skip
     return _finding(WARNING, where, matches, (CUT_SUMMARY, CUT), evidence)
 

@@ -1,9 +1,9 @@
 """A stage's latency creeps toward a wall at which calls will be cut, before the first one is.
 
 A minute at a time: is the tail moving (a restarted e-value on calls beyond the 90 % and 99 % quantiles of the
-last hours), and where to (the slope of the mean logarithm, the smaller one of two halves of twenty minutes,
-less its own error)? The tail now, moved on by the slope, says how many calls an hour will pass the wall. A
-straight line through quantiles was rejected: a step makes it point upwards for as long as it is.
+last hours), and where to (the slope of the mean logarithm, the smaller one of two halves of twenty minutes or
+of an hour, less its own error)? The tail now, moved on by the slope, says how many calls an hour will pass
+the wall. A straight line through quantiles was rejected: a step makes it point upwards for as long as it is.
 Walls are timeouts of the register, atoms seen before and, for set-up and transfers, usual defaults: these
 only as long as no call has passed them. Second: no success beyond a wall, where the tail of the last hours
 promises some, says that something cuts there by now, in silence.
@@ -35,8 +35,8 @@ LOWER_S = UPPER_S[BUCKET_FIRST - 1 : BUCKET_END - 1]
 LOG_S = np.log(UPPER_S[BUCKET_FIRST:BUCKET_END]) - math.log(2.0) / 64.0  # middle of each bucket
 RANKS = (0.5, 0.9, 0.99)
 DEVIATES = (0.0, 1.2816, 2.3263)  # of a normal law, at these ranks
-MINUTES = 20
-HALF = MINUTES // 2
+MINUTES = 60
+HALVES = (10, 30)  # minutes: a fast creep is told by twenty minutes, a slow one by an hour
 LOG_NONE = -1e9
 
 
@@ -134,14 +134,20 @@ def take_up(state: CreepState, summary: WindowSummary, params: CreepParams) -> C
             for old, new in zip(state.outlook, _no_outlook(slots), strict=True)
         )
     )
-    fills = {"log_m": LOG_NONE, "wall_of": np.nan}
-    rows = {
-        name: grown(getattr(state, name), slots, fills.get(name, 0.0))
-        for name in (
-            "pending", "recent", "past", "minutes", "log_m", "doubted", "log_cut", "wall_of", "missed", "streak",
-        )
-    }  # fmt: skip
-    return state._replace(slot=slot, outlook=outlook, **rows)
+    return state._replace(
+        slot=slot,
+        outlook=outlook,
+        pending=grown(state.pending, slots, 0),
+        recent=grown(state.recent, slots, 0),
+        past=grown(state.past, slots, 0),
+        minutes=grown(state.minutes, slots, 0),
+        log_m=grown(state.log_m, slots, LOG_NONE),
+        doubted=grown(state.doubted, slots, 0),
+        log_cut=grown(state.log_cut, slots, 0),
+        wall_of=grown(state.wall_of, slots, np.nan),
+        missed=grown(state.missed, slots, 0),
+        streak=grown(state.streak, slots, 0),
+    )
 
 
 def add_slice(state: CreepState, summary: WindowSummary) -> CreepState:
@@ -224,20 +230,36 @@ def _turned(state: CreepState, passed_min: int) -> NDArray[np.float64]:
 
 
 def slope_of(minutes: NDArray[np.float64], params: CreepParams) -> NDArray[np.float64]:
-    """Give the slope of the mean logarithm a minute, (slots,): what both halves of the time agree on."""
-    slopes = []
-    for half in (minutes[:, :HALF], minutes[:, HALF:]):
-        many, sums, squares = half[..., 0], half[..., 1], half[..., 2]
-        total = np.maximum(many.sum(axis=1), 1e-9)
-        at = np.arange(HALF, dtype=np.float64)
-        middle = (many @ at) / total
-        mean = sums.sum(axis=1) / total
-        var = np.maximum(squares.sum(axis=1) / total - mean**2, params.spread_min**2)
-        width = np.maximum((many * (at - middle[:, None]) ** 2).sum(axis=1), 1e-9)
-        slope = ((at - middle[:, None]) * sums).sum(axis=1) / width
-        error = params.slope_errors * np.sqrt(var / width)
-        slopes.append(np.where(total >= HALF, np.maximum(slope - error, 0.0), 0.0))
-    return np.asarray(np.minimum(*slopes))
+    """Give the slope of the mean logarithm a minute, (slots,): what both halves of the time agree on.
+
+    A slow creep must still be going on in the newest minutes.
+    """
+    short, long = HALVES
+    newest, newest_error = _line(minutes[:, -short:], params)
+    found = np.maximum(newest - newest_error, 0.0)
+    before = _line(minutes[:, -2 * short : -short], params)
+    found = np.minimum(found, np.maximum(before[0] - before[1], 0.0))
+    slow = newest + newest_error
+    for half in (minutes[:, -2 * long : -long], minutes[:, -long:]):
+        slope, error = _line(half, params)
+        slow = np.minimum(slow, slope - error)
+    return np.asarray(np.maximum(found, slow))
+
+
+def _line(
+    minutes: NDArray[np.float64], params: CreepParams
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give the slope of a line through minutes, weighted by their calls, and its error."""
+    many, sums, squares = minutes[..., 0], minutes[..., 1], minutes[..., 2]
+    total = np.maximum(many.sum(axis=1), 1e-9)
+    at = np.arange(minutes.shape[1], dtype=np.float64)
+    middle = (many @ at) / total
+    mean = sums.sum(axis=1) / total
+    var = np.maximum(squares.sum(axis=1) / total - mean**2, params.spread_min**2)
+    width = np.maximum((many * (at - middle[:, None]) ** 2).sum(axis=1), 1e-9)
+    slope = ((at - middle[:, None]) * sums).sum(axis=1) / width
+    enough = total >= len(at)
+    return np.where(enough, slope, 0.0), np.where(enough, params.slope_errors * np.sqrt(var / width), 0.0)
 
 
 def quantiles(table: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -311,7 +333,7 @@ def _outlook(
         return found
     slope = slope_of(state.minutes, params)
     low, _, high = quantiles(state.recent)
-    rate = state.minutes[:, :, 0].mean(axis=1)  # calls a minute
+    rate = state.minutes[:, -HALVES[0] :, 0].mean(axis=1)  # calls a minute
     passed = _beyond(np.maximum(state.recent, state.past), walls_s * params.wall_slack)
     steps = range(0, params.horizon_min, params.step_min)
     for column in range(WALLS_MAX):

@@ -134,7 +134,7 @@ class ErrorBurn:
             told = self._causes(slots, rule_of, (errors, ended), state, summary, number)
             spoken[number] = told[0].row if told else -1
             findings += [
-                self._finding(severity, int(rule_of[state.slot[one.row]]), one, (errors, ended), state)
+                self._finding(severity, int(rule_of[state.slot[one.row]]), one, (errors, ended), age_ns)
                 for one in told
             ]
         return Detection(state._replace(spoken=(spoken[0], spoken[1])), tuple(findings))
@@ -197,6 +197,7 @@ class ErrorBurn:
                 summary.windows.labels[rows[slot]][0][0] if summary.windows.labels[rows[slot]] else "",
                 float(errors[rule, slot]),
                 float(ended[rule, slot]),
+                slot,
             )
             for slot in slots.tolist()
         ]
@@ -209,13 +210,13 @@ class ErrorBurn:
         rule: int,
         cause: Carrier,
         counts: tuple[NDArray[np.int64], NDArray[np.int64]],
-        state: State,
+        age_ns: int,
     ) -> Finding:
         errors, ended = counts
-        slot, short = int(state.slot[cause.row]), rule + len(LONG_NS)
+        slot, short = cause.slot, rule + len(LONG_NS)
         ratio = errors[rule, slot] / max(ended[rule, slot], 1)
         burn = ratio / self.budget
-        where = SPREAD if len(state.log_m) > 1 else ALL_OF_IT
+        where = SPREAD if errors.shape[1] > 1 else ALL_OF_IT
         if cause.label:
             where = NARROW.format(
                 label=cause.label,
@@ -229,8 +230,8 @@ class ErrorBurn:
             ("error_percent", round(100 * float(ratio), 2)),
             ("short_percent", round(100 * float(errors[short, slot] / max(ended[short, slot], 1)), 2)),
             ("budget_percent", round(100 * self.budget, 4)),
-            ("window", _span(LONG_NS[rule])),
-            ("short_window", _span(SHORT_NS[rule])),
+            ("window", _span(min(LONG_NS[rule], age_ns))),
+            ("short_window", _span(min(SHORT_NS[rule], age_ns))),
             ("period", _span(self.settings.error_period_ns)),
             ("spent_in", _span(self.settings.error_period_ns / float(burn))),
             ("where", where),

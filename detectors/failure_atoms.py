@@ -200,7 +200,11 @@ def _suspected(
         & (evidence.hits >= params.hits_min)
     )
     wanted = np.flatnonzero(evidence.log_e >= enough - params.suspect_gap)
-    fields = Suspects(*(one.copy() for one in suspects))
+    fields = Suspects(
+        suspects.slot.copy(), suspects.cell.copy(), suspects.since_ns.copy(), suspects.last_ns.copy(),
+        suspects.bins.copy(), suspects.hits.copy(), suspects.failures.copy(), suspects.log_e.copy(),
+        suspects.is_atom.copy(),
+    )  # fmt: skip
     for pair in wanted[np.argsort(-evidence.log_e[wanted], kind="stable")][: params.suspects_max].tolist():
         known = np.flatnonzero((keys == flat[pair]) & (fields.slot >= 0))
         if len(known):

@@ -1,4 +1,4 @@
-"""Failures on phase: every minute, five minutes or hour at the same moment, as a job or an expiring token does.
+"""Failures on phase: at the same moment of every minute, five minutes or hour, as of a job or a token.
 
 Each cycle says one thing: in which part of it failures stood out most from what its traffic lets expect. That
 a burst lasts, or has many calls, does not count; only that the same part of the cycle stands out again and
@@ -168,10 +168,11 @@ def _stood_out(errors: NDArray[np.int32], ended: NDArray[np.int32]) -> NDArray[n
     total = errors.sum(axis=1, keepdims=True)
     expected = ended * total / np.maximum(ended.sum(axis=1, keepdims=True), 1)
     excess = np.where(errors > 0, (errors - expected) / np.sqrt(expected + 1.0), -np.inf)
-    best = excess.argmax(axis=1)
-    top = excess.max(axis=1)
-    is_alone = (excess >= top[:, None] - 1e-9).sum(axis=1) == 1
-    return np.where((top > 0.0) & is_alone, best, -1)
+    is_top = excess >= excess.max(axis=1, keepdims=True) - 1e-9
+    # Two neighbours are one burst across a border; it is where it begins.
+    begins = is_top & ~np.roll(is_top, 1, axis=1)
+    is_one = (begins.sum(axis=1) == 1) & (is_top.sum(axis=1) <= 2)  # noqa: PLR2004 - neighbours.
+    return np.where((excess.max(axis=1) > 0.0) & is_one, begins.argmax(axis=1), -1)
 
 
 def _on_phase(

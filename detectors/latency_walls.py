@@ -76,7 +76,8 @@ def walls_of(
     for number, (stage, labels) in enumerate(rows):
         found = [(value, REGISTERED) for one, value in timeouts if cuts(one, stage, labels)]
         found += [(value, SEEN) for where, value in seen if stage_of(where) == stage]
-        if stage in USUAL_STAGES:
+        # Where the register knows the timeout, guesses would only distract from it.
+        if stage in USUAL_STAGES and not any(kind == REGISTERED for _, kind in found):
             found += [(value, USUAL) for value in USUAL_WALLS_S]
         for column, (value, kind) in enumerate(found[:WALLS_MAX]):
             walls[number, column], kinds[number, column] = value, kind

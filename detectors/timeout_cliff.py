@@ -24,7 +24,7 @@ from detectors.atom_evidence import LESS_USUAL_S, USUAL_S, AtomParams, log_weigh
 from detectors.cliff_pages import (
     ALERT,
     Cliff,
-    atom_finding,
+    atom_findings,
     creep_finding,
     cut_finding,
     phase_finding,
@@ -166,7 +166,7 @@ class TimeoutCliff:
             if other is None or suspects.log_e[other] < suspects.log_e[number]:
                 group[2][window_row] = number
             state = self._remembered(state, row, begins_s, summary)
-        findings = []
+        cliffs: list[Cliff] = []
         for operation, _, by_row in groups:
             spoken = next((row for row, number in by_row.items() if state.spoke[number]), -1)
             wrong = {row: float(suspects.hits[number]) for row, number in by_row.items()}
@@ -181,8 +181,8 @@ class TimeoutCliff:
                     int(suspects.hits[number]), int(suspects.failures[number]),
                     int(summary.end_ns - suspects.since_ns[number]),
                 )  # fmt: skip
-                findings.append(atom_finding(cliff))
-        return state._replace(spoke=spoke), findings
+                cliffs.append(cliff)
+        return state._replace(spoke=spoke), atom_findings(cliffs)
 
     def _remembered(self, state: State, row: int, begins_s: float, summary: WindowSummary) -> State:
         """Remember an atom as a wall of its stage."""

@@ -45,6 +45,7 @@ class Carrier(NamedTuple):
     label: str  # "": the whole deployment
     wrong: float
     calls: float
+    slot: int = -1  # of the detector that asks
 
 
 def causes(carriers: Sequence[Carrier], spoken: int = -1) -> list[Carrier]:
@@ -52,7 +53,7 @@ def causes(carriers: Sequence[Carrier], spoken: int = -1) -> list[Carrier]:
 
     The whole deployment is told by the narrowest row that has nearly all that is wrong and not nearly all the
     calls. Without the total, label values of one label stand side by side, and other labels, which divide the
-    same calls anew, are left out. `spoken` is a row that spoke before: it, or its label, goes on while it can.
+    same calls anew, are left out. `spoken` is a row that spoke before: it, or its label, speaks while it can.
     """
     if not carriers:
         return []

@@ -1,6 +1,6 @@
-"""Does the error budget page only for burns? Healthy series by the month, and true ones beside the plain rule.
+"""Does the error budget page only for burns? Healthy series by the month, true burns beside the plain rule.
 
-Series are Poisson in attempts and binomial in errors, each a label value of its own; all are watched together
+Series are Poisson in attempts and binomial in errors, a label value each; all are watched together
 and share one budget of false pages. The plain rule is the one of the workbook: both windows of a pair above
 their factor, nothing else. A page counts when the alert begins to fire after an hour of silence.
 """
@@ -131,16 +131,11 @@ def run(size: str) -> Result:
     rng = np.random.default_rng(SEED)
     quiet, counts = healthy(size, rng)
     rough, delays = burning(size, rng)
-    notes = (
-        "The plain rule pages a few minutes sooner where so few calls have failed that the same happens by "
-        "chance somewhere among all series: the evidence waits for more.",
+    note = (
+        "The plain rule pages a few minutes sooner where so few calls have failed that chance does the same "
+        "somewhere among all series: the evidence waits for more."
     )
-    return Result((*quiet, *rough), SEED, digest_of(counts, delays), notes)
+    return Result((*quiet, *rough), SEED, digest_of(counts, delays), (note,))
 
 
 BENCHMARK = Benchmark("error_burn", "Does the error budget page only for burns?", run)
-
-if __name__ == "__main__":
-    from bench.harness import report
-
-    print(report(BENCHMARK, run(SMOKE), SMOKE))

@@ -50,7 +50,7 @@ class LabelledSlices:
         stages: Sequence[tuple[int, str]] = (),
         limits: Sequence[LimitInstance] = (),
     ) -> None:
-        """Number the rows: `timings` are (window row, operation), `stages` (window row, stage)."""
+        """Take the rows: `timings` are (window row, operation), `stages` (window row, stage)."""
         self.labels = tuple(labels)
         self.timings, self.stages = tuple(timings), tuple(stages)
         self.slice_ns = int(slice_s * S)
@@ -81,9 +81,9 @@ class LabelledSlices:
         ended = nothing if ended is None else ended
         errors = nothing if errors is None else errors
         table = np.stack([ended, ended, errors], axis=1)
-        for ring, sums in zip(self._rings, self._sums, strict=True):
+        for window, ring in enumerate(self._rings):
             place = self._written % len(ring)
-            sums += table - ring[place]
+            self._sums[window] += table - ring[place]
             ring[place] = table
         self._written += 1
         start_ns, self.next_ns = self.next_ns, self.next_ns + self.slice_ns
