@@ -47,6 +47,7 @@ HOUR_NS = 60 * MINUTE_NS
 DAY_NS = 24 * HOUR_NS
 LONG_NS = (HOUR_NS, 6 * HOUR_NS, DAY_NS, 3 * DAY_NS)
 SHORT_NS = tuple(long_ns // 12 for long_ns in LONG_NS)
+BUDGET_MIN, BUDGET_MAX = 1e-9, 0.9  # an objective of all or of nothing leaves no ratio to compare with
 PANES = LONG_NS[-1] // PANE_NS
 FIVE_MINUTES, HOUR = 1, 2  # columns of the engine's windows
 SEVERITIES = (CRITICAL, CRITICAL, WARNING, WARNING)
@@ -93,12 +94,13 @@ class ErrorBurn:
         """Take the objective and the budget of pages."""
         self.settings = settings or DetectionSettings()
         self.params = params or Params()
-        self.budget = max(1.0 - self.settings.error_objective_ratio, 1e-9)
+        self.budget = min(max(1.0 - self.settings.error_objective_ratio, BUDGET_MIN), BUDGET_MAX)
         factors = [
             max(spent * self.settings.error_period_ns / long_ns, 1.0)
             for spent, long_ns in zip(self.params.budget_spent, LONG_NS, strict=True)
         ]
-        self.thresholds = np.minimum(np.array(factors) * self.budget, self.params.ratio_max)
+        highest = max(self.params.ratio_max, self.budget)
+        self.thresholds = np.minimum(np.array(factors) * self.budget, highest)
         likely = np.minimum(np.array(self.params.multiples) * self.budget, self.params.multiple_max)
         self._log_error = np.log(likely / self.budget)
         self._log_fine = np.log((1.0 - likely) / (1.0 - self.budget))
