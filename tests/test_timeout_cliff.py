@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -28,7 +28,8 @@ MINUTE = 12  # slices
 def timeout(index: int, value: float, stage: str = "transfer", **more: object) -> LimitInstance:
     """Write a timeout into the register."""
     name = f"timeout-{'abcdef'[index]}"
-    return LimitInstance(index, Limit(name=name, kind="timeout", value=value, stage=stage, **more))  # type: ignore[arg-type]
+    given: dict[str, Any] = {"name": name, "kind": "timeout", "value": value, "stage": stage, **more}
+    return LimitInstance(index, Limit(**given))
 
 
 def lasting(*durations_s: float, row: int = 0) -> Failures:

@@ -163,6 +163,23 @@ def false_warnings(
     return began
 
 
+def minutes_on_phase(rng: np.random.Generator, cycle_s: int) -> float:
+    """Give how long failures of ten seconds in every cycle go on until it is told; inf: never."""
+    writer = LabelledSlices([()])
+    detector = TimeoutCliff(1.0 / ROWS_MAX)
+    state = detector.new_state()
+    begins_s = int(rng.integers(0, cycle_s // 5)) * 5
+    for number in range(12 * cycle_s // 5 * 3):
+        ended = rng.poisson(5.0, 1)
+        is_bad = (number * 5 - begins_s) % cycle_s < 10
+        errors = ended if is_bad else rng.binomial(ended, 0.02)
+        detection = detector.detect(state, writer.write(ended, errors), ())
+        state = detection.state
+        if detection.findings:
+            return number / 12.0
+    return float("inf")
+
+
 def run(size: str) -> Result:
     """Measure all of it."""
     rng = np.random.default_rng(SEED)
@@ -197,6 +214,11 @@ def run(size: str) -> Result:
         )
         rows.append(Row(f"{what}: critical after it", f"{-np.median(leads[:, 1]):.1f} min"))
         figures += [float(one) for one in np.median(leads, axis=0)]
+    for cycle_s in (60, 300, 3600)[: 1 if size == TINY else 3]:
+        minutes = [minutes_on_phase(rng, cycle_s) for _ in range(CREEPS[size])]
+        what = f"ten seconds of failures every {cycle_s} s, among others at random: told after, median"
+        rows.append(Row(what, f"{np.median(minutes):.0f} min (most {max(minutes):.0f})"))
+        figures.append(float(np.median(minutes)))
     for name, median_at, sigma in (
         ("steady at 5 s", lambda _: 5.0, 0.25),
         ("between 3 and 5 s over the day", lambda hour: 4.0 - np.cos(hour * np.pi / 12.0), 0.2),
