@@ -27,7 +27,7 @@ DAYS = {TINY: 0.5, SMOKE: 30.0, FULL: 30.0}
 SERIES = {TINY: 2, SMOKE: 10, FULL: 40}  # of each rate
 SLICE_S = 60.0
 QUIET = 60  # slices without, after which the next is a page of its own
-# Attempts a minute, share of errors, and by how many minutes the page may be later than that of the plain rule.
+# Attempts a minute, share of errors, and how many minutes later than the plain rule a page may be.
 BURNS = (
     (0.2, 1.0, 15.0),
     (1.0, 0.2, 1.0),
