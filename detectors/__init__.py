@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from detectors.arrivals_stopped import ArrivalsStopped
 from detectors.dependency_failing import DependencyFailing
+from detectors.error_burn import ErrorBurn
 from detectors.fail_open_engaged import FailOpenEngaged
 from detectors.headroom import Headroom
 from detectors.in_flight_drift import InFlightDrift
@@ -17,6 +18,7 @@ from detectors.limit_reached import LimitReached
 from detectors.limit_unconfirmed import LimitUnconfirmed
 from detectors.release_regression import ReleaseRegression
 from detectors.stream_incomplete import StreamIncomplete
+from detectors.timeout_cliff import TimeoutCliff
 from detectors.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ def make_detectors(settings: Settings) -> tuple[Detector, ...]:
         LimitReached(),
         Headroom(settings.headroom),
         ArrivalsStopped(),
+        TimeoutCliff(settings.detection.pages_per_week),
+        ErrorBurn(settings.detection),
         StreamIncomplete(settings.detection.pages_per_week),
         InFlightDrift(),
         LimitMismatch(),

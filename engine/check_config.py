@@ -124,7 +124,7 @@ def _row(limit: Limit) -> LimitRow:
         confirmed,
         verdict,
         findings,
-        () if limit.kind == CONCURRENCY else (NOT_FORECAST,),
+        () if limit.kind in (CONCURRENCY, TIMEOUT) else (NOT_FORECAST,),
     )
 
 

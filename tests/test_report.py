@@ -76,7 +76,7 @@ def test_only_critical_pages_of_that_instance_count_as_its_lead() -> None:
     ("kind", "says"),
     [
         ("rate", "no page (rates are not forecast yet), no call declined"),
-        ("timeout", "timeouts are not watched yet"),
+        ("timeout", "no page"),
         ("quota", "quotas are not watched yet"),
     ],
 )

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from engine.judge.lifecycle import AlertChange
     from engine.judge.snapshot import LimitStatus, Snapshot
 
-PAGE_ALERTS = ("CallLimitApproaching", "CallRateLimitApproaching", "CallQuotaExhaustion")
+PAGE_ALERTS = ("CallLimitApproaching", "CallRateLimitApproaching", "CallQuotaExhaustion", "CallTimeoutCliff")
 NS_PER_S = 1_000_000_000
 MINUTE_S = 60
 ROUTINE = ("CallgaugeWatchdog",)  # says nothing about the calls
 INDENT = "    "
 # What the engine cannot do yet for these kinds of limits; silence would look like an answer.
-NOT_WATCHED = {"quota": "quotas are not watched yet", "timeout": "timeouts are not watched yet"}
+NOT_WATCHED = {"quota": "quotas are not watched yet"}
 NOT_FORECAST = {"rate": " (rates are not forecast yet)"}
 
 
@@ -152,6 +152,8 @@ def lead_text(lead: Lead, first_ns: int) -> str:
     page, decline = "no page" + NOT_FORECAST.get(lead.kind, ""), "no call declined"
     if lead.first_page_ns >= 0:
         page = f"first page after {duration_text((lead.first_page_ns - first_ns) / NS_PER_S)}"
+    if lead.kind == "timeout":
+        return page  # A timeout declines no call: it cuts one that was let in.
     if lead.first_decline_ns < 0:
         return f"{page}, {decline}"
     decline = f"first decline after {duration_text((lead.first_decline_ns - first_ns) / NS_PER_S)}"

@@ -1,0 +1,84 @@
+"""Where latencies may meet a wall: timeouts of the register, atoms seen before, and usual defaults."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.judge.facts import DEPENDENCY, SETUP, TRANSFER
+from engine.limits import TIMEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from engine.judge.windows import WindowSummary
+    from engine.limits import LimitInstance
+
+NONE, USUAL, SEEN, REGISTERED = 0, 1, 2, 3
+USUAL_WALLS_S = (5.0, 10.0, 15.0, 20.0, 30.0, 60.0)
+USUAL_STAGES = frozenset((SETUP, TRANSFER, DEPENDENCY))  # what stands behind proxies and gateways
+WALLS_MAX = 12
+DEPENDENCY_PREFIX = DEPENDENCY + ":"
+MATCH_S = (0.15, 0.15)  # an atom so far below or above a timeout of the register is that timeout
+Labels = tuple[tuple[str, str], ...]
+
+
+def timeouts_of(limits: Sequence[LimitInstance], summary: WindowSummary) -> list[tuple[LimitInstance, float]]:
+    """Give the timeouts of the register that have a value now."""
+    values = summary.limits.value
+    return [
+        (one, float(values[row]))
+        for row, one in enumerate(limits[: len(values)])
+        if one.limit.kind == TIMEOUT and not math.isnan(values[row])
+    ]
+
+
+def stage_of(operation: str) -> str:
+    """Give the stage whose latency an operation is measured by; also what labels may say, without a name."""
+    return DEPENDENCY if operation.startswith(DEPENDENCY_PREFIX) else operation
+
+
+def cuts(instance: LimitInstance, stage: str, labels: Labels) -> bool:
+    """Say whether a timeout cuts this stage for calls of these labels."""
+    limit = instance.limit
+    if limit.stage not in (stage, stage_of(stage), stage.removeprefix(DEPENDENCY_PREFIX)):
+        return False
+    given = dict(labels)
+    wanted = {label: set(values) for label, values in limit.applies_to.items()}
+    wanted |= {label: {value} for label, value in instance.split}
+    return all(label not in given or given[label] in values for label, values in wanted.items())
+
+
+def matching(
+    timeouts: Sequence[tuple[LimitInstance, float]], stage: str, labels: Labels, duration_s: float
+) -> list[tuple[LimitInstance, float]]:
+    """Give the timeouts of the register that an atom at `duration_s` may be."""
+    below, above = MATCH_S
+    return [
+        (instance, value)
+        for instance, value in timeouts
+        if value - below <= duration_s <= value + above and cuts(instance, stage, labels)
+    ]
+
+
+def walls_of(
+    rows: Sequence[tuple[str, Labels]],
+    timeouts: Sequence[tuple[LimitInstance, float]],
+    seen: Sequence[tuple[str, float]],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Give the walls of each (stage, labels): seconds (NaN: none) and kinds, (rows, WALLS_MAX)."""
+    walls = np.full((len(rows), WALLS_MAX), np.nan)
+    kinds = np.zeros((len(rows), WALLS_MAX), np.int64)
+    for number, (stage, labels) in enumerate(rows):
+        found = [(value, REGISTERED) for one, value in timeouts if cuts(one, stage, labels)]
+        found += [(value, SEEN) for where, value in seen if stage_of(where) == stage]
+        # Where the register knows the timeout, guesses would only distract from it.
+        if stage in USUAL_STAGES and not any(kind == REGISTERED for _, kind in found):
+            found += [(value, USUAL) for value in USUAL_WALLS_S]
+        for column, (value, kind) in enumerate(found[:WALLS_MAX]):
+            walls[number, column], kinds[number, column] = value, kind
+    return walls, kinds
