@@ -39,6 +39,7 @@ class Block(NamedTuple):
     attempt: NDArray[np.int64]  # NO_CALL: of no call
     said: Callable[[NDArray[np.int64]], list[str]]  # the rest of the object, for some of its events
     labels: str = ""  # of events of no call, as the rest of an object
+    is_numbered: bool = True  # they have ids of their own, so that one sent twice counts once
 
 
 class Played(NamedTuple):
@@ -196,11 +197,10 @@ def _turns(played: Played, turns: Turns, number: int) -> Block:
         factor = slow_factor(scenario, stage, at_s, group, [mean_s] * len(scenario.groups), in_flight)
         stages_ms[:, column] = mean_s * 1000 * np.exp(drawn) * factor
     form = "".join(f'"{stage}":%.2f,' for stage in turns.stage_s)
-    form = f',"id":"{number}-%d","latency_ms":{{{form}"e2e":%.2f}}'
+    form = f',"latency_ms":{{{form}"e2e":%.2f}}'
 
     def said(rows: NDArray[np.int64]) -> list[str]:
-        taken = stages_ms[rows].tolist()
-        return [form % (row, *ms, sum(ms)) for row, ms in zip(rows.tolist(), taken, strict=True)]
+        return [form % (*ms, sum(ms)) for ms in stages_ms[rows].tolist()]
 
     return Block("turn.completed", at_s, call, said)
 
@@ -291,9 +291,6 @@ def _scores(played: Played, scores: Scores, number: int) -> Block:
     metric = text(scores.metric)
 
     def said(rows: NDArray[np.int64]) -> list[str]:
-        return [
-            f',"id":"q{number}-{row}","metric":{metric},"score":{score:.4f}'
-            for row, score in zip(rows.tolist(), value[rows].tolist(), strict=True)
-        ]
+        return [f',"metric":{metric},"score":{score:.4f}' for score in value[rows].tolist()]
 
     return Block("quality.scored", ended_s + rng.random(len(who)) * SCORED_WITHIN_S, who, said)

@@ -43,7 +43,8 @@ def _notice(played: Played, notice: Notice) -> Block:
     body = "".join(f',"{name}":{text(value)}' for name, value in notice.fields)
     if notice.until_s >= 0:
         body += f',"until":{played.scenario.frame.start_ns + round(notice.until_s * NS_PER_S)}'
-    return _of_no_call(notice.type, at_s, [body] * len(at_s))
+    is_numbered = "id" not in dict(notice.fields)
+    return _of_no_call(notice.type, at_s, [body] * len(at_s))._replace(is_numbered=is_numbered)
 
 
 def _reports(played: Played, report: Report) -> Block:

@@ -62,16 +62,22 @@ class Stream(NamedTuple):
                 said[place] = body
         times, attempts = self.time_ns[part].tolist(), self.attempt[part].tolist()
         return [
-            self._row(time_ns, self.blocks[number], attempt, body)
-            for time_ns, number, attempt, body in zip(times, blocks.tolist(), attempts, said, strict=True)
+            self._row(time_ns, number, row, (attempt, body))
+            for time_ns, number, row, attempt, body in zip(
+                times, blocks.tolist(), rows.tolist(), attempts, said, strict=True
+            )
         ]
 
-    def _row(self, time_ns: int, block: Block, attempt: int, body: str) -> bytes:
+    def _row(self, time_ns: int, number: int, row: int, told: tuple[int, str]) -> bytes:
+        block, (attempt, body) = self.blocks[number], told
+        is_call = block.type.startswith("call.")  # These are told apart by their call.
+        head = f'{{"time":{time_ns},"type":"{block.type}"'
+        if block.is_numbered and not is_call:
+            head += f',"id":"{number}-{row}"'
         if attempt == NO_CALL:
-            return f'{{"time":{time_ns},"type":"{block.type}"{body}{block.labels}}}'.encode()
+            return f"{head}{body}{block.labels}}}".encode()
         labels = self.attempt_labels[self.group[attempt]]
-        name = self.call_id(attempt)
-        return f'{{"time":{time_ns},"type":"{block.type}","call_id":"{name}"{body}{labels}}}'.encode()
+        return f'{head},"call_id":"{self.call_id(attempt)}"{body}{labels}}}'.encode()
 
 
 def call_id(seed: int, attempt: int) -> str:
