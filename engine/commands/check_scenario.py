@@ -10,23 +10,25 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.app import REPLAY_HASH_KEY, Configuration, OwnedLine, default_file
+from engine.app import REPLAY_HASH_KEY, Configuration, OwnedLine, alert_names, default_file
 from engine.commands.replay import read_all, say_if_first_start
 from engine.commands.report import counted
 from engine.commands.warmup import warm_up
 from engine.errors import ExpectationError, SettingsError, UsageError
+from engine.fields import did_you_mean
 from engine.judge.declines import parse_rules
 from engine.limits import Register
 from engine.register import parse_register
 from engine.scenario.scenario import Scenario, parse_scenario
 from engine.scenario.source import ScenarioSource
-from engine.scenario.text import TEXT_BYTES_MAX
+from engine.scenario.text import TEXT_BYTES_MAX, Faults
 from engine.scenario.verdicts import Breach, breaches, lives
 from engine.settings_file import load_register, load_settings, parse_settings, read_text_file
 
 if TYPE_CHECKING:
     from engine.judge.lifecycle import AlertChange
     from engine.scenario.admission import Truth
+    from engine.settings import Settings
 
 
 class CheckOptions(NamedTuple):
@@ -100,7 +102,18 @@ def load_scenario(path: Path, config: str | None = None, declines: str | None = 
         register = parse_register(scenario.register, where)
     rules_file = Path(declines) if declines else default_file("declines.yaml")
     rules = parse_rules(read_text_file(rules_file, "the decline rules"), str(rules_file))
+    _refuse_unknown_alerts(scenario, settings, where)
     return Loaded(where, scenario, Configuration(settings, register, rules, limits_file))
+
+
+def _refuse_unknown_alerts(scenario: Scenario, settings: Settings, where: str) -> None:
+    """Report a name that no alert has: `expect no` of it would hold for ever."""
+    names, faults = alert_names(settings), Faults(where)
+    for expectation in scenario.expectations:
+        name = expectation.wanted.pattern.alertname
+        if name and name not in names:
+            faults.add(expectation.line, f"there is no alert `{name}`", did_you_mean(name, sorted(names)))
+    faults.raise_any()
 
 
 async def run_scenario(loaded: Loaded) -> Checked:

@@ -100,7 +100,7 @@ class RateChange(NamedTuple):
     @staticmethod
     def read(s: Statement) -> RateChange:
         """Read `rate`."""
-        group = s.target()
+        group = s.callers()
         if sum(map(s.has, ("factor", "to", "doubling"))) != 1:
             s.wrong("`rate` needs one of `factor=3`, `to=80/min` and `doubling=15m`")
         read = RateChange(
@@ -128,7 +128,7 @@ class Burst(NamedTuple):
     def read(s: Statement) -> Burst:
         """Read `burst`."""
         read = Burst(
-            group=s.target(),
+            group=s.callers(),
             calls=s.need("calls", counted_from_one, 1, "calls=60"),
             within_s=s.get("within", longer_than_nothing, 1.0),
             at_s=s.moment("at", 0.0),
@@ -151,7 +151,7 @@ class Profile(NamedTuple):
     @staticmethod
     def read(s: Statement) -> Profile:
         """Read `profile`."""
-        group = s.target()
+        group = s.callers()
         where = s.get("zone", zone, ZoneInfo("UTC"))
         weekend = s.get("weekend", number, 1.0)
         points: dict[float, float] = {}

@@ -131,7 +131,8 @@ def parse_scenario(text: str, where: str) -> Scenario:
             continue
         if group is not None:
             groups[group.name] = group
-            known = known._replace(groups=tuple(groups))
+            shares = tuple(one.name for one in groups.values() if one.parent)
+            known = known._replace(groups=tuple(groups), shares=shares)
     expectations: list[Expectation] = []
     for line in cut.lines:
         _read_line(Statement(line, known, faults), found, expectations)

@@ -123,9 +123,7 @@ class Scores(NamedTuple):
             ratio=s.get("ratio", ratio, 1.0),
         )
         if not _is_possible(read.mean, read.sd):
-            s.wrong(
-                f"no scores from 0 to 1 have a mean of {read.mean} and sd={read.sd}", "write a smaller sd="
-            )
+            s.wrong(f"no scores from 0 to 1 have mean={read.mean} and sd={read.sd}", "write a smaller sd=")
         s.close()
         return read
 

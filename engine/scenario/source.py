@@ -43,6 +43,10 @@ class ScenarioSource:
 
     async def read(self) -> RawBatch | None:
         """Give the next batch or tick; None at the end and after `close`."""
+        return self.next_batch()
+
+    def next_batch(self) -> RawBatch | None:
+        """Give what `read` does; nothing here ever waits."""
         if not self._ready and self.stream is not None:
             self._advance(self.stream)
         return self._ready.popleft() if self._ready else None

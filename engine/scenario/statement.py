@@ -59,6 +59,7 @@ class Known(NamedTuple):
 
     length_s: float
     groups: tuple[str, ...] = ()
+    shares: tuple[str, ...] = ()  # of these groups
     caps: tuple[str, ...] = ()
     dependencies: tuple[str, ...] = ()
 
@@ -103,6 +104,15 @@ class Statement:
         """Take the name of a group, or `*`."""
         return self.one_of((*self.known.groups, ALL), "the name of a `calls` or `share` above it")
 
+    def callers(self) -> str:
+        """Take the name of a group that calls at a rate of its own, or `*`."""
+        name = self.target()
+        if name in self.known.shares:
+            self.wrong(
+                f"`{name}` is a share, which has no rate of its own", "name the `calls` that it is a share of"
+            )
+        return name
+
     def has(self, key: str) -> bool:
         """Say whether a key is given."""
         return key in self.pairs
@@ -146,6 +156,7 @@ class Statement:
     def labels(self) -> dict[str, str]:
         """Read the labels that are given."""
         given = [label for label in LABELS if label in self.pairs]
+        self._read += LABELS
         return {label: self.get(label, words, "") for label in given}
 
     def rest(self, reader: Callable[[str], T], default: T) -> dict[str, T]:

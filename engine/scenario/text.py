@@ -96,12 +96,15 @@ def read_text(text: str, faults: Faults) -> Text:
             faults.add(
                 place + 1, "is indented, but there is no statement above", "begin it in the first column"
             )
+    register = blocks["register"]
+    if any(register) and not any(row.startswith("limits:") for row in register):
+        register.append("limits: []")  # Guardrails alone will do.
     return Text(
         lines=tuple(
             Line(number, tuple(tokens), " ".join(map(_written, written)))
             for number, tokens, written in statements
         ),
-        register="\n".join(blocks["register"]) if any(map(str.strip, blocks["register"])) else "",
+        register="\n".join(register) if any(map(str.strip, register)) else "",
         settings="\n".join(blocks["settings"]) if any(map(str.strip, blocks["settings"])) else "",
     )
 
