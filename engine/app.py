@@ -140,6 +140,13 @@ def build_line(configuration: Configuration, hash_key: bytes, span: Span = EVERY
     return Line(pipeline, Publisher(pipeline))
 
 
+def alert_names(settings: Settings) -> frozenset[str]:
+    """Give the names of all alerts that there are."""
+    return frozenset(
+        policy.alertname for detector in make_detectors(settings) for policy in detector.policies
+    )
+
+
 class OwnedLine:
     """The line of one member of a consumer group. Not safe for use from two threads at once.
 

@@ -83,11 +83,10 @@ async def run_log(
     configuration: Configuration, options: ReplayOptions, write: Callable[[AlertChange], None] | None = None
 ) -> Replayed:
     """Take a log or a recording through the line; `write` sees every change as it comes."""
-    source, is_recording = open_source(options.logs, configuration)
+    source = open_source(options.logs, configuration)
     hash_key = read_hash_key(configuration.settings.engine.call_key_file, REPLAY_HASH_KEY)
     line = OwnedLine(configuration, hash_key, options.span)
     changes: list[AlertChange] = []
-    damage = None
     try:
         await source.start()
         if isinstance(source, RecordingSource):
@@ -95,19 +94,34 @@ async def run_log(
         say_if_first_start()
         warm_up(configuration)  # The time that is shown is that of the events, not of loading kernels.
         begin = time.perf_counter()
-        try:
-            with Progress(source) as progress:
-                while (raw := await source.read()) is not None:
-                    _keep(line.step(raw).changes, changes, write)
-                    progress.show()
-        except SourceError as error:
-            damage = error
-        if not is_recording:
-            _keep(line.line.pipeline.finish().changes, changes, write)
+        damage = await read_all(source, line, changes, write)
     finally:
         await source.close()
     first_ns = line.line.pipeline.first_event_ns
     return Replayed(line, tuple(changes), first_ns, time.perf_counter() - begin, damage)
+
+
+async def read_all(
+    source: Source,
+    line: OwnedLine,
+    changes: list[AlertChange],
+    write: Callable[[AlertChange], None] | None = None,
+) -> SourceError | None:
+    """Take everything that a started source gives through the line, and end the log; give what damaged it.
+
+    A recording ends where its run ended: nothing is closed that was open then.
+    """
+    damage = None
+    try:
+        with Progress(source) as progress:
+            while (raw := await source.read()) is not None:
+                _keep(line.step(raw).changes, changes, write)
+                progress.show()
+    except SourceError as error:
+        damage = error
+    if not isinstance(source, RecordingSource):
+        _keep(line.line.pipeline.finish().changes, changes, write)
+    return damage
 
 
 def say_if_first_start() -> None:
@@ -150,16 +164,16 @@ def _compare_digests(source: RecordingSource, configuration: Configuration) -> N
         )
 
 
-def open_source(logs: tuple[str, ...], configuration: Configuration) -> tuple[Source, bool]:
-    """Open a folder as a recording and anything else as logs; say which it was."""
+def open_source(logs: tuple[str, ...], configuration: Configuration) -> Source:
+    """Open a folder as a recording, and anything else as logs."""
     folders = [log for log in logs if Path(log).is_dir()]
     if not folders:
-        return FileSource(logs, row_bytes_max=configuration.settings.engine.row_bytes_max), False
+        return FileSource(logs, row_bytes_max=configuration.settings.engine.row_bytes_max)
     if len(logs) > 1:
         raise UsageError(
             "a recording is replayed alone", where=folders[0], hint="give one folder, or only files"
         )
-    return RecordingSource(Path(folders[0])), True
+    return RecordingSource(Path(folders[0]))
 
 
 def outcome_of(replayed: Replayed) -> Outcome:

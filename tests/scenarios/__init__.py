@@ -1,8 +1,14 @@
-"""One scenario per detector, in a file of its name: traffic in which it must speak, and how soon."""
+"""One scenario per detector, in a file of its name: traffic in which it must speak, and how soon.
+
+Texts (`.scenario`) are for people to read, and run by `callgauge check` too; `incidents/` are those of the
+project's history. Python is for what the text has no words for.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+
+from engine.settings import Settings
 
 if TYPE_CHECKING:
     from engine.limits import Register
@@ -19,3 +25,4 @@ class Scenario(NamedTuple):
     labels: tuple[tuple[str, str], ...]  # some of the labels of the alert
     onset_ns: int  # from when on the trouble can be seen
     delay_s: float  # at most so much later the alert fires, and never before the onset
+    settings: Settings = Settings()
