@@ -1,7 +1,7 @@
-"""`python -m bench.leadtime`: the product against today's rules and the prototype, on the same calls.
+"""`python -m bench.leadtime`: how early the alerts come, at a stated rate of false pages.
 
-Prints Markdown; `--out FILE` keeps it. Seeds of the reported runs are printed; the constants of the detector
-were chosen on other seeds (`--seed` 900 and up).
+Prints Markdown; `--out FILE` keeps it, with a figure per cap beside it. The seeds of the reported runs are
+printed; while the detector was tuned, other families and seeds (900 and up) were used.
 """
 
 from __future__ import annotations
@@ -9,69 +9,103 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import platform
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-import numba
-import numpy as np
-
+from bench.harness import machine
+from bench.leadtime import real
 from bench.leadtime.cold import cold_table
-from bench.leadtime.contest import PAGES_PER_WEEK, SIZES, Job, run_job
-from bench.leadtime.report import Figures, holds_against, table
-from bench.leadtime.traffic import FAMILIES
+from bench.leadtime.contest import Contest, Job, run_job, say
+from bench.leadtime.figure import figure
+from bench.leadtime.many import many_section
+from bench.leadtime.report import section, summary
+from bench.leadtime.sizes import SIZES
 
 INTRODUCTION = (
-    f"No seasonal baseline anywhere. Thresholds from calibration weeks at {PAGES_PER_WEEK} pages a week, "
-    "false pages on other weeks. Cells: median lead in minutes [90 % bootstrap interval] / 10th percentile / "
-    "% with less than a minute."
+    "Cells: median lead in minutes / 10th percentile / % of the incidents with less than a minute, "
+    "[90 % bootstrap interval of the median]; a dash is no page before the first declined call. Lead counts "
+    "from when the alert is posted: two evaluations of 15 s in a row, and 5 s until the slice closes; a "
+    "page before the onset is none, several pages of one incident are one. The truth is the first "
+    "declined attempt. Thresholds come from calibration weeks, false pages from other weeks, what is usual from six weeks that "
+    "are neither. Every baseline stands in every window and horizon at its best threshold, and the best of "
+    "them is picked by family on the incidents reported, which favours them. Ours is one configuration; "
+    '"tuned" moves all its thresholds by one number to the same budget.'
+)
+ELSEWHERE = (
+    "Hidden caps, timeout cliffs, latency, quality and canaries have benchmarks of their own: "
+    "`bench/detection/`, with results beside this one. predict_linear here is held against Prometheus's own "
+    "by `tests/integration/test_leadtime_prometheus.py`: at every evaluation of a ramp's gauge the forecasts "
+    "are the same (to a millionth of the cap), and the rule holds at the same evaluations."
 )
 
 
-def verdict(figures: list[Figures]) -> str:
-    """Say family by family whether the product holds against the prototype at the same horizon."""
-    by_name = {row.name: row for row in figures}
-    lines = []
-    for tier in ("10 min", "30 min"):
-        ours, theirs = by_name[f"product, {tier}, tuned"], by_name[f"prototype mended, {tier}, tuned"]
-        behind = [family for family in FAMILIES if not holds_against(ours, theirs, family)]
-        said = "overlaps or beats the prototype in every family" if not behind else f"is behind in {behind}"
-        rates = f"{ours.false_pages_per_week[0]:.2f} against {theirs.false_pages_per_week[0]:.2f}"
-        lines.append(f"- {tier}: the product {said}; false pages a week {rates}.")
-    return "\n".join(lines)
+def call(job: tuple[Callable[..., Any], tuple[Any, ...]]) -> object:
+    """Run one part, in a process of its own."""
+    function, arguments = job
+    found: object = function(*arguments)
+    say(f"{function.__name__} done")
+    return found
 
 
-def machine_line() -> str:
-    """Say what this ran on."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    versions = f"Python {platform.python_version()}, numpy {np.__version__}, numba {numba.__version__}"
-    return f"{platform.machine()}, {os.cpu_count()} cores, {versions}, commit {commit or 'unknown'}"
+def parts_of(size_name: str, seed: int, path: Path) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
+    """List what is to be run, the longest first."""
+    size = SIZES[size_name]
+    jobs: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
+    for cap, effort in size.contests.items():
+        jobs[f"cap {cap:.0f}"] = run_job, (Job(cap, effort, seed),)
+        if len(jobs) == 2:  # The long ones are under way; those in between fill the gaps.
+            jobs["many"] = many_section, (*size.many, seed)
+    jobs.setdefault("many", (many_section, (*size.many, seed)))
+    if size.real_draws:
+        jobs["real"] = real.real_section, (path, tuple(range(size.real_draws)))
+        jobs["real, as in the research"] = real.real_section, (path, real.SEEDS)
+    if size.cold_repeats:
+        jobs["cold"] = cold_table, (size.cold_repeats, seed)
+    return jobs
 
 
-def report(size: str, seed: int, workers: int) -> str:
-    """Run everything and give the page."""
-    jobs = [Job(cap, SIZES[size], seed) for cap in SIZES[size].caps]
+def run_parts(size_name: str, seed: int, workers: int, path: Path) -> dict[str, Any]:
+    """Run all parts."""
+    jobs = parts_of(size_name, seed, path)
     if workers == 1:
-        results = [run_job(job) for job in jobs]
-    else:
-        # Not forked: a forked child would inherit locks of numba's.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            results = list(pool.map(run_job, jobs))
+        return {name: call(job) for name, job in jobs.items()}
+    # Not forked: a forked child would inherit locks of numba's.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return dict(zip(jobs, pool.map(call, jobs.values()), strict=True))
+
+
+def contests_of(found: dict[str, Any]) -> list[Contest]:
+    """Give the contests by size of cap."""
+    return sorted((one for one in found.values() if isinstance(one, Contest)), key=lambda one: one.cap)
+
+
+def page(found: dict[str, Any], size_name: str, seed: int, figures: dict[float, str]) -> str:
+    """Write the page."""
+    contests = contests_of(found)
     parts = [
         "# Lead time before the first declined call",
-        f"Size {size}, seed {seed}, slices of {SIZES[size].slice_s} s, two evaluations in a row.",
+        f"Size {size_name}, seed {seed}.",
         INTRODUCTION,
+        summary(contests),
     ]
-    for job, figures in zip(jobs, results, strict=True):
-        parts += [f"## Cap {job.cap:.0f}, holding 180 s", table(figures), verdict(figures)]
-    if SIZES[size].cold_repeats:
-        parts += ["## Starts from nothing, as shipped", cold_table(SIZES[size].cold_repeats, seed)]
+    for contest in contests:
+        parts.append(section(contest))
+        if contest.cap in figures:
+            parts.append(f"![Lead against false pages, cap {contest.cap:.0f}]({figures[contest.cap]})")
+    parts += ["## Many limits under one budget", found["many"], "## Real arrivals"]
+    if "real" in found:
+        parts += [found["real"], "The same with the three draws of the research:"]
+        parts.append(found["real, as in the research"])
+    else:
+        parts.append("Left out at this size.")
+    if "cold" in found:
+        parts += ["## Starts from nothing, as shipped", found["cold"]]
+    parts += ["## Elsewhere", ELSEWHERE]
     digest = hashlib.sha256("\n\n".join(parts).encode()).hexdigest()[:16]
     return "\n\n".join([*parts, f"Result {digest}"]) + "\n"
 
@@ -82,15 +116,23 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--real", type=Path, default=real.FILE, help="a recording of real arrivals, as CSV")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     began = time.monotonic()
-    machine = machine_line()  # Now: the sources may change while it runs.
-    page = report(arguments.size, arguments.seed, arguments.workers)
-    page += f"\n{machine}; took {time.monotonic() - began:.0f} s.\n"
-    sys.stdout.write(page)
+    on = machine()  # Now: the sources may change while it runs.
+    found = run_parts(arguments.size, arguments.seed, arguments.workers, arguments.real)
+    figures = {}
     if arguments.out:
-        arguments.out.write_text(page)
+        for contest in contests_of(found):
+            drawn = arguments.out.with_name(f"{arguments.out.stem}_{contest.cap:.0f}.svg")
+            drawn.write_text(figure(contest), "utf-8")
+            figures[contest.cap] = drawn.name
+    text = page(found, arguments.size, arguments.seed, figures)
+    text += f"\n{on}; took {time.monotonic() - began:.0f} s.\n"
+    sys.stdout.write(text)
+    if arguments.out:
+        arguments.out.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,31 +1,46 @@
-"""The rules people use today, on the gauge of calls in flight, and how a score becomes pages.
+"""The rules people use today on the gauge of calls in flight, in every window and horizon they might pick.
 
-All take `level` (streams, evaluations) at the end of each evaluation and give a score of the same shape, in
-units of the cap for static and predict_linear.
+Each gives a score of shape (streams, evaluations); which threshold makes it a page is decided by a budget, or
+is as shipped. predict_linear is that of Prometheus, gated as its mixins do; deseasonalised, it runs over the
+ratio to what earlier weeks lead to expect. Holt and the Kalman filter follow level and trend.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.leadtime.feed import Calls
+from bench.leadtime.corpus import Corpus
 from bench.leadtime.traffic import STEP_S
 from engine.kernel import kernel
 
-IN_A_ROW = 2
-KEEP = 40  # evaluations below the threshold until a page is over: 10 minutes
-REPEAT = 240  # evaluations between pages: 60 minutes
-STANDING_MAX = 0.05  # an alert that stands longer than this share of the time is no page
-GATE = 0.5  # of the cap in use, for predict_linear too
+GATE = 0.5  # of the cap in use; predict_linear alone pages at every dawn
+WINDOWS_MIN = (5, 30, 60, 240)
+HORIZONS_MIN = (10, 30, 60)
+HOLT = ((0.1, 0.02), (0.2, 0.05), (0.4, 0.1))
+HOLT_DAMPING = 0.998  # of the trend, per evaluation
+KALMAN = (1e-7, 1e-6, 1e-5)  # growth noise per evaluation, of the level
+KALMAN_HORIZONS_MIN = (5, 10, 30)
+LEVEL_NOISE = 0.02
+SHIPPED_STATIC = 0.8
 
 
-def level_of(calls: Calls, steps: int) -> NDArray[np.float64]:
-    """Give the calls in flight at the end of each evaluation."""
-    at_s = (np.arange(steps) + 1) * STEP_S
-    started = np.searchsorted(calls.start_s, at_s, side="right")
-    ended = np.searchsorted(np.sort(calls.end_s), at_s, side="right")
-    return np.asarray(started - ended, dtype=np.float64)
+class Variant(NamedTuple):
+    """One rule: the group it competes in, its name, its score, and its threshold as shipped, if any."""
+
+    group: str
+    name: str
+    score: Callable[[Corpus], NDArray[np.float64]]
+    shipped: float = math.nan
+
+
+def per_minute(minutes: int) -> int:
+    """Give minutes in evaluations."""
+    return round(minutes * 60 / STEP_S)
 
 
 def predict_linear(level: NDArray[np.float64], window: int, ahead: int) -> NDArray[np.float64]:
@@ -33,73 +48,135 @@ def predict_linear(level: NDArray[np.float64], window: int, ahead: int) -> NDArr
 
     -inf before that.
     """
-    at = np.arange(window) - (window - 1)
-    centred = at - at.mean()
-    weights = 1.0 / window + centred / np.square(centred).sum() * (ahead - at.mean())
-    predicted = np.full_like(level, -np.inf)
-    if level.shape[1] >= window:
-        for row, line in zip(level, predicted, strict=True):
-            line[window - 1 :] = np.correlate(row, weights, "valid")
+    predicted = np.full(level.shape, -np.inf)
+    steps = level.shape[1]
+    if steps < window:
+        return predicted
+    zero = np.zeros((len(level), 1))
+    total = np.concatenate([zero, np.cumsum(level, axis=1)], axis=1)
+    moment = np.concatenate([zero, np.cumsum(level * np.arange(steps), axis=1)], axis=1)
+    last = np.arange(window - 1, steps)
+    of_window = total[:, last + 1] - total[:, last + 1 - window]
+    middle = last - 0.5 * (window - 1)
+    slope = (moment[:, last + 1] - moment[:, last + 1 - window] - middle * of_window) * 12.0
+    slope /= window * (window * window - 1.0)
+    predicted[:, window - 1 :] = of_window / window + slope * (0.5 * (window - 1) + ahead)
     return predicted
 
 
-def static_score(level: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
-    """Give the share of the cap in use."""
-    return level / cap
-
-
-def linear_score(level: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
-    """Give predict_linear over 30 minutes, 30 minutes on, as a share of the cap."""
-    return np.where(level >= GATE * cap, predict_linear(level, 120, 120) / cap, -np.inf)
+@kernel
+def holt(
+    level: NDArray[np.float64], weights: tuple[float, float], damping: float, ahead: int
+) -> NDArray[np.float64]:
+    """Give Holt's damped trend `ahead` evaluations on; `weights` = (of the level, of the trend)."""
+    alpha, beta = weights
+    reach = damping * (1.0 - damping**ahead) / (1.0 - damping)
+    predicted = np.empty_like(level)
+    for i in range(level.shape[0]):
+        base = level[i, 0]
+        trend = 0.0
+        for k in range(level.shape[1]):
+            before = base
+            base = alpha * level[i, k] + (1.0 - alpha) * (base + damping * trend)
+            trend = beta * (base - before) + (1.0 - beta) * damping * trend
+            predicted[i, k] = base + reach * trend
+    return predicted
 
 
 @kernel
-def page_steps(score: NDArray[np.float64], threshold: float, repeat: int, into: NDArray[np.int64]) -> int:
-    """Write the evaluations at which one stream pages into `into`, and give how many there are."""
-    many = 0
-    in_a_row = 0
-    below = 0
-    is_firing = False
-    last = -repeat
-    for k in range(len(score)):
-        if score[k] >= threshold:
-            in_a_row += 1
-            below = 0
-            if not is_firing and in_a_row >= IN_A_ROW and k - last >= repeat:
-                into[many] = k
-                many += 1
-                is_firing = True
-                last = k
-        else:
-            in_a_row = 0
-            below += 1
-            if below >= KEEP:
-                is_firing = False
-    return many
+def kalman(
+    level: NDArray[np.float64], growth_noise: float, level_noise: float, ahead: int, caps: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Give how many standard deviations a local linear trend stands above the cap `ahead` evaluations on."""
+    score = np.empty_like(level)
+    for i in range(level.shape[0]):
+        base, trend = level[i, 0], 0.0
+        base_var, both, trend_var = 100.0, 0.0, 1.0
+        for k in range(level.shape[1]):
+            seen = level[i, k] + 1.0
+            base += trend
+            base_var += 2.0 * both + trend_var + level_noise * seen
+            both += trend_var
+            trend_var += growth_noise * seen
+            total = base_var + seen
+            error = level[i, k] - base
+            base += base_var / total * error
+            trend += both / total * error
+            trend_var -= both * both / total
+            both -= base_var * both / total
+            base_var -= base_var * base_var / total
+            mean = base + ahead * trend
+            variance = base_var + 2.0 * ahead * both + ahead * ahead * trend_var + max(mean, 1.0)
+            score[i, k] = (mean - caps[i]) / math.sqrt(variance)
+    return score
 
 
-def pages(score: NDArray[np.float64], threshold: float) -> list[NDArray[np.int64]]:
-    """Give the evaluations at which each stream pages, the first one counted from 0."""
-    into = np.empty(score.shape[1], np.int64)
-    return [into[: page_steps(row, threshold, REPEAT, into)].copy() for row in score]
+def static_score(corpus: Corpus) -> NDArray[np.float64]:
+    """Give the share of the cap in use."""
+    return corpus.level / corpus.caps[:, None]
 
 
-def tuned_threshold(score: NDArray[np.float64], pages_max: int) -> float:
-    """Give the lowest threshold, in hundredths, that with all above it pages at most `pages_max` times.
-
-    Walked from the top, and no lower than where it would stand too long: one page that never ends would keep
-    any budget. inf: no threshold will do.
-    """
-    finite = np.unique(np.floor(score[np.isfinite(score)] * 100.0)) / 100.0
-    lowest = np.inf
-    for threshold in finite[::-1]:
-        stands = float(np.mean(score >= threshold))
-        if stands > STANDING_MAX or count_pages(score, float(threshold)) > pages_max:
-            break
-        lowest = float(threshold)
-    return lowest
+def gated(corpus: Corpus, predicted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give a predicted level as a share of the cap, and nothing below the gate."""
+    caps = corpus.caps[:, None]
+    return np.where(corpus.level >= GATE * caps, predicted / caps, -np.inf)
 
 
-def count_pages(score: NDArray[np.float64], threshold: float) -> int:
-    """Give how often all streams together page."""
-    return sum(len(found) for found in pages(score, threshold))
+def samples(minutes: int) -> int:
+    """Give how many samples a range of Prometheus has: both its ends count, up to version 2 at least."""
+    return per_minute(minutes) + 1
+
+
+def linear_score(window: int, ahead: int) -> Callable[[Corpus], NDArray[np.float64]]:
+    """Give predict_linear on the gauge."""
+    return lambda corpus: gated(corpus, predict_linear(corpus.level, window, ahead))
+
+
+def seasonal_score(window: int, ahead: int) -> Callable[[Corpus], NDArray[np.float64]]:
+    """Give predict_linear on the ratio to the expected level, times the level expected then."""
+
+    def score(corpus: Corpus) -> NDArray[np.float64]:
+        now, then = corpus.usual_level[:, : corpus.steps], corpus.usual_level[:, ahead : ahead + corpus.steps]
+        return gated(corpus, predict_linear(corpus.level / now, window, ahead) * then)
+
+    return score
+
+
+def holt_score(weights: tuple[float, float], ahead: int) -> Callable[[Corpus], NDArray[np.float64]]:
+    """Give Holt's forecast."""
+    return lambda corpus: gated(corpus, holt(corpus.level, weights, HOLT_DAMPING, ahead))
+
+
+def kalman_score(growth_noise: float, ahead: int) -> Callable[[Corpus], NDArray[np.float64]]:
+    """Give the Kalman filter's forecast."""
+
+    def score(corpus: Corpus) -> NDArray[np.float64]:
+        found = kalman(corpus.level, growth_noise, LEVEL_NOISE, ahead, corpus.caps)
+        return np.where(corpus.level >= GATE * corpus.caps[:, None], found, -np.inf)
+
+    return score
+
+
+def every_baseline() -> list[Variant]:
+    """List every rule in every window and horizon."""
+    variants = [
+        Variant("static, as shipped", "80 %", static_score, SHIPPED_STATIC),
+        Variant("static", "tuned", static_score),
+        Variant("predict_linear, as shipped", "30m, 30m", linear_score(samples(30), per_minute(30)), 1.0),
+    ]
+    for window in WINDOWS_MIN:
+        for ahead in HORIZONS_MIN:
+            at = samples(window), per_minute(ahead)
+            name = f"{window}m, {ahead}m"
+            variants.append(Variant("predict_linear", name, linear_score(*at)))
+            variants.append(Variant("predict_linear, deseasonalised", name, seasonal_score(*at)))
+    for weights in HOLT:
+        for ahead in HORIZONS_MIN:
+            name = f"{weights[0]:g}/{weights[1]:g}, {ahead}m"
+            variants.append(Variant("Holt", name, holt_score(weights, per_minute(ahead))))
+    variants += [
+        Variant("Kalman", f"{noise:g}, {ahead}m", kalman_score(noise, per_minute(ahead)))
+        for noise in KALMAN
+        for ahead in KALMAN_HORIZONS_MIN
+    ]
+    return variants

@@ -14,8 +14,8 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.leadtime.baselines import count_pages
 from bench.leadtime.feed import Calls
+from bench.leadtime.paging import count_pages
 from bench.leadtime.product import Scores, product_scores
 from bench.leadtime.traffic import WEEK_S, WEEK_STEPS, Plan, draw_calls, ordinary_week
 from engine.erlang import safe_offered_load

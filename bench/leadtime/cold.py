@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.leadtime.baselines import page_steps
 from bench.leadtime.feed import Calls
+from bench.leadtime.paging import page_steps
 from bench.leadtime.product import product_scores
-from bench.leadtime.traffic import STEP_S, first_decline_s, start_flat, start_rising
+from bench.leadtime.traffic import STEP_S, start_flat, start_rising
+from bench.leadtime.truth import first_decline_s
 
 LASTS_S = 3600.0
 LOADS = (0.40, 0.55, 0.65, 0.75)

@@ -1,104 +1,174 @@
-"""One cap's contest: every detector on the same calibration weeks, validation weeks and incidents."""
+"""One cap's contest: every detector on the same weeks, incidents and look-alikes.
+
+Every baseline is tuned to the budget in every window and horizon; the best of a group is picked later, by
+family, on the very incidents that are reported, which favours the baselines. The product runs once, in the
+configuration it ships with.
+"""
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.leadtime.baselines import level_of, linear_score, static_score
-from bench.leadtime.feed import Calls
-from bench.leadtime.product import product_scores
+from bench.leadtime.baselines import every_baseline, linear_score, per_minute, samples
+from bench.leadtime.benign import BENIGN, DISPERSIONS, benign, week
+from bench.leadtime.corpus import Corpus, corpus_of
+from bench.leadtime.families import FAMILIES, incident
+from bench.leadtime.history import week_counts
+from bench.leadtime.measures import MAIN_BUDGET, Corpora, Outcome, Scored, measure, oracle_leads_min
+from bench.leadtime.paging import tuned_threshold
+from bench.leadtime.probability import Stated, stated
+from bench.leadtime.product import Tiers, product_tiers
 from bench.leadtime.prototype import prototype_scores
-from bench.leadtime.report import Contest, Figures, Truth, figures_of
-from bench.leadtime.traffic import BEFORE_S, FAMILIES, LASTS_S, STEP_S, WEEK_S, incident, ordinary_week
 
-PAGES_PER_WEEK = 0.25
-SHIPPED_STATIC = 0.8
+OURS = "ours"
+UNION_SHARES = (0.40, 0.35, 0.25)  # of the budget: level only, with growth, predict_linear
 
 
-class Size(NamedTuple):
-    """How much to draw."""
+class Effort(NamedTuple):
+    """How much to draw at one cap."""
 
     weeks: int  # to calibrate on, and as many to validate on
     days: int  # of each of those weeks
     incidents: int  # per family
+    benign: int  # per family
+    weeks_slice_s: int
     slice_s: int
-    cold_repeats: int
-    caps: tuple[float, ...] = (100.0, 1000.0)
-
-
-SIZES = {
-    "tiny": Size(weeks=2, days=1, incidents=3, slice_s=15, cold_repeats=0, caps=(100.0,)),
-    "small": Size(weeks=8, days=7, incidents=40, slice_s=15, cold_repeats=2),
-    "full": Size(weeks=16, days=7, incidents=100, slice_s=5, cold_repeats=6),
-}
 
 
 class Job(NamedTuple):
     """One cap, one size, one seed."""
 
     cap: float
-    size: Size
+    effort: Effort
     seed: int
 
 
-def weeks_of(job: Job, part: int) -> list[Calls]:
-    """Draw ordinary weeks; part 0 is for calibration, part 1 for validation."""
+class Contest(NamedTuple):
+    """All that one cap gave."""
+
+    cap: float
+    effort: Effort
+    outcomes: list[Outcome]
+    oracle_min: dict[str, NDArray[np.float64]]
+    onset_to_decline_min: dict[str, NDArray[np.float64]]
+    stated: dict[str, Stated]
+    took_s: float
+
+
+def say(text: str) -> None:
+    """Tell how far we are."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+    sys.stderr.flush()
+
+
+def draw(job: Job) -> Corpora:
+    """Draw all traffic of a job; every part has seeds of its own."""
+    cap, effort = job.cap, job.effort
+
+    def rng(part: int, number: int) -> np.random.Generator:
+        return np.random.default_rng([job.seed, int(cap), part, number])
+
+    ordinary = {cap: week_counts(cap, rng(0, 0))}
+    weeks = [
+        corpus_of([week(cap, rng(part, k), effort.days) for k in range(effort.weeks)], ordinary)
+        for part in (1, 2)
+    ]
+    many, some = effort.incidents, effort.benign
+    incidents = [incident(f, cap, rng(10 + at, k)) for at, f in enumerate(FAMILIES) for k in range(many)]
+    short = [benign(f, cap, rng(40 + at, k)) for at, f in enumerate(BENIGN) for k in range(some)]
+    bursty = max(effort.weeks // 4, 1)
+    batches = [
+        week(cap, rng(60 + at, k), effort.days, dispersion)
+        for at, dispersion in enumerate(DISPERSIONS)
+        for k in range(bursty)
+    ]
+    return Corpora(
+        calibration=weeks[0], validation=weeks[1], incidents=corpus_of(incidents, ordinary),
+        benign=corpus_of(short, ordinary), bursty=corpus_of(batches, ordinary),
+        incident_rows=rows_by(FAMILIES, many), benign_rows=rows_by(BENIGN, some),
+        bursty_rows=rows_by([f"dispersion {dispersion:.0f}" for dispersion in DISPERSIONS], bursty),
+    )  # fmt: skip
+
+
+def rows_by(families: Sequence[str], many: int) -> dict[str, slice]:
+    """Give the rows of each family when they stand one after the other."""
+    return {family: slice(at * many, (at + 1) * many) for at, family in enumerate(families)}
+
+
+def prototype_outcomes(on: Corpora, corpora: list[Corpus]) -> list[Outcome]:
+    """Measure the prototype: 10 and 30 minutes, and its union of three."""
+    group = "prototype, mended"
+    grown = [prototype_scores(corpus, with_growth=True) for corpus in corpora]
+    outcomes = [
+        measure(group, "10 min", Scored(*(page for page, _ in grown)), on),
+        measure(group, "30 min", Scored(*(warn for _, warn in grown)), on),
+    ]
+    half_hour = linear_score(samples(30), per_minute(30))
+    members = [
+        Scored(*(prototype_scores(corpus, with_growth=False)[1] for corpus in corpora)),
+        Scored(*(warn for _, warn in grown)),
+        Scored(*(half_hour(corpus) for corpus in corpora)),
+    ]
+    allowed = MAIN_BUDGET * len(on.calibration.streams)
+    thresholds = [
+        tuned_threshold(member.calibration, allowed * share)
+        for member, share in zip(members, UNION_SHARES, strict=True)
+    ]
+    margins = [
+        np.maximum.reduce([part - at if np.isfinite(at) else np.full(part.shape, -np.inf)
+                           for part, at in zip(parts, thresholds, strict=True)])
+        for parts in zip(*members, strict=True)
+    ]  # fmt: skip
+    return [*outcomes, measure(group, "union", Scored(*margins), on, 0.0)]
+
+
+def our_outcomes(tiers: list[Tiers], on: Corpora) -> list[Outcome]:
+    """Measure the product: both tiers, as shipped and moved to the budget as a whole."""
+    page, warn = Scored(*(tier.page for tier in tiers)), Scored(*(tier.warn for tier in tiers))
     return [
-        ordinary_week(job.cap, np.random.default_rng([job.seed, int(job.cap), part, week]))
-        for week in range(job.size.weeks)
+        measure(OURS, "page, tuned", page, on),
+        measure(OURS, "page, as shipped", page, on, 0.0),
+        measure(OURS, "warning, tuned", warn, on),
+        measure(OURS, "warning, as shipped", warn, on, 0.0),
     ]
 
 
-def scores_of(
-    job: Job, streams: list[Calls], stop_s: float
-) -> dict[str, tuple[NDArray[np.float64], float | None]]:
-    """Give every detector's scores on the streams, and its threshold as shipped if it has one."""
-    steps = int(stop_s / STEP_S)
-    level = np.stack([level_of(calls, steps) for calls in streams])
-    prototype = [prototype_scores(calls, job.cap, steps) for calls in streams]
-    caps = np.full(len(streams), job.cap)
-    product = product_scores(tuple(streams), caps, stop_s, job.size.slice_s)
-    page_shipped = np.where(product.page >= product.page_threshold, 1.0, 0.0)
-    warn_shipped = np.where(product.warn >= product.warn_threshold, 1.0, page_shipped)
-    return {
-        "static 80 %, as shipped": (static_score(level, job.cap), SHIPPED_STATIC),
-        "static, tuned": (static_score(level, job.cap), None),
-        "predict_linear 30m -> 30m, tuned": (linear_score(level, job.cap), None),
-        "prototype mended, 10 min, tuned": (np.stack([page for page, _ in prototype]), None),
-        "prototype mended, 30 min, tuned": (np.stack([warn for _, warn in prototype]), None),
-        "product, 10 min, tuned": (product.page, None),
-        "product, 30 min, tuned": (product.warn, None),
-        "product, page, as shipped": (page_shipped, 1.0),
-        "product, warning, as shipped": (warn_shipped, 1.0),
-    }
-
-
-def run_job(job: Job) -> list[Figures]:
-    """Measure every detector at one cap."""
-    week_s = min(job.size.days * 86_400.0, WEEK_S)
-    # Side by side: streams do not touch each other, and a slice costs the same for one as for many.
-    weeks = scores_of(job, weeks_of(job, 0) + weeks_of(job, 1), week_s)
-    half = job.size.weeks
-    drawn = {
-        family: [
-            incident(family, job.cap, np.random.default_rng([job.seed, int(job.cap), 2 + at, k]))
-            for k in range(job.size.incidents)
-        ]
-        for at, family in enumerate(FAMILIES)
-    }
-    truths = {
-        family: Truth(np.array([i.onset_s for i in found]), np.array([i.decline_s for i in found]))
-        for family, found in drawn.items()
-    }
-    streams = [found.calls for family in FAMILIES for found in drawn[family]]
-    scores = scores_of(job, streams, BEFORE_S + LASTS_S)
-    many = job.size.incidents
-    figures = []
-    for name, (score, threshold) in scores.items():
-        by_family = {family: score[at * many : (at + 1) * many] for at, family in enumerate(FAMILIES)}
-        contest = Contest(name, weeks[name][0][:half], weeks[name][0][half:], by_family, threshold)
-        figures.append(figures_of(contest, truths, PAGES_PER_WEEK * job.size.days / 7, job.seed))
-    return figures
+def run_job(job: Job) -> Contest:
+    """Hold one cap's contest."""
+    began = time.monotonic()
+    on = draw(job)
+    corpora = [on.calibration, on.validation, on.incidents, on.benign, on.bursty]
+    say(f"cap {job.cap:.0f}: drawn, {time.monotonic() - began:.0f} s")
+    long, short = job.effort.weeks_slice_s, job.effort.slice_s
+    tiers = [
+        product_tiers(corpus, slice_s)
+        for corpus, slice_s in zip(corpora, (long, long, short, short, long), strict=True)
+    ]
+    say(f"cap {job.cap:.0f}: product run, {time.monotonic() - began:.0f} s")
+    outcomes = our_outcomes(tiers, on)
+    outcomes += prototype_outcomes(on, corpora)
+    say(f"cap {job.cap:.0f}: prototype run, {time.monotonic() - began:.0f} s")
+    for variant in every_baseline():
+        scores = Scored(*(variant.score(corpus) for corpus in corpora))
+        shipped = None if np.isnan(variant.shipped) else variant.shipped
+        outcomes.append(measure(variant.group, variant.name, scores, on, shipped))
+    say(f"cap {job.cap:.0f}: done, {time.monotonic() - began:.0f} s")
+    return Contest(
+        cap=job.cap, effort=job.effort, outcomes=outcomes, oracle_min=oracle_leads_min(on),
+        onset_to_decline_min={
+            family: np.array([(s.decline_s - s.onset_s) / 60.0 for s in on.incidents.streams[rows]])
+            for family, rows in on.incident_rows.items()
+        },
+        stated={
+            "ordinary weeks": stated(on.validation, tiers[1].probability),
+            "incidents from the onset on": stated(on.incidents, tiers[2].probability),
+            "look-alikes": stated(on.benign, tiers[3].probability),
+        },
+        took_s=time.monotonic() - began,
+    )  # fmt: skip

@@ -4,7 +4,7 @@ Works on a grid of 15 s: arrivals and ends a step, hazards by age in steps, four
 level and growth. It keeps its own ideas (true lognormal law as prior for the hazards, dispersion fixed, one
 prior for all ages). Mended: every step is evaluated, so that two in a row filter; the first level comes from
 the first minutes seen, not from the first hour; pages before an onset are not leads (bench.leadtime.report);
-it may speak after five minutes. No seasonal baseline.
+it may speak after five minutes. Arrivals are measured against those that earlier weeks lead to expect.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.leadtime.corpus import Corpus
 from bench.leadtime.feed import Calls
 from bench.leadtime.traffic import HOLDING_S, HOLDING_SIGMA, STEP_S
 from engine.kernel import kernel
@@ -160,9 +161,17 @@ def moment(bank: Bank, of: NDArray[np.float64], variances: NDArray[np.float64]) 
 
 @kernel
 def arrivals_ahead(
-    bank: Bank, total: NDArray[np.float64], steps: int, speed: float, slope_and_var: tuple[float, float]
+    bank: Bank,
+    total: NDArray[np.float64],
+    usual: NDArray[np.float64],
+    speed: float,
+    slope_and_var: tuple[float, float],
 ) -> tuple[float, float, float]:
-    """Give mean, ignorance (variance) and mean again of the calls that arrive within `steps` and stay up."""
+    """Give mean, ignorance (variance) and mean again of the calls that arrive from now on and stay up.
+
+    `usual` are the arrivals expected in each step until then.
+    """
+    steps = len(usual)
     first = 0.0
     second = 0.0
     for m in range(len(bank.weight)):
@@ -175,7 +184,7 @@ def arrivals_ahead(
             power *= DAMPING
             reach += power
             hazard = 0.5 * (total[steps - s] + total[steps - s + 1]) * speed
-            calls = math.exp(min(bank.level[m] + bank.growth[m] * reach, 8.0) - hazard)
+            calls = usual[s - 1] * math.exp(min(bank.level[m] + bank.growth[m] * reach, 8.0) - hazard)
             mean += calls
             by_growth += calls * reach
             slope -= calls * hazard
@@ -188,16 +197,21 @@ def arrivals_ahead(
 
 @kernel
 def look_ahead(
-    arrivals: Bank, speeds: Bank, ages: Ages, cap: float, horizons: NDArray[np.int64]
+    arrivals: Bank,
+    speeds: Bank,
+    ages: Ages,
+    cap: float,
+    usual: NDArray[np.float64],
+    horizons: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Give the score at each horizon; -inf below the gate."""
+    """Give the score at each horizon; -inf below the gate. `usual` has this step's arrivals first."""
     total = np.zeros(AGES + horizons[-1] + 2)
     for k in range(len(total) - 1):
         total[k + 1] = total[k] - math.log(1 - ages.hazard[min(k, AGES - 1)])
     y, y_var = moment(speeds, speeds.level, speeds.level_var)
     y_growth, y_growth_var = moment(speeds, speeds.growth, speeds.growth_var)
     scores = np.full(len(horizons), -np.inf)
-    offered = np.sum(arrivals.weight * np.exp(arrivals.level)) * np.sum(np.exp(-total[:AGES]))
+    offered = usual[0] * np.sum(arrivals.weight * np.exp(arrivals.level)) * np.sum(np.exp(-total[:AGES]))
     if max(offered, np.sum(ages.active)) < GATE * cap:
         return scores
     for h in range(len(horizons)):
@@ -219,14 +233,28 @@ def look_ahead(
                 chance += ages.active[j] * p * (1 - p)
                 slope -= ages.active[j] * p * hazard
         var = y_var + reach**2 * y_growth_var
-        mean, ignorance, new = arrivals_ahead(arrivals, total, steps, speed, (slope, var))
+        mean, ignorance, new = arrivals_ahead(arrivals, total, usual[1 : steps + 1], speed, (slope, var))
         sd = math.sqrt(max(chance + DISPERSION * new + ignorance, 1.0))
         scores[h] = (stay + mean - cap + 0.5) / sd
     return scores
 
 
-def prototype_scores(calls: Calls, cap: float, steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the scores of one stream for both tiers, (steps,) each: within 10 and within 30 minutes."""
+def prototype_scores(corpus: Corpus, *, with_growth: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give the scores of both tiers, within 10 and within 30 minutes; (streams, evaluations) each."""
+    page = np.full(corpus.level.shape, -np.inf)
+    warn = page.copy()
+    for row, stream in enumerate(corpus.streams):
+        steps = int(corpus.ends[row])
+        usual = corpus.usual_rate[row].astype(np.float64)
+        found = stream_scores(stream.calls, stream.cap, usual, steps, with_growth=with_growth)
+        page[row, :steps], warn[row, :steps] = found
+    return page, warn
+
+
+def stream_scores(
+    calls: Calls, cap: float, usual: NDArray[np.float64], steps: int, *, with_growth: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give the scores of one stream."""
     began = (calls.start_s // STEP_S).astype(np.int64)
     ended = np.minimum(calls.end_s / STEP_S, 2.0**40).astype(np.int64)
     seen = ended < steps
@@ -237,9 +265,12 @@ def prototype_scores(calls: Calls, cap: float, steps: int) -> tuple[NDArray[np.f
     first = np.searchsorted(ends_at, np.arange(steps + 1))
     prior = lognormal_hazard()
     ages = Ages(np.zeros(AGES), np.zeros(AGES), np.zeros(AGES), prior.copy(), prior)
-    rate = new_bank((3e-5, 3e-5, 3e-5, 0.02), (1e-12, 3e-8, 1e-6, 1e-9), (0.25,) * 4, (0.05, 1e-6))
+    growth_noise = (1e-12, 3e-8, 1e-6, 1e-9) if with_growth else (0.0,) * 4
+    growth_var = 1e-6 if with_growth else 0.0
+    rate = new_bank((3e-5, 3e-5, 3e-5, 0.02), growth_noise, (0.25,) * 4, (0.05, growth_var))
     speed = new_bank((1e-6, 1e-5, 3e-3), (1e-14, 3e-7, 1e-10), (0.9998, 1e-4, 1e-4), (0.01, 1e-8))
-    return run_stream(rate, speed, ages, cap, (counts, age, first), np.array(HORIZONS))
+    usual = np.maximum(usual, 1e-3)
+    return run_stream(rate, speed, ages, cap, (counts, usual, age, first), np.array(HORIZONS))
 
 
 @kernel
@@ -248,14 +279,14 @@ def run_stream(
     speed: Bank,
     ages: Ages,
     cap: float,
-    table: tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]],
+    table: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]],
     horizons: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Run one stream; `table` = (arrivals by step, ages of the ends in order.
+    """Run one stream.
 
-    Where each step's ends begin).
+    `table` = (arrivals by step, usual ones, ages of the ends in order, where each begins).
     """
-    counts, age, first = table
+    counts, usual, age, first = table
     steps = len(counts)
     page = np.full(steps, -np.inf)
     warn = np.full(steps, -np.inf)
@@ -270,11 +301,12 @@ def run_stream(
         if k % 4 == 0:
             learn_hazards(ages)
         if k == FIRST_STEPS - 1:
-            rate.level[:] = math.log(max(float(np.mean(counts[:FIRST_STEPS])), 0.1))
+            ratio = np.mean(counts[:FIRST_STEPS]) / np.mean(usual[:FIRST_STEPS])
+            rate.level[:] = math.log(max(float(ratio), 0.1))
         if k >= FIRST_STEPS:
-            filter_step(rate, counts[k], 1.0, DISPERSION)
+            filter_step(rate, counts[k], usual[k], DISPERSION)
         if k >= SILENT_STEPS:
-            scores = look_ahead(rate, speed, ages, cap, horizons)
+            scores = look_ahead(rate, speed, ages, cap, usual[k:], horizons)
             page[k] = np.max(scores[:PAGE_HORIZONS])
             warn[k] = np.max(scores)
     return page, warn
