@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from engine.judge.occupancy import LimitUse
     from engine.judge.windows import WindowSummary
     from engine.limits import LimitInstance
+    from engine.learned import Learned
     from engine.settings import HeadroomSettings
 
 ALERT = "CallLimitApproaching"
@@ -71,8 +72,14 @@ class Headroom:
         AlertPolicy(ALERT, WARNING, evaluations=2, keep_ns=10 * MINUTE_NS, repeat_ns=60 * MINUTE_NS),
     )
 
-    def __init__(self, settings: HeadroomSettings, params: HeadroomParams | None = None) -> None:
+    def __init__(
+        self,
+        settings: HeadroomSettings,
+        params: HeadroomParams | None = None,
+        learned: Learned | None = None,
+    ) -> None:
         self.settings = settings
+        self.learned = learned
         self.params = params or HeadroomParams()
         self.step_s = settings.evaluate_ns / NS
         self.horizons = horizons_of(settings, self.params)
