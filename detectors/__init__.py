@@ -23,14 +23,15 @@ from detectors.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from engine.judge.detection import Detector
+    from engine.learned import Learned
     from engine.settings import Settings
 
 
-def make_detectors(settings: Settings) -> tuple[Detector, ...]:
-    """Make every detector, in the order in which they are asked."""
+def make_detectors(settings: Settings, learned: Learned | None = None) -> tuple[Detector, ...]:
+    """Make every detector, in the order in which they are asked; `learned` is what a file of it says."""
     return (
         LimitReached(),
-        Headroom(settings.headroom),
+        Headroom(settings.headroom, learned=learned),
         ArrivalsStopped(),
         TimeoutCliff(settings.detection.pages_per_week),
         ErrorBurn(settings.detection),

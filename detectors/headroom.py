@@ -22,7 +22,10 @@ from detectors.headroom_page import DESCRIPTION, SUMMARY, evidence_of
 from detectors.headroom_state import (
     HeadroomParams,
     HeadroomState,
+    Size,
     StepParams,
+    begin_known,
+    filters_of,
     fresh,
     grown,
     new_outlook,
@@ -34,7 +37,18 @@ from detectors.headroom_state import (
 from detectors.holding_time import absorb_ends, age_bins, estimate_hazards, new_holding_times
 from detectors.limit_crossing import Horizons, Room, judge, new_verdict
 from detectors.offered_load import Grid, Today, forecast
-from detectors.statistics import FilterNoise, interpolate_log
+from detectors.statistics import FilterNoise
+from detectors.straight_line import line_scores, with_level
+from detectors.thresholds import LOAD_UNKNOWN, best, surfaces_of, thresholds_of
+from detectors.usual_load import (
+    columns_for,
+    count_slice,
+    looked_up,
+    offsets_at,
+    pulls,
+    variances_at,
+    with_learned,
+)
 from engine.judge.detection import (
     CRITICAL,
     MINUTE_NS,
@@ -45,12 +59,14 @@ from engine.judge.detection import (
     Finding,
     LimitForecast,
 )
+from engine.learned import SPEAKERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engine.judge.occupancy import LimitUse
     from engine.judge.windows import WindowSummary
+    from engine.learned import Learned
     from engine.limits import LimitInstance
     from engine.settings import HeadroomSettings
 
@@ -59,6 +75,7 @@ STEP_S = 15.0  # the noise of the filters is stated per step of this length
 LONG_RUN_SHARE = 0.1
 PAGE_SHARES = (1 / 40, 1 / 20, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 WARN_SHARES = (0.25, 0.5, 1.0)
+LONG_SHARES = (1 / 3, 2 / 3, 1.0)
 QUADRATURE_NODES = 9
 
 
@@ -71,21 +88,32 @@ class Headroom:
         AlertPolicy(ALERT, WARNING, evaluations=2, keep_ns=10 * MINUTE_NS, repeat_ns=60 * MINUTE_NS),
     )
 
-    def __init__(self, settings: HeadroomSettings, params: HeadroomParams | None = None) -> None:
+    def __init__(
+        self,
+        settings: HeadroomSettings,
+        params: HeadroomParams | None = None,
+        learned: Learned | None = None,
+    ) -> None:
         self.settings = settings
+        self.learned = learned
         self.params = params or HeadroomParams()
         self.step_s = settings.evaluate_ns / NS
         self.horizons = horizons_of(settings, self.params)
+        columns = columns_for(float(self.horizons.ahead_s[-1]))
+        self.size = Size(len(self.horizons.ahead_s), columns, self.step_s)
+        self.surfaces = surfaces_of(learned)
 
     def new_state(self) -> HeadroomState:
-        return new_state(0, 0, len(self.horizons.ahead_s), self.params)
+        return new_state(0, 0, self.size, self.params)
 
     def detect(self, state: Any, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Take in one slice; look ahead at every evaluation."""
-        del limits  # Names and owners are put in by the engine.
         use = summary.limits
         before: HeadroomState = state
         now = self.absorb(before, summary)
+        if self.learned is not None and len(before.phi) < len(now.phi):
+            season = with_learned(now.season, self.learned, limits, len(before.phi))
+            now = now._replace(season=season)
         if summary.end_ns % self.settings.evaluate_ns:
             return Detection(now, (), evaluated=False, forecast=forecast_of(now, self.horizons.page - 1))
         now = self.evaluate(now, use, summary.end_ns)
@@ -99,7 +127,7 @@ class Headroom:
         bins = age_bins(cells)
         slice_ns = summary.end_ns - summary.start_ns
         slice_s = slice_ns / NS
-        blank = new_state(rows, len(bins.middle), len(self.horizons.ahead_s), self.params)
+        blank = new_state(rows, len(bins.middle), self.size, self.params)
         if state.slice_ns != slice_ns or state.times.ends.shape[1] != len(bins.middle):
             # Ages are counted in slices: another slice length is another table.
             state = state._replace(
@@ -114,23 +142,32 @@ class Headroom:
         )  # The first slice has a call by definition.
         state.arrivals[counted] += use.arrivals[counted]
         state.exposure_s[counted] += slice_s
+        season = count_slice(
+            state.season, summary, counted, state.outlook.rate_per_s, self.settings.utc_offsets
+        )
         holding = self.params.holding
         keep = (0.5 ** (slice_s / holding.half_life_s), 0.5 ** (slice_s / holding.half_life_long_s))
         absorb_ends(
             state.times, bins.of_cell, use.alive, use.ended_by_age, use.healed_by_age, keep, state.seen_ends
         )
-        return state._replace(end_ns=summary.end_ns)
+        return state._replace(end_ns=summary.end_ns, season=season)
 
     def after_gap(self, state: HeadroomState, missed: int, blank: HeadroomState) -> HeadroomState:
         """Let unwatched time pass: levels become vague, and after a long hole are forgotten."""
         if missed * self.step_s > self.params.gap_s_max:
             return state._replace(
-                rate=blank.rate, speed=blank.speed, dispersion=blank.dispersion, has_level=blank.has_level,
-                arrivals=blank.arrivals, exposure_s=blank.exposure_s, seen_ends=blank.seen_ends,
+                rate=blank.rate, steady=blank.steady, speed=blank.speed, dispersion=blank.dispersion,
+                has_level=blank.has_level, arrivals=blank.arrivals, exposure_s=blank.exposure_s,
+                seen_ends=blank.seen_ends, levels=blank.levels,
             )  # fmt: skip
         noise = self.noise(self.params.level_noise, self.params.growth_noise)
         pass_time(state.rate, noise, self.params.switch, missed)
-        return state
+        pass_time(state.steady, self.steady_noise(), self.params.switch, missed)
+        return state._replace(levels=blank.levels)
+
+    def steady_noise(self) -> FilterNoise:
+        """Give the noise of one evaluation of the models without growth."""
+        return self.noise(self.params.steady_noise, (1e-14,) * len(self.params.steady_noise))
 
     def noise(self, level: tuple[float, ...], growth: tuple[float, ...]) -> FilterNoise:
         """Give the noise of one evaluation."""
@@ -149,19 +186,75 @@ class Headroom:
         params = self.params
         rows, cells = use.alive.shape
         age_s = np.where(use.first_ns >= 0, (end_ns - use.first_ns) / NS, 0.0)
-        self.hand_over(state, age_s)
-        step_rows(state, self.step_params(age_s))
+        state = self.look_up(state, end_ns)
+        # Where it is known what is usual, growth is not to be expected, however short we have watched.
+        known_s = age_s + 2.0 * params.cold_s * state.season.weight
+        self.hand_over(state, known_s)
+        step_rows(filters_of(state), self.step_params(known_s, state.season.offset))
         estimate_hazards(state.times, use.expected_holding_s, state.slice_ns / NS, params.holding)
         may_look = use.is_concurrency & state.has_level & (age_s >= params.wait_s)
         grid = self.grid(cells, state.slice_ns / NS)
         outlook = new_outlook(rows, len(grid.steps))
-        scratch = new_scratch(cells, grid, len(params.model_weight))
-        forecast(self.today(state, use, may_look), grid, scratch, outlook)
+        scratch = new_scratch(cells, grid, len(params.model_weight), len(params.steady_weight))
+        today = self.today(state, use, may_look)
+        forecast(today, grid, scratch, outlook)
         ready = may_look & (state.is_ready | (age_s >= params.wait_holdings * outlook.holding_s))
         verdict = new_verdict(rows)
-        room = Room(use.value - use.unseen_use, use.level.astype(np.float64), ready)
+        level = use.level.astype(np.float64)
+        room = Room(use.value - use.unseen_use, level, ready, today.horizons)
         judge(room, outlook, self.horizons, params.gate, verdict)
-        return state._replace(is_ready=ready, outlook=outlook, verdict=verdict)
+        state = state._replace(
+            is_ready=ready, outlook=outlook, verdict=verdict, levels=with_level(state.levels, level)
+        )
+        return self.weigh(state, room, use.value, known_s)
+
+    def look_up(self, state: HeadroomState, end_ns: int) -> HeadroomState:
+        """Give the state with what is usual at the middle of the evaluation just past.
+
+        Filters of `state` are written to: levels become relative to it, and ratios fade.
+        """
+        params = self.params
+        middle_ns = end_ns - self.settings.evaluate_ns // 2
+        season, shift = looked_up(state.season, middle_ns, state.has_level, self.settings.utc_offsets)
+        begin_known(state, (season.weight >= 1.0) & ~state.has_level & (state.exposure_s > 0.0), params)
+        pull = pulls(season, middle_ns, params.ratio_s, params.quiet_most) * self.step_s
+        extra = 2.0 * np.maximum(pull - self.step_s / params.ratio_s, 0.0) * params.ratio_var
+        for bank in (state.rate, state.steady):
+            bank.level[:] = (bank.level - shift[:, None]) * (1.0 - pull)[:, None]
+            bank.level_var[:] += extra[:, None]
+        return state._replace(season=season)
+
+    def weigh(
+        self, state: HeadroomState, room: Room, value: NDArray[np.float64], known_s: NDArray[np.float64]
+    ) -> HeadroomState:
+        """Give the state with the scores of all speakers in its verdict."""
+        verdict = state.verdict
+        line = line_scores(state.levels, room.cap, self.step_s, self.params.gate)
+        # A platform that fills for the first time is for the forecast alone.
+        may_all = room.is_ready & (known_s > self.params.cold_s)
+        line = np.where(may_all, line, -np.inf)
+        scores = {"page": verdict.page_by_speaker.copy(), "warn": verdict.warn_by_speaker.copy()}
+        best_by_tier = []
+        for tier, by_speaker in scores.items():
+            by_speaker[:, SPEAKERS.index("level")][~may_all] = -np.inf
+            by_speaker[:, SPEAKERS.index("line")] = line
+            best_by_tier.append(best(by_speaker, self.speaker_thresholds(state, value, tier)))
+        page, warn = best_by_tier
+        verdict = verdict._replace(
+            page_score=page,
+            warn_score=warn,
+            page_by_speaker=scores["page"],
+            warn_by_speaker=scores["warn"],
+        )
+        return state._replace(verdict=verdict)
+
+    def speaker_thresholds(
+        self, state: HeadroomState, value: NDArray[np.float64], tier: str
+    ) -> NDArray[np.float64]:
+        """Give the threshold of each speaker by instance, before what bursts and cold starts add."""
+        season = state.season
+        load = np.nan_to_num(season.busiest_per_s * state.outlook.holding_s / value, nan=LOAD_UNKNOWN)
+        return thresholds_of(self.surfaces, tier, value, load, season.weight)
 
     def hand_over(self, state: HeadroomState, age_s: NDArray[np.float64]) -> None:
         """Turn the cold prior odds of the models into the warm ones, bit by bit, in place.
@@ -175,13 +268,14 @@ class Headroom:
         state.rate.weight[cold] *= tilt
         state.rate.weight[cold] /= state.rate.weight[cold].sum(axis=1, keepdims=True)
 
-    def step_params(self, age_s: NDArray[np.float64]) -> StepParams:
+    def step_params(self, age_s: NDArray[np.float64], offset: NDArray[np.float64]) -> StepParams:
         """Give the constants of one evaluation; the younger an instance, the likelier a change."""
         params = self.params
         steps = self.step_s / STEP_S
         coldness = np.clip(1.0 - age_s / params.cold_s, 0.0, 1.0)
         return StepParams(
             rate=self.noise(params.level_noise, params.growth_noise),
+            steady=self.steady_noise(),
             speed=self.noise(params.speed_level_noise, params.speed_growth_noise),
             dispersion=params.dispersion,
             dispersion_keep=0.5 ** (self.step_s / params.dispersion.half_life_s),
@@ -189,6 +283,8 @@ class Headroom:
             switch_speed=params.switch * steps,
             step_s=self.step_s,
             speed_ends_min=params.speed_ends_min,
+            switch_steady=params.switch * steps,
+            offset=offset,
         )
 
     def today(self, state: HeadroomState, use: LimitUse, may_look: NDArray[np.bool_]) -> Today:
@@ -199,6 +295,12 @@ class Headroom:
         worth = np.where(use.expected_holding_s > 0, holding.declared_ends, holding.expected_ends)
         # The long run speaks for a quiet night, at a tenth of its weight: it may be out of date.
         ends = state.times.ends.sum(axis=1) + LONG_RUN_SHARE * state.times.ends_long.sum(axis=1)
+        season = state.season
+        ahead_ns = (
+            np.arange(1, round(self.horizons.ahead_s[-1] / self.step_s) + 1) * self.settings.evaluate_ns
+        )
+        at_ns = season.offset_ns + np.round(self.horizons.ahead_s * NS).astype(np.int64)
+        many = np.where(season.weight >= 1.0, len(self.horizons.ahead_s), self.horizons.warn)
         return Today(
             is_ready=may_look,
             alive=alive,
@@ -208,6 +310,11 @@ class Headroom:
             speed=state.speed,
             hazard_var=1.0 / (ends + worth),
             dispersion=state.phi,
+            steady=state.steady,
+            offset=season.offset,
+            offset_ahead=offsets_at(season, season.offset_ns + ahead_ns),
+            offset_var=variances_at(season, at_ns),
+            horizons=many,
         )
 
     def grid(self, cells: int, slice_s: float) -> Grid:
@@ -253,9 +360,8 @@ class Headroom:
         Higher on a platform just started, and where arrivals come in bursts.
         """
         params = self.params
-        caps = np.array(params.caps)
-        page = interpolate_log(use.value, caps, np.array(params.page_threshold))
-        warn = interpolate_log(use.value, caps, np.array(params.warn_threshold))
+        page = self.speaker_thresholds(state, use.value, "page")[:, 0]
+        warn = self.speaker_thresholds(state, use.value, "warn")[:, 0]
         burst = params.burst_margin * np.log(np.maximum(state.phi / params.burst_dispersion, 1.0))
         page, warn = page + burst, warn + burst
         if self.settings.page_threshold is not None:
@@ -263,6 +369,7 @@ class Headroom:
         if self.settings.warn_threshold is not None:
             warn = np.full_like(warn, self.settings.warn_threshold)
         cold = np.clip(2.0 - (end_ns - use.first_ns) / (params.cold_s * NS), 0.0, 1.0)
+        cold *= 1.0 - state.season.weight
         if self.settings.page_threshold is None:
             page += cold * np.maximum(params.cold_threshold - page, 0.0)
         if self.settings.warn_threshold is None:
@@ -276,6 +383,8 @@ def horizons_of(settings: HeadroomSettings, params: HeadroomParams) -> Horizons:
     page, warn = settings.page_horizon_ns / NS, settings.warn_horizon_ns / NS
     wanted = [page * share for share in PAGE_SHARES]
     wanted += [page + (warn - page) * share for share in WARN_SHARES if warn > page]
+    longest = settings.warn_horizon_baseline_ns / NS
+    wanted += [warn + (longest - warn) * share for share in LONG_SHARES if longest > warn]
     steps = sorted({max(round(ahead / step_s), 1) for ahead in wanted})
     damping = math.exp(-step_s / params.damping_s)
     nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE_NODES)
@@ -284,6 +393,7 @@ def horizons_of(settings: HeadroomSettings, params: HeadroomParams) -> Horizons:
         ahead_s=ahead * step_s,
         reach=(1.0 - damping**ahead) / (1.0 - damping),
         page=steps.index(max(round(page / step_s), 1)) + 1,
+        warn=steps.index(max(round(warn / step_s), 1)) + 1,
         nodes=nodes,
         node_weight=weights / weights.sum(),
     )

@@ -23,10 +23,14 @@ from detectors.offered_load import (
     observe_dispersion,
 )
 from detectors.statistics import FilterBank, FilterNoise, advance_row, new_bank, observe_row
+from detectors.straight_line import new_levels
+from detectors.usual_load import Season, new_season
 from engine.kernel import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from engine.judge.baseline import Baseline
 
 
 class HeadroomParams(NamedTuple):
@@ -48,6 +52,13 @@ class HeadroomParams(NamedTuple):
     speed_level_var: float = 0.01
     speed_ends_min: float = 30.0  # the table learns alone until then
     damping_s: float = 1200.0
+    # models without growth: steady, drift, jump
+    steady_noise: tuple[float, ...] = (3e-5, 3e-4, 0.02)
+    steady_weight: tuple[float, ...] = (0.98, 0.015, 0.005)
+    known_var: float = 0.04  # of the log ratio to the usual, before anything was seen of the day
+    ratio_s: float = 8.0 * 3600.0  # a ratio to the usual lasts about so long, and is ...
+    ratio_var: float = 0.15**2  # ... about so large on ordinary days
+    quiet_most: float = 16.0  # so many times shorter where now is quiet against what comes next
     switch: float = 3e-6
     switch_cold: float = 1e-3
     cold_s: float = 1800.0
@@ -56,16 +67,19 @@ class HeadroomParams(NamedTuple):
     gate: float = 0.5
     tail_s_max: float = 4.0 * 3600.0
     gap_s_max: float = 3600.0  # a longer hole in the stream: levels are forgotten
-    # Thresholds by cap, so that ordinary weeks bring at most a page in four weeks, pooled over holdings of
-    # 1, 3 and 10 minutes; `python -m bench.leadtime.calibrate` prints what they cost.
-    caps: tuple[float, ...] = (10.0, 20.0, 50.0, 100.0, 300.0, 1000.0, 5000.0)
-    page_threshold: tuple[float, ...] = (0.0, -1.0, -1.0, -1.5, -1.75, -1.25, -1.25)
-    warn_threshold: tuple[float, ...] = (0.5, 0.0, 0.0, -0.5, -1.25, -1.0, -1.0)
     burst_margin: float = 1.0  # added per e-fold of dispersion above `burst_dispersion`: such tails are fat
     burst_dispersion: float = 1.5
     cold_threshold: float = 0.25  # at least, as long as growth is expected; then it fades as long again
     holding: HoldingParams = HoldingParams()
     dispersion: DispersionParams = DispersionParams()
+
+
+class Size(NamedTuple):
+    """How wide the arrays of a state are."""
+
+    horizons: int
+    columns: int  # slots of the table of what is usual
+    step_s: float
 
 
 class HeadroomState(NamedTuple):
@@ -82,18 +96,22 @@ class HeadroomState(NamedTuple):
     has_level: NDArray[np.bool_]
     is_ready: NDArray[np.bool_]
     rate: FilterBank
+    steady: FilterBank  # the same without growth
     speed: FilterBank
     dispersion: Dispersion
     phi: NDArray[np.float64]  # dispersion of the arrivals, as of the last evaluation
     times: HoldingTimes
     outlook: Outlook
     verdict: Verdict
+    season: Season
+    levels: NDArray[np.float32]  # (instances, evaluations): of the last half hour
 
 
 class StepParams(NamedTuple):
     """What `step_rows` needs beside the state."""
 
     rate: FilterNoise
+    steady: FilterNoise
     speed: FilterNoise
     dispersion: DispersionParams
     dispersion_keep: float
@@ -101,6 +119,8 @@ class StepParams(NamedTuple):
     switch_speed: float
     step_s: float
     speed_ends_min: float
+    switch_steady: float
+    offset: NDArray[np.float64]  # (instances,): log of the usual calls an evaluation
 
 
 @kernel
@@ -111,25 +131,52 @@ def pass_time(bank: FilterBank, noise: FilterNoise, switch: float, steps: int) -
             advance_row(bank, i, noise, switch)
 
 
+class Filters(NamedTuple):
+    """The part of the state that `step_rows` works on; a kernel is compiled for every array it is given."""
+
+    arrivals: NDArray[np.float64]
+    exposure_s: NDArray[np.float64]
+    seen_ends: NDArray[np.float64]
+    has_level: NDArray[np.bool_]
+    rate: FilterBank
+    steady: FilterBank
+    speed: FilterBank
+    dispersion: Dispersion
+    phi: NDArray[np.float64]
+    ends_long: NDArray[np.float64]
+
+
+def filters_of(state: HeadroomState) -> Filters:
+    """Give the part of a state that is stepped."""
+    return Filters(
+        state.arrivals, state.exposure_s, state.seen_ends, state.has_level, state.rate, state.steady,
+        state.speed, state.dispersion, state.phi, state.times.ends_long,
+    )  # fmt: skip
+
+
 @kernel
-def step_rows(state: HeadroomState, params: StepParams) -> None:
+def step_rows(state: Filters, params: StepParams) -> None:
     """Pass one evaluation's counts to the filters of every instance, in place."""
     phi = state.phi
     for i in range(len(phi)):
         if state.has_level[i]:
             advance_row(state.rate, i, params.rate, params.switch[i])
+            advance_row(state.steady, i, params.steady, params.switch_steady)
         watched = state.exposure_s[i] / params.step_s
         count = state.arrivals[i]
         if watched >= 1.0:
             observe_dispersion(state.dispersion, i, count, params.dispersion_keep, params.dispersion)
         phi[i] = dispersion_of(state.dispersion, i, params.dispersion)
         if watched > 0.0:
+            usual = watched * math.exp(params.offset[i])
             if state.has_level[i]:
-                observe_row(state.rate, i, count, watched, phi[i])
+                observe_row(state.rate, i, count, usual, phi[i])
+                observe_row(state.steady, i, count, usual, phi[i])
             else:
-                first_level(state.rate, i, count, watched)
+                first_level(state.rate, i, count, usual)
+                first_level(state.steady, i, count, usual)
                 state.has_level[i] = True
-        if np.sum(state.times.ends_long[i]) >= params.speed_ends_min:
+        if np.sum(state.ends_long[i]) >= params.speed_ends_min:
             advance_row(state.speed, i, params.speed, params.switch_speed)
             if state.seen_ends[i, 1] > 0.0:
                 observe_row(state.speed, i, state.seen_ends[i, 0], state.seen_ends[i, 1], max(phi[i], 1.0))
@@ -151,7 +198,7 @@ def first_level(bank: FilterBank, row: int, count: float, watched: float) -> Non
         bank.level_var[row, m] = min(1.0 / seen + bank.growth_var[row, m], 4.0)
 
 
-def new_state(rows: int, bins: int, horizons: int, params: HeadroomParams) -> HeadroomState:
+def new_state(rows: int, bins: int, size: Size, params: HeadroomParams) -> HeadroomState:
     """Give the state of instances that nothing is known of."""
     nothing = np.zeros(rows)
     return HeadroomState(
@@ -163,35 +210,65 @@ def new_state(rows: int, bins: int, horizons: int, params: HeadroomParams) -> He
         has_level=np.zeros(rows, np.bool_),
         is_ready=np.zeros(rows, np.bool_),
         rate=new_bank(rows, np.array(params.model_weight), np.square(params.cold_growth_sd), 1.0),
+        steady=new_bank(rows, np.array(params.steady_weight), np.full(len(params.steady_noise), 1e-14), 1.0),
         speed=new_bank(rows, np.array(params.speed_weight), np.full(3, 1e-8), params.speed_level_var),
         dispersion=new_dispersion(rows),
         phi=np.ones(rows),
         times=new_holding_times(rows, bins),
-        outlook=new_outlook(rows, horizons),
+        outlook=new_outlook(rows, size.horizons),
         verdict=new_verdict(rows),
+        season=new_season(rows, size.columns),
+        levels=new_levels(rows, size.step_s),
     )
+
+
+def primed(state: HeadroomState, baseline: Baseline) -> HeadroomState:
+    """Give the state with a baseline put in, a row for each instance that will come, in their order."""
+    rows = len(baseline.calls)
+    season = grown(state.season, new_season(rows, state.season.log_usual.shape[1]))
+    return state._replace(season=season._replace(baseline=baseline))
+
+
+def begin_known(state: HeadroomState, known: NDArray[np.bool_], params: HeadroomParams) -> None:
+    """Start filters of instances whose usual rate is known, before their first count, in place."""
+    state.has_level[known] = True
+    for bank, weight in (
+        (state.rate, params.model_weight_warm),
+        (state.steady, params.steady_weight),
+    ):
+        bank.level[known] = 0.0
+        bank.level_var[known] = params.known_var
+        bank.growth[known] = 0.0
+        bank.covariance[known] = 0.0
+        bank.growth_var[known] = np.array([1e-12, 1e-7, 1e-6, 1e-9])[: bank.growth_var.shape[1]]
+        bank.weight[known] = weight
+    state.steady.growth_var[known] = 1e-14
 
 
 def new_outlook(rows: int, horizons: int) -> Outlook:
     """Give an outlook that says nothing."""
-    shapes = [(rows, horizons)] * 3 + [(rows,)] * 3
+    shapes = [(rows, horizons)] * 3 + [(rows,)] * 3 + [(rows, horizons)] * 3
     return Outlook(*(np.full(shape, np.nan) for shape in shapes))
 
 
-def new_scratch(cells: int, grid: Grid, models: int) -> Scratch:
+def new_scratch(cells: int, grid: Grid, models: int, steady_models: int) -> Scratch:
     """Give working memory for one evaluation."""
     steps = int(grid.steps[-1])
     return Scratch(
         total=np.empty(cells + steps * grid.step_slices + 2),
         stay=np.empty(steps),
         stay_slope=np.empty(steps),
+        usual=np.ones(steps),
         rate=np.empty((models, steps)),
+        steady=np.empty((steady_models, steps)),
         reach=np.empty(steps),
     )
 
 
 def grown(state: Any, blank: Any) -> Any:
     """Append rows of `blank` to every array of `state` that has fewer rows; nothing is written to."""
+    if isinstance(state, Season) and len(state.weight) >= len(blank.weight):
+        return state
     if isinstance(state, tuple):
         return type(state)(*(grown(old, new) for old, new in zip(state, blank, strict=True)))
     if not isinstance(state, np.ndarray) or len(state) >= len(blank):
@@ -200,7 +277,9 @@ def grown(state: Any, blank: Any) -> Any:
 
 
 def fresh(state: Any) -> Any:
-    """Copy every array, so that kernels may write in place."""
+    """Copy every array that kernels write in place."""
+    if isinstance(state, Season):
+        return state
     if isinstance(state, tuple):
         return type(state)(*(fresh(part) for part in state))
     return state.copy() if isinstance(state, np.ndarray) else state

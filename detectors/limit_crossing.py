@@ -18,6 +18,7 @@ import numpy as np
 
 from detectors.statistics import normal_tail
 from engine.kernel import kernel
+from engine.learned import SPEAKERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +37,7 @@ class Room(NamedTuple):
     cap: NDArray[np.float64]  # less unseen use; NaN: unknown
     level: NDArray[np.float64]
     is_ready: NDArray[np.bool_]
+    horizons: NDArray[np.int64]  # how many of them are looked at
 
 
 class Horizons(NamedTuple):
@@ -44,6 +46,7 @@ class Horizons(NamedTuple):
     ahead_s: NDArray[np.float64]  # (horizons,), ascending
     reach: NDArray[np.float64]  # (horizons,): damped steps of growth until then
     page: int  # how many of them count for a page
+    warn: int  # and for a warning without a baseline; with one, all of them
     nodes: NDArray[np.float64]  # quadrature over a standard normal
     node_weight: NDArray[np.float64]
 
@@ -54,23 +57,26 @@ class Verdict(NamedTuple):
     -inf and NaN where there is no forecast or no cap, inf: not within the horizons.
     """
 
-    page_score: NDArray[np.float64]
+    page_score: NDArray[np.float64]  # the best of the speakers, on the scale of the forecast with growth
     warn_score: NDArray[np.float64]
     probability: NDArray[np.float64]
     time_s: NDArray[np.float64]
     time_s_low: NDArray[np.float64]
     time_s_high: NDArray[np.float64]
+    page_by_speaker: NDArray[np.float64]  # (instances, SPEAKERS), each on its own scale
+    warn_by_speaker: NDArray[np.float64]
 
 
 def new_verdict(rows: int) -> Verdict:
     """Give a verdict that says nothing."""
     nothing, unknown = np.full(rows, -np.inf), np.full(rows, np.nan)
-    return Verdict(nothing, nothing.copy(), *(unknown.copy() for _ in range(4)))
+    silent = np.full((rows, len(SPEAKERS)), -np.inf)
+    return Verdict(nothing, nothing.copy(), *(unknown.copy() for _ in range(4)), silent, silent.copy())
 
 
 @kernel
 def judge(room: Room, outlook: Outlook, horizons: Horizons, gate: float, verdict: Verdict) -> None:
-    """Fill the verdict on every instance that is ready and has a cap.
+    """Fill the verdict on every instance that is ready and has a cap, but for the scores over all speakers.
 
     `gate` is the least share of it in use or offered.
     """
@@ -91,12 +97,21 @@ def judge(room: Room, outlook: Outlook, horizons: Horizons, gate: float, verdict
         )
         if max(room.level[i], outlook.rate_per_s[i] * outlook.holding_s[i]) < gate * cap:
             continue
-        for k in range(len(mean)):
-            sd = math.sqrt(max(chance[k] + ignorance[k], VARIANCE_MIN))
-            score = (mean[k] - cap + CONTINUITY) / sd
-            verdict.warn_score[i] = max(verdict.warn_score[i], score)
+        for k in range(room.horizons[i]):
+            score = score_of(mean[k], chance[k] + ignorance[k], cap)
+            steady_var = outlook.steady_chance_var[i, k] + outlook.steady_model_var[i, k]
+            steady = score_of(outlook.steady_mean[i, k], steady_var, cap)
+            verdict.warn_by_speaker[i, 0] = max(verdict.warn_by_speaker[i, 0], score)
+            verdict.warn_by_speaker[i, 1] = max(verdict.warn_by_speaker[i, 1], steady)
             if k < horizons.page:
-                verdict.page_score[i] = max(verdict.page_score[i], score)
+                verdict.page_by_speaker[i, 0] = max(verdict.page_by_speaker[i, 0], score)
+                verdict.page_by_speaker[i, 1] = max(verdict.page_by_speaker[i, 1], steady)
+
+
+@kernel
+def score_of(mean: float, variance: float, cap: float) -> float:
+    """Give how many standard deviations a forecast stands above the cap."""
+    return float((mean - cap + CONTINUITY) / math.sqrt(max(variance, VARIANCE_MIN)))
 
 
 @kernel

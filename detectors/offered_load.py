@@ -31,6 +31,8 @@ SCALES = (1, 4, 16)  # evaluations added up: bursts may show only in longer coun
 COUNTS_MIN = 6.0  # calls in a second difference, below which it says nothing about dispersion
 LOG_COUNT_MIN = 10.0  # from here on the logarithm of a Poisson count is nearly normal
 SCALE_SD = 1.0  # a longer scale must exceed by this many of its standard errors
+USUAL_STEPS = 40
+STAY_MIN = 1e-9  # of the calls; fewer than this stay on
 RATIO_VAR = 3.0  # variance of one squared second difference over its mean, neighbours overlapping
 WEIGHT_SEEN = 1e-4  # models below this weight are left out of a forecast
 LOG_RATE_MAX = 16.0
@@ -69,6 +71,13 @@ class Today(NamedTuple):
     speed: FilterBank  # log of e^y
     hazard_var: NDArray[np.float64]  # (instances,): of the log of the table's hazards
     dispersion: NDArray[np.float64]  # (instances,)
+    steady: FilterBank  # as `rate`, of models without growth
+    offset: NDArray[
+        np.float64
+    ]  # (instances,): log of the usual calls an evaluation that levels are relative to
+    offset_ahead: NDArray[np.float64]  # (instances, steps): the same for each evaluation to come
+    offset_var: NDArray[np.float64]  # (instances, horizons): how well that is known
+    horizons: NDArray[np.int64]  # (instances,): how many of the grid's are looked at
 
 
 class Grid(NamedTuple):
@@ -95,6 +104,9 @@ class Outlook(NamedTuple):
     rate_per_s: NDArray[np.float64]
     growth_per_step: NDArray[np.float64]
     holding_s: NDArray[np.float64]
+    steady_mean: NDArray[np.float64]  # (instances, horizons): as the first three, without growth
+    steady_chance_var: NDArray[np.float64]
+    steady_model_var: NDArray[np.float64]
 
 
 class Scratch(NamedTuple):
@@ -103,7 +115,9 @@ class Scratch(NamedTuple):
     total: NDArray[np.float64]  # (cells + warn horizon in slices + 2,)
     stay: NDArray[np.float64]  # (steps,): seconds a call spends at the horizon per arrival a second, by lag
     stay_slope: NDArray[np.float64]  # (steps,): its derivative by y
+    usual: NDArray[np.float64]  # (steps,): e^offset
     rate: NDArray[np.float64]  # (models, steps)
+    steady: NDArray[np.float64]  # (models without growth, steps)
     reach: NDArray[np.float64]  # (steps,): damped steps of growth from the last step to step r
 
 
@@ -179,6 +193,10 @@ def fill_stay(
     for lag in range(steps):
         sum_g = 0.0
         sum_slope = 0.0
+        if g < STAY_MIN:
+            scratch.stay[lag] = 0.0
+            scratch.stay_slope[lag] = 0.0
+            continue
         for _ in range(step_slices):
             b = of_cell[min(k, last_cell)]
             if b != last_bin:
@@ -217,52 +235,77 @@ def survivors(
 
 
 @kernel
-def fill_rates(scratch: Scratch, bank: FilterBank, row: int, step_s: float, damping: float) -> None:
+def fill_usual(scratch: Scratch, offset_ahead: NDArray[np.float64], steps: int) -> None:
+    """Fill what is usual by step ahead, from the offsets of one row."""
+    for r in range(steps):
+        scratch.usual[r] = math.exp(offset_ahead[r]) if offset_ahead[r] != 0.0 else 1.0
+
+
+@kernel
+def fill_rates(
+    scratch: Scratch, bank: FilterBank, row: int, ahead: tuple[int, float], damping: float
+) -> None:
     """Fill the rate (calls a second) of each model by step ahead, and how far growth reaches.
 
     The filter's level is that of the middle of the step just past: the middle of the next one is a whole step
-    away.
+    away. `ahead` = (steps, seconds a step).
     """
-    models, steps = scratch.rate.shape
+    steps, step_s = ahead
     reach = 0.0
     power = 1.0
     for r in range(steps):
         reach += power
         power *= damping
         scratch.reach[r] = reach
-        for m in range(models):
+        for m in range(scratch.rate.shape[0]):
             log_rate = bank.level[row, m] + bank.growth[row, m] * reach
-            scratch.rate[m, r] = math.exp(min(log_rate, LOG_RATE_MAX)) / step_s
+            scratch.rate[m, r] = math.exp(min(log_rate, LOG_RATE_MAX)) * scratch.usual[r] / step_s
+
+
+@kernel
+def fill_steady(scratch: Scratch, bank: FilterBank, row: int, ahead: tuple[int, float]) -> None:
+    """Fill the rate of each model without growth by step ahead: its level, and what is usual."""
+    steps, step_s = ahead
+    for m in range(scratch.steady.shape[0]):
+        rate = math.exp(min(bank.level[row, m], LOG_RATE_MAX)) / step_s
+        for r in range(steps):
+            scratch.steady[m, r] = rate * scratch.usual[r]
 
 
 @kernel
 def new_calls(
-    scratch: Scratch, bank: FilterBank, row: int, steps: int, y_var: tuple[float, float]
+    scratch: Scratch,
+    rates: NDArray[np.float64],
+    bank: FilterBank,
+    row: int,
+    steps: int,
+    doubt: tuple[float, float, float],
 ) -> tuple[float, float]:
     """Give mean and ignorance (variance) of the level `steps` ahead that later arrivals and e^y bring.
 
-    `y_var` = (slope of today's calls by y, variance of y). Mixture of the bank's models, moments matched.
+    `rates` (models, steps) are those of `bank`; `doubt` = (slope of today's calls by y, variance of y,
+    variance of the log of what is usual). Mixture of the bank's models, moments matched.
     """
     first = 0.0
     second = 0.0
     weights = 0.0
-    for m in range(scratch.rate.shape[0]):
+    for m in range(rates.shape[0]):
         weight = bank.weight[row, m]
         if weight < WEIGHT_SEEN:
             continue
         level = 0.0
         growth = 0.0
-        slope = y_var[0]
+        slope = doubt[0]
         for r in range(steps):
-            rate = scratch.rate[m, r]
+            rate = rates[m, r]
             there = rate * scratch.stay[steps - 1 - r]
             level += there
             growth += there * scratch.reach[r]
             slope += rate * scratch.stay_slope[steps - 1 - r]
-        variance = level * level * bank.level_var[row, m]
+        variance = level * level * (bank.level_var[row, m] + doubt[2])
         variance += 2.0 * level * growth * bank.covariance[row, m]
         variance += growth * growth * bank.growth_var[row, m]
-        variance += slope * slope * y_var[1]
+        variance += slope * slope * doubt[1]
         weights += weight
         first += weight * level
         second += weight * (max(variance, 0.0) + level * level)
@@ -303,14 +346,18 @@ def forecast(today: Today, grid: Grid, scratch: Scratch, outlook: Outlook) -> No
 def forecast_row(i: int, today: Today, grid: Grid, scratch: Scratch, outlook: Outlook) -> None:
     """Fill one instance's outlook."""
     step_s = grid.step_slices * grid.slice_s
+    horizons = today.horizons[i]
+    ahead = (grid.steps[horizons - 1], step_s)
     cumulate(today.hazard[i], grid.of_cell, scratch.total)
-    fill_rates(scratch, today.rate, i, step_s, grid.damping)
+    fill_usual(scratch, today.offset_ahead[i], ahead[0])
+    fill_rates(scratch, today.rate, i, ahead, grid.damping)
+    fill_steady(scratch, today.steady, i, ahead)
     y, y_growth, y_var, y_cov, y_growth_var = mixture(today.speed, i)
     y = min(max(y, LOG_SPEED[0]), LOG_SPEED[1])
     holding = mean_holding_slices(today.hazard[i], grid.of_cell, math.exp(y), grid.tail_slices_max)
     reach_sum = 0.0
     summed = 0
-    for k in range(len(grid.steps)):
+    for k in range(horizons):
         steps = grid.steps[k]
         while summed < steps:
             reach_sum += scratch.reach[summed]
@@ -327,11 +374,20 @@ def forecast_row(i: int, today: Today, grid: Grid, scratch: Scratch, outlook: Ou
             gone = min(np.sum(scratch.stay[:steps]) / (holding * grid.slice_s), 1.0)
             mean += today.unknown_age[i] * (1.0 - gone)
             chance += today.unknown_age[i] * gone * (1.0 - gone)
-        arrived, ignorance = new_calls(scratch, today.rate, i, steps, (slope, max(var, 0.0)))
+        doubt = (slope, max(var, 0.0), today.offset_var[i, k])
+        arrived, ignorance = new_calls(scratch, scratch.rate, today.rate, i, steps, doubt)
         outlook.mean[i, k] = mean + arrived
         outlook.chance_var[i, k] = chance + today.dispersion[i] * arrived
         outlook.model_var[i, k] = ignorance
+        arrived, ignorance = new_calls(scratch, scratch.steady, today.steady, i, steps, doubt)
+        outlook.steady_mean[i, k] = mean + arrived
+        outlook.steady_chance_var[i, k] = chance + today.dispersion[i] * arrived
+        outlook.steady_model_var[i, k] = ignorance
     level, growth, _, _, _ = mixture(today.rate, i)
-    outlook.rate_per_s[i] = math.exp(min(level, LOG_RATE_MAX)) / step_s
-    outlook.growth_per_step[i] = growth
+    outlook.rate_per_s[i] = math.exp(min(level + today.offset[i], LOG_RATE_MAX)) / step_s
+    # What is usual grows as well; said as growth of the next ten minutes.
+    last = min(ahead[0], USUAL_STEPS) - 1
+    outlook.growth_per_step[i] = (
+        growth + (today.offset_ahead[i, last] - today.offset[i]) / scratch.reach[last]
+    )
     outlook.holding_s[i] = holding * grid.slice_s

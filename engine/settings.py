@@ -9,6 +9,9 @@ from __future__ import annotations
 import msgspec
 
 S = 1_000_000_000
+UtcOffsets = tuple[tuple[int, int], ...]  # of a time zone: (from_ns, offset_ns), ascending
+UTC_NAME = "UTC"
+UTC_OFFSETS: UtcOffsets = ((0, 0),)
 MINUTE = 60 * S
 
 
@@ -50,6 +53,13 @@ class HeadroomSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     warn_horizon_ns: int = 30 * MINUTE
     page_threshold: float | None = None  # null: from a table by cap size
     warn_threshold: float | None = None
+    warn_horizon_baseline_ns: int = 120 * MINUTE  # of the warning, where it is known what is usual
+    time_zone: str = UTC_NAME  # of the week that the baseline of past weeks is kept by
+    utc_offsets: UtcOffsets = UTC_OFFSETS  # of `time_zone`, looked up when the settings are read
+
+
+# Follow from other settings when these are read; no file can give them.
+DERIVED = ("utc_offsets",)
 
 
 class DetectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

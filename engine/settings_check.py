@@ -45,6 +45,12 @@ RELATIONS = (
     AtLeast("engine.call_ttl", 1, "engine.late", "a call would be given up before its end can arrive"),
     AtLeast("headroom.page_horizon", 2, "headroom.evaluate", "a page needs two forecasts in a row"),
     AtLeast("headroom.warn_horizon", 1, "headroom.page_horizon", "a warning comes before the page"),
+    AtLeast(
+        "headroom.warn_horizon_baseline",
+        1,
+        "headroom.warn_horizon",
+        "knowing what is usual lets a warning look further ahead",
+    ),
     AtLeast("kafka.session_timeout", 3, "kafka.heartbeat", "one lost heartbeat must not cost the partitions"),
     AtLeast(
         "alertmanager.ends_after", 4, "alertmanager.resend", "an alert would resolve after few lost sends"

@@ -35,9 +35,10 @@ from engine.fields import (
     table,
 )
 from engine.register import parse_register
-from engine.settings import CHOICES, Settings
+from engine.settings import CHOICES, DERIVED, Settings
 from engine.settings_check import check_settings
 from engine.strict_yaml import YAML_BYTES_MAX, Document, parse_yaml
+from engine.zones import utc_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -174,8 +175,16 @@ def _build(document: Document, overrides: Iterable[Override]) -> Settings:
     settings: Settings = _read_struct(Settings, document.value, (), problems)
     problems.raise_any()
     check_settings(settings, problems)
+    try:
+        offsets = utc_offsets(settings.headroom.time_zone)
+    except ValueError as error:
+        shown_name = shown(settings.headroom.time_zone)
+        problems.add(
+            ("headroom", "time_zone"), f"{shown_name} {error}", "write a name such as Europe/Berlin or UTC"
+        )
     problems.raise_any()
-    return settings
+    headroom = msgspec.structs.replace(settings.headroom, utc_offsets=offsets)
+    return msgspec.structs.replace(settings, headroom=headroom)
 
 
 def _override(document: Document, problems: Problems, path: tuple[str, ...], text: str, origin: str) -> None:
@@ -234,6 +243,8 @@ def _read_struct(struct: Any, value: object, path: tuple[str | int, ...], proble
     fields = Fields(value, path, problems)
     given: dict[str, object] = {}
     for field in msgspec.structs.fields(struct):
+        if field.name in DERIVED:
+            continue
         key = file_key(field)
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             fields.known.append(key)

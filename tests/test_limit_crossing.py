@@ -13,7 +13,7 @@ from tests import oracle_headroom as oracle
 
 AHEAD_S = np.array([15.0, 60.0, 300.0, 600.0, 1800.0])
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
-HORIZONS = Horizons(AHEAD_S, AHEAD_S / 15.0, 4, NODES, WEIGHTS / WEIGHTS.sum())
+HORIZONS = Horizons(AHEAD_S, AHEAD_S / 15.0, 4, 5, NODES, WEIGHTS / WEIGHTS.sum())
 
 rows = st.lists(st.floats(0.0, 300.0), min_size=5, max_size=5)
 variances = st.lists(st.floats(0.1, 900.0), min_size=5, max_size=5)
@@ -21,13 +21,15 @@ variances = st.lists(st.floats(0.1, 900.0), min_size=5, max_size=5)
 
 def outlook_of(mean: list[float], chance: list[float], ignorance: list[float]) -> Outlook:
     rest = [np.array([value]) for value in (0.5, 0.0, 100.0)]
-    return Outlook(*[np.array([column]) for column in (mean, chance, ignorance)], *rest)
+    curves = [np.array([column]) for column in (mean, chance, ignorance)]
+    return Outlook(*curves, *rest, *curves)
 
 
 def verdict_of(outlook: Outlook, level: float, cap: float) -> tuple[float, float]:
     verdict = new_verdict(1)
-    judge(Room(np.array([cap]), np.array([level]), np.ones(1, np.bool_)), outlook, HORIZONS, 0.5, verdict)
-    return float(verdict.page_score[0]), float(verdict.warn_score[0])
+    room = Room(np.array([cap]), np.array([level]), np.ones(1, np.bool_), np.array([5]))
+    judge(room, outlook, HORIZONS, 0.5, verdict)
+    return float(verdict.page_by_speaker[0, 0]), float(verdict.warn_by_speaker[0, 0])
 
 
 @given(mean=rows, chance=variances, ignorance=variances, level=st.floats(0, 200), cap=st.floats(10, 400))
@@ -82,20 +84,24 @@ def test_the_probability_is_that_of_being_above_or_climbing_there(
 
 def test_without_a_cap_or_a_forecast_nothing_is_said() -> None:
     verdict = new_verdict(2)
-    outlook = Outlook(*(np.full((2, 5), 500.0) for _ in range(3)), *(np.ones(2) for _ in range(3)))
-    room = Room(np.array([math.nan, 100.0]), np.array([50.0, 50.0]), np.array([True, False]))
+    curves = [np.full((2, 5), 500.0) for _ in range(3)]
+    outlook = Outlook(*curves, *(np.ones(2) for _ in range(3)), *curves)
+    room = Room(
+        np.array([math.nan, 100.0]), np.array([50.0, 50.0]), np.array([True, False]), np.array([5, 5])
+    )
     judge(room, outlook, HORIZONS, 0.5, verdict)
 
-    assert np.isneginf(verdict.page_score).all()
-    assert np.isneginf(verdict.warn_score).all()
+    assert np.isneginf(verdict.page_by_speaker).all()
+    assert np.isneginf(verdict.warn_by_speaker).all()
     assert np.isnan(verdict.probability).all()
 
 
 def test_a_full_limit_is_full_now_and_certain() -> None:
     outlook = outlook_of([120.0] * 5, [100.0] * 5, [1.0] * 5)
     verdict = new_verdict(1)
-    judge(Room(np.array([100.0]), np.array([120.0]), np.ones(1, np.bool_)), outlook, HORIZONS, 0.5, verdict)
+    room = Room(np.array([100.0]), np.array([120.0]), np.ones(1, np.bool_), np.array([5]))
+    judge(room, outlook, HORIZONS, 0.5, verdict)
 
     assert verdict.time_s[0] == 0.0
     assert verdict.probability[0] > 0.99
-    assert verdict.page_score[0] > 1.0
+    assert verdict.page_by_speaker[0, 0] > 1.0

@@ -9,7 +9,7 @@ from tests.tidy_source import CORE, Problem, Source, is_core, is_in
 LINE = (
     "engine.errors", "engine.addresses", "engine.config_files", "engine.kernel_cache", "engine.kernel",
     "engine.erlang", "engine.durations", "engine.strict_yaml", "engine.fields", "engine.limits",
-    "engine.settings",
+    "engine.settings", "engine.learned", "engine.zones",
     "engine.source", "engine.decode", "engine.register", "engine.settings_check", "engine.settings_file",
     "engine.observe", "engine.judge", "engine.pipeline", "engine.publish", "engine.deliver", "engine.state",
     "engine.web", "engine.check_config", "engine.scenario", "engine.app", "engine.commands", "engine.cli",
@@ -21,6 +21,7 @@ CORE_MAY_IMPORT = (*CORE, "engine.kernel", "engine.source.contract")
 DETECTORS_MAY_IMPORT = (
     "engine.judge.detection", "engine.judge.windows", "engine.judge.occupancy", "engine.judge.facts",
     "engine.observe.summary", "engine.observe.latency", "engine.decode.events",
+    "engine.judge.baseline", "engine.learned",
     "engine.limits", "engine.settings", "engine.errors", "engine.kernel", "detectors", "numpy", "numba",
     "__future__", "collections", "dataclasses", "enum", "functools", "itertools", "math", "msgspec", "typing",
 )  # fmt: skip

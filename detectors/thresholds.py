@@ -1,0 +1,112 @@
+"""From which score on a speaker may speak: by size of cap, class of load, and whether the usual is known.
+
+Three speak of one limit: the forecast with growth, the forecast at the level of now, and a straight line; the
+budget of false pages is split between them. Their scores have scales of their own, so each is compared with
+its own threshold and put on the scale of the first. What was learned offline from a deployment's own logs
+replaces the built-in table, which stands for ordinary weeks of a careful owner.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from engine.learned import SPEAKERS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engine.learned import Learned
+
+NEVER = 1e6  # a score that nothing reaches
+LOAD_UNKNOWN = 1.0  # without a baseline: as if the limit were well used
+CAPS = (10.0, 20.0, 50.0, 100.0, 300.0, 1000.0, 5000.0)
+# By (tier, speaker, has_baseline), for each of CAPS, so that ordinary weeks bring at most a page in four
+# weeks; `python -m bench.leadtime.calibrate` prints what they cost.
+BUILT_IN: dict[tuple[str, str, bool], tuple[float, ...]] = {
+    ("page", "growth", False): (0.0, -1.0, -1.0, -1.5, -1.75, -1.25, -1.25),
+    ("warn", "growth", False): (0.5, 0.0, 0.0, -0.5, -1.25, -1.0, -1.0),
+    ("page", "level", False): (NEVER,) * 7,
+    ("warn", "level", False): (NEVER,) * 7,
+    ("page", "line", False): (NEVER,) * 7,
+    ("warn", "line", False): (NEVER,) * 7,
+    ("page", "growth", True): (0.0, -1.0, -1.0, -1.5, -1.75, -1.25, -1.25),
+    ("warn", "growth", True): (0.5, 0.0, 0.0, -0.5, -1.25, -1.0, -1.0),
+    ("page", "level", True): (NEVER,) * 7,
+    ("warn", "level", True): (NEVER,) * 7,
+    ("page", "line", True): (NEVER,) * 7,
+    ("warn", "line", True): (NEVER,) * 7,
+}
+
+
+class Surface(NamedTuple):
+    """Thresholds of one speaker: `scores[k]` at `loads[k]` for the cap `caps[k]`."""
+
+    caps: NDArray[np.float64]
+    loads: tuple[NDArray[np.float64], ...]
+    scores: tuple[NDArray[np.float64], ...]
+
+
+Surfaces = dict[tuple[str, str, bool], Surface]
+
+
+def surfaces_of(learned: Learned | None) -> Surfaces:
+    """Give the built-in table, or in place of it what was learned."""
+    built_in = {
+        key: surface_of([(cap, 0.0, score) for cap, score in zip(CAPS, scores, strict=True)])
+        for key, scores in BUILT_IN.items()
+    }
+    given: dict[tuple[str, str, bool], list[tuple[float, float, float]]] = {}
+    for one in learned.thresholds if learned is not None else ():
+        key = (one.tier, one.speaker, one.has_baseline)
+        given.setdefault(key, []).append((one.cap, one.load, one.score))
+    return built_in | {key: surface_of(points) for key, points in given.items()}
+
+
+def surface_of(points: list[tuple[float, float, float]]) -> Surface:
+    """Give the surface through (cap, load, score) points."""
+    caps = sorted({cap for cap, _, _ in points})
+    by_cap = [sorted((load, score) for at, load, score in points if at == cap) for cap in caps]
+    return Surface(
+        np.array(caps),
+        tuple(np.array([load for load, _ in pairs]) for pairs in by_cap),
+        tuple(np.array([score for _, score in pairs]) for pairs in by_cap),
+    )
+
+
+def on_surface(surface: Surface, cap: NDArray[np.float64], load: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Interpolate: by the logarithm of the cap, linearly in the load, flat outside; NaN stays NaN."""
+    by_cap = np.stack(
+        [np.interp(load, at, score) for at, score in zip(surface.loads, surface.scores, strict=True)], axis=1
+    )
+    place = np.interp(
+        np.log(np.maximum(cap, 1e-9)), np.log(surface.caps), np.arange(len(surface.caps), dtype=np.float64)
+    )
+    low = np.where(np.isnan(place), 0.0, place).astype(np.int64)
+    high = np.minimum(low + 1, len(surface.caps) - 1)
+    rows = np.arange(len(cap))
+    share = place - low
+    return np.asarray((1.0 - share) * by_cap[rows, low] + share * by_cap[rows, high])
+
+
+def thresholds_of(
+    surfaces: Surfaces,
+    tier: str,
+    cap: NDArray[np.float64],
+    load: NDArray[np.float64],
+    weight: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Give the threshold of each speaker, (instances, SPEAKERS); `weight` is that of the baseline."""
+    columns = []
+    for speaker in SPEAKERS:
+        recent = on_surface(surfaces[tier, speaker, False], cap, np.full_like(load, LOAD_UNKNOWN))
+        usual = on_surface(surfaces[tier, speaker, True], cap, load)
+        columns.append((1.0 - weight) * recent + weight * usual)
+    return np.stack(columns, axis=1)
+
+
+def best(scores: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the best score over the speakers, on the scale of the first."""
+    on_first = scores + (thresholds[:, :1] - thresholds)
+    return np.asarray(np.where(np.isnan(on_first), -np.inf, on_first).max(axis=1))
