@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from detectors.arrivals_stopped import ArrivalsStopped
 from detectors.headroom import Headroom
+from detectors.hidden_cap import HiddenCap
 from detectors.in_flight_drift import InFlightDrift
 from detectors.limit_mismatch import LimitMismatch
 from detectors.limit_reached import LimitReached
@@ -26,6 +27,7 @@ def make_detectors(settings: Settings) -> tuple[Detector, ...]:
     return (
         LimitReached(),
         Headroom(settings.headroom),
+        HiddenCap(settings.detection.pages_per_week),
         ArrivalsStopped(),
         StreamIncomplete(settings.detection.pages_per_week),
         InFlightDrift(),

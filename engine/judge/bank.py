@@ -40,6 +40,7 @@ class DetectorBank:
             self._states[detector.name] = detection.state
             if detection.forecast is not None:
                 self.forecast = detection.forecast
+            self.roller.learned.take(detection.learned, limits)
             if detection.evaluated:
                 found[detector.name] = [self.word(finding, rolled) for finding in detection.findings]
         return found

@@ -66,6 +66,17 @@ class LimitForecast(NamedTuple):
     time_to_limit_s_high: NDArray[np.float64]
 
 
+class LearnedLimit(NamedTuple):
+    """What a detector has inferred of one instance; it is in force from the next slice on.
+
+    A value of the register and a fresh report win over it.
+    """
+
+    row: int
+    value: float  # NaN: what was inferred before does not hold any more
+    time_ns: int  # end of the slice in which it was inferred
+
+
 class Detection(NamedTuple):
     """What `detect` returns. `evaluated` False.
 
@@ -76,6 +87,7 @@ class Detection(NamedTuple):
     findings: tuple[Finding, ...]
     evaluated: bool = True
     forecast: LimitForecast | None = None
+    learned: tuple[LearnedLimit, ...] = ()  # what is new
 
 
 class Detector(Protocol):
