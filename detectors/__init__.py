@@ -12,6 +12,7 @@ from detectors.dependency_failing import DependencyFailing
 from detectors.error_burn import ErrorBurn
 from detectors.fail_open_engaged import FailOpenEngaged
 from detectors.headroom import Headroom
+from detectors.hidden_cap import HiddenCap
 from detectors.in_flight_drift import InFlightDrift
 from detectors.limit_mismatch import LimitMismatch
 from detectors.limit_reached import LimitReached
@@ -32,6 +33,7 @@ def make_detectors(settings: Settings, learned: Learned | None = None) -> tuple[
     return (
         LimitReached(),
         Headroom(settings.headroom, learned=learned),
+        HiddenCap(settings.detection.pages_per_week),
         ArrivalsStopped(),
         TimeoutCliff(settings.detection.pages_per_week),
         ErrorBurn(settings.detection),

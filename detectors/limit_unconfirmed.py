@@ -41,6 +41,6 @@ class LimitUnconfirmed:
         findings = tuple(
             Finding(ALERT, INFO, ("limit", instance.index), SUMMARY, DESCRIPTION)
             for instance in limits
-            if instance.limit.confirmed_on is None
+            if instance.limit.confirmed_on is None and not instance.limit.is_implicit
         )
         return Detection(state, findings)

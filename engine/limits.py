@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CONCURRENCY, RATE, QUOTA, TIMEOUT = "concurrency", "rate", "quota", "timeout"
+INFERRED_PREFIX = "inferred:"  # of names that no register may give
 NS_PER_S = 1_000_000_000
 KINDS = (CONCURRENCY, RATE, QUOTA, TIMEOUT)
 
@@ -75,6 +76,11 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
         return chosen
 
     @property
+    def is_implicit(self) -> bool:
+        """Say whether this is in no register, and watched for a cap that nobody wrote down."""
+        return self.name.startswith(INFERRED_PREFIX)
+
+    @property
     def is_measured(self) -> bool:
         """Say whether use is counted: calls at a time, and calls per second; nothing else yet."""
         return self.kind == CONCURRENCY or (self.kind == RATE and self.per_ns == NS_PER_S)
@@ -93,9 +99,16 @@ class LimitInstance(msgspec.Struct, frozen=True):
     split: tuple[tuple[str, str], ...] = ()  # (label, value), in the order of `split_by`
 
     @property
+    def name(self) -> str:
+        """What alerts and metrics call the limit; one that is in no register is called by what it covers."""
+        if not self.limit.is_implicit:
+            return self.limit.name
+        return "=".join((self.limit.name, *(value for _, value in self.split)))
+
+    @property
     def labels(self) -> tuple[tuple[str, str], ...]:
         """What identifies the instance in alerts and metrics."""
-        return (("limit", self.limit.name), *self.split)
+        return (("limit", self.name), *self.split)
 
     def value_at(self, time_ns: int) -> float | None:
         """Give the value in force at `time_ns`; None: unknown."""

@@ -28,7 +28,17 @@ from engine.fields import (
     shown,
     table,
 )
-from engine.limits import CONCURRENCY, KINDS, QUOTA, RATE, TIMEOUT, Guardrail, Limit, Register
+from engine.limits import (
+    CONCURRENCY,
+    INFERRED_PREFIX,
+    KINDS,
+    QUOTA,
+    RATE,
+    TIMEOUT,
+    Guardrail,
+    Limit,
+    Register,
+)
 from engine.strict_yaml import parse_yaml
 
 if TYPE_CHECKING:
@@ -36,7 +46,6 @@ if TYPE_CHECKING:
 
 NAME_BYTES_MAX = 128
 TEXT_BYTES_MAX = 1024
-INFERRED_PREFIX = "inferred:"  # names that the ceiling detector gives
 COUNTED = ("calls", "minutes", "tokens", "cost")
 SET_BY = ("panel", "default", "code", "contract", "inferred")
 WHEN_REACHED = ("decline", "queue", "throttle", "silent")

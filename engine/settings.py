@@ -39,6 +39,10 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     calls_listed_max: int = 200_000  # calls per `calls.listed`
     window_rows_max: int = 8192
     limit_instances_max: int = 1024
+    # Watched for caps that are in no register: the total, and each value of these labels.
+    hidden_cap_labels: tuple[str, ...] = ("trunk", "provider")
+    hidden_cap_instances_max: int = 64
+    learned_limits_file: str = ""  # "": what `run` infers is forgotten when it stops
     alerts_max: int = 10_000
     call_key_file: str = (
         ""  # 32 bytes hex; "": a fixed, documented key for replay, a random one per process for run

@@ -68,15 +68,15 @@ def test_a_slice_closes_when_the_watermark_has_passed_its_end() -> None:
 
 
 def test_a_declined_attempt_is_an_arrival_and_nothing_else() -> None:
-    """Started and declined in one slice: no level, no age, no end."""
+    """Started and declined in one slice: no level, no age, no end; it was declined by the level at its start."""
     driver = Driver()
     driver.feed([started(1, 1), declined(2, 1)])
     driver.finish()
     (one,) = driver.summaries
     assert one.counts[0, [Count.STARTED, Count.DECLINED, Count.ADMITTED]].tolist() == [1, 1, 0]
-    assert one.bin_arrivals.tolist() == [1, 0]
-    assert one.bin_declines.tolist() == [0, 1]
-    assert one.bin_level.tolist() == [0, 0]
+    assert one.bin_arrivals.tolist() == [1]
+    assert one.bin_declines.tolist() == [1]
+    assert one.bin_level.tolist() == [0]
     assert len(one.end_count) == 0
 
 

@@ -76,7 +76,8 @@ def test_times_are_rfc_3339_in_utc() -> None:
 
 def judged(*limits: Limit, summaries: tuple[SliceSummary, ...] = ()) -> tuple[PageWriter, Rolled]:
     """Judge some slices of a platform; give the writer and the last slice."""
-    roller = Roller(EngineSettings(), Register(limits=limits), Classifier((Rule("capacity", codes=(503,)),)))
+    settings = EngineSettings(hidden_cap_instances_max=0)
+    roller = Roller(settings, Register(limits=limits), Classifier((Rule("capacity", codes=(503,)),)))
     given = list(summaries) or [calls_started(T0, 3)]
     roller.take(given)
     rolled = list(roller.close_until(max(one.end_ns for one in given), StreamCounters()))

@@ -13,6 +13,7 @@ from engine.judge.lifecycle import FIRING, PENDING, RESOLVED, Alert
 from engine.judge.snapshot import LimitStatus
 from engine.judge.statuses import HOLDING_STEP, LIMIT_STATES, SAFE_DECLINES_PER_HOUR, Statuses
 from engine.limits import Limit, Register
+from engine.settings import EngineSettings, Settings
 from tests.line_runs import Run, run_all
 from tests.line_traffic import REGISTER, START_NS, S, Traffic, batches_of, event, make_story
 
@@ -25,6 +26,10 @@ UNMEASURED = (
 )
 
 
+# What is in no register has tests of its own.
+SETTINGS = Settings(engine=EngineSettings(hidden_cap_instances_max=0))
+
+
 class Rows(NamedTuple):
     """A run, and the status rows after it."""
 
@@ -35,7 +40,7 @@ class Rows(NamedTuple):
 def rows_of(register: Register, seconds: int, alerts: tuple[Alert, ...] | None = None) -> Rows:
     """Run the beginning of some traffic and give the rows by limit and split."""
     events = [one for one in make_story(Traffic(1)).events if one.time_ns < START_NS + seconds * S]
-    run = run_all(batches_of(events), register)
+    run = run_all(batches_of(events), register, SETTINGS)
     rows = Statuses(run.judge).rows(run.judge.book.alerts() if alerts is None else alerts)
     return Rows(run, {"/".join([row.limit, *(value for _, value in row.split)]): row for row in rows})
 
@@ -144,7 +149,7 @@ def test_what_is_remembered_of_guard_rails_is_bounded() -> None:
 
 
 def test_an_instance_that_appeared_since_the_last_slice_has_no_row_yet() -> None:
-    run = Run(REGISTER)
+    run = Run(REGISTER, SETTINGS)
     for raw in batches_of(
         [event(START_NS + second * S, "call.started", f"c{second}") for second in range(20)]
     ):
@@ -161,9 +166,8 @@ def test_use_that_only_the_platform_sees_counts_in_full() -> None:
     shared = Limit(name="shared", kind="concurrency", value=60.0)
     calls = [event(START_NS + second * S, "call.started", f"c{second}") for second in range(20)]
     told = event(START_NS + 19 * S, "limit.reported", "", limit="shared", used=60, max=60)
-    run = run_all(
-        batches_of([*calls, told, event(START_NS + 26 * S, "call.started", "late")]), Register((shared,))
-    )
+    late = event(START_NS + 26 * S, "call.started", "late")
+    run = run_all(batches_of([*calls, told, late]), Register((shared,)), SETTINGS)
 
     (row,) = Statuses(run.judge).rows(())
 

@@ -61,7 +61,9 @@ def blame(
         limit = index.instances[instance].limit
         if cause.limit and limit.name == cause.limit:
             return instance
-        if limit.kind in kinds:
+        is_known = instance < len(full) and not np.isnan(full[instance])
+        # What is in no register is blamed only once its value was inferred.
+        if limit.kind in kinds and (is_known or not limit.is_implicit):
             fitting.append(instance)
     if not fitting:
         return UNATTRIBUTED

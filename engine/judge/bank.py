@@ -46,6 +46,7 @@ class DetectorBank:
                 self.forecast = detection.forecast
             if detection.verdicts is not None:
                 self.verdicts = detection.verdicts
+            self.roller.learned.take(detection.learned, limits)
             if detection.evaluated:
                 found[detector.name] = [self.word(finding, rolled) for finding in detection.findings]
         return found

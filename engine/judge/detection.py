@@ -89,6 +89,17 @@ class ReleaseVerdict(NamedTuple):
     ] = ()  # (what, e-value that it is worse, as much rolls back)
 
 
+class LearnedLimit(NamedTuple):
+    """What a detector has inferred of one instance; it is in force from the next slice on.
+
+    A value of the register and a fresh report win over it.
+    """
+
+    row: int
+    value: float  # NaN: what was inferred before does not hold any more
+    time_ns: int  # end of the slice in which it was inferred
+
+
 class Detection(NamedTuple):
     """What `detect` returns. `evaluated` False.
 
@@ -102,6 +113,7 @@ class Detection(NamedTuple):
     verdicts: tuple[ReleaseVerdict, ...] | None = (
         None  # of every release that takes calls; None: says nothing
     )
+    learned: tuple[LearnedLimit, ...] = ()  # what is new
 
 
 class Detector(Protocol):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from engine.decode.events import Note
     from engine.judge.declines import Rule
     from engine.judge.detection import Detector
+    from engine.judge.implicit import LearnedValue
     from engine.judge.lifecycle import AlertChange
     from engine.judge.roll import Rolled
     from engine.limits import Register
@@ -71,6 +72,14 @@ class Judge:
         """Take a new register and new decline rules; windows, alerts and detector states go on."""
         self.roller.reload(register, Classifier(rules))
 
+    def know(self, learned: tuple[LearnedValue, ...]) -> None:
+        """Take values that were inferred before this start."""
+        self.roller.learned.know(learned)
+
+    def learned(self) -> tuple[LearnedValue, ...]:
+        """Give the inferred values in force; the same object for as long as nothing changes."""
+        return self.roller.learned.values
+
     def take(self, summaries: list[SliceSummary], watermark_ns: int, counters: StreamCounters) -> Judgement:
         """Roll, detect and update for every slice that the watermark has passed."""
         self.roller.take(summaries)
@@ -95,7 +104,7 @@ class Judge:
             row = self._blame(decline)
             if row != UNATTRIBUTED:
                 instance = self.roller.index.instances[row]
-                first = FirstDeclined(instance.limit.name, instance.split, decline.time_ns)
+                first = FirstDeclined(instance.name, instance.split, decline.time_ns)
                 known = self.first_declines.get(row)
                 if known is None or decline.time_ns < known.time_ns:
                     self.first_declines[row] = first

@@ -39,7 +39,7 @@ class LimitUse(NamedTuple):
     arrivals: NDArray[np.int64]  # attempts in the slice, declined ones included
     arrivals_per_bin: NDArray[np.int32]  # (instances, bins per slice), bins of 100 ms
     level_per_bin: NDArray[np.int32]  # (instances, bins): calls holding capacity at the end of each bin
-    declines_per_bin: NDArray[np.int32]  # (instances, bins): attempts declined in it, for whatever reason
+    declines_per_bin: NDArray[np.int32]  # (instances, bins): attempts declined, by start if in this slice
     rate_peak: NDArray[np.int64]  # most arrivals in any rolling second that ends in the slice
     ended: NDArray[np.int64]  # known ends in the slice
     ended_by_age: NDArray[np.int32]  # (instances, cells): the same by age at the end

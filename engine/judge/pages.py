@@ -120,7 +120,7 @@ class PageWriter:
 
     def _limit_labels(self, row: int) -> dict[str, str]:
         instance = self.roller.index.instances[row]
-        return {"limit": instance.limit.name, "owner": instance.limit.owner} | dict(instance.split)
+        return {"limit": instance.name, "owner": instance.limit.owner} | dict(instance.split)
 
     def _limit_facts(self, row: int, rolled: Rolled) -> dict[str, str]:
         limit = self.roller.index.instances[row].limit

@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.judge.attribution import Declines, attribute, fullness
 from engine.judge.fact_rows import FactRows
+from engine.judge.implicit import LearnedValues, implicit_limits
 from engine.judge.measures import Measures
 from engine.judge.occupancy import (
     Flow,
@@ -78,7 +79,10 @@ class Roller:
         """Start with an empty platform."""
         self.settings = settings
         self.classifier = classifier
-        self.index = SeriesIndex(register, settings.limit_instances_max, settings.window_rows_max)
+        implicit = implicit_limits(settings.hidden_cap_labels, settings.hidden_cap_instances_max)
+        bounds = settings.limit_instances_max, settings.window_rows_max
+        self.index = SeriesIndex(register, *bounds, implicit)
+        self.learned = LearnedValues()
         self.occupancy = Occupancy(settings.slice_ns)
         self.measures = Measures(settings.slice_ns, self.index, classifier)
         self.facts = FactRows(self.index)
@@ -254,6 +258,8 @@ class Roller:
             report = self.reports.fresh(instance, end_ns)
             if report is not None and report.max == report.max:
                 known = report.max
+            if known is None:
+                known = self.learned.value_of(instance)
             value[instance.index] = np.nan if known is None else known
             is_level = limit.kind == "concurrency"
             if report is not None and is_level and report.used > state.level[instance.index]:

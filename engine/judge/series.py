@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from engine.judge.implicit import NOTHING_IMPLICIT, Implicit
 from engine.judge.occupancy import Membership
 from engine.limits import LimitInstance
 
@@ -48,11 +49,19 @@ class Csr:
 class SeriesIndex:
     """Series, limit instances and window rows, each only ever appended."""
 
-    def __init__(self, register: Register, instances_max: int, window_rows_max: int) -> None:
+    def __init__(
+        self,
+        register: Register,
+        instances_max: int,
+        window_rows_max: int,
+        implicit: Implicit = NOTHING_IMPLICIT,
+    ) -> None:
         """Start with the instances of limits that are not split; the others appear with their values."""
         self.register = register
         self.instances_max = instances_max
         self.window_rows_max = window_rows_max
+        self.implicit = implicit
+        self._implicit_count = 0
         self.series: list[LabelSet] = []
         self.instances: list[LimitInstance] = []
         self.by_start = Csr()  # instances of limits that count from `call.started`
@@ -97,7 +106,7 @@ class SeriesIndex:
         """List the instances that a series of these labels would count in, taking nothing up."""
         given = {name: value for name, value in zip(labels, values, strict=True) if value}
         found = []
-        for limit in self.register.limits:
+        for limit in (*self.register.limits, *self.implicit.limits):
             if limit.matches(given):
                 split = tuple((label, given.get(label, "")) for label in limit.split_by)
                 key = (what_is_counted(limit), split)
@@ -117,20 +126,36 @@ class SeriesIndex:
         """Say which instances the next series counts in."""
         given = dict(labelset)
         matches = [limit for limit in self.register.limits if limit.matches(given)]
-        for csr, counts_from in ((self.by_start, "started"), (self.by_answer, "answered")):
-            csr.append(
-                [
-                    self._instance(limit, tuple((label, given.get(label, "")) for label in limit.split_by))
-                    for limit in matches
-                    if limit.counts_from == counts_from
-                ]
+        rows: dict[str, list[int]] = {"started": [], "answered": []}
+        for limit in matches:
+            split = tuple((label, given.get(label, "")) for label in limit.split_by)
+            rows[limit.counts_from].append(self._instance(limit, split))
+        rows["started"] += self._implicit_rows(given)
+        self.by_start.append(rows["started"])
+        self.by_answer.append(rows["answered"])
+
+    def _implicit_rows(self, given: dict[str, str]) -> list[int]:
+        """List the implicit instances of the next series: as many as the register leaves room for."""
+        rows = []
+        for limit in self.implicit.limits:
+            split = tuple((label, given.get(label, "")) for label in limit.split_by)
+            if any(value in ("", OTHER) for _, value in split):
+                continue  # Calls without a value have nothing in common.
+            is_known = (what_is_counted(limit), split) in self._instance_ids
+            has_room = (
+                self._implicit_count < self.implicit.instances_max
+                and len(self.instances) < self.instances_max
             )
+            if is_known or has_room:
+                self._implicit_count += not is_known
+                rows.append(self._instance(limit, split))
+        return rows
 
     def _instance(self, limit: Limit, split: LabelSet) -> int:
         """Give an instance its number; when full, the rest of a split limit share one named `__other__`."""
         key = (what_is_counted(limit), split)
         if key not in self._instance_ids:
-            if split and len(self.instances) >= self.instances_max:
+            if split and len(self.instances) - self._implicit_count >= self.instances_max:
                 key = (key[0], tuple((label, OTHER) for label, _ in split))
             if key not in self._instance_ids:
                 self._instance_ids[key] = len(self.instances)
@@ -143,6 +168,8 @@ class SeriesIndex:
         limits = {what_is_counted(limit): limit for limit in register.limits}
         for (counted, _), row in self._instance_ids.items():
             instance = self.instances[row]
+            if instance.limit.is_implicit:
+                continue
             limit = limits.get(counted) or msgspec.structs.replace(
                 instance.limit,
                 value=None,

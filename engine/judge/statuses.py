@@ -60,7 +60,8 @@ class Statuses:
         use = Use(limits, used_now(limits, known), used_peak(limits, known))
         # A limit that has left the register keeps its row in the arrays, and nowhere else.
         counting = self.judge.roller.index.counting()
-        return tuple(self._row(one, use, forecast, worst) for one in known if one.index in counting)
+        shown = [one for one in known if one.index in counting or _is_inferred(one, limits)]
+        return tuple(self._row(one, use, forecast, worst) for one in shown)
 
     def _row(
         self,
@@ -82,7 +83,7 @@ class Statuses:
         ):
             state = "no_baseline"
         return LimitStatus(
-            limit=limit.name,
+            limit=instance.name,
             split=instance.split,
             kind=limit.kind,
             owner=limit.owner,
@@ -116,6 +117,11 @@ class Statuses:
                 self._safe.clear()
             self._safe[value, step] = safe_offered_load(value, HOLDING_STEP**step, SAFE_DECLINES_PER_HOUR)
         return self._safe[value, step]
+
+
+def _is_inferred(instance: LimitInstance, use: LimitUse) -> bool:
+    """Say whether an instance that is in no register has a value: until then it is nobody's business."""
+    return instance.limit.is_implicit and not math.isnan(float(use.value[instance.index]))
 
 
 def _whole(number: float) -> float:

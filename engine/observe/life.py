@@ -304,17 +304,19 @@ def on_declined(desk: Desk, row: Row) -> int:
         series = calls[slot, SERIES]
     add_count(desk.facts, series, C_DECLINED, 1)
     add_cause(desk.facts, series, row.cause)
-    add_to_bin(desk.facts, series, own_bin(desk, time_ns), DECLINES, 1)
+    # What the platform decided by was the level at the start, if that is of this slice.
+    began_now = state & IN_FLIGHT and not state & AGE_UNKNOWN and calls[slot, SINCE_NS] >= desk.open_ns
+    asked_ns = calls[slot, SINCE_NS] if began_now else time_ns
+    add_to_bin(desk.facts, series, own_bin(desk, asked_ns), DECLINES, 1)
     if not state & START_SEEN:
         arrive(desk, series, time_ns)
     if slot < 0:
         bury_unknown(desk, key, series, time_ns, START_SEEN)
         return UNMATCHED
-    if state & IN_FLIGHT:
-        if not state & AGE_UNKNOWN and calls[slot, SINCE_NS] >= desk.open_ns:
-            was_never_in(desk, slot)
-        else:
-            leave(desk, slot, time_ns, K_DECLINED)
+    if began_now:
+        was_never_in(desk, slot)
+    elif state & IN_FLIGHT:
+        leave(desk, slot, time_ns, K_DECLINED)
     bury(desk, slot, time_ns, START_SEEN | (state & ANSWERED))
     return TAKEN
 

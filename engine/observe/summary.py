@@ -85,7 +85,7 @@ class SliceSummary(NamedTuple):
     bin_level: NDArray[np.int32]  # change of calls in flight, counted from `call.started`
     bin_answers: NDArray[np.int32]
     bin_answered_level: NDArray[np.int32]  # change of calls in flight, counted from `call.answered`
-    bin_declines: NDArray[np.int32]  # attempts declined, for whatever reason
+    bin_declines: NDArray[np.int32]  # attempts declined for any reason; by their start, if in this slice
     # calls that left flight, by the slice in which they started and were answered
     end_series: NDArray[np.int32]
     end_start_ns: NDArray[np.int64]  # start of the slice in which the call started; -1: age unknown

@@ -1,0 +1,80 @@
+"""Which instance speaks of a ceiling when several hold the same calls, and what the register says of it.
+
+All calls of a platform with one trunk are also all calls of that trunk: both rows see the ceiling, and one page
+is enough. Rows that had the same level in every bin of the slice hold the same calls, whatever their labels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engine.judge.occupancy import LimitUse
+    from engine.limits import LimitInstance
+
+AGREES = 1.0  # calls by which a value may differ and still be the same
+NULL_VALUED, SPLIT, TOTAL, VALUED = range(4)  # whose word is worth most, first
+
+
+class Covered(NamedTuple):
+    """One slice, and what is known of each row without inference."""
+
+    use: LimitUse
+    limits: tuple[LimitInstance, ...]
+    known: NDArray[np.float64]  # value of the register or a fresh report; NaN: none
+
+
+class Word(NamedTuple):
+    """A limit of the register over the same calls that says something else."""
+
+    name: str
+    value: float  # NaN: there is none
+
+
+def covered_by(use: LimitUse, limits: tuple[LimitInstance, ...], learned: NDArray[np.float64]) -> Covered:
+    """Tell what the register and reports say from what was inferred."""
+    is_inferred = np.isnan(use.declared) & (use.value == learned)
+    is_implicit = np.array([one.limit.is_implicit for one in limits[: len(learned)]], np.bool_)
+    return Covered(use, limits, np.where(is_inferred | is_implicit, np.nan, use.value))
+
+
+def same_calls(covered: Covered, row: int) -> list[int]:
+    """List the other rows that hold the same calls as this one."""
+    use = covered.use
+    same = use.is_concurrency & (use.level == use.level[row]) & (use.arrivals == use.arrivals[row])
+    same &= (use.level_per_bin == use.level_per_bin[row]).all(axis=1)
+    return [int(other) for other in np.flatnonzero(same) if other != row]
+
+
+def rank(covered: Covered, row: int) -> tuple[int, int]:
+    """Say whose word is worth most, least first: who has an owner, then who names a place to look at."""
+    limit = covered.limits[row].limit
+    if not limit.is_implicit:
+        return (NULL_VALUED if math.isnan(covered.known[row]) else VALUED), row
+    return (SPLIT if limit.split_by else TOTAL), row
+
+
+def is_known(covered: Covered, row: int, value: float) -> bool:
+    """Say whether the register, or a report, has this value for these calls."""
+    return any(abs(covered.known[one] - value) <= AGREES for one in (row, *same_calls(covered, row)))
+
+
+def speaks_for(covered: Covered, row: int, value: float) -> bool:
+    """Say whether a ceiling at `value` is news, and this row the one to tell it."""
+    if is_known(covered, row, value) or covered.known[row] < value:
+        return False
+    return all(rank(covered, row) < rank(covered, other) for other in same_calls(covered, row))
+
+
+def contradicted(covered: Covered, row: int, value: float) -> Word:
+    """Give the lowest limit of the register over the same calls that says more than `value`."""
+    rows = [one for one in (row, *same_calls(covered, row)) if covered.known[one] > value + AGREES]
+    if not rows:
+        return Word("", math.nan)
+    lowest = min(rows, key=lambda one: (covered.known[one], one))
+    return Word(covered.limits[lowest].name, float(covered.known[lowest]))
