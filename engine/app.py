@@ -5,16 +5,22 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from detectors import make_detectors
+from detectors.calibration import Lesson, learned_from
 from engine.config_files import config_path
 from engine.decode.cut import TimeCut
 from engine.decode.decoder import JsonDecoder
-from engine.errors import UsageError
+from engine.errors import SettingsError, UsageError
 from engine.judge.declines import Rule, parse_rules
 from engine.judge.judge import Judge
+from engine.learned import Learned
+from engine.learned import decode as decode_learned
 from engine.limits import Register
 from engine.observe.observer import Observer
 from engine.pipeline import Pipeline
@@ -27,7 +33,9 @@ if TYPE_CHECKING:
 
     from engine.decode.decoder import Decoder
     from engine.decode.series import SeriesTable
+    from engine.judge.detection import Detector
     from engine.judge.snapshot import Snapshot
+    from engine.limits import LimitInstance
     from engine.pipeline import Step
     from engine.source.contract import RawBatch
 
@@ -43,6 +51,7 @@ class Configuration(NamedTuple):
     register: Register
     rules: tuple[Rule, ...]
     limits_file: Path
+    learned: Learned | None = None  # baselines and thresholds, from `headroom.learned_file`
 
     def limits_origin(self) -> str:
         """Say which register is in use, and that the shipped one is nobody's."""
@@ -69,7 +78,23 @@ def load_configuration(
     limits_file = Path(limits) if limits else default_file("limits.yaml")
     rules_file = Path(declines) if declines else default_file("declines.yaml")
     rules = parse_rules(read_text_file(rules_file, "the decline rules"), str(rules_file))
-    return Configuration(settings, load_register(limits_file), rules, limits_file)
+    register = load_register(limits_file)
+    return Configuration(settings, register, rules, limits_file, load_learned(settings))
+
+
+def load_learned(settings: Settings) -> Learned | None:
+    """Read what `callgauge learn` wrote, if the settings name a file; raises `SettingsError`."""
+    path = settings.headroom.learned_file
+    if not path:
+        return None
+    learned = decode_learned(read_text_file(Path(path), "the learned file").encode(), path)
+    if learned.time_zone != settings.headroom.time_zone:
+        raise SettingsError(
+            f"it tells the week by {learned.time_zone}, headroom.time_zone is {settings.headroom.time_zone}",
+            where=path,
+            hint="learn again, or set the time zone back",
+        )
+    return learned
 
 
 def default_file(name: str) -> Path:
@@ -121,8 +146,13 @@ class Span(NamedTuple):
 EVERYTHING = Span()
 
 
-def build_line(configuration: Configuration, hash_key: bytes, span: Span = EVERYTHING) -> Line:
-    """Make a line that has seen nothing."""
+def build_line(
+    configuration: Configuration,
+    hash_key: bytes,
+    span: Span = EVERYTHING,
+    detectors: tuple[Detector, ...] | None = None,
+) -> Line:
+    """Make a line that has seen nothing; `detectors` may stand in for those of the registry."""
     settings, register = configuration.settings, configuration.register
     decoder: Decoder = JsonDecoder(settings.engine, hash_key, register.limit_labels())
     if span != EVERYTHING:
@@ -134,10 +164,44 @@ def build_line(configuration: Configuration, hash_key: bytes, span: Span = EVERY
         decoder.stages,
         time_to_live(configuration, decoder.series),
     )
-    detectors = make_detectors(settings)
+    if detectors is None:
+        detectors = make_detectors(settings, configuration.learned)
     judge = Judge(settings, register, configuration.rules, detectors)
     pipeline = Pipeline(decoder, observer, judge)
     return Line(pipeline, Publisher(pipeline))
+
+
+class Learning(NamedTuple):
+    """What `learn` found: the file, and of each limit the ordinary days and the busiest usual load."""
+
+    learned: Learned
+    instances: tuple[LimitInstance, ...]
+    days: tuple[int, ...]
+    loads: tuple[float, ...]  # share of the cap; NaN: no ordinary day
+
+
+class LearningLine:
+    """A line that learns from logs instead of paging: the same steps, with one silent detector."""
+
+    def __init__(self, configuration: Configuration, hash_key: bytes) -> None:
+        """Start with a line that has seen nothing."""
+        self.configuration = configuration
+        self.lesson = Lesson(configuration.settings)
+        self.line = build_line(configuration, hash_key, detectors=(self.lesson,))
+
+    def step(self, raw: RawBatch) -> Step:
+        """Take one batch."""
+        return self.line.pipeline.step(raw)
+
+    def learned(self) -> Learning:
+        """Give what was learned so far."""
+        judge = self.line.pipeline.judge
+        state = judge.bank.state_of(self.lesson.name)
+        limits = tuple(judge.roller.index.instances)
+        learned, days, watched = learned_from(state, limits, self.configuration.settings)
+        own = [days.load[days.row == instance.index] for instance in watched]
+        loads = tuple(float(np.median(one)) if len(one) else math.nan for one in own)
+        return Learning(learned, watched, tuple(len(one) for one in own), loads)
 
 
 def alert_names(settings: Settings) -> frozenset[str]:

@@ -166,6 +166,29 @@ def check(
     _run(lambda: check_scenarios(options))
 
 
+@app.command()
+def learn(
+    logs: Annotated[
+        list[str],
+        typer.Argument(metavar="LOG...", help="Logs, as for replay: weeks of them."),
+    ],
+    out: Annotated[str, typer.Option("--out", help="The file to write.")],
+    config: Config = None,
+    limits: Limits = None,
+    declines: Declines = None,
+) -> None:
+    """Learn what is usual, and thresholds for the budget of pages, from recorded calls.
+
+    Four to six weeks are best; two are the least for thresholds. Name the file as headroom.learned_file.
+    """
+    from engine.app import load_configuration
+    from engine.commands.learn import LearnOptions
+    from engine.commands.learn import learn as learn_from
+
+    configuration = load_configuration(config, limits, declines)
+    _run(lambda: learn_from(configuration, LearnOptions(tuple(logs), out)))
+
+
 @app.command(name="check-config")
 def check_config(
     config: Config = None,

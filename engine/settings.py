@@ -57,6 +57,7 @@ class HeadroomSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     warn_horizon_ns: int = 30 * MINUTE
     page_threshold: float | None = None  # null: from a table by cap size
     warn_threshold: float | None = None
+    learned_file: str = ""  # what `callgauge learn` wrote; "": conservative thresholds, no baseline at first
     warn_horizon_baseline_ns: int = 120 * MINUTE  # of the warning, where it is known what is usual
     time_zone: str = UTC_NAME  # of the week that the baseline of past weeks is kept by
     utc_offsets: UtcOffsets = UTC_OFFSETS  # of `time_zone`, looked up when the settings are read

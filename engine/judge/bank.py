@@ -5,7 +5,7 @@ Its findings are worded for people.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine.judge.detection import AlertPolicy, Detector, Finding, LimitForecast, ReleaseVerdict
@@ -50,6 +50,10 @@ class DetectorBank:
             if detection.evaluated:
                 found[detector.name] = [self.word(finding, rolled) for finding in detection.findings]
         return found
+
+    def state_of(self, name: str) -> Any:
+        """Give the state of one detector."""
+        return self._states[name]
 
     def word(self, finding: Finding, rolled: Rolled | None) -> Worded:
         """Give one finding its policy, labels and annotations."""

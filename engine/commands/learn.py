@@ -1,0 +1,104 @@
+"""`callgauge learn`: what is usual, and thresholds that keep the budget of pages, from recorded logs.
+
+The logs go through the line as in a replay, with the forecast alone and without alerts. The file is written
+whole or not at all. `run` and `replay` read it (`headroom.learned_file`) and never change it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.app import REPLAY_HASH_KEY, LearningLine, read_hash_key
+from engine.commands.replay import Progress, open_source, say_if_first_start
+from engine.commands.warmup import warm_up
+from engine.errors import SourceError, UsageError
+from engine.learned import encode
+from engine.source.recording import RecordingSource
+
+if TYPE_CHECKING:
+    from engine.app import Configuration, Learning
+
+WHAT_SPEAKS = ("forecast with growth", "forecast at the level of now", "straight line")  # as SPEAKERS
+DAY_SLOTS = 288.0
+SLOT_S = 300.0
+
+
+class LearnOptions(NamedTuple):
+    """What was asked for."""
+
+    logs: tuple[str, ...]
+    out: str
+
+
+async def learn(configuration: Configuration, options: LearnOptions) -> None:
+    """Read the logs, write the file, say what is in it."""
+    out = Path(options.out)
+    if not out.parent.is_dir():
+        raise UsageError("the folder does not exist", where=str(out.parent), hint="make it first")
+    # What was learned before must not bend the scores that thresholds are made from.
+    configuration = configuration._replace(learned=None)
+    source = open_source(options.logs, configuration)
+    hash_key = read_hash_key(configuration.settings.engine.call_key_file, REPLAY_HASH_KEY)
+    line = LearningLine(configuration, hash_key)
+    try:
+        await source.start()
+        say_if_first_start()
+        warm_up(configuration)
+        with Progress(source) as progress:
+            while (raw := await source.read()) is not None:
+                line.step(raw)
+                progress.show()
+    finally:
+        await source.close()
+    if not isinstance(source, RecordingSource):
+        line.line.pipeline.finish()
+    if line.line.pipeline.first_event_ns < 0:
+        raise SourceError("there is no event to learn from", where=", ".join(options.logs))
+    learning = line.learned()
+    write_whole(out, encode(learning.learned))
+    sys.stdout.write(told(learning, out))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or as it was before."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def told(learning: Learning, out: Path) -> str:
+    """Say what was learned, limit by limit, and what the thresholds rest on."""
+    learned = learning.learned
+    lines = [f"wrote {out}: {len(learned.baselines)} baselines, {len(learned.thresholds)} thresholds"]
+    for baseline, instance, days, load in zip(
+        learned.baselines, learning.instances, learning.days, learning.loads, strict=True
+    ):
+        watched = sum(baseline.watched_s) / SLOT_S / DAY_SLOTS
+        name = ",".join([instance.limit.name, *(f"{label}={value}" for label, value in instance.split)])
+        used = f", busiest usual load {load:.0%} of it" if days else ""
+        lines.append(
+            f"  {name}: {watched:.1f} days watched (old ones count less){used}, {days} ordinary days"
+        )
+    if learned.thresholds:
+        lines.append(
+            f"thresholds for {learned.pages_per_week:g} false pages a week over {learned.limits} limits, "
+            f"from {sum(learning.days)} days pooled by size of cap and load; by {', '.join(WHAT_SPEAKS)}"
+        )
+    else:
+        lines.append(
+            "no thresholds: two weeks of days are needed, over all limits of like size and load; the "
+            "built-in ones stay in force"
+        )
+    lines.append(f"to use it, set headroom.learned_file: {out}")
+    return "\n".join(lines) + "\n"
