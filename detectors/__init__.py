@@ -14,9 +14,11 @@ from detectors.fail_open_engaged import FailOpenEngaged
 from detectors.headroom import Headroom
 from detectors.hidden_cap import HiddenCap
 from detectors.in_flight_drift import InFlightDrift
+from detectors.latency_shift import LatencyShift
 from detectors.limit_mismatch import LimitMismatch
 from detectors.limit_reached import LimitReached
 from detectors.limit_unconfirmed import LimitUnconfirmed
+from detectors.quality_drift import QualityDrift
 from detectors.release_regression import ReleaseRegression
 from detectors.stream_incomplete import StreamIncomplete
 from detectors.timeout_cliff import TimeoutCliff
@@ -37,6 +39,8 @@ def make_detectors(settings: Settings, learned: Learned | None = None) -> tuple[
         ArrivalsStopped(),
         TimeoutCliff(settings.detection.pages_per_week),
         ErrorBurn(settings.detection),
+        LatencyShift(settings.detection.pages_per_week),
+        QualityDrift(settings.detection.pages_per_week),
         StreamIncomplete(settings.detection.pages_per_week),
         InFlightDrift(),
         LimitMismatch(),

@@ -1,0 +1,260 @@
+"""CallLatencyRegression: a stage of calls has become slower than it was yesterday, or earlier today.
+
+What it catches: the whole distribution moved up (a serving change), or a few calls became very slow (a bad
+host); whether it rises with calls in flight, the first sign of a soft cap, is said. Formula: categories
+between the reference's q50, q90 and q99 (detectors/shift_evidence.py), restarted e-values, an odds ratio of
+1.1 being no trouble yet; the reference is the same hour yesterday, else earlier today.
+False positives: a change of who calls (another tenant, longer questions), where only the total is watched.
+False negatives: a rise of a few percent; the first 200 values; a drift over days, which becomes usual.
+Reference: Shin, Ramdas and Rinaldo, E-detectors (NEJSDS 2024).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from detectors.reference_hours import (
+    DAY_HOURS,
+    Expected,
+    Hours,
+    counted,
+    expected,
+    first_known,
+    hour_before,
+    new_hours,
+    turned,
+)
+from detectors.rows import grown
+from detectors.sequential import log_alarm_level
+from detectors.shift_evidence import Alternatives, in_categories, log_evidence, log_ratios, null_of, weighed
+from detectors.watched_rows import Carrier, causes, with_slots
+from engine.judge.detection import MINUTE_NS, NS, WARNING, AlertPolicy, Detection, Finding
+from engine.observe.latency import BUCKET_FIRST, BUCKETS, PER_OCTAVE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engine.judge.windows import WindowSummary
+    from engine.limits import LimitInstance
+
+ALERT = "CallLatencyRegression"
+SUMMARY = "Calls have become slower in a stage."
+DESCRIPTION = (
+    "The stage {stage} has become slower than {reference}: {above_percent} % of {values} values since "
+    "{since} were above {usual_median_ms} ms, which half of them are usually; p99 is {p99_ms} ms in the last "
+    "five minutes. {load_text}"
+)
+WITH_LOAD = (
+    "It rises with calls in flight ({high_percent} % above the usual when many calls are up, {low_percent} % "
+    "when few are): something behind it is near its capacity, look for a limit before it declines."
+)
+NOT_WITH_LOAD = "It does not depend on how many calls are in flight: look at what changed."
+COARSE = 2  # buckets of the sketch to a bin
+BINS = (BUCKETS + COARSE - 1) // COARSE
+RANKS = np.array([0.5, 0.9, 0.99])
+ALTERNATIVES = Alternatives(whole=(1.6, 3.0), tails=((1, 2.5), (2, 4.0)))
+FIVE_MINUTES = 1
+
+
+class Params(NamedTuple):
+    """Constants."""
+
+    rows_max: int = 256  # (label set, stage) pairs that are watched
+    kept_for_totals: int = 16
+    effect: float = 1.1  # odds ratio above the reference that is no trouble
+    doubt: float = 3.0  # ln of evidence from which on a row is not learned from ...
+    doubt_ns: int = 24 * 60 * MINUTE_NS  # ... for so long
+    beyond: float = 3.0  # evidence above the alarm level is not kept, so that the end is seen soon
+    values_min: float = 30.0
+    load_half_life_s: float = 1800.0
+    load_sd: float = 3.0  # by which shares at high and low load must differ, to say so
+
+
+class State(NamedTuple):
+    """By latency row: its slot. By slot: memory, reference and evidence."""
+
+    slot_of: NDArray[np.int32]  # (latency rows,); -1: not watched
+    row_of: NDArray[np.int32]  # (slots,): latency row
+    hours: Hours
+    cut: NDArray[np.int64]  # (slots, ranks)
+    ratios: NDArray[np.float64]  # (slots, alternatives, ranks + 1)
+    values: NDArray[np.float64]  # (slots,) that the reference rests on
+    of_yesterday: NDArray[np.bool_]
+    log_m: NDArray[np.float64]
+    since_ns: NDArray[np.int64]  # (slots,): in doubt since; -1: not
+    above: NDArray[np.float64]  # (slots, 2): values above the usual median since then, and all
+    mean_load: float  # calls in flight, fading
+    by_load: NDArray[np.float64]  # (slots, 2 bands, 2): above the usual q90, and all; fading
+
+
+class LatencyShift:
+    """One finding per cause: the narrowest label set that carries it."""
+
+    name = "latency_shift"
+    policies = (AlertPolicy(ALERT, WARNING, evaluations=2, keep_ns=5 * MINUTE_NS),)
+
+    def __init__(self, pages_per_week: float = 1.0, params: Params | None = None) -> None:
+        self.params = params or Params()
+        self.pages_per_week = pages_per_week
+
+    def new_state(self) -> State:
+        """Give the state before the first slice."""
+        slots = 0
+        none = np.zeros(slots)
+        return State(
+            slot_of=np.zeros(0, np.int32),
+            row_of=np.zeros(0, np.int32),
+            hours=new_hours(slots, BINS, DAY_HOURS),
+            cut=np.zeros((slots, len(RANKS)), np.int64),
+            ratios=np.zeros((slots, ALTERNATIVES.many, len(RANKS) + 1)),
+            values=none,
+            of_yesterday=np.zeros(slots, np.bool_),
+            log_m=np.zeros((slots, ALTERNATIVES.many)),
+            since_ns=np.zeros(slots, np.int64),
+            above=np.zeros((slots, 2)),
+            mean_load=0.0,
+            by_load=np.zeros((slots, 2, 2)),
+        )
+
+    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
+        """Look at one closed slice."""
+        state = self._with_rows(state, summary)
+        state = self._refreshed(state, summary.end_ns)
+        state = self._weigh(state, summary)
+        return Detection(state, self._findings(state, summary))
+
+    def _with_rows(self, state: State, summary: WindowSummary) -> State:
+        """Give new latency rows their slots."""
+        params, windows = self.params, summary.windows
+        known = len(state.slot_of)
+        if len(windows.latency_row) == known:
+            return state
+        labels = [windows.labels[row] for row in windows.latency_row[known:].tolist()]
+        slot_of = with_slots(state.slot_of, labels, params.rows_max, params.kept_for_totals)
+        row_of = np.flatnonzero(slot_of >= 0).astype(np.int32)
+        slots = len(row_of)
+        hours = state.hours
+        hours = hours._replace(
+            newest=grown(hours.newest, slots, 0), waiting=grown(hours.waiting, slots, 0),
+            earlier=grown(hours.earlier, slots, 0), hour=grown(hours.hour, slots, 0),
+        )  # fmt: skip
+        return state._replace(
+            slot_of=slot_of, row_of=row_of, hours=hours, cut=grown(state.cut, slots, 0),
+            ratios=grown(state.ratios, slots, 0), values=grown(state.values, slots, 0),
+            of_yesterday=grown(state.of_yesterday, slots, 0), log_m=grown(state.log_m, slots, -np.inf),
+            since_ns=grown(state.since_ns, slots, -1), above=grown(state.above, slots, 0),
+            by_load=grown(state.by_load, slots, 0),
+        )  # fmt: skip
+
+    def _refreshed(self, state: State, end_ns: int) -> State:
+        """Read the reference anew at every block of ten minutes; give up a doubt that lasts a day."""
+        is_usual = (state.since_ns >= 0) & (end_ns - state.since_ns > self.params.doubt_ns)
+        hours, is_new = turned(state.hours, end_ns, (state.since_ns >= 0) & ~is_usual)
+        state = state._replace(hours=hours)
+        if not is_new:
+            return state
+        yesterday = expected(hour_before(hours, DAY_HOURS), RANKS)
+        reference: Expected = first_known(yesterday, expected(hours.earlier.astype(np.float64), RANKS))
+        return state._replace(
+            cut=reference.cut,
+            ratios=log_ratios(null_of(reference, self.params.effect), ALTERNATIVES),
+            values=reference.values,
+            of_yesterday=yesterday.values > 0,
+            log_m=np.where(is_usual[:, None], -np.inf, state.log_m),
+            since_ns=np.where(is_usual, -1, state.since_ns),
+        )
+
+    def _weigh(self, state: State, summary: WindowSummary) -> State:
+        """Add the slice to the evidence."""
+        params, facts = self.params, summary.facts.latency
+        slot = state.slot_of[facts.row].astype(np.int64)
+        keep = slot >= 0
+        slot, bins, many = slot[keep], facts.bucket[keep].astype(np.int64) // COARSE, facts.counted[keep]
+        slots = len(state.row_of)
+        seen = in_categories(slots, state.cut, slot, bins, many)
+        is_known = state.values > 0
+        log_m = weighed(state.log_m, seen, state.ratios, is_known)
+        log_m = np.minimum(log_m, self._level(state, summary) + params.beyond)
+        in_doubt = log_evidence(log_m) > params.doubt
+        above = np.stack([seen[:, 1:].sum(axis=1), seen.sum(axis=1)], axis=1)
+        began = in_doubt & (state.since_ns < 0)
+        keep_load = 0.5 ** ((summary.end_ns - summary.start_ns) / NS / params.load_half_life_s)
+        load = float(summary.stream.in_flight)
+        mean_load = load if state.mean_load == 0.0 else keep_load * state.mean_load + (1 - keep_load) * load
+        by_load = keep_load * state.by_load
+        band = int(load > mean_load)
+        by_load[:, band, 0] += np.where(is_known, seen[:, 2:].sum(axis=1), 0.0)
+        by_load[:, band, 1] += np.where(is_known, seen.sum(axis=1), 0.0)
+        return state._replace(
+            hours=counted(state.hours, slot, bins, many),
+            log_m=log_m,
+            since_ns=np.where(began, summary.start_ns, np.where(in_doubt, state.since_ns, -1)),
+            above=np.where(in_doubt[:, None], np.where(began[:, None], 0.0, state.above) + above, 0.0),
+            mean_load=mean_load,
+            by_load=by_load,
+        )
+
+    def _level(self, state: State, summary: WindowSummary) -> float:
+        slice_s = (summary.end_ns - summary.start_ns) / NS
+        watched = max(int(np.count_nonzero(state.values > 0)), 1)
+        return log_alarm_level(watched, slice_s, self.pages_per_week)
+
+    def _findings(self, state: State, summary: WindowSummary) -> tuple[Finding, ...]:
+        """Give one finding for each stage and cause."""
+        is_slow = log_evidence(state.log_m) >= self._level(state, summary)
+        is_slow &= state.above[:, 1] >= self.params.values_min
+        windows = summary.windows
+        by_stage: dict[str, list[Carrier]] = {}
+        for slot in np.flatnonzero(is_slow).tolist():
+            latency_row = int(state.row_of[slot])
+            row = int(windows.latency_row[latency_row])
+            labels = windows.labels[row]
+            label = labels[0][0] if labels else ""
+            above, values = state.above[slot].tolist()
+            carrier = Carrier(row, label, above, values, slot)
+            by_stage.setdefault(windows.latency_stage[latency_row], []).append(carrier)
+        return tuple(
+            self._finding(state, summary, stage, one)
+            for stage, carriers in sorted(by_stage.items())
+            for one in causes(carriers)
+        )
+
+    def _finding(self, state: State, summary: WindowSummary, stage: str, one: Carrier) -> Finding:
+        slot = one.slot
+        high, low = (float(state.by_load[slot, band, 0]) for band in (1, 0))
+        high_all, low_all = (max(float(state.by_load[slot, band, 1]), 1.0) for band in (1, 0))
+        is_with_load = rises(high, high_all, low, low_all, self.params.load_sd)
+        shares = (("high_percent", 100 * high / high_all), ("low_percent", 100 * low / low_all))
+        p99_s = float(summary.windows.p99_s[state.row_of[slot], FIVE_MINUTES])
+        minutes = max(round((summary.end_ns - int(state.since_ns[slot])) / MINUTE_NS), 1)
+        words = WITH_LOAD.format(**{name: f"{value:.0f}" for name, value in shares})
+        evidence: tuple[tuple[str, float | int | str], ...] = (
+            ("reference", "at this hour yesterday" if state.of_yesterday[slot] else "earlier today"),
+            ("above_percent", round(100 * one.wrong / one.calls)),
+            ("values", int(one.calls)),
+            ("since", f"{minutes} min"),
+            ("usual_median_ms", round(1000 * value_s(int(state.cut[slot, 0])))),
+            ("p99_ms", round(1000 * p99_s) if math.isfinite(p99_s) else "unknown"),
+            ("with_concurrency", "yes" if is_with_load else "no"),
+            ("load_text", words if is_with_load else NOT_WITH_LOAD),
+            ("baseline", "same hour yesterday" if state.of_yesterday[slot] else "earlier today"),
+        )
+        return Finding(
+            ALERT, WARNING, ("window", one.row), SUMMARY, DESCRIPTION, labels=(("stage", stage),),
+            evidence=evidence,
+        )  # fmt: skip
+
+
+def rises(high: float, high_all: float, low: float, low_all: float, sds: float) -> bool:
+    """Say whether a share is higher at high load than at low load, beyond chance, and half as much again."""
+    pooled = (high + low) / (high_all + low_all)
+    sd = math.sqrt(max(pooled * (1.0 - pooled), 1e-9) * (1.0 / high_all + 1.0 / low_all))
+    return high / high_all > 1.5 * low / low_all and high / high_all - low / low_all > sds * sd
+
+
+def value_s(bin_: int) -> float:
+    """Give the upper bound of a bin."""
+    return float(2.0 ** ((bin_ * COARSE + COARSE - 1 + BUCKET_FIRST) / PER_OCTAVE))

@@ -1,0 +1,298 @@
+"""CallQualityDrift: the answers are worse than yesterday, and than a week ago.
+
+What it catches: scores (`quality.scored`, by metric) that moved down: all of them a little, or a tenth of
+them a lot (a model that answers worse, a prompt that was changed). Formula: categories between the
+reference's q50 and q10 (detectors/shift_evidence.py); references are the same hour yesterday and a week ago,
+and both must reject where both are known; else earlier today, with a larger minimum effect. The total speaks
+only if, tenant by tenant, agent by agent and release by release, scores fell as well: a change of who calls
+is no drift. False positives: a change of mix within one label value; a scorer that was changed. False
+negatives: scores that come after their slice was judged; under 30 scores.
+Reference: Shin, Ramdas and Rinaldo, E-detectors (NEJSDS 2024).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from detectors.reference_hours import (
+    DAY_HOURS,
+    WEEK_HOURS,
+    Expected,
+    Hours,
+    counted,
+    expected,
+    hour_before,
+    new_hours,
+    turned,
+)
+from detectors.rows import grown
+from detectors.sequential import log_alarm_level
+from detectors.shift_evidence import Alternatives, in_categories, log_evidence, log_ratios, null_of, weighed
+from detectors.watched_rows import Carrier, causes, with_slots
+from engine.judge.detection import MINUTE_NS, NS, WARNING, AlertPolicy, Detection, Finding
+from engine.judge.facts import SCORE_BINS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engine.judge.windows import WindowSummary
+    from engine.limits import LimitInstance
+
+ALERT = "CallQualityDrift"
+SUMMARY = "Answers are worse than they were."
+DESCRIPTION = (
+    "{metric}: {below_percent} % of {values} scores since {since} were below {usual_median}, which half of "
+    "them are {reference}; their mean is {mean}, usually {usual_mean}. It holds within each tenant, agent "
+    "and release that was compared. Look at what changed: model, prompt, speech recognition, knowledge."
+)
+RANKS = np.array([0.5, 0.9])  # of what is missing to a perfect score: q50 and q10 of scores
+ALTERNATIVES = Alternatives(whole=(1.7, 3.0), tails=((1, 2.5),))
+YESTERDAY, WEEK_AGO, TODAY = range(3)
+REFERENCES = ("at this hour yesterday", "at this hour a week ago", "earlier today")
+STRATA = ("agent", "release", "tenant")
+
+
+class Params(NamedTuple):
+    """Constants."""
+
+    rows_max: int = 128  # (label set, metric) pairs that are watched
+    kept_for_totals: int = 8
+    effect: tuple[float, float, float] = (1.15, 1.15, 1.4)  # odds ratio that is no trouble, by reference
+    doubt: float = 3.0  # ln of evidence from which on a row is not learned from ...
+    doubt_ns: int = 24 * 60 * MINUTE_NS  # ... for so long
+    beyond: float = 3.0  # evidence above the alarm level is not kept
+    values_min: float = 30.0
+
+
+class State(NamedTuple):
+    """By score row: its slot. By slot: memory, references and evidence; references come first."""
+
+    slot_of: NDArray[np.int32]  # (score rows,); -1: not watched
+    row_of: NDArray[np.int32]  # (slots,)
+    hours: Hours
+    cut: NDArray[np.int64]  # (slots, references, ranks)
+    ratios: NDArray[np.float64]  # (slots, references, alternatives, ranks + 1)
+    known: NDArray[np.bool_]  # (slots, references)
+    mean: NDArray[np.float64]  # (slots, references): of the scores
+    log_m: NDArray[np.float64]  # (slots, references, alternatives)
+    strata: NDArray[np.float64]  # (slots, STRATA, alternatives): evidence over the values of each label
+    since_ns: NDArray[np.int64]  # (slots,): in doubt since; -1: not
+    below: NDArray[np.float64]  # (slots, 3): below the usual median since then, all, sum of scores
+
+
+class QualityDrift:
+    """One finding for each metric and cause."""
+
+    name = "quality_drift"
+    policies = (AlertPolicy(ALERT, WARNING, evaluations=2, keep_ns=15 * MINUTE_NS),)
+
+    def __init__(self, pages_per_week: float = 1.0, params: Params | None = None) -> None:
+        self.params = params or Params()
+        self.pages_per_week = pages_per_week
+
+    def new_state(self) -> State:
+        """Give the state before the first slice."""
+        many = (0, len(REFERENCES))
+        return State(
+            slot_of=np.zeros(0, np.int32),
+            row_of=np.zeros(0, np.int32),
+            hours=new_hours(0, SCORE_BINS, WEEK_HOURS),
+            cut=np.zeros((*many, len(RANKS)), np.int64),
+            ratios=np.zeros((*many, ALTERNATIVES.many, len(RANKS) + 1)),
+            known=np.zeros(many, np.bool_),
+            mean=np.zeros(many),
+            log_m=np.zeros((*many, ALTERNATIVES.many)),
+            strata=np.zeros((0, len(STRATA), ALTERNATIVES.many)),
+            since_ns=np.zeros(0, np.int64),
+            below=np.zeros((0, 3)),
+        )
+
+    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
+        """Look at one closed slice."""
+        state = self._with_rows(state, summary)
+        state = self._refreshed(state, summary.end_ns)
+        state = self._weigh(state, summary)
+        return Detection(state, self._findings(state, summary))
+
+    def _with_rows(self, state: State, summary: WindowSummary) -> State:
+        """Give new score rows their slots."""
+        params, scores = self.params, summary.facts.scores
+        known = len(state.slot_of)
+        if len(scores.score_row) == known:
+            return state
+        labels = [summary.windows.labels[row] for row in scores.score_row[known:].tolist()]
+        slot_of = with_slots(state.slot_of, labels, params.rows_max, params.kept_for_totals)
+        row_of = np.flatnonzero(slot_of >= 0).astype(np.int32)
+        slots = len(row_of)
+        hours = state.hours
+        hours = hours._replace(
+            newest=grown(hours.newest, slots, 0), waiting=grown(hours.waiting, slots, 0),
+            earlier=grown(hours.earlier, slots, 0), hour=grown(hours.hour, slots, 0),
+        )  # fmt: skip
+        return state._replace(
+            slot_of=slot_of, row_of=row_of, hours=hours, cut=grown(state.cut, slots, 0),
+            ratios=grown(state.ratios, slots, 0), known=grown(state.known, slots, 0),
+            mean=grown(state.mean, slots, 0), log_m=grown(state.log_m, slots, -np.inf),
+            strata=grown(state.strata, slots, -np.inf), since_ns=grown(state.since_ns, slots, -1),
+            below=grown(state.below, slots, 0),
+        )  # fmt: skip
+
+    def _refreshed(self, state: State, end_ns: int) -> State:
+        """Read the references anew at every block of ten minutes; give up a doubt that lasts a day."""
+        is_usual = (state.since_ns >= 0) & (end_ns - state.since_ns > self.params.doubt_ns)
+        hours, is_new = turned(state.hours, end_ns, (state.since_ns >= 0) & ~is_usual)
+        state = state._replace(hours=hours)
+        if not is_new or not len(state.row_of):
+            return state
+        found = [
+            expected(hour_before(hours, DAY_HOURS), RANKS),
+            expected(hour_before(hours, WEEK_HOURS), RANKS),
+            expected(hours.earlier.astype(np.float64), RANKS),
+        ]
+        known = np.stack([one.values > 0 for one in found], axis=1)
+        known[:, TODAY] &= ~known[:, YESTERDAY] & ~known[:, WEEK_AGO]
+        ratios = [self._ratios(one, effect) for one, effect in zip(found, self.params.effect, strict=True)]
+        log_m = np.where(is_usual[:, None, None] | ~known[:, :, None], -np.inf, state.log_m)
+        return state._replace(
+            cut=np.stack([one.cut for one in found], axis=1),
+            ratios=np.stack(ratios, axis=1),
+            known=known,
+            mean=np.stack([1.0 - one.mean_bin / (SCORE_BINS - 1) for one in found], axis=1),
+            log_m=log_m,
+            since_ns=np.where(is_usual, -1, state.since_ns),
+        )
+
+    def _ratios(self, reference: Expected, effect: float) -> NDArray[np.float64]:
+        return log_ratios(null_of(reference, effect), ALTERNATIVES)
+
+    def _weigh(self, state: State, summary: WindowSummary) -> State:
+        """Add the slice to the evidence of every reference, and of every label's values together."""
+        params, scores = self.params, summary.facts.scores
+        slot = state.slot_of[scores.row].astype(np.int64)
+        keep = slot >= 0
+        slot, many = slot[keep], scores.counted[keep]
+        missing = SCORE_BINS - 1 - scores.bin[keep].astype(np.int64)  # to a perfect score
+        slots = len(state.row_of)
+        level = self._level(state, summary)
+        log_m = state.log_m.copy()
+        seen = np.zeros((slots, len(REFERENCES), len(RANKS) + 1))
+        for reference in range(len(REFERENCES)):
+            seen[:, reference] = in_categories(slots, state.cut[:, reference], slot, missing, many)
+            log_m[:, reference] = weighed(
+                log_m[:, reference], seen[:, reference], state.ratios[:, reference], state.known[:, reference]
+            )
+        log_m = np.minimum(log_m, level + params.beyond)
+        strata = self._weigh_strata(state, summary, seen)
+        in_doubt = rejected(log_m, state.known) > params.doubt
+        began = in_doubt & (state.since_ns < 0)
+        first = np.argmax(state.known, axis=1)
+        below = np.zeros((slots, 3))
+        below[:, 0] = seen[np.arange(slots), first, 1:].sum(axis=1)
+        np.add.at(below[:, 1], slot, many)
+        np.add.at(below[:, 2], slot, many * (1.0 - missing / (SCORE_BINS - 1)))
+        return state._replace(
+            hours=counted(state.hours, slot, missing, many),
+            log_m=log_m,
+            strata=np.minimum(strata, level + params.beyond),
+            since_ns=np.where(began, summary.start_ns, np.where(in_doubt, state.since_ns, -1)),
+            below=np.where(in_doubt[:, None], np.where(began[:, None], 0.0, state.below) + below, 0.0),
+        )
+
+    def _weigh_strata(
+        self, state: State, summary: WindowSummary, seen: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Give the evidence of totals from the values of each label together: a mix cannot move it.
+
+        What each value saw is compared with the value's own reference; the products of their e-values are
+        e-values again, as every score has one value of a label.
+        """
+        slots = len(state.row_of)
+        strata = state.strata.copy()
+        first = np.argmax(state.known, axis=1)
+        rows = np.arange(slots)
+        log_e = np.einsum("sc,sac->sa", seen[rows, first], state.ratios[rows, first])
+        log_e[~state.known.any(axis=1)] = 0.0
+        for total, label, members in self._members(state, summary):
+            if seen[members].any():
+                one = weighed(
+                    strata[total : total + 1, label],
+                    np.ones((1, 1)),
+                    log_e[members].sum(axis=0)[None, :, None],
+                    np.ones(1, np.bool_),
+                )
+                strata[total, label] = one[0]
+        return strata
+
+    def _members(self, state: State, summary: WindowSummary) -> list[tuple[int, int, list[int]]]:
+        """Give (slot of a total, place in STRATA, slots of the values) where a label has two or more."""
+        scores, labels = summary.facts.scores, summary.windows.labels
+        totals: dict[str, int] = {}
+        values: dict[tuple[str, str], list[int]] = {}
+        for slot, row in enumerate(state.row_of.tolist()):
+            own, metric = labels[int(scores.score_row[row])], scores.metric[row]
+            if not own:
+                totals[metric] = slot
+            elif state.known[slot].any():
+                values.setdefault((metric, own[0][0]), []).append(slot)
+        return [
+            (totals[metric], STRATA.index(label), members)
+            for (metric, label), members in sorted(values.items())
+            if metric in totals and label in STRATA and len(members) > 1
+        ]
+
+    def _level(self, state: State, summary: WindowSummary) -> float:
+        slice_s = (summary.end_ns - summary.start_ns) / NS
+        watched = max(int(np.count_nonzero(state.known.any(axis=1))), 1)
+        return log_alarm_level(watched, slice_s, self.pages_per_week)
+
+    def _findings(self, state: State, summary: WindowSummary) -> tuple[Finding, ...]:
+        level = self._level(state, summary)
+        is_worse = rejected(state.log_m, state.known) >= level
+        is_worse &= state.below[:, 1] >= self.params.values_min
+        if not is_worse.any():
+            return ()
+        for total, place, _ in self._members(state, summary):
+            is_worse[total] &= log_evidence(state.strata[total : total + 1, place])[0] >= level
+        scores, labels = summary.facts.scores, summary.windows.labels
+        by_metric: dict[str, list[Carrier]] = {}
+        for slot in np.flatnonzero(is_worse).tolist():
+            score_row = int(state.row_of[slot])
+            row = int(scores.score_row[score_row])
+            label = labels[row][0][0] if labels[row] else ""
+            below, values = state.below[slot, :2].tolist()
+            by_metric.setdefault(scores.metric[score_row], []).append(
+                Carrier(row, label, below, values, slot)
+            )
+        return tuple(
+            self._finding(state, summary, metric, one)
+            for metric, carriers in sorted(by_metric.items())
+            for one in causes(carriers)
+        )
+
+    def _finding(self, state: State, summary: WindowSummary, metric: str, one: Carrier) -> Finding:
+        slot = one.slot
+        first = int(np.argmax(state.known[slot]))
+        both = bool(state.known[slot, YESTERDAY] and state.known[slot, WEEK_AGO])
+        text = "at this hour yesterday, and a week ago" if both else REFERENCES[first]
+        minutes = max(round((summary.end_ns - int(state.since_ns[slot])) / MINUTE_NS), 1)
+        evidence: tuple[tuple[str, float | int | str], ...] = (
+            ("reference", text),
+            ("baseline", text),
+            ("below_percent", round(100 * one.wrong / one.calls)),
+            ("values", int(one.calls)),
+            ("since", f"{minutes} min"),
+            ("usual_median", round(1.0 - float(state.cut[slot, first, 0]) / (SCORE_BINS - 1), 2)),
+            ("mean", round(float(state.below[slot, 2]) / one.calls, 3)),
+            ("usual_mean", round(float(state.mean[slot, first]), 3)),
+        )
+        labels = (("metric", metric),)
+        return Finding(ALERT, WARNING, ("window", one.row), SUMMARY, DESCRIPTION, labels, evidence)
+
+
+def rejected(log_m: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Give the evidence that all known references give at least, (slots,); -inf where there is none."""
+    evidence = np.stack([log_evidence(log_m[:, one]) for one in range(log_m.shape[1])], axis=1)
+    least = np.where(known, evidence, np.inf).min(axis=1, initial=np.inf)
+    return np.asarray(np.where(known.any(axis=1), least, -np.inf))
