@@ -33,7 +33,6 @@ from detectors.release_comparison import (
 )
 from detectors.release_rows import Releases, follow, new_releases, present
 from detectors.release_texts import failures_text, finding_of, verdict_of
-from detectors.rows import grown
 from engine.judge.detection import CRITICAL, MINUTE_NS, AlertPolicy, Detection, ReleaseVerdict
 from engine.settings import DetectionSettings
 
@@ -184,8 +183,10 @@ def _with_signals(known: Signals, summary: WindowSummary) -> Signals:
         if name not in names and len(names) <= SIGNALS_MAX:
             names.append(name)
     numbers = {name: number for number, name in enumerate(names)}
-    latency = grown(known.latency, len(stages), -1)
-    score = grown(known.score, len(metrics), -1)
-    latency[len(known.latency) :] = [numbers.get((LATENCY, one), -1) for one in stages[len(known.latency) :]]
-    score[len(known.score) :] = [numbers.get((QUALITY, one), -1) for one in metrics[len(known.score) :]]
-    return Signals(tuple(names), latency, score)
+    latency = [numbers.get((LATENCY, one), -1) for one in stages[len(known.latency) :]]
+    score = [numbers.get((QUALITY, one), -1) for one in metrics[len(known.score) :]]
+    return Signals(
+        tuple(names),
+        np.concatenate([known.latency, np.array(latency, known.latency.dtype)]),
+        np.concatenate([known.score, np.array(score, known.score.dtype)]),
+    )

@@ -43,6 +43,28 @@ Declines = Annotated[
 LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
 
 
+# \b keeps the lines of a paragraph as they are.
+CHECK_HELP = """\
+Check what would be told, and when, on made-up traffic.
+
+A scenario is a text: who calls, which caps there are, what goes wrong, and what must follow. The README has
+all its words. A small one:
+
+\b
+  seed 7
+  length 1h
+  limits:
+    - {name: trunk, kind: concurrency, value: 80, applies_to: {trunk: sip-1}}
+  calls web rate=8/min holding=3m trunk=sip-1
+  rate web doubling=15m from=10m
+  cap panel value=80 trunk=sip-1
+  at 0s..10m expect silence
+  expect CallLimitApproaching{severity="critical"} 2m before the first decline
+
+Exit code 3: an expectation was not met; what was wanted (-) and what happened (+) is printed.
+"""
+
+
 @app.command()
 def run(
     config: Config = None,
@@ -130,7 +152,7 @@ def demo() -> None:
     _run(play)
 
 
-@app.command()
+@app.command(help=CHECK_HELP)
 def check(
     scenarios: Annotated[
         list[str], typer.Argument(metavar="SCENARIO...", help="Scenario files, such as tests/scenarios/*.")
@@ -142,24 +164,7 @@ def check(
         bool, typer.Option("--alerts", help="Also print every alert that fired, and when.")
     ] = False,
 ) -> None:
-    r"""Check what would be told, and when, on made-up traffic.
-
-    A scenario is a text: who calls, which caps there are, what goes wrong, and what must follow. The README
-    has all its words. A small one:
-
-    \b
-      seed 7
-      length 1h
-      limits:
-        - {name: trunk, kind: concurrency, value: 80, applies_to: {trunk: sip-1}}
-      calls web rate=8/min holding=3m trunk=sip-1
-      rate web doubling=10m from=10m
-      cap panel value=80 trunk=sip-1
-      at 0s..10m expect silence
-      expect CallLimitApproaching{severity="critical"} 3m before the first decline
-
-    Exit code 3: an expectation was not met; what was wanted (-) and what happened (+) is printed.
-    """
+    """Check what would be told, and when, on made-up traffic."""
     from engine.commands.check_scenario import CheckOptions, check_scenarios
 
     options = CheckOptions(tuple(scenarios), config, declines, shows_alerts=alerts)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.app import REPLAY_HASH_KEY, Configuration, OwnedLine, alert_names, default_file
+from engine.app import REPLAY_HASH_KEY, Configuration, OwnedLine, alert_names, default_file, load_learned
 from engine.commands.replay import read_all, say_if_first_start
 from engine.commands.report import counted
 from engine.commands.warmup import warm_up
@@ -103,7 +103,9 @@ def load_scenario(path: Path, config: str | None = None, declines: str | None = 
     rules_file = Path(declines) if declines else default_file("declines.yaml")
     rules = parse_rules(read_text_file(rules_file, "the decline rules"), str(rules_file))
     _refuse_unknown_alerts(scenario, settings, where)
-    return Loaded(where, scenario, Configuration(settings, register, rules, limits_file))
+    return Loaded(
+        where, scenario, Configuration(settings, register, rules, limits_file, load_learned(settings))
+    )
 
 
 def _refuse_unknown_alerts(scenario: Scenario, settings: Settings, where: str) -> None:
