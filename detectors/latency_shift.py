@@ -57,6 +57,7 @@ BINS = (BUCKETS + COARSE - 1) // COARSE
 RANKS = np.array([0.5, 0.9, 0.99])
 ALTERNATIVES = Alternatives(whole=(1.6, 3.0), tails=((1, 2.5), (2, 4.0)))
 FIVE_MINUTES = 1
+USUALLY_ABOVE = 0.5  # the median
 
 
 class Params(NamedTuple):
@@ -204,8 +205,12 @@ class LatencyShift:
 
     def _findings(self, state: State, summary: WindowSummary) -> tuple[Finding, ...]:
         """Give one finding for each stage and cause."""
-        is_slow = log_evidence(state.log_m) >= self._level(state, summary)
-        is_slow &= state.above[:, 1] >= self.params.values_min
+        evidence = log_evidence(state.log_m)
+        is_told = (evidence >= self._level(state, summary)) & (state.above[:, 1] >= self.params.values_min)
+        if not is_told.any():
+            return ()
+        # Where one row is sure, those in doubt may name the cause.
+        is_slow = is_told | (evidence > self.params.doubt)
         windows = summary.windows
         by_stage: dict[str, list[Carrier]] = {}
         for slot in np.flatnonzero(is_slow).tolist():
@@ -214,11 +219,12 @@ class LatencyShift:
             labels = windows.labels[row]
             label = labels[0][0] if labels else ""
             above, values = state.above[slot].tolist()
-            carrier = Carrier(row, label, above, values, slot)
+            carrier = Carrier(row, label, max(above - USUALLY_ABOVE * values, 0.0), values, slot)
             by_stage.setdefault(windows.latency_stage[latency_row], []).append(carrier)
         return tuple(
             self._finding(state, summary, stage, one)
             for stage, carriers in sorted(by_stage.items())
+            if any(is_told[one.slot] for one in carriers)
             for one in causes(carriers)
         )
 
@@ -233,7 +239,7 @@ class LatencyShift:
         words = WITH_LOAD.format(**{name: f"{value:.0f}" for name, value in shares})
         evidence: tuple[tuple[str, float | int | str], ...] = (
             ("reference", "at this hour yesterday" if state.of_yesterday[slot] else "earlier today"),
-            ("above_percent", round(100 * one.wrong / one.calls)),
+            ("above_percent", round(100 * float(state.above[slot, 0]) / one.calls)),
             ("values", int(one.calls)),
             ("since", f"{minutes} min"),
             ("usual_median_ms", round(1000 * value_s(int(state.cut[slot, 0])))),

@@ -249,12 +249,16 @@ class QualityDrift:
 
     def _findings(self, state: State, summary: WindowSummary) -> tuple[Finding, ...]:
         level = self._level(state, summary)
-        is_worse = rejected(state.log_m, state.known) >= level
-        is_worse &= state.below[:, 1] >= self.params.values_min
-        if not is_worse.any():
+        evidence = rejected(state.log_m, state.known)
+        is_told = (evidence >= level) & (state.below[:, 1] >= self.params.values_min)
+        if not is_told.any():
             return ()
+        # Where one row is sure, those in doubt may name the cause.
+        is_worse = is_told | (evidence > self.params.doubt)
         for total, place, _ in self._members(state, summary):
-            is_worse[total] &= log_evidence(state.strata[total : total + 1, place])[0] >= level
+            within = float(log_evidence(state.strata[total : total + 1, place])[0])
+            is_told[total] &= within >= level
+            is_worse[total] &= within > self.params.doubt
         scores, labels = summary.facts.scores, summary.windows.labels
         by_metric: dict[str, list[Carrier]] = {}
         for slot in np.flatnonzero(is_worse).tolist():
@@ -263,11 +267,12 @@ class QualityDrift:
             label = labels[row][0][0] if labels[row] else ""
             below, values = state.below[slot, :2].tolist()
             by_metric.setdefault(scores.metric[score_row], []).append(
-                Carrier(row, label, below, values, slot)
+                Carrier(row, label, max(below - values / 2, 0.0), values, slot)
             )
         return tuple(
             self._finding(state, summary, metric, one)
             for metric, carriers in sorted(by_metric.items())
+            if any(is_told[one.slot] for one in carriers)
             for one in causes(carriers)
         )
 
@@ -280,7 +285,7 @@ class QualityDrift:
         evidence: tuple[tuple[str, float | int | str], ...] = (
             ("reference", text),
             ("baseline", text),
-            ("below_percent", round(100 * one.wrong / one.calls)),
+            ("below_percent", round(100 * float(state.below[slot, 0]) / one.calls)),
             ("values", int(one.calls)),
             ("since", f"{minutes} min"),
             ("usual_median", round(1.0 - float(state.cut[slot, first, 0]) / (SCORE_BINS - 1), 2)),
