@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detectors.headroom_page import DESCRIPTION, SUMMARY, evidence_of
+from detectors.headroom_page import (
+    DESCRIPTION,
+    PLAN_DESCRIPTION,
+    PLAN_SUMMARY,
+    SUMMARY,
+    evidence_of,
+    plan_evidence,
+)
 from detectors.headroom_state import (
     HeadroomParams,
     HeadroomState,
@@ -37,6 +44,7 @@ from detectors.headroom_state import (
 from detectors.holding_time import absorb_ends, age_bins, estimate_hazards, new_holding_times
 from detectors.limit_crossing import Horizons, Room, judge, new_verdict
 from detectors.offered_load import Grid, Today, forecast
+from detectors.planned_load import overloads, with_plans
 from detectors.statistics import FilterNoise
 from detectors.straight_line import line_scores, with_level
 from detectors.thresholds import LOAD_UNKNOWN, best, surfaces_of, thresholds_of
@@ -114,10 +122,15 @@ class Headroom:
         if self.learned is not None and len(before.phi) < len(now.phi):
             season = with_learned(now.season, self.learned, limits, len(before.phi))
             now = now._replace(season=season)
+        now = now._replace(plans=with_plans(now.plans, summary.notes, summary.end_ns))
         if summary.end_ns % self.settings.evaluate_ns:
             return Detection(now, (), evaluated=False, forecast=forecast_of(now, self.horizons.page - 1))
         now = self.evaluate(now, use, summary.end_ns)
-        findings = self.findings(now, use, summary.end_ns)
+        # One finding speaks for one limit and severity: what is seen speaks over what is planned.
+        found = {(one.subject, one.severity): one for one in self.planned(now, use, limits, summary.end_ns)}
+        for one in self.findings(now, use, summary.end_ns):
+            found[one.subject, one.severity] = one
+        findings = tuple(found.values())
         return Detection(now, findings, forecast=forecast_of(now, self.horizons.page - 1))
 
     def absorb(self, state: HeadroomState, summary: WindowSummary) -> HeadroomState:
@@ -336,6 +349,10 @@ class Headroom:
         is_page = state.verdict.page_score >= page
         is_warning = is_page | (state.verdict.warn_score >= warn)
         found: list[Finding] = []
+        by_tier = {
+            True: state.verdict.page_by_speaker - self.speaker_thresholds(state, use.value, "page"),
+            False: state.verdict.warn_by_speaker - self.speaker_thresholds(state, use.value, "warn"),
+        }
         for row in np.flatnonzero(is_warning):
             age_s = (end_ns - int(use.first_ns[row])) / NS
             severities = (CRITICAL, WARNING) if is_page[row] else (WARNING,)
@@ -345,12 +362,29 @@ class Headroom:
                 int(row),
                 (self.step_s, age_s, self.settings.page_horizon_ns / NS),
                 self.horizons.page - 1,
+                by_tier[bool(is_page[row])][row],
             )
             found += [
                 Finding(ALERT, severity, ("limit", int(row)), SUMMARY, DESCRIPTION, evidence=evidence)
                 for severity in severities
             ]
         return tuple(found)
+
+    def planned(
+        self, state: HeadroomState, use: LimitUse, limits: tuple[LimitInstance, ...], end_ns: int
+    ) -> tuple[Finding, ...]:
+        """Say which announced load does not fit: a warning at once, a page shortly before it begins."""
+        found = []
+        for over in overloads(state, use, limits, self.settings.utc_offsets) if state.plans else ():
+            evidence = plan_evidence(over, use, end_ns)
+            is_near = over.plan.from_ns - end_ns <= self.settings.page_horizon_ns
+            for severity in (CRITICAL, WARNING) if is_near else (WARNING,):
+                subject = ("limit", over.row)
+                found.append(
+                    Finding(ALERT, severity, subject, PLAN_SUMMARY, PLAN_DESCRIPTION, evidence=evidence)
+                )
+        # The soonest plan speaks: later ones overwrite it otherwise.
+        return tuple(reversed(found))
 
     def thresholds(
         self, state: HeadroomState, use: LimitUse, end_ns: int
