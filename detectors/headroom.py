@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detectors.headroom_page import (
+    ALERT,
     DESCRIPTION,
-    PLAN_DESCRIPTION,
-    PLAN_SUMMARY,
     SUMMARY,
     evidence_of,
-    plan_evidence,
+    forecast_of,
+    plan_findings,
 )
 from detectors.headroom_state import (
     HeadroomParams,
@@ -42,7 +42,7 @@ from detectors.headroom_state import (
     step_rows,
 )
 from detectors.holding_time import absorb_ends, age_bins, estimate_hazards, new_holding_times
-from detectors.limit_crossing import Horizons, Room, judge, new_verdict
+from detectors.limit_crossing import Room, horizons_of, judge, new_verdict
 from detectors.offered_load import Grid, Today, forecast
 from detectors.planned_load import overloads, with_plans
 from detectors.statistics import FilterNoise
@@ -65,7 +65,6 @@ from engine.judge.detection import (
     AlertPolicy,
     Detection,
     Finding,
-    LimitForecast,
 )
 from engine.learned import SPEAKERS
 
@@ -78,13 +77,8 @@ if TYPE_CHECKING:
     from engine.limits import LimitInstance
     from engine.settings import HeadroomSettings
 
-ALERT = "CallLimitApproaching"
 STEP_S = 15.0  # the noise of the filters is stated per step of this length
 LONG_RUN_SHARE = 0.1
-PAGE_SHARES = (1 / 40, 1 / 20, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
-WARN_SHARES = (0.25, 0.5, 1.0)
-LONG_SHARES = (1 / 3, 2 / 3, 1.0)
-QUADRATURE_NODES = 9
 
 
 class Headroom:
@@ -106,7 +100,7 @@ class Headroom:
         self.learned = learned
         self.params = params or HeadroomParams()
         self.step_s = settings.evaluate_ns / NS
-        self.horizons = horizons_of(settings, self.params)
+        self.horizons = horizons_of(settings, self.params.damping_s)
         columns = columns_for(float(self.horizons.ahead_s[-1]))
         self.size = Size(len(self.horizons.ahead_s), columns, self.step_s)
         self.surfaces = surfaces_of(learned)
@@ -127,7 +121,10 @@ class Headroom:
             return Detection(now, (), evaluated=False, forecast=forecast_of(now, self.horizons.page - 1))
         now = self.evaluate(now, use, summary.end_ns)
         # One finding speaks for one limit and severity: what is seen speaks over what is planned.
-        found = {(one.subject, one.severity): one for one in self.planned(now, use, limits, summary.end_ns)}
+        horizon_ns = self.settings.page_horizon_ns
+        over = overloads(now, use, limits, self.settings.utc_offsets) if now.plans else []
+        planned = plan_findings(over, use, summary.end_ns, horizon_ns)
+        found = {(one.subject, one.severity): one for one in planned}
         for one in self.findings(now, use, summary.end_ns):
             found[one.subject, one.severity] = one
         findings = tuple(found.values())
@@ -370,22 +367,6 @@ class Headroom:
             ]
         return tuple(found)
 
-    def planned(
-        self, state: HeadroomState, use: LimitUse, limits: tuple[LimitInstance, ...], end_ns: int
-    ) -> tuple[Finding, ...]:
-        """Say which announced load does not fit: a warning at once, a page shortly before it begins."""
-        found = []
-        for over in overloads(state, use, limits, self.settings.utc_offsets) if state.plans else ():
-            evidence = plan_evidence(over, use, end_ns)
-            is_near = over.plan.from_ns - end_ns <= self.settings.page_horizon_ns
-            for severity in (CRITICAL, WARNING) if is_near else (WARNING,):
-                subject = ("limit", over.row)
-                found.append(
-                    Finding(ALERT, severity, subject, PLAN_SUMMARY, PLAN_DESCRIPTION, evidence=evidence)
-                )
-        # The soonest plan speaks: later ones overwrite it otherwise.
-        return tuple(reversed(found))
-
     def thresholds(
         self, state: HeadroomState, use: LimitUse, end_ns: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -409,41 +390,3 @@ class Headroom:
         if self.settings.warn_threshold is None:
             warn += cold * np.maximum(params.cold_threshold - warn, 0.0)
         return page, warn
-
-
-def horizons_of(settings: HeadroomSettings, params: HeadroomParams) -> Horizons:
-    """Lay the horizons out over the two tiers, in whole evaluations."""
-    step_s = settings.evaluate_ns / NS
-    page, warn = settings.page_horizon_ns / NS, settings.warn_horizon_ns / NS
-    wanted = [page * share for share in PAGE_SHARES]
-    wanted += [page + (warn - page) * share for share in WARN_SHARES if warn > page]
-    longest = settings.warn_horizon_baseline_ns / NS
-    wanted += [warn + (longest - warn) * share for share in LONG_SHARES if longest > warn]
-    steps = sorted({max(round(ahead / step_s), 1) for ahead in wanted})
-    damping = math.exp(-step_s / params.damping_s)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE_NODES)
-    ahead = np.array(steps, dtype=np.float64)
-    return Horizons(
-        ahead_s=ahead * step_s,
-        reach=(1.0 - damping**ahead) / (1.0 - damping),
-        page=steps.index(max(round(page / step_s), 1)) + 1,
-        warn=steps.index(max(round(warn / step_s), 1)) + 1,
-        nodes=nodes,
-        node_weight=weights / weights.sum(),
-    )
-
-
-def forecast_of(state: HeadroomState, at: int) -> LimitForecast:
-    """Give the last evaluation as everyone else sees it; `at` is the page horizon."""
-    outlook, verdict = state.outlook, state.verdict
-    ready = state.is_ready
-    return LimitForecast(
-        score=verdict.page_score,
-        probability=verdict.probability,
-        mean=np.where(ready, outlook.mean[:, at], np.nan),
-        offered_load=outlook.rate_per_s * outlook.holding_s,
-        holding_s=outlook.holding_s,
-        time_to_limit_s=verdict.time_s,
-        time_to_limit_s_low=verdict.time_s_low,
-        time_to_limit_s_high=verdict.time_s_high,
-    )

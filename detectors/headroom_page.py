@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.judge.detection import CRITICAL, WARNING, Finding, LimitForecast
 from engine.learned import SPEAKERS
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from detectors.planned_load import Overload
     from engine.judge.occupancy import LimitUse
 
+ALERT = "CallLimitApproaching"
 COLD_S = 1800.0
 MINUTE_S = 60.0
 GROWTH_SHOWN = 0.005  # of the arrivals a minute; less is "steady"
@@ -215,3 +217,34 @@ def baseline_text(age_s: float) -> str:
             "at a time when growth is to be expected."
         )
     return "There is no baseline of past weeks: this is seen from the traffic of the last hours alone."
+
+
+def plan_findings(over: list[Overload], use: LimitUse, end_ns: int, page_horizon_ns: int) -> list[Finding]:
+    """Say which announced load does not fit: a warning at once, a page shortly before it begins.
+
+    The soonest comes last, since of several for one limit the last one speaks.
+    """
+    found = []
+    for one in reversed(over):
+        evidence = plan_evidence(one, use, end_ns)
+        is_near = one.plan.from_ns - end_ns <= page_horizon_ns
+        for severity in (CRITICAL, WARNING) if is_near else (WARNING,):
+            subject = ("limit", one.row)
+            found.append(Finding(ALERT, severity, subject, PLAN_SUMMARY, PLAN_DESCRIPTION, evidence=evidence))
+    return found
+
+
+def forecast_of(state: HeadroomState, at: int) -> LimitForecast:
+    """Give the last evaluation as everyone else sees it; `at` is the page horizon."""
+    outlook, verdict = state.outlook, state.verdict
+    ready = state.is_ready
+    return LimitForecast(
+        score=verdict.page_score,
+        probability=verdict.probability,
+        mean=np.where(ready, outlook.mean[:, at], np.nan),
+        offered_load=outlook.rate_per_s * outlook.holding_s,
+        holding_s=outlook.holding_s,
+        time_to_limit_s=verdict.time_s,
+        time_to_limit_s_low=verdict.time_s_low,
+        time_to_limit_s_high=verdict.time_s_high,
+    )

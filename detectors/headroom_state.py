@@ -271,10 +271,8 @@ def new_scratch(cells: int, grid: Grid, models: int, steady_models: int) -> Scra
 def grown(state: Any, blank: Any) -> Any:
     """Append rows of `blank` to every array of `state` that has fewer rows; nothing is written to."""
     if isinstance(state, HeadroomState):
-        plans = state.plans  # Not by instance.
-        return HeadroomState(
-            *(grown(old, new) for old, new in zip(state[:-1], blank[:-1], strict=True)), plans=plans
-        )
+        parts = [grown(old, new) for old, new in zip(state[:-1], blank[:-1], strict=True)]
+        return HeadroomState._make([*parts, state.plans])  # Plans are not by instance.
     if isinstance(state, Season) and len(state.weight) >= len(blank.weight):
         return state
     if isinstance(state, tuple):

@@ -1,10 +1,9 @@
 """Load that was announced (`load.planned`), checked against the headroom before it starts.
 
-What is announced comes on top of what is there anyway: what is usual at that time, if that is known, and what is
-there now if not. A plan begins at `from`, or at its announcement; it is checked until then, and for a moment
-after, since from then on the forecast sees it in the arrivals. A later plan for the same calls and the same
-beginning takes the place of the earlier one; `expected` 0 takes it back. Jumps cannot be forecast: this is the
-only warning of them that there can be.
+What is announced comes on top of what is there anyway: what is usual at that time, if that is known, else
+what is there now. A plan begins at `from`, or at its announcement; it is checked until then and for a moment
+after: from then on the forecast sees it in the arrivals. A later plan for the same calls and beginning takes
+the place of the earlier one; `expected` 0 takes it back. A jump cannot be forecast: nothing else warns of it.
 """
 
 from __future__ import annotations
