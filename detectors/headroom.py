@@ -225,7 +225,9 @@ class Headroom:
         """
         params = self.params
         middle_ns = end_ns - self.settings.evaluate_ns // 2
-        season, shift = looked_up(state.season, middle_ns, state.has_level, self.settings.utc_offsets)
+        season, shift = looked_up(
+            state.season, middle_ns, state.has_level, self.step_s, self.settings.utc_offsets
+        )
         begin_known(state, (season.weight >= 1.0) & ~state.has_level & (state.exposure_s > 0.0), params)
         pull = pulls(season, middle_ns, params.ratio_s, params.quiet_most) * self.step_s
         extra = 2.0 * np.maximum(pull - self.step_s / params.ratio_s, 0.0) * params.ratio_var

@@ -80,7 +80,7 @@ def evidence_of(
     baseline = "no baseline yet" if age_s < COLD_S else "none: recent traffic only"
     if is_known:
         baseline = f"time of week, {float(season.days[row]):.1f} days of it"
-    ratio = rate * math.exp(-usual_log_rate(state, row))
+    ratio = rate * step_s * math.exp(-usual_log_calls(state, row))
     speaker = int(np.argmax(above)) if np.isfinite(above).any() else 0
     evidence: list[tuple[str, float | int | str]] = [
         ("used", plain(used)),
@@ -135,8 +135,8 @@ def plan_evidence(over: Overload, use: LimitUse, end_ns: int) -> tuple[tuple[str
     )
 
 
-def usual_log_rate(state: HeadroomState, row: int) -> float:
-    """Give the logarithm of the usual calls a second, as of the last evaluation."""
+def usual_log_calls(state: HeadroomState, row: int) -> float:
+    """Give the logarithm of the usual calls an evaluation, as of the last one."""
     weight = float(state.season.weight[row])
     return float(state.season.offset[row]) / weight if weight > 0.0 else 0.0
 

@@ -57,7 +57,7 @@ class Season(NamedTuple):
     silent_s: float  # how long the whole stream has had no event
     expected_per_s: float  # calls, before the silence
     table_slot: int  # slot of the first column of the table; -1: none yet
-    log_usual: NDArray[np.float64]  # (instances, columns): log of calls a second, by slot
+    log_usual: NDArray[np.float64]  # (instances, columns): log of calls an evaluation, by slot
     usual_var: NDArray[np.float64]  # (instances, columns): of the logarithm
     days: NDArray[np.float64]  # watched days that the table rests on, at its least known slot
     busiest_per_s: NDArray[np.float64]  # calls in the busiest usual hours
@@ -113,11 +113,11 @@ def count_slice(
 
 
 def looked_up(
-    season: Season, time_ns: int, has_level: NDArray[np.bool_], offsets: UtcOffsets
+    season: Season, time_ns: int, has_level: NDArray[np.bool_], step_s: float, offsets: UtcOffsets
 ) -> tuple[Season, NDArray[np.float64]]:
     """Give the season with its table and offset brought to `time_ns`, and what to take off the levels.
 
-    Where there is no level yet, the weight is at once what it should be.
+    `step_s` is that of an evaluation. Where there is no level yet, the weight is at once what it should be.
     """
     slot = time_ns // SLOT_NS
     shift = np.zeros(len(season.weight))
@@ -136,7 +136,7 @@ def looked_up(
         known = usual.rate_per_s > 0.0
         season = season._replace(
             table_slot=slot - SLOTS_BEFORE,
-            log_usual=np.log(np.where(known, usual.rate_per_s, 1.0)),
+            log_usual=np.log(np.where(known, usual.rate_per_s * step_s, 1.0)),
             usual_var=SHAPE_VAR + 1.0 / (usual.calls + 1.0),
             days=days,
             busiest_per_s=busiest_per_s(season.baseline),
