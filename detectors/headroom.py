@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detectors.headroom_page import DESCRIPTION, SUMMARY, evidence_of
+from detectors.headroom_page import (
+    ALERT,
+    DESCRIPTION,
+    SUMMARY,
+    evidence_of,
+    forecast_of,
+    plan_findings,
+)
 from detectors.headroom_state import (
     HeadroomParams,
     HeadroomState,
@@ -35,8 +42,9 @@ from detectors.headroom_state import (
     step_rows,
 )
 from detectors.holding_time import absorb_ends, age_bins, estimate_hazards, new_holding_times
-from detectors.limit_crossing import Horizons, Room, judge, new_verdict
+from detectors.limit_crossing import Room, horizons_of, judge, new_verdict
 from detectors.offered_load import Grid, Today, forecast
+from detectors.planned_load import overloads, with_plans
 from detectors.statistics import FilterNoise
 from detectors.straight_line import line_scores, with_level
 from detectors.thresholds import LOAD_UNKNOWN, best, surfaces_of, thresholds_of
@@ -57,7 +65,6 @@ from engine.judge.detection import (
     AlertPolicy,
     Detection,
     Finding,
-    LimitForecast,
 )
 from engine.learned import SPEAKERS
 
@@ -70,13 +77,8 @@ if TYPE_CHECKING:
     from engine.limits import LimitInstance
     from engine.settings import HeadroomSettings
 
-ALERT = "CallLimitApproaching"
 STEP_S = 15.0  # the noise of the filters is stated per step of this length
 LONG_RUN_SHARE = 0.1
-PAGE_SHARES = (1 / 40, 1 / 20, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
-WARN_SHARES = (0.25, 0.5, 1.0)
-LONG_SHARES = (1 / 3, 2 / 3, 1.0)
-QUADRATURE_NODES = 9
 
 
 class Headroom:
@@ -98,7 +100,7 @@ class Headroom:
         self.learned = learned
         self.params = params or HeadroomParams()
         self.step_s = settings.evaluate_ns / NS
-        self.horizons = horizons_of(settings, self.params)
+        self.horizons = horizons_of(settings, self.params.damping_s)
         columns = columns_for(float(self.horizons.ahead_s[-1]))
         self.size = Size(len(self.horizons.ahead_s), columns, self.step_s)
         self.surfaces = surfaces_of(learned)
@@ -114,10 +116,18 @@ class Headroom:
         if self.learned is not None and len(before.phi) < len(now.phi):
             season = with_learned(now.season, self.learned, limits, len(before.phi))
             now = now._replace(season=season)
+        now = now._replace(plans=with_plans(now.plans, summary.notes, summary.end_ns))
         if summary.end_ns % self.settings.evaluate_ns:
             return Detection(now, (), evaluated=False, forecast=forecast_of(now, self.horizons.page - 1))
         now = self.evaluate(now, use, summary.end_ns)
-        findings = self.findings(now, use, summary.end_ns)
+        # One finding speaks for one limit and severity: what is seen speaks over what is planned.
+        horizon_ns = self.settings.page_horizon_ns
+        over = overloads(now, use, limits, self.settings.utc_offsets) if now.plans else []
+        planned = plan_findings(over, use, summary.end_ns, horizon_ns)
+        found = {(one.subject, one.severity): one for one in planned}
+        for one in self.findings(now, use, summary.end_ns):
+            found[one.subject, one.severity] = one
+        findings = tuple(found.values())
         return Detection(now, findings, forecast=forecast_of(now, self.horizons.page - 1))
 
     def absorb(self, state: HeadroomState, summary: WindowSummary) -> HeadroomState:
@@ -215,7 +225,9 @@ class Headroom:
         """
         params = self.params
         middle_ns = end_ns - self.settings.evaluate_ns // 2
-        season, shift = looked_up(state.season, middle_ns, state.has_level, self.settings.utc_offsets)
+        season, shift = looked_up(
+            state.season, middle_ns, state.has_level, self.step_s, self.settings.utc_offsets
+        )
         begin_known(state, (season.weight >= 1.0) & ~state.has_level & (state.exposure_s > 0.0), params)
         pull = pulls(season, middle_ns, params.ratio_s, params.quiet_most) * self.step_s
         extra = 2.0 * np.maximum(pull - self.step_s / params.ratio_s, 0.0) * params.ratio_var
@@ -336,6 +348,10 @@ class Headroom:
         is_page = state.verdict.page_score >= page
         is_warning = is_page | (state.verdict.warn_score >= warn)
         found: list[Finding] = []
+        by_tier = {
+            True: state.verdict.page_by_speaker - self.speaker_thresholds(state, use.value, "page"),
+            False: state.verdict.warn_by_speaker - self.speaker_thresholds(state, use.value, "warn"),
+        }
         for row in np.flatnonzero(is_warning):
             age_s = (end_ns - int(use.first_ns[row])) / NS
             severities = (CRITICAL, WARNING) if is_page[row] else (WARNING,)
@@ -345,6 +361,7 @@ class Headroom:
                 int(row),
                 (self.step_s, age_s, self.settings.page_horizon_ns / NS),
                 self.horizons.page - 1,
+                by_tier[bool(is_page[row])][row],
             )
             found += [
                 Finding(ALERT, severity, ("limit", int(row)), SUMMARY, DESCRIPTION, evidence=evidence)
@@ -375,41 +392,3 @@ class Headroom:
         if self.settings.warn_threshold is None:
             warn += cold * np.maximum(params.cold_threshold - warn, 0.0)
         return page, warn
-
-
-def horizons_of(settings: HeadroomSettings, params: HeadroomParams) -> Horizons:
-    """Lay the horizons out over the two tiers, in whole evaluations."""
-    step_s = settings.evaluate_ns / NS
-    page, warn = settings.page_horizon_ns / NS, settings.warn_horizon_ns / NS
-    wanted = [page * share for share in PAGE_SHARES]
-    wanted += [page + (warn - page) * share for share in WARN_SHARES if warn > page]
-    longest = settings.warn_horizon_baseline_ns / NS
-    wanted += [warn + (longest - warn) * share for share in LONG_SHARES if longest > warn]
-    steps = sorted({max(round(ahead / step_s), 1) for ahead in wanted})
-    damping = math.exp(-step_s / params.damping_s)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE_NODES)
-    ahead = np.array(steps, dtype=np.float64)
-    return Horizons(
-        ahead_s=ahead * step_s,
-        reach=(1.0 - damping**ahead) / (1.0 - damping),
-        page=steps.index(max(round(page / step_s), 1)) + 1,
-        warn=steps.index(max(round(warn / step_s), 1)) + 1,
-        nodes=nodes,
-        node_weight=weights / weights.sum(),
-    )
-
-
-def forecast_of(state: HeadroomState, at: int) -> LimitForecast:
-    """Give the last evaluation as everyone else sees it; `at` is the page horizon."""
-    outlook, verdict = state.outlook, state.verdict
-    ready = state.is_ready
-    return LimitForecast(
-        score=verdict.page_score,
-        probability=verdict.probability,
-        mean=np.where(ready, outlook.mean[:, at], np.nan),
-        offered_load=outlook.rate_per_s * outlook.holding_s,
-        holding_s=outlook.holding_s,
-        time_to_limit_s=verdict.time_s,
-        time_to_limit_s_low=verdict.time_s_low,
-        time_to_limit_s_high=verdict.time_s_high,
-    )

@@ -9,15 +9,27 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from engine.judge.detection import CRITICAL, WARNING, Finding, LimitForecast
+from engine.learned import SPEAKERS
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from detectors.headroom_state import HeadroomState
+    from detectors.planned_load import Overload
     from engine.judge.occupancy import LimitUse
 
+ALERT = "CallLimitApproaching"
 COLD_S = 1800.0
 MINUTE_S = 60.0
 GROWTH_SHOWN = 0.005  # of the arrivals a minute; less is "steady"
 MINUTES_SHOWN_S = 90.0
+HOURS_SHOWN_S = 3.0 * 3600.0
 PROBABILITY_SHOWN = 0.01
+USUAL_PERCENT = 10.0  # less is as usual
+NS = 1_000_000_000
 
 SUMMARY = "{limit} is filling up and will soon decline calls."
 DESCRIPTION = (
@@ -26,16 +38,33 @@ DESCRIPTION = (
     "together that asks for {offered_load} calls at once. "
     "In {horizon} we expect {expected_used}; "
     "the chance that it is full before then is {probability_percent} %. "
-    "{baseline_text}"
+    "{baseline_text}{speaker_text}"
+)
+PLAN_SUMMARY = "{limit} cannot hold the load that is planned."
+PLAN_DESCRIPTION = (
+    "This is a plan, nothing has happened yet: {planned_calls} calls at once are announced for {limit}, "
+    "{plan_when}. They come on top of {ordinary_calls} that {ordinary_text}: together {expected_used} of "
+    "{limit_value}. Raise the limit, plan for less, or move the load before it begins."
+)
+SPEAKER_TEXTS = (
+    "",
+    " What speaks is the level of the arrivals as it is, without any growth.",
+    " What speaks is a straight line through the last half hour of calls in use.",
 )
 
 
 def evidence_of(
-    state: HeadroomState, use: LimitUse, row: int, times_s: tuple[float, float, float], at: int
+    state: HeadroomState,
+    use: LimitUse,
+    row: int,
+    times_s: tuple[float, float, float],
+    at: int,
+    above: NDArray[np.float64],
 ) -> tuple[tuple[str, float | int | str], ...]:
     """Give the evidence for one instance.
 
-    `times_s` = (an evaluation, age of the instance, the page horizon).
+    `times_s` = (an evaluation, age of the instance, the page horizon); `above` (SPEAKERS,) is how far each
+    speaker's score stands above its threshold.
     """
     step_s, age_s, horizon_s = times_s
     outlook, verdict = state.outlook, state.verdict
@@ -46,7 +75,13 @@ def evidence_of(
     holding_s = float(outlook.holding_s[row])
     growth = math.expm1(float(outlook.growth_per_step[row]) * MINUTE_S / step_s)
     probability = float(verdict.probability[row])
+    season = state.season
+    is_known = season.weight[row] > 0.0
     baseline = "no baseline yet" if age_s < COLD_S else "none: recent traffic only"
+    if is_known:
+        baseline = f"time of week, {float(season.days[row]):.1f} days of it"
+    ratio = rate * step_s * math.exp(-usual_log_calls(state, row))
+    speaker = int(np.argmax(above)) if np.isfinite(above).any() else 0
     evidence: list[tuple[str, float | int | str]] = [
         ("used", plain(used)),
         ("limit_value", plain(float(use.value[row]))),
@@ -66,7 +101,9 @@ def evidence_of(
         ("holding", "about " + duration_text(holding_s)),
         ("horizon", duration_text(horizon_s)),
         ("probability_percent", percent_text(probability)),
-        ("baseline_text", baseline_text(age_s)),
+        ("baseline_text", usual_text(ratio) if is_known else baseline_text(age_s)),
+        ("speaker", SPEAKERS[speaker]),
+        ("speaker_text", SPEAKER_TEXTS[speaker]),
     ]
     if unseen > 0:
         evidence.append(("unseen_use", plain(unseen)))
@@ -78,6 +115,40 @@ def evidence_of(
         if math.isfinite(value):
             evidence.append((name, round(float(value))))
     return tuple(evidence)
+
+
+def plan_evidence(over: Overload, use: LimitUse, end_ns: int) -> tuple[tuple[str, float | int | str], ...]:
+    """Give the evidence for one plan that does not fit."""
+    plan, row = over.plan, over.row
+    unseen = float(use.unseen_use[row])
+    begins_s, lasts_s = (plan.from_ns - end_ns) / NS, (plan.until_ns - plan.from_ns) / NS
+    begins = f"from in {duration_text(begins_s)} on" if begins_s > 0.0 else "from now on"
+    return (
+        ("used", plain(float(use.level[row]) + unseen)),
+        ("limit_value", plain(float(use.value[row]))),
+        ("expected_used", round(plan.expected + over.ordinary + unseen)),
+        ("planned_calls", plain(round(plan.expected, 1))),
+        ("ordinary_calls", round(over.ordinary + unseen)),
+        ("ordinary_text", "are usual at that time of the week" if over.is_usual else "are in use now"),
+        ("plan_when", f"{begins}, for {duration_text(max(lasts_s, 0.0))}"),
+        ("baseline", "time of week" if over.is_usual else "none: what is in use now"),
+    )
+
+
+def usual_log_calls(state: HeadroomState, row: int) -> float:
+    """Give the logarithm of the usual calls an evaluation, as of the last one."""
+    weight = float(state.season.weight[row])
+    return float(state.season.offset[row]) / weight if weight > 0.0 else 0.0
+
+
+def usual_text(ratio: float) -> str:
+    """Say what the forecast rests on, and how today compares."""
+    percent = 100.0 * (ratio - 1.0)
+    if abs(percent) < USUAL_PERCENT:
+        today = "about as much as is usual"
+    else:
+        today = f"{abs(percent):.0f} % {'more' if percent > 0 else 'less'} than is usual"
+    return f"That is {today} at this time of the week; the forecast follows the usual course from here."
 
 
 def plain(value: float) -> float | int:
@@ -92,9 +163,11 @@ def in_use_text(used: float, value: float, unseen: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Say a duration: seconds up to a minute and a half, then minutes."""
+    """Say a duration: seconds up to a minute and a half, then minutes, then hours."""
     if seconds < MINUTES_SHOWN_S:
         return f"{seconds:.0f} s"
+    if seconds >= HOURS_SHOWN_S:
+        return f"{seconds / 3600.0:.0f} h"
     return f"{seconds / MINUTE_S:.0f} min"
 
 
@@ -144,3 +217,34 @@ def baseline_text(age_s: float) -> str:
             "at a time when growth is to be expected."
         )
     return "There is no baseline of past weeks: this is seen from the traffic of the last hours alone."
+
+
+def plan_findings(over: list[Overload], use: LimitUse, end_ns: int, page_horizon_ns: int) -> list[Finding]:
+    """Say which announced load does not fit: a warning at once, a page shortly before it begins.
+
+    The soonest comes last, since of several for one limit the last one speaks.
+    """
+    found = []
+    for one in reversed(over):
+        evidence = plan_evidence(one, use, end_ns)
+        is_near = one.plan.from_ns - end_ns <= page_horizon_ns
+        for severity in (CRITICAL, WARNING) if is_near else (WARNING,):
+            subject = ("limit", one.row)
+            found.append(Finding(ALERT, severity, subject, PLAN_SUMMARY, PLAN_DESCRIPTION, evidence=evidence))
+    return found
+
+
+def forecast_of(state: HeadroomState, at: int) -> LimitForecast:
+    """Give the last evaluation as everyone else sees it; `at` is the page horizon."""
+    outlook, verdict = state.outlook, state.verdict
+    ready = state.is_ready
+    return LimitForecast(
+        score=verdict.page_score,
+        probability=verdict.probability,
+        mean=np.where(ready, outlook.mean[:, at], np.nan),
+        offered_load=outlook.rate_per_s * outlook.holding_s,
+        holding_s=outlook.holding_s,
+        time_to_limit_s=verdict.time_s,
+        time_to_limit_s_low=verdict.time_s_low,
+        time_to_limit_s_high=verdict.time_s_high,
+    )

@@ -22,6 +22,7 @@ from detectors.offered_load import (
     new_dispersion,
     observe_dispersion,
 )
+from detectors.planned_load import Plan
 from detectors.statistics import FilterBank, FilterNoise, advance_row, new_bank, observe_row
 from detectors.straight_line import new_levels
 from detectors.usual_load import Season, new_season
@@ -105,6 +106,7 @@ class HeadroomState(NamedTuple):
     verdict: Verdict
     season: Season
     levels: NDArray[np.float32]  # (instances, evaluations): of the last half hour
+    plans: tuple[Plan, ...]  # announced and not yet begun
 
 
 class StepParams(NamedTuple):
@@ -219,6 +221,7 @@ def new_state(rows: int, bins: int, size: Size, params: HeadroomParams) -> Headr
         verdict=new_verdict(rows),
         season=new_season(rows, size.columns),
         levels=new_levels(rows, size.step_s),
+        plans=(),
     )
 
 
@@ -267,6 +270,9 @@ def new_scratch(cells: int, grid: Grid, models: int, steady_models: int) -> Scra
 
 def grown(state: Any, blank: Any) -> Any:
     """Append rows of `blank` to every array of `state` that has fewer rows; nothing is written to."""
+    if isinstance(state, HeadroomState):
+        parts = [grown(old, new) for old, new in zip(state[:-1], blank[:-1], strict=True)]
+        return HeadroomState._make([*parts, state.plans])  # Plans are not by instance.
     if isinstance(state, Season) and len(state.weight) >= len(blank.weight):
         return state
     if isinstance(state, tuple):
@@ -278,7 +284,7 @@ def grown(state: Any, blank: Any) -> Any:
 
 def fresh(state: Any) -> Any:
     """Copy every array that kernels write in place."""
-    if isinstance(state, Season):
+    if isinstance(state, Season) or type(state) is tuple:  # Replaced when they change.
         return state
     if isinstance(state, tuple):
         return type(state)(*(fresh(part) for part in state))

@@ -24,11 +24,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from detectors.offered_load import Outlook
+    from engine.settings import HeadroomSettings
 
 VARIANCE_MIN = 1.0
 CONTINUITY = 0.5  # a level is a whole number
 BAND_SD = 1.2816  # nine futures in ten lie on this side
 LOG_GROWTH_MAX = 3.0
+NS = 1_000_000_000
+PAGE_SHARES = (1 / 40, 1 / 20, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)  # horizons, as shares of the page horizon ...
+WARN_SHARES = (0.25, 0.5, 1.0)  # ... from there to the warning's ...
+LONG_SHARES = (1 / 3, 2 / 3, 1.0)  # ... and from there to the one with a baseline
+QUADRATURE_NODES = 9
 
 
 class Room(NamedTuple):
@@ -71,7 +77,8 @@ def new_verdict(rows: int) -> Verdict:
     """Give a verdict that says nothing."""
     nothing, unknown = np.full(rows, -np.inf), np.full(rows, np.nan)
     silent = np.full((rows, len(SPEAKERS)), -np.inf)
-    return Verdict(nothing, nothing.copy(), *(unknown.copy() for _ in range(4)), silent, silent.copy())
+    times = [unknown.copy() for _ in range(4)]
+    return Verdict(nothing, nothing.copy(), times[0], times[1], times[2], times[3], silent, silent.copy())
 
 
 @kernel
@@ -162,3 +169,25 @@ def crossing(
         before = now
         before_s = ahead_s[k]
     return math.inf
+
+
+def horizons_of(settings: HeadroomSettings, damping_s: float) -> Horizons:
+    """Lay the horizons out over the two tiers, in whole evaluations."""
+    step_s = settings.evaluate_ns / NS
+    page, warn = settings.page_horizon_ns / NS, settings.warn_horizon_ns / NS
+    wanted = [page * share for share in PAGE_SHARES]
+    wanted += [page + (warn - page) * share for share in WARN_SHARES if warn > page]
+    longest = settings.warn_horizon_baseline_ns / NS
+    wanted += [warn + (longest - warn) * share for share in LONG_SHARES if longest > warn]
+    steps = sorted({max(round(ahead / step_s), 1) for ahead in wanted})
+    damping = math.exp(-step_s / damping_s)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE_NODES)
+    ahead = np.array(steps, dtype=np.float64)
+    return Horizons(
+        ahead_s=ahead * step_s,
+        reach=(1.0 - damping**ahead) / (1.0 - damping),
+        page=steps.index(max(round(page / step_s), 1)) + 1,
+        warn=steps.index(max(round(warn / step_s), 1)) + 1,
+        nodes=nodes,
+        node_weight=weights / weights.sum(),
+    )

@@ -25,18 +25,18 @@ CAPS = (10.0, 20.0, 50.0, 100.0, 300.0, 1000.0, 5000.0)
 # By (tier, speaker, has_baseline), for each of CAPS, so that ordinary weeks bring at most a page in four
 # weeks; `python -m bench.leadtime.calibrate` prints what they cost.
 BUILT_IN: dict[tuple[str, str, bool], tuple[float, ...]] = {
-    ("page", "growth", False): (0.0, -1.0, -1.0, -1.5, -1.75, -1.25, -1.25),
-    ("warn", "growth", False): (0.5, 0.0, 0.0, -0.5, -1.25, -1.0, -1.0),
-    ("page", "level", False): (NEVER,) * 7,
-    ("warn", "level", False): (NEVER,) * 7,
-    ("page", "line", False): (NEVER,) * 7,
-    ("warn", "line", False): (NEVER,) * 7,
-    ("page", "growth", True): (0.0, -1.0, -1.0, -1.5, -1.75, -1.25, -1.25),
-    ("warn", "growth", True): (0.5, 0.0, 0.0, -0.5, -1.25, -1.0, -1.0),
-    ("page", "level", True): (NEVER,) * 7,
-    ("warn", "level", True): (NEVER,) * 7,
-    ("page", "line", True): (NEVER,) * 7,
-    ("warn", "line", True): (NEVER,) * 7,
+    ("page", "growth", False): (0.25, 0.0, -0.25, -0.6, -0.75, -1.0, -1.0),
+    ("page", "level", False): (NEVER, -0.75, -1.0, -1.3, -2.0, -2.3, -2.3),
+    ("page", "line", False): (NEVER, NEVER, 2.0, 2.0, 1.5, 2.0, 2.0),
+    ("warn", "growth", False): (0.5, 0.0, 0.0, -0.4, -1.25, -1.0, -1.0),
+    ("warn", "level", False): (NEVER, -1.25, -1.5, -2.0, -2.0, -2.1, -2.1),
+    ("warn", "line", False): (NEVER, NEVER, 1.25, 1.0, 1.0, 1.5, 1.5),
+    ("page", "growth", True): (0.25, 0.0, -0.25, -0.5, -0.75, -1.0, -1.0),
+    ("page", "level", True): (NEVER, -0.75, -1.0, -1.3, -2.0, -2.3, -2.3),
+    ("page", "line", True): (NEVER, NEVER, 2.0, 2.0, 1.5, 2.0, 2.0),
+    ("warn", "growth", True): (0.5, 0.0, -0.25, -0.8, -0.75, -0.2, -0.2),
+    ("warn", "level", True): (NEVER, -1.25, -1.5, -1.9, -1.85, -1.5, -1.5),
+    ("warn", "line", True): (NEVER, NEVER, 1.25, 1.0, 1.0, 1.5, 1.5),
 }
 
 

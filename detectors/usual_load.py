@@ -43,6 +43,7 @@ CALLS_MIN, CALLS_FULL = 2.0, 6.0  # that a slot of the baseline rests on, on ave
 FADE_A_SLOT = 1.0 / 12.0  # an hour from 0 to 1
 SHAPE_VAR = 0.03**2  # by which a day's course differs from the usual one
 HOURS, BUSIEST = 168, 4
+WEEK_NS = 7 * 86_400 * NS
 SILENT_CALLS = 10.0  # expected in a silence of the whole stream, from which on it is no traffic but an outage
 
 
@@ -56,7 +57,7 @@ class Season(NamedTuple):
     silent_s: float  # how long the whole stream has had no event
     expected_per_s: float  # calls, before the silence
     table_slot: int  # slot of the first column of the table; -1: none yet
-    log_usual: NDArray[np.float64]  # (instances, columns): log of calls a second, by slot
+    log_usual: NDArray[np.float64]  # (instances, columns): log of calls an evaluation, by slot
     usual_var: NDArray[np.float64]  # (instances, columns): of the logarithm
     days: NDArray[np.float64]  # watched days that the table rests on, at its least known slot
     busiest_per_s: NDArray[np.float64]  # calls in the busiest usual hours
@@ -112,11 +113,11 @@ def count_slice(
 
 
 def looked_up(
-    season: Season, time_ns: int, has_level: NDArray[np.bool_], offsets: UtcOffsets
+    season: Season, time_ns: int, has_level: NDArray[np.bool_], step_s: float, offsets: UtcOffsets
 ) -> tuple[Season, NDArray[np.float64]]:
     """Give the season with its table and offset brought to `time_ns`, and what to take off the levels.
 
-    Where there is no level yet, the weight is at once what it should be.
+    `step_s` is that of an evaluation. Where there is no level yet, the weight is at once what it should be.
     """
     slot = time_ns // SLOT_NS
     shift = np.zeros(len(season.weight))
@@ -135,7 +136,7 @@ def looked_up(
         known = usual.rate_per_s > 0.0
         season = season._replace(
             table_slot=slot - SLOTS_BEFORE,
-            log_usual=np.log(np.where(known, usual.rate_per_s, 1.0)),
+            log_usual=np.log(np.where(known, usual.rate_per_s * step_s, 1.0)),
             usual_var=SHAPE_VAR + 1.0 / (usual.calls + 1.0),
             days=days,
             busiest_per_s=busiest_per_s(season.baseline),
@@ -154,6 +155,14 @@ def busiest_per_s(baseline: Baseline) -> NDArray[np.float64]:
     watched_s = baseline.watched_s.reshape(hours).sum(axis=2, dtype=np.float64)
     rate = calls / np.maximum(watched_s, SLOT_S)
     return np.asarray(np.partition(rate, HOURS - BUSIEST, axis=1)[:, HOURS - BUSIEST])
+
+
+def busiest_within(baseline: Baseline, row: int, span_ns: tuple[int, int], offsets: UtcOffsets) -> float:
+    """Give the highest usual rate, calls a second, of one instance in a span of time."""
+    first, last = span_ns[0] // SLOT_NS, min(span_ns[1] - 1, span_ns[0] + WEEK_NS) // SLOT_NS
+    places = [day_and_slot(slot * SLOT_NS, offsets)[1] for slot in range(first, max(first, last) + 1)]
+    own = Baseline(baseline.calls[row : row + 1], baseline.watched_s[row : row + 1], baseline.day)
+    return float(usual_at(own, np.unique(places)).rate_per_s.max())
 
 
 def offsets_at(season: Season, times_ns: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -282,4 +282,10 @@ def _note(fields: dict[str, object], event_type: EventType) -> dict[str, object]
         until_ns = event_time_ns(until)
         if not isinstance(until_ns, LossReason):
             note["until_ns"] = until_ns
+    begin = fields.get("from")
+    is_exact = isinstance(begin, str) or (isinstance(begin, Decimal) and re.fullmatch("-?[0-9]+", str(begin)))
+    if event_type is EventType.LOAD_PLANNED and is_exact:
+        from_ns = event_time_ns(begin)
+        if not isinstance(from_ns, LossReason):
+            note["from_ns"] = from_ns
     return note

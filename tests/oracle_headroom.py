@@ -368,3 +368,18 @@ def judge(level: float, cap: float, outlook: Outlook, offered: float, gate: floa
         (mean - cap + 0.5) / math.sqrt(max(chance + ignorance, 1.0))
         for mean, chance, ignorance in zip(*outlook, strict=True)
     )
+
+
+def score_of(mean: float, variance: float, cap: float) -> float:
+    """Give the distance to the cap in standard deviations, of at least one call."""
+    return (mean + 0.5 - cap) / max(variance**0.5, 1.0)
+
+
+def fill_usual(offsets: list[float]) -> list[float]:
+    """Give what is usual by step ahead."""
+    return [math.exp(offset) for offset in offsets]
+
+
+def fill_steady(log_level: float, usual: list[float], step_s: float) -> list[float]:
+    """Give the rate by step ahead of a level that only follows the usual."""
+    return [math.exp(log_level) * each / step_s for each in usual]

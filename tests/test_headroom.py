@@ -13,24 +13,11 @@ from bench.leadtime.feed import Calls, Feed, slices
 from bench.leadtime.product import product_scores
 from bench.leadtime.traffic import Plan, draw_calls, slow_factor, start_flat, start_rising
 from detectors.headroom import Headroom
-from detectors.headroom_state import (
-    HeadroomParams,
-    HeadroomState,
-    Size,
-    StepParams,
-    filters_of,
-    first_level,
-    new_state,
-    pass_time,
-    step_rows,
-)
-from detectors.statistics import FilterNoise, new_bank
+from detectors.headroom_state import HeadroomState
 from engine.config_files import config_path
 from engine.judge.detection import CRITICAL, WARNING, Detection
 from engine.judge.windows import WindowSummary
 from engine.settings import HeadroomSettings
-from tests import oracle_headroom as oracle
-from tests.test_statistics import assert_same
 
 
 class Run(NamedTuple):
@@ -339,36 +326,6 @@ def test_thresholds_in_the_settings_win() -> None:
     never = HeadroomSettings(page_threshold=1e9, warn_threshold=1e9)
 
     assert all(found == () for found in run(slices(feed_of(calls, 80.0, 600.0, origin)), never).findings)
-
-
-def test_one_evaluation_of_the_filters_is_that_of_the_twin() -> None:
-    """First level from the first count alone, then time, then counts; seen only in part at first."""
-    params = HeadroomParams()
-    noise = FilterNoise(np.array(params.level_noise), np.array(params.growth_noise), 0.9876)
-    still = FilterNoise(np.array(params.speed_level_noise), np.array(params.speed_growth_noise), 0.9876)
-    state = new_state(1, 3, Size(11, 8, 15.0), params)
-    steady = FilterNoise(np.array(params.steady_noise), np.full(3, 1e-14), 0.9876)
-    switch = np.array([1e-3])
-    step = StepParams(
-        noise, steady, still, params.dispersion, 0.999, switch, 3e-6, 15.0, 30.0, 3e-6, np.zeros(1)
-    )
-    variances = np.square(params.cold_growth_sd).tolist()
-    pairs = list(zip(params.level_noise, params.growth_noise, strict=True))
-    expected = oracle.first_level(21.0, 0.5, variances, list(params.model_weight))
-    for k, count in enumerate([21.0, 40.0, 44.0, 51.0]):
-        state.arrivals[0], state.exposure_s[0] = count, 7.5 if k == 0 else 15.0
-        step_rows(filters_of(state), step)
-        if k > 0:
-            expected = oracle.advance_row(expected, pairs, 0.9876, 1e-3)
-            expected = oracle.observe_row(expected, count, 1.0, float(state.phi[0]))
-        assert_same(state.rate, expected)
-        assert state.arrivals[0] == state.exposure_s[0] == 0.0
-
-    again = new_bank(1, np.array(params.model_weight), np.array(variances), 1.0)
-    first_level(again, 0, 21.0, 0.5)
-    pass_time(again, noise, 1e-3, 5)
-    expected = oracle.first_level(21.0, 0.5, variances, list(params.model_weight))
-    assert_same(again, oracle.pass_time(expected, pairs, 0.9876, 1e-3, 5))
 
 
 def test_the_stated_probability_is_what_happens() -> None:

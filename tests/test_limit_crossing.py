@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.limit_crossing import Horizons, Room, crossing, judge, new_verdict, reaching
+from detectors.limit_crossing import Horizons, Room, crossing, judge, new_verdict, reaching, score_of
 from detectors.offered_load import Outlook
 from tests import oracle_headroom as oracle
 
@@ -105,3 +105,8 @@ def test_a_full_limit_is_full_now_and_certain() -> None:
     assert verdict.time_s[0] == 0.0
     assert verdict.probability[0] > 0.99
     assert verdict.page_by_speaker[0, 0] > 1.0
+
+
+@given(mean=st.floats(0, 500), variance=st.floats(0, 900), cap=st.floats(1, 500))
+def test_a_score_is_a_distance_in_standard_deviations(mean: float, variance: float, cap: float) -> None:
+    assert score_of(mean, variance, cap) == pytest.approx(oracle.score_of(mean, variance, cap))

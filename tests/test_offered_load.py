@@ -17,6 +17,8 @@ from detectors.offered_load import (
     dispersion_of,
     fill_rates,
     fill_stay,
+    fill_steady,
+    fill_usual,
     forecast,
     forecast_row,
     mixture,
@@ -221,3 +223,44 @@ def test_steady_traffic_is_forecast_at_its_offered_load(holding_s: float) -> Non
     assert outlook.mean[0, 0] == pytest.approx(rate_per_s * holding_s, rel=1e-3)
     assert outlook.chance_var[0, 0] == pytest.approx(rate_per_s * holding_s, rel=1e-3)
     assert outlook.holding_s[0] == pytest.approx(holding_s, rel=1e-3)
+
+
+@given(offsets=st.lists(st.floats(-3, 3), min_size=20, max_size=20), level=st.floats(-3, 3))
+def test_without_growth_arrivals_follow_what_is_usual(offsets: list[float], level: float) -> None:
+    scratch = new_scratch(CELLS, GRID, 3, 1)
+    bank = new_bank(1, np.array([1.0]), np.array([1e-12]), 1e-9)
+    bank.level[:] = level
+    fill_usual(scratch, np.array(offsets), 20)
+    fill_steady(scratch, bank, 0, (20, 15.0))
+
+    assert scratch.usual == pytest.approx(oracle.fill_usual(offsets))
+    assert scratch.steady[0] == pytest.approx(oracle.fill_steady(level, oracle.fill_usual(offsets), 15.0))
+
+
+def test_what_is_usual_lifts_the_forecast_by_as_much() -> None:
+    """Twice the usual from the next evaluation on is twice the level far ahead, in both forecasts."""
+    bank = new_bank(1, np.array([1.0]), np.array([1e-12]), 1e-9)
+    bank.level[:] = math.log(30.0)
+    today = Today(
+        is_ready=np.ones(1, np.bool_),
+        alive=np.zeros((1, len(BINS.middle))),
+        unknown_age=np.zeros(1),
+        hazard=np.full((1, len(BINS.middle)), 0.2),
+        rate=bank,
+        speed=new_bank(1, np.array([1.0]), np.array([1e-12]), 1e-12),
+        hazard_var=np.zeros(1),
+        dispersion=np.ones(1),
+        steady=bank,
+        **nothing_usual(80, 1),
+    )
+    grid = GRID._replace(steps=np.array([80]))
+    plain, lifted = new_outlook(1, 1), new_outlook(1, 1)
+    forecast(today, grid, new_scratch(CELLS, grid, 1, 1), plain)
+    more = today._replace(offset_ahead=np.full((1, 80), math.log(2.0)), offset_var=np.full((1, 1), 0.01))
+    forecast(more, grid, new_scratch(CELLS, grid, 1, 1), lifted)
+
+    assert lifted.mean[0, 0] == pytest.approx(2.0 * plain.mean[0, 0])
+    assert lifted.steady_mean[0, 0] == pytest.approx(2.0 * plain.steady_mean[0, 0])
+    assert lifted.model_var[0, 0] - 4.0 * plain.model_var[0, 0] == pytest.approx(
+        0.01 * lifted.mean[0, 0] ** 2, rel=1e-3
+    )

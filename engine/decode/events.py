@@ -46,9 +46,9 @@ LABELS = ("tenant", "region", "platform", "provider", "trunk", "agent", "release
 class Note(NamedTuple):
     """A rare event that is kept as it is, already cut to its allow-listed, bounded fields.
 
-    `fields` holds only: limit, used, max, expected, until_ns, what, from, to, by, and for `calls.listed` the
-    keyed hashes of the calls under `call_keys` (tuple of int). `labels` are (label, value) pairs in the order
-    of LABELS, without those that are missing.
+    `fields` holds only: limit, used, max, expected, from_ns, until_ns, what, from, to, by, and for
+    `calls.listed` the keyed hashes of the calls under `call_keys` (tuple of int). `labels` are (label, value)
+    pairs in the order of LABELS, without those that are missing.
     """
 
     time_ns: int

@@ -9,6 +9,8 @@ from __future__ import annotations
 from math import isnan
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from engine.decode.events import EventType
 from engine.decode.fields import EventFields, quantity
 from engine.decode.identity import CALL, id_bytes, identity_keys
@@ -53,6 +55,12 @@ def note_fields(fields: EventFields, type_id: int, ignore: Callable[[str], None]
             pairs.append(("until_ns", until_ns))
         else:
             ignore("until")
+    if type_id == EventType.LOAD_PLANNED and fields.from_ is not None:
+        from_ns = _moment_ns(fields.from_)
+        if from_ns >= 0:
+            pairs.append(("from_ns", from_ns))
+        else:
+            ignore("from")
     if type_id == EventType.CHANGE_MADE:
         pairs += _change(fields, ignore)
     return tuple(pairs)
@@ -68,6 +76,13 @@ def _change(fields: EventFields, ignore: Callable[[str], None]) -> list[tuple[st
         elif value is not None:
             ignore(name)
     return pairs
+
+
+def _moment_ns(value: object) -> int:
+    """Read a moment that was decoded already; a number with decimals is no longer exact, and none."""
+    if isinstance(value, str):
+        return event_time_ns(msgspec.json.encode(value))
+    return event_time_ns(_number_text(value).encode()) if type(value) is int else -1
 
 
 def _number_text(value: float) -> str:

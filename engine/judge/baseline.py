@@ -103,8 +103,9 @@ def with_slots(
     taken = np.where(watched_s > 0.0, taken, 0.0)
     baseline = Baseline(baseline.calls.copy(), baseline.watched_s.copy(), baseline.day)
     # A slot may be there twice: when clocks are put back.
-    np.add.at(baseline.calls, (slice(None), slots), taken.astype(np.float32))
-    np.add.at(baseline.watched_s, (slice(None), slots), watched_s.astype(np.float32))
+    for at, slot in enumerate(slots):
+        baseline.calls[:, slot] += taken[:, at].astype(np.float32)
+        baseline.watched_s[:, slot] += watched_s[:, at].astype(np.float32)
     return baseline
 
 

@@ -1,0 +1,51 @@
+"""Thresholds by size of cap and class of load, and the best of several speakers."""
+
+import numpy as np
+import pytest
+
+from detectors.thresholds import best, on_surface, surface_of, surfaces_of, thresholds_of
+from engine.learned import Learned, Threshold
+
+
+def learned(score: float, load: float = 0.0, cap: float = 100.0) -> Threshold:
+    return Threshold(tier="page", speaker="growth", has_baseline=True, cap=cap, load=load, score=score)
+
+
+def at(surface_points: list[tuple[float, float, float]], cap: float, load: float) -> float:
+    return float(on_surface(surface_of(surface_points), np.array([cap]), np.array([load]))[0])
+
+
+def test_between_sizes_the_logarithm_counts_and_outside_it_is_flat() -> None:
+    points = [(10.0, 0.0, 0.0), (1000.0, 0.0, -2.0)]
+
+    assert at(points, 100.0, 0.3) == pytest.approx(-1.0)
+    assert at(points, 1.0, 0.3) == 0.0
+    assert at(points, 1e6, 0.3) == -2.0
+    assert np.isnan(at(points, float("nan"), 0.3)) or at(points, float("nan"), 0.3) <= 0.0
+
+
+def test_between_loads_it_is_linear() -> None:
+    points = [(100.0, 0.2, -2.0), (100.0, 0.6, 0.0)]
+
+    assert at(points, 100.0, 0.4) == pytest.approx(-1.0)
+    assert at(points, 50.0, 0.9) == 0.0
+
+
+def test_what_was_learned_replaces_the_built_in_table_of_that_speaker_alone() -> None:
+    both = (learned(3.0, 0.2), learned(5.0, 0.6))
+    one = np.ones(1)
+    before = thresholds_of(surfaces_of(None), "page", 100 * one, 0.4 * one, one)
+    after = thresholds_of(surfaces_of(Learned(thresholds=both)), "page", 100 * one, 0.4 * one, one)
+
+    assert after[0, 0] == pytest.approx(4.0)
+    assert after[0, 1:].tolist() == before[0, 1:].tolist()
+    recent = thresholds_of(surfaces_of(Learned(thresholds=both)), "page", 100 * one, 0.4 * one, 0 * one)
+    assert recent[0, 0] != pytest.approx(4.0)
+
+
+def test_the_speaker_furthest_above_its_own_threshold_is_the_best() -> None:
+    thresholds = np.array([[-1.0, -2.0, 0.5]])
+
+    assert best(np.array([[-1.5, -1.0, 0.0]]), thresholds)[0] == pytest.approx(0.0)
+    assert best(np.array([[-0.5, -9.0, -np.inf]]), thresholds)[0] == -0.5
+    assert best(np.array([[np.nan, -np.inf, -np.inf]]), thresholds)[0] == -np.inf
