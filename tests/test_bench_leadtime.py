@@ -10,7 +10,7 @@ import pytest
 
 from bench.leadtime.__main__ import page, run_parts
 from bench.leadtime.baselines import holt, kalman, predict_linear
-from bench.leadtime.benign import BENIGN, benign, week
+from bench.leadtime.benign import BANDS, BENIGN, benign, week
 from bench.leadtime.corpus import Truth, corpus_of
 from bench.leadtime.families import FAMILIES, incident
 from bench.leadtime.feed import Calls, Feed, slices
@@ -21,6 +21,7 @@ from bench.leadtime.oracle import cusum, stay_evidence
 from bench.leadtime.paging import pages, tuned_threshold, tuned_thresholds
 from bench.leadtime.probability import stated
 from bench.leadtime.real import DAY_SLOTS, Days, real_section, real_streams, weeks_before
+from bench.leadtime.sizes import QUICK
 from bench.leadtime.stream import Stream, levels
 from bench.leadtime.traffic import HOLDING_S, HOLDING_SIGMA, ordinary_rate
 from bench.leadtime.truth import declined_s, first_decline_s, lost
@@ -216,9 +217,15 @@ def test_the_tiny_bench_prints_every_part(tmp_path: Path) -> None:
     text = page(found, "tiny", 1, {100.0: "leadtime_100.svg"})
     drawn = figure(found["cap 100"])
 
-    for name in ("ours page, as shipped", "prototype, mended union", "static tuned", "Holt, best by family"):
+    for name in (
+        "ours page, as shipped",
+        "ours page, learned",
+        "prototype, mended union",
+        "static tuned",
+        "Holt, best by family",
+    ):
         assert text.count(f"| {name} |") >= 1
-    assert all(family in text for family in (*FAMILIES, *BENIGN))
+    assert all(family in text for family in (*QUICK, *BANDS))
     assert text.splitlines()[-1].startswith("Result ")
     assert ET.fromstring(drawn).tag.endswith("svg")
-    assert drawn.count("<polyline") == 5 * len(FAMILIES)
+    assert drawn.count("<polyline") == 5 * len(QUICK)

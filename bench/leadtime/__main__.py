@@ -31,10 +31,12 @@ INTRODUCTION = (
     "[90 % bootstrap interval of the median]; a dash is no page before the first declined call. Lead counts "
     "from when the alert is posted: two evaluations of 15 s in a row, and 5 s until the slice closes; a "
     "page before the onset is none, several pages of one incident are one. The truth is the first "
-    "declined attempt. Thresholds come from calibration weeks, false pages from other weeks, what is usual from six weeks that "
-    "are neither. Every baseline stands in every window and horizon at its best threshold, and the best of "
-    "them is picked by family on the incidents reported, which favours them. Ours is one configuration; "
-    '"tuned" moves all its thresholds by one number to the same budget.'
+    "declined attempt. Thresholds come from calibration weeks, false pages from other weeks, what is usual "
+    "from six weeks that are neither. Every baseline stands in every window and horizon at its best "
+    "threshold, and the best of them is picked by family on the incidents reported, which favours them. Ours is one "
+    'configuration: "learned" has the thresholds that `callgauge learn` makes of the calibration weeks at '
+    'that budget, "tuned" moves these by one number until the calibration weeks have as many pages as the others '
+    "were allowed."
 )
 ELSEWHERE = (
     "Hidden caps, timeout cliffs, latency, quality and canaries have benchmarks of their own: "
@@ -59,8 +61,8 @@ def parts_of(size_name: str, seed: int, path: Path) -> dict[str, tuple[Callable[
     for cap, effort in size.contests.items():
         jobs[f"cap {cap:.0f}"] = run_job, (Job(cap, effort, seed),)
         if len(jobs) == 2:  # The long ones are under way; those in between fill the gaps.
-            jobs["many"] = many_section, (*size.many, seed)
-    jobs.setdefault("many", (many_section, (*size.many, seed)))
+            jobs["many"] = many_section, (size.many, seed)
+    jobs.setdefault("many", (many_section, (size.many, seed)))
     if size.real_draws:
         jobs["real"] = real.real_section, (path, tuple(range(size.real_draws)))
         jobs["real, as in the research"] = real.real_section, (path, real.SEEDS)

@@ -40,7 +40,7 @@ TRIES_MAX = 2000
 SAFE = 0.8  # of the cap: no benign cause takes the load above it
 
 
-def week(cap: float, rng: np.random.Generator, days: int = 7, dispersion: float = 1.0) -> Stream:
+def week(cap: float, rng: np.random.Generator, days: float = 7, dispersion: float = 1.0) -> Stream:
     """Draw an ordinary week without a decline; batches of geometric size give the dispersion."""
     steps = int(days * DAY_S / STEP_S)
     quieter = busiest(cap, dispersion) / busiest(cap, 1.0)

@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 
 from bench.leadtime.baselines import every_baseline, linear_score, per_minute, samples
 from bench.leadtime.benign import BENIGN, DISPERSIONS, benign, week
-from bench.leadtime.corpus import Corpus, corpus_of
+from bench.leadtime.corpus import Corpus, corpus_of, joined
 from bench.leadtime.families import FAMILIES, incident
 from bench.leadtime.history import week_counts
 from bench.leadtime.measures import MAIN_BUDGET, Corpora, Outcome, Scored, measure, oracle_leads_min
+from bench.leadtime.ours import Tiers, learned_surfaces, tiers_of
 from bench.leadtime.paging import tuned_threshold
 from bench.leadtime.probability import Stated, stated
-from bench.leadtime.product import Tiers, product_tiers
+from bench.leadtime.product import Spoken, parted, spoken_of
 from bench.leadtime.prototype import prototype_scores
+from detectors.thresholds import surfaces_of
 
 OURS = "ours"
 UNION_SHARES = (0.40, 0.35, 0.25)  # of the budget: level only, with growth, predict_linear
@@ -34,11 +36,14 @@ class Effort(NamedTuple):
     """How much to draw at one cap."""
 
     weeks: int  # to calibrate on, and as many to validate on
-    days: int  # of each of those weeks
+    days: float  # of each of those weeks
     incidents: int  # per family
     benign: int  # per family
     weeks_slice_s: int
     slice_s: int
+    at_once: bool = False  # see bench.leadtime.product
+    families: tuple[str, ...] = FAMILIES
+    harmless: tuple[str, ...] = BENIGN
 
 
 class Job(NamedTuple):
@@ -80,8 +85,10 @@ def draw(job: Job) -> Corpora:
         for part in (1, 2)
     ]
     many, some = effort.incidents, effort.benign
-    incidents = [incident(f, cap, rng(10 + at, k)) for at, f in enumerate(FAMILIES) for k in range(many)]
-    short = [benign(f, cap, rng(40 + at, k)) for at, f in enumerate(BENIGN) for k in range(some)]
+    incidents = [
+        incident(f, cap, rng(10 + at, k)) for at, f in enumerate(effort.families) for k in range(many)
+    ]
+    short = [benign(f, cap, rng(40 + at, k)) for at, f in enumerate(effort.harmless) for k in range(some)]
     bursty = max(effort.weeks // 4, 1)
     batches = [
         week(cap, rng(60 + at, k), effort.days, dispersion)
@@ -91,7 +98,7 @@ def draw(job: Job) -> Corpora:
     return Corpora(
         calibration=weeks[0], validation=weeks[1], incidents=corpus_of(incidents, ordinary),
         benign=corpus_of(short, ordinary), bursty=corpus_of(batches, ordinary),
-        incident_rows=rows_by(FAMILIES, many), benign_rows=rows_by(BENIGN, some),
+        incident_rows=rows_by(effort.families, many), benign_rows=rows_by(effort.harmless, some),
         bursty_rows=rows_by([f"dispersion {dispersion:.0f}" for dispersion in DISPERSIONS], bursty),
     )  # fmt: skip
 
@@ -128,30 +135,48 @@ def prototype_outcomes(on: Corpora, corpora: list[Corpus]) -> list[Outcome]:
     return [*outcomes, measure(group, "union", Scored(*margins), on, 0.0)]
 
 
-def our_outcomes(tiers: list[Tiers], on: Corpora) -> list[Outcome]:
-    """Measure the product: both tiers, as shipped and moved to the budget as a whole."""
-    page, warn = Scored(*(tier.page for tier in tiers)), Scored(*(tier.warn for tier in tiers))
-    return [
-        measure(OURS, "page, tuned", page, on),
-        measure(OURS, "page, as shipped", page, on, 0.0),
-        measure(OURS, "warning, tuned", warn, on),
-        measure(OURS, "warning, as shipped", warn, on, 0.0),
-    ]
+def said_of(on: Corpora, effort: Effort) -> list[Spoken]:
+    """Run the product over all corpora; what has the same slices runs side by side."""
+    long, short = [on.calibration, on.validation, on.bursty], [on.incidents, on.benign]
+    by_slice: dict[int, list[Corpus]] = {}
+    by_slice.setdefault(effort.weeks_slice_s, []).extend(long)
+    by_slice.setdefault(effort.slice_s, []).extend(short)
+    said: dict[int, Spoken] = {}
+    for slice_s, corpora in by_slice.items():
+        spoken = spoken_of(joined(corpora), slice_s, at_once=effort.at_once)
+        said |= {id(one): part for one, part in zip(corpora, parted(spoken, corpora), strict=True)}
+    return [said[id(one)] for one in corpora_of(on)]
+
+
+def corpora_of(on: Corpora) -> list[Corpus]:
+    """Give the corpora in the order of `Scored`."""
+    return [on.calibration, on.validation, on.incidents, on.benign, on.bursty]
+
+
+def our_outcomes(spoken: list[Spoken], on: Corpora) -> tuple[list[Outcome], list[Tiers]]:
+    """Measure the product: as shipped, as learned from the calibration weeks, and moved to the budget."""
+    outcomes: list[Outcome] = []
+    for name, surfaces in (
+        ("as shipped", surfaces_of(None)),
+        ("learned", learned_surfaces(spoken[0], on.calibration, MAIN_BUDGET)),
+    ):
+        tiers = [tiers_of(one, corpus, surfaces) for one, corpus in zip(spoken, corpora_of(on), strict=True)]
+        scored = Scored(*(tier.page for tier in tiers)), Scored(*(tier.warn for tier in tiers))
+        outcomes.append(measure(OURS, f"page, {name}", scored[0], on, 0.0))
+        outcomes.append(measure(OURS, f"warning, {name}", scored[1], on, 0.0))
+    outcomes.append(measure(OURS, "page, tuned", scored[0], on))
+    outcomes.append(measure(OURS, "warning, tuned", scored[1], on))
+    return outcomes, tiers
 
 
 def run_job(job: Job) -> Contest:
     """Hold one cap's contest."""
     began = time.monotonic()
     on = draw(job)
-    corpora = [on.calibration, on.validation, on.incidents, on.benign, on.bursty]
+    corpora = corpora_of(on)
     say(f"cap {job.cap:.0f}: drawn, {time.monotonic() - began:.0f} s")
-    long, short = job.effort.weeks_slice_s, job.effort.slice_s
-    tiers = [
-        product_tiers(corpus, slice_s)
-        for corpus, slice_s in zip(corpora, (long, long, short, short, long), strict=True)
-    ]
+    outcomes, tiers = our_outcomes(said_of(on, job.effort), on)
     say(f"cap {job.cap:.0f}: product run, {time.monotonic() - began:.0f} s")
-    outcomes = our_outcomes(tiers, on)
     outcomes += prototype_outcomes(on, corpora)
     say(f"cap {job.cap:.0f}: prototype run, {time.monotonic() - began:.0f} s")
     for variant in every_baseline():

@@ -1,9 +1,10 @@
 """Incidents: a cause with a known onset that leads to a first declined call.
 
-Each stream begins three ordinary hours before the onset, at a random time of the week that is neither idle
-nor full, and is drawn again until a call is declined after the onset and none before. Families with numbers
-in their names are ramps that double in so many minutes. `tenant`: the limit is one tenant's share of a larger
-one, and the tenant starts a campaign. `failover`: another region's callers come over, those cut off redial.
+Each stream begins three ordinary hours before the onset, at a random hour of the week that is neither idle
+nor full (a full hour, so that many can share a clock), and is drawn again until a call is declined after the
+onset and none before. Families with numbers in their names are ramps that double in so many minutes.
+`tenant`: the limit is one tenant's share of a larger one, and the tenant starts a campaign. `failover`:
+another region's callers come over, those cut off redial.
 `retries`: calls fail slowly and are tried again. `growth`: every week is a bit busier than the one before.
 """
 
@@ -78,7 +79,8 @@ def setting(cap: float, loads: tuple[float, float], lasts_s: float, rng: np.rand
     share = ordinary / ordinary.max()
     before = int(BEFORE_S / STEP_S)
     steps = before + int(lasts_s / STEP_S)
-    onset = int(rng.choice(np.flatnonzero((share > loads[0]) & (share < loads[1]))))
+    full_hour = np.arange(WEEK_STEPS) % int(3600 / STEP_S) == 0
+    onset = int(rng.choice(np.flatnonzero((share > loads[0]) & (share < loads[1]) & full_hour)))
     rate = ordinary[(onset - before + np.arange(steps)) % WEEK_STEPS] * slow_factor(steps, rng)
     usual = Plan(rate, np.full(steps, HOLDING_S), np.zeros(steps))
     since_s = np.maximum(np.arange(steps) - before, 0) * STEP_S

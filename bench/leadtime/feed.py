@@ -75,14 +75,16 @@ def slices(feed: Feed) -> Iterator[WindowSummary]:
         yield summary_of(feed, end_ns, first_ns, alive, ended, (arrivals, declined))
 
 
-def call_table(feed: Feed) -> dict[str, NDArray[np.int64]]:
+def call_table(feed: Feed) -> dict[str, NDArray[np.int32]]:
     """Put all streams' calls into columns: row, slice of the start, slice of the end, declined."""
-    far = 2**40
+    far = 2**30
     return {
-        "row": np.repeat(np.arange(len(feed.streams)), [len(s.start_s) for s in feed.streams]),
-        "start": np.concatenate([np.floor(s.start_s / feed.slice_s).astype(np.int64) for s in feed.streams]),
+        "row": np.repeat(
+            np.arange(len(feed.streams), dtype=np.int32), [len(s.start_s) for s in feed.streams]
+        ),
+        "start": np.concatenate([np.floor(s.start_s / feed.slice_s).astype(np.int32) for s in feed.streams]),
         "end": np.concatenate(
-            [np.floor(np.minimum(s.end_s / feed.slice_s, far)).astype(np.int64) for s in feed.streams]
+            [np.floor(np.minimum(s.end_s / feed.slice_s, far)).astype(np.int32) for s in feed.streams]
         ),
         "declined": np.concatenate([s.is_declined for s in feed.streams]),
     }

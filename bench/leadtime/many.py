@@ -14,16 +14,27 @@ from numpy.typing import NDArray
 
 from bench.leadtime.baselines import every_baseline
 from bench.leadtime.benign import week
-from bench.leadtime.corpus import Corpus, corpus_of, truth_of, weeks
+from bench.leadtime.corpus import Corpus, corpus_of, joined, truth_of, weeks
 from bench.leadtime.families import FAMILIES, incident
 from bench.leadtime.history import week_counts
 from bench.leadtime.measures import leads_min
+from bench.leadtime.ours import learned_surfaces, tiers_of
 from bench.leadtime.paging import count_pages, tuned_threshold
-from bench.leadtime.product import product_tiers
+from bench.leadtime.product import parted, spoken_of
 from bench.leadtime.report import BASELINES, SHIPPED, lead_of, table
+from detectors.thresholds import surfaces_of
 
 MIX = ((10.0, 60), (20.0, 60), (100.0, 50), (1000.0, 26), (5000.0, 4))
 PAGES_PER_WEEK = 1.0  # over the whole deployment, as the settings ship
+
+
+class Draw(NamedTuple):
+    """How much of it to draw."""
+
+    share: float  # of the limits; 1: all 200
+    days: float  # of a week
+    repeats: int  # weeks of each limit, and incidents
+    families: tuple[str, ...] = FAMILIES
 
 
 class Deployment(NamedTuple):
@@ -43,8 +54,9 @@ class Line(NamedTuple):
     lead_min: NDArray[np.float64]
 
 
-def draw_deployment(share: float, days: int, repeats: int, seed: int) -> Deployment:
-    """Draw a share of the limits (1: all 200); `repeats` weeks of each, `repeats` incidents as well."""
+def draw_deployment(draw: Draw, seed: int) -> Deployment:
+    """Draw the limits: weeks of each, and as many incidents."""
+    share, days, repeats, families = draw
     caps = [cap for cap, many in MIX for _ in range(max(round(many * share), 1))] * repeats
     ordinary = {
         cap: week_counts(cap, np.random.default_rng([seed, 90, int(cap)])) for cap in sorted(set(caps))
@@ -54,7 +66,7 @@ def draw_deployment(share: float, days: int, repeats: int, seed: int) -> Deploym
         return np.random.default_rng([seed, part, number])
 
     parts = [[week(cap, rng(91 + part, k), days) for k, cap in enumerate(caps)] for part in (0, 1)]
-    parts.append([incident(FAMILIES[k % len(FAMILIES)], cap, rng(93, k)) for k, cap in enumerate(caps)])
+    parts.append([incident(families[k % len(families)], cap, rng(93, k)) for k, cap in enumerate(caps)])
     return Deployment(*(corpus_of(part, ordinary) for part in parts))
 
 
@@ -70,14 +82,20 @@ def line(
     return Line(*who, false, leads_min(scores[2], threshold, truth_of(on.incidents.streams)))
 
 
-def lines(on: Deployment, limits: float, slice_s: int) -> list[Line]:
+def lines(on: Deployment, limits: float, slice_s: int, *, at_once: bool) -> list[Line]:
     """Run every rule over the deployment."""
     parts = list(on)
-    tiers = [product_tiers(part, slice_s) for part in parts]
-    found = []
-    for name, scores in (("page", [t.page for t in tiers]), ("warning", [t.warn for t in tiers])):
-        found.append(line(("ours", f"{name}, as shipped"), scores, on, limits, 0.0))
-        found.append(line(("ours", f"{name}, tuned"), scores, on, limits))
+    spoken = parted(spoken_of(joined(parts), slice_s, at_once=at_once), parts)
+    found: list[Line] = []
+    for how, surfaces in (
+        ("as shipped", surfaces_of(None)),
+        ("learned", learned_surfaces(spoken[0], on.calibration, PAGES_PER_WEEK / limits)),
+    ):
+        tiers = [tiers_of(one, part, surfaces) for one, part in zip(spoken, parts, strict=True)]
+        for name, scores in (("page", [t.page for t in tiers]), ("warning", [t.warn for t in tiers])):
+            found.append(line(("ours", f"{name}, {how}"), scores, on, limits, 0.0))
+            if how == "learned":
+                found.append(line(("ours", f"{name}, tuned"), scores, on, limits))
     for one in every_baseline():
         shipped = None if np.isnan(one.shipped) else one.shipped
         scores = [one.score(part) for part in parts]
@@ -85,11 +103,12 @@ def lines(on: Deployment, limits: float, slice_s: int) -> list[Line]:
     return found
 
 
-def many_section(share: float, days: int, repeats: int, seed: int, slice_s: int = 15) -> str:
+def many_section(draw: Draw, seed: int, slice_s: int = 15) -> str:
     """Write the section on many limits."""
-    on = draw_deployment(share, days, repeats, seed)
+    on = draw_deployment(draw, seed)
+    _, days, repeats, families = draw
     limits = len(on.validation.streams) / repeats
-    found = lines(on, limits, slice_s)
+    found = lines(on, limits, slice_s, at_once=days < 7)
     shown = [one for one in found if one.group in ("ours", *SHIPPED)]
     shown += [
         max((one for one in found if one.group == group), key=lambda one: np.median(one.lead_min))
@@ -100,8 +119,8 @@ def many_section(share: float, days: int, repeats: int, seed: int, slice_s: int 
     ]
     said = (
         f"{limits:.0f} limits ({', '.join(f'{many} of {cap:.0f}' for cap, many in MIX)} in full), {repeats} "
-        f"weeks of {days} days to calibrate on and as many to validate on; budget {PAGES_PER_WEEK:g} false "
-        f"page a week over all of them. Leads over {len(on.incidents.streams)} incidents of all families: median "
-        "/ 10th percentile / % with less than a minute [90 % interval]."
+        f"weeks of {days:g} days to calibrate on and as many to validate on; budget {PAGES_PER_WEEK:g} false "
+        f"page a week over all of them. Leads over {len(on.incidents.streams)} incidents of {len(families)} "
+        "families: median / 10th percentile / % with less than a minute [90 % interval]."
     )
     return f"{said}\n\n" + table(["detector", "false pages a week, all limits", "lead"], rows)

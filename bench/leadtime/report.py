@@ -187,7 +187,7 @@ def section(contest: Contest) -> str:
     """Write all about one cap."""
     effort = contest.effort
     drawn = (
-        f"{effort.weeks} weeks of {effort.days} days to calibrate on, as many to validate on, "
+        f"{effort.weeks} weeks of {effort.days:g} days to calibrate on, as many to validate on, "
         f"{effort.incidents} incidents and {effort.benign} harmless streams per family; weeks in slices of "
         f"{effort.weeks_slice_s} s, the rest in slices of {effort.slice_s} s."
     )
