@@ -11,18 +11,13 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from bench.harness import machine
-from bench.leadtime import real
-from bench.leadtime.cold import cold_table
-from bench.leadtime.contest import Contest, Job, run_job, say
+from bench.leadtime.contest import Contest
 from bench.leadtime.figure import figure
-from bench.leadtime.many import many_section
+from bench.leadtime.parts import run_parts
 from bench.leadtime.report import section, summary
 from bench.leadtime.sizes import SIZES
 
@@ -44,41 +39,6 @@ ELSEWHERE = (
     "by `tests/integration/test_leadtime_prometheus.py`: at every evaluation of a ramp's gauge the forecasts "
     "are the same (to a millionth of the cap), and the rule holds at the same evaluations."
 )
-
-
-def call(job: tuple[Callable[..., Any], tuple[Any, ...]]) -> object:
-    """Run one part, in a process of its own."""
-    function, arguments = job
-    found: object = function(*arguments)
-    say(f"{function.__name__} done")
-    return found
-
-
-def parts_of(size_name: str, seed: int, path: Path) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
-    """List what is to be run, the longest first."""
-    size = SIZES[size_name]
-    jobs: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
-    for cap, effort in size.contests.items():
-        jobs[f"cap {cap:.0f}"] = run_job, (Job(cap, effort, seed),)
-        if len(jobs) == 2:  # The long ones are under way; those in between fill the gaps.
-            jobs["many"] = many_section, (size.many, seed)
-    jobs.setdefault("many", (many_section, (size.many, seed)))
-    if size.real_draws:
-        jobs["real"] = real.real_section, (path, tuple(range(size.real_draws)))
-        jobs["real, as in the research"] = real.real_section, (path, real.SEEDS)
-    if size.cold_repeats:
-        jobs["cold"] = cold_table, (size.cold_repeats, seed)
-    return jobs
-
-
-def run_parts(size_name: str, seed: int, workers: int, path: Path) -> dict[str, Any]:
-    """Run all parts."""
-    jobs = parts_of(size_name, seed, path)
-    if workers == 1:
-        return {name: call(job) for name, job in jobs.items()}
-    # Not forked: a forked child would inherit locks of numba's.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return dict(zip(jobs, pool.map(call, jobs.values()), strict=True))
 
 
 def contests_of(found: dict[str, Any]) -> list[Contest]:
