@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from bench.leadtime.__main__ import page, run_parts
+from bench.leadtime.__main__ import page
 from bench.leadtime.baselines import holt, kalman, predict_linear
 from bench.leadtime.benign import BANDS, BENIGN, benign, week
 from bench.leadtime.corpus import Truth, corpus_of
@@ -19,6 +19,7 @@ from bench.leadtime.history import expected_level, seasonal_rate, week_counts
 from bench.leadtime.measures import POSTED_S, leads_min
 from bench.leadtime.oracle import cusum, stay_evidence
 from bench.leadtime.paging import pages, tuned_threshold, tuned_thresholds
+from bench.leadtime.parts import run_parts
 from bench.leadtime.probability import stated
 from bench.leadtime.real import DAY_SLOTS, Days, real_section, real_streams, weeks_before
 from bench.leadtime.sizes import QUICK

@@ -55,7 +55,7 @@ class Told(NamedTuple):
 
 def buckets(values_s: np.ndarray) -> np.ndarray:
     """Give the sketch's buckets of values."""
-    return np.ceil(np.log2(values_s) * PER_OCTAVE).astype(np.int64) - BUCKET_FIRST
+    return np.asarray(np.ceil(np.log2(values_s) * PER_OCTAVE), np.int64) - BUCKET_FIRST
 
 
 def run(case: Case, minutes: int, rng: np.random.Generator) -> Told:

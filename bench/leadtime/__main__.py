@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import machine
+from bench.leadtime import real
 from bench.leadtime.contest import Contest
 from bench.leadtime.figure import figure
 from bench.leadtime.parts import run_parts
@@ -28,10 +29,10 @@ INTRODUCTION = (
     "page before the onset is none, several pages of one incident are one. The truth is the first "
     "declined attempt. Thresholds come from calibration weeks, false pages from other weeks, what is usual "
     "from six weeks that are neither. Every baseline stands in every window and horizon at its best "
-    "threshold, and the best of them is picked by family on the incidents reported, which favours them. Ours is one "
-    'configuration: "learned" has the thresholds that `callgauge learn` makes of the calibration weeks at '
-    'that budget, "tuned" moves these by one number until the calibration weeks have as many pages as the others '
-    "were allowed."
+    "threshold, and the best of them is picked by family on the incidents reported, which favours them. "
+    'Ours is one configuration: "learned" has the thresholds that `callgauge learn` makes of the calibration '
+    'weeks at that budget, "tuned" moves these by one number until the calibration weeks have as many pages '
+    "as the others were allowed."
 )
 ELSEWHERE = (
     "Hidden caps, timeout cliffs, latency, quality and canaries have benchmarks of their own: "
