@@ -9,6 +9,7 @@ explains every field. Pure.
 
 from __future__ import annotations
 
+import bisect
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 CONCURRENCY, RATE, QUOTA, TIMEOUT = "concurrency", "rate", "quota", "timeout"
 INFERRED_PREFIX = "inferred:"  # of names that no register may give
 NS_PER_S = 1_000_000_000
+FAR_NS = 1 << 62
 KINDS = (CONCURRENCY, RATE, QUOTA, TIMEOUT)
 
 
@@ -30,6 +32,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     value: float | None = None
     per_ns: int | None = None  # rate and quota: the period
     resets: str | None = None
+    resets_at_ns: int = 0  # the same: since local midnight ...
+    utc_offsets: tuple[tuple[int, int], ...] = ((0, 0),)  # ... of a zone given as (from_ns, offset_ns)
     values: dict[str, float] = {}  # by split values, joined by commas
     history: tuple[tuple[int, float], ...] = ()  # (from_ns, value), ascending
     applies_to: dict[str, tuple[str, ...]] = {}  # label -> values that match
@@ -79,6 +83,26 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     def is_implicit(self) -> bool:
         """Say whether this is in no register, and watched for a cap that nobody wrote down."""
         return self.name.startswith(INFERRED_PREFIX)
+
+    def period_at(self, time_ns: int) -> tuple[int, int]:
+        """Give the period [start_ns, end_ns) of a quota that `time_ns` lies in, by its local time of reset.
+
+        Periods of days begin with the reset of a day, shorter ones are laid out from it; a day on which the
+        clock is changed has 23 or 25 hours.
+        """
+        assert self.per_ns is not None
+        local_ns = time_ns + self.offset_at(time_ns) - self.resets_at_ns
+        start_ns = local_ns // self.per_ns * self.per_ns + self.resets_at_ns
+        return self._to_utc(start_ns), self._to_utc(start_ns + self.per_ns)
+
+    def offset_at(self, time_ns: int) -> int:
+        """Give the offset of local time to UTC in ns."""
+        place = bisect.bisect_right(self.utc_offsets, (time_ns, FAR_NS)) - 1
+        return self.utc_offsets[max(place, 0)][1]
+
+    def _to_utc(self, local_ns: int) -> int:
+        time_ns = local_ns - self.offset_at(local_ns)
+        return local_ns - self.offset_at(time_ns)
 
     @property
     def is_measured(self) -> bool:

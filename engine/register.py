@@ -39,7 +39,9 @@ from engine.limits import (
     Limit,
     Register,
 )
+from engine.settings import MINUTE, UTC_NAME, UTC_OFFSETS
 from engine.strict_yaml import parse_yaml
+from engine.zones import utc_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -112,12 +114,16 @@ def _limit(fields: Fields) -> Limit:
     kind = fields.need("kind", one_of(KINDS), "", f"write one of {', '.join(KINDS)}")
     no_labels: tuple[str, ...] = ()
     confirmed_ns = fields.get("confirmed_on", as_time_ns, None)
+    resets = fields.get("resets", _as_resets, None)
+    at, _, zone = (resets or "").partition(" ")
     limit = Limit(
         name=fields.need("name", as_name, "", "every limit needs a name; it becomes the label `limit`"),
         kind=kind,
         value=fields.get("value", VALUE_READERS.get(kind, as_positive), None),
         per_ns=fields.get("per", as_positive_duration_ns, None),
-        resets=fields.get("resets", _as_resets, None),
+        resets=resets,
+        resets_at_ns=_clock_ns(at) if zone else 0,
+        utc_offsets=utc_offsets(zone) if zone else UTC_OFFSETS,
         values=fields.get("values", table(as_text, as_positive), {}),
         history=_history(fields),
         applies_to=fields.get("applies_to", table(one_of(LABELS), _as_label_values), {}),
@@ -291,7 +297,19 @@ def _as_resets(value: object) -> str:
         raise FaultError(
             f"{shown(text)} is not a time of day with its zone", 'write "00:00 Europe/Berlin" or rolling'
         )
+    zone = text.partition(" ")[2]
+    try:
+        utc_offsets(zone or UTC_NAME)
+    except ValueError:
+        raise FaultError(
+            f"{shown(zone)} is not a time zone", 'write one as in "00:00 Europe/Berlin"'
+        ) from None
     return text
+
+
+def _clock_ns(text: str) -> int:
+    hours, minutes = text.split(":")
+    return (60 * int(hours) + int(minutes)) * MINUTE
 
 
 def _as_labels(value: object) -> tuple[str, ...]:

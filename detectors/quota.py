@@ -1,0 +1,337 @@
+"""CallQuotaExhaustion: a quota of calls or minutes will be used up before it resets.
+
+What it catches: a day (or other period) that takes more than its quota, hours before; a rolling quota that
+is about to be full. Formula: total = used + r (B - B_used) with the usual course B of the period, faded over
+past ones (of the same weekday three to one), and a ratio r ~ N(1, sigma^2) that the use so far corrects by
+precision weighting; z = (total - quota) / sd. In the first period there is no usual course: the rate of the
+last hour, with a wide spread. False positives: a busy morning of a quiet day; the first days.
+False negatives: a burst shortly before the reset; quotas of tokens and cost, which events do not carry.
+Reference: precision weighting of a normal prior, Gelman et al., Bayesian Data Analysis, chapter 2.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from detectors.rows import grown
+from engine.judge.detection import CRITICAL, MINUTE_NS, NS, AlertPolicy, Detection, Finding
+from engine.limits import QUOTA
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engine.judge.windows import WindowSummary
+    from engine.limits import Limit, LimitInstance
+
+ALERT = "CallQuotaExhaustion"
+SUMMARY = "A quota will be used up before it resets."
+DESCRIPTION = (
+    "{limit}: {used} of {limit_value} {counts} of this period are used, and {forecast} are on course until "
+    "it resets{reset_text}. It will be used up {when}. {basis}"
+)
+USED_UP = (
+    "{limit}: all {limit_value} {counts} of this period are used. Further calls are turned away until it "
+    "resets{reset_text}."
+)
+USUAL = "This period runs at {ratio} times what is usual by this time; {periods} past ones are known."
+RECENT = "Nothing is known of past periods yet: this is the rate of the last hour."
+ROLLING = "The quota is rolling: what was used leaves it a period later."
+COUNTED = ("calls", "minutes")
+SLOTS = 288
+WEEKDAYS = 7
+DAY_NS = 86_400 * NS
+FIRST_WEEKDAY = 3  # of 1970-01-01, Monday being 0
+
+
+class Params(NamedTuple):
+    """Constants."""
+
+    look_ns: int = MINUTE_NS
+    keep_a_period: float = 0.9  # of the weight of a past period, when another is over
+    ratio_sd: float = 0.25  # of periods against the usual, before any is known; two past ones are worth this
+    course_sd: float = 0.15  # by which the rest of a period strays from its usual course
+    recent_sd: float = 0.4  # ... from the rate of the last hour
+    z_usual: float = 1.3  # from which score on to page
+    z_recent: float = 2.0
+    used_min: float = 0.2  # of the quota, before anything is said
+    through_min: float = 0.05  # of the period, before the rate of now says anything
+    recent_s: float = 3600.0
+
+
+class State(NamedTuple):
+    """By quota instance, in the order in which they appear; slots are equal parts of the period."""
+
+    row_of: NDArray[np.int64]  # (quotas,): limit instance
+    start_ns: NDArray[np.int64]  # (quotas,): of the period; -1: none yet
+    first_ns: NDArray[np.int64]  # (quotas,): when counting began
+    used: NDArray[np.float64]  # (quotas, SLOTS) in this period, or as a ring by time
+    newest_slot: NDArray[np.int64]  # (quotas,)
+    course: NDArray[np.float64]  # (quotas, SLOTS): faded sum over past periods
+    periods: NDArray[np.float64]  # (quotas,): faded number of past periods
+    total: NDArray[np.float64]  # (quotas, WEEKDAYS): faded sums of totals
+    totals: NDArray[np.float64]  # (quotas, WEEKDAYS): faded numbers of them
+    ratio_var: NDArray[np.float64]  # (quotas,): faded sum of squared log ratios of totals to what was usual
+    recent: NDArray[np.float64]  # (quotas,): use a second, over about the last hour
+
+
+class Outlook(NamedTuple):
+    """What is to be expected of one quota."""
+
+    used: float
+    forecast: float
+    z: float
+    left_s: float  # until it is used up, as expected; inf: not before the reset
+    ratio: float
+
+
+class Quota:
+    """One finding for each quota that will not last."""
+
+    name = "quota"
+    policies = (AlertPolicy(ALERT, CRITICAL, evaluations=2, keep_ns=2 * MINUTE_NS, repeat_ns=60 * MINUTE_NS),)
+
+    def __init__(self, params: Params | None = None) -> None:
+        self.params = params or Params()
+
+    def new_state(self) -> State:
+        """Give the state before the first slice."""
+        whole, none, wide = np.zeros(0, np.int64), np.zeros(0), np.zeros((0, SLOTS))
+        week = np.zeros((0, WEEKDAYS))
+        return State(whole, whole, whole, wide, whole, wide, none, week, week, none, none)
+
+    def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
+        """Count one slice; look ahead once a minute."""
+        state = with_rows(state, limits[: len(summary.limits.level)])
+        if not len(state.row_of):
+            return Detection(state, ())
+        state = self.count(state, summary, limits)
+        if summary.end_ns % self.params.look_ns:
+            return Detection(state, (), evaluated=False)
+        findings = []
+        for place, row in enumerate(state.row_of.tolist()):
+            limit, value = limits[row].limit, float(summary.limits.value[row])
+            if limit.counts not in COUNTED or not value > 0.0:
+                continue
+            seen = self.outlook(state, place, limit, value, summary.end_ns)
+            if self.is_told(state, place, seen, value):
+                findings.append(self.finding(state, place, limit, value, seen, summary.end_ns))
+        return Detection(state, tuple(findings))
+
+    def count(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> State:
+        """Add the use of a slice to its slot; a new period begins with what is learned from the last one."""
+        middle_ns = (summary.start_ns + summary.end_ns) // 2
+        slice_s = (summary.end_ns - summary.start_ns) / NS
+        state = state._replace(
+            used=state.used.copy(), start_ns=state.start_ns.copy(), first_ns=state.first_ns.copy(),
+            newest_slot=state.newest_slot.copy(), recent=state.recent.copy(),
+        )  # fmt: skip
+        keep = math.exp(-slice_s / self.params.recent_s)
+        for place, row in enumerate(state.row_of.tolist()):
+            limit = limits[row].limit
+            used = float(summary.limits.arrivals[row])
+            if limit.counts == "minutes":
+                used = float(summary.limits.level[row]) * slice_s / 60.0
+            state.recent[place] = keep * state.recent[place] + (1.0 - keep) * used / slice_s
+            slot = slot_at(limit, middle_ns)
+            if limit.resets == "rolling":
+                empty_between(state.used[place], int(state.newest_slot[place]), slot)
+            else:
+                start_ns = limit.period_at(middle_ns)[0]
+                if state.start_ns[place] >= 0 and start_ns != state.start_ns[place]:
+                    state = self.learn(state, place, limit)
+                    state.used[place] = 0.0
+                state.start_ns[place] = start_ns
+            if state.first_ns[place] < 0:
+                state.first_ns[place] = summary.start_ns
+            state.newest_slot[place] = slot
+            state.used[place, slot % SLOTS] += used
+        return state
+
+    def learn(self, state: State, place: int, limit: Limit) -> State:
+        """Take a period that is over as one of the usual ones, if it was watched from its beginning."""
+        start_ns = int(state.start_ns[place])
+        total = float(state.used[place].sum())
+        if state.first_ns[place] > start_ns or total <= 0.0:
+            return state
+        params = self.params
+        course, periods, ratio_var = state.course.copy(), state.periods.copy(), state.ratio_var.copy()
+        totals, number = state.total.copy(), state.totals.copy()
+        usual = usual_total(state, place, start_ns, limit)
+        keep = params.keep_a_period
+        if usual > 0.0:
+            ratio_var[place] = keep * ratio_var[place] + math.log(total / usual) ** 2
+        course[place] = keep * course[place] + state.used[place] / total
+        periods[place] = keep * periods[place] + 1.0
+        day = weekday(start_ns, limit)
+        totals[place, day] = keep * totals[place, day] + total
+        number[place, day] = keep * number[place, day] + 1.0
+        return state._replace(
+            course=course, periods=periods, ratio_var=ratio_var, total=totals, totals=number
+        )
+
+    def outlook(self, state: State, place: int, limit: Limit, value: float, end_ns: int) -> Outlook:
+        """Look ahead to the reset, or for a rolling quota a quarter of its period."""
+        used = float(state.used[place].sum())
+        rate = float(state.recent[place])
+        age_s = (end_ns - int(state.first_ns[place])) / NS
+        rate /= max(1.0 - math.exp(-age_s / self.params.recent_s), 1e-9)
+        if limit.resets == "rolling":
+            return self.rolling(state, place, limit, value, rate)
+        start_ns, reset_ns = limit.period_at(end_ns - 1)
+        rest_s = (reset_ns - end_ns) / NS
+        through = 1.0 - rest_s * NS / (reset_ns - start_ns)
+        usual = usual_total(state, place, start_ns, limit)
+        if usual <= 0.0:
+            if through < self.params.through_min:
+                return Outlook(used, used, -math.inf, math.inf, math.nan)
+            rest = rate * rest_s
+            sd = math.sqrt((self.params.recent_sd * rest) ** 2 + rest + 1.0)
+            left_s = (value - used) / rate if rate > 0.0 else math.inf
+            z = (used + rest - value) / sd
+            return Outlook(used, used + rest, z, left_s if left_s <= rest_s else math.inf, math.nan)
+        done = self.done(state, place, through)
+        ratio, var = self.ratio(state, place, used, done * usual)
+        rest = (1.0 - done) * usual
+        strays = (self.params.course_sd * rest * math.sqrt(max(1.0 - through, 0.0))) ** 2
+        sd = math.sqrt(var * rest**2 + strays + ratio * rest + 1.0)
+        forecast = used + ratio * rest
+        left_s = self.left_s(state, place, through, (value - used) / max(ratio * usual, 1e-9))
+        left_s *= (reset_ns - start_ns) / NS
+        return Outlook(used, forecast, (forecast - value) / sd, left_s, ratio)
+
+    def ratio(self, state: State, place: int, used: float, expected: float) -> tuple[float, float]:
+        """Give mean and variance of the ratio to the usual, from the use so far."""
+        params = self.params
+        known = max(float(state.periods[place]) - 1.0, 0.0)
+        prior_var = (2.0 * params.ratio_sd**2 + float(state.ratio_var[place])) / (2.0 + known)
+        if expected <= 0.0:
+            return 1.0, prior_var
+        seen_var = 2.0 / expected + params.course_sd**2 / max(expected / max(used, 1.0), 1.0)
+        weight = prior_var / (prior_var + seen_var)
+        return 1.0 + weight * (used / expected - 1.0), prior_var * (1.0 - weight)
+
+    def done(self, state: State, place: int, through: float) -> float:
+        """Give the share of a usual period that is over at this part of its time."""
+        course = state.course[place] / state.course[place].sum()
+        edges = np.concatenate([[0.0], np.cumsum(course)])
+        return float(np.interp(through * SLOTS, np.arange(SLOTS + 1), edges))
+
+    def left_s(self, state: State, place: int, through: float, share: float) -> float:
+        """Give the part of the period until a further `share` of the usual total is used; inf: it is not."""
+        course = state.course[place] / state.course[place].sum()
+        edges = np.concatenate([[0.0], np.cumsum(course)])
+        wanted = self.done(state, place, through) + share
+        if wanted >= 1.0:
+            return math.inf
+        at = float(np.interp(wanted, edges, np.arange(SLOTS + 1))) / SLOTS
+        return max(at - through, 0.0)
+
+    def rolling(self, state: State, place: int, limit: Limit, value: float, rate: float) -> Outlook:
+        """Look a quarter of the period ahead: what comes at the rate of now, less what leaves."""
+        assert limit.per_ns is not None
+        used = float(state.used[place].sum())
+        ahead = SLOTS // 4
+        order = (int(state.newest_slot[place]) + 1 + np.arange(ahead)) % SLOTS
+        slot_s = limit.per_ns / NS / SLOTS
+        comes = rate * slot_s * (1 + np.arange(ahead))
+        level = used + comes - np.cumsum(state.used[place, order])
+        sd = np.sqrt((self.params.recent_sd * comes) ** 2 + comes + 1.0)
+        z = (level - value) / sd
+        over = np.flatnonzero(level >= value)
+        left_s = float((over[0] + 1) * slot_s) if len(over) else math.inf
+        return Outlook(used, float(level.max()), float(z.max()), left_s, math.nan)
+
+    def is_told(self, state: State, place: int, seen: Outlook, value: float) -> bool:
+        """Say whether this is worth a page."""
+        if seen.used >= value:
+            return True
+        threshold = self.params.z_recent if math.isnan(seen.ratio) else self.params.z_usual
+        return seen.z >= threshold and seen.used >= self.params.used_min * value
+
+    def finding(
+        self, state: State, place: int, limit: Limit, value: float, seen: Outlook, end_ns: int
+    ) -> Finding:
+        """Word it."""
+        is_rolling = limit.resets == "rolling"
+        reset_s = math.nan if is_rolling else (limit.period_at(end_ns - 1)[1] - end_ns) / NS
+        when = f"in about {duration_text(seen.left_s)}" if math.isfinite(seen.left_s) else "before then"
+        basis = ROLLING if is_rolling else RECENT
+        if not math.isnan(seen.ratio):
+            basis = USUAL.format(ratio=f"{seen.ratio:.2f}", periods=f"{state.periods[place]:.0f}")
+        evidence: list[tuple[str, float | int | str]] = [
+            ("used", round(seen.used, 1)),
+            ("limit_value", value),
+            ("counts", limit.counts),
+            ("forecast", round(seen.forecast)),
+            ("when", when),
+            ("reset_text", "" if is_rolling else f" in {duration_text(reset_s)} ({limit.resets})"),
+            ("basis", basis),
+            ("baseline", "past periods" if not math.isnan(seen.ratio) else "the last hour"),
+            ("score", round(seen.z, 2)),
+        ]
+        if math.isfinite(seen.left_s):
+            evidence.append(("time_to_limit_seconds", round(seen.left_s)))
+        text = USED_UP if seen.used >= value else DESCRIPTION
+        subject = ("limit", int(state.row_of[place]))
+        return Finding(ALERT, CRITICAL, subject, SUMMARY, text, evidence=tuple(evidence))
+
+
+def with_rows(state: State, limits: tuple[LimitInstance, ...]) -> State:
+    """Give new quotas a place."""
+    known = set(state.row_of.tolist())
+    fresh = [
+        one.index
+        for one in limits
+        if one.limit.kind == QUOTA and one.limit.per_ns and one.limit.resets and one.index not in known
+    ]
+    if not fresh:
+        return state
+    row_of = np.concatenate([state.row_of, np.array(fresh, np.int64)])
+    many = len(row_of)
+    fills = {"start_ns": -1, "first_ns": -1, "newest_slot": -1}
+    columns = {name: grown(getattr(state, name), many, fills.get(name, 0)) for name in State._fields[1:]}
+    return State(row_of, **columns)
+
+
+def slot_at(limit: Limit, time_ns: int) -> int:
+    """Give the slot of a time: of its period, or for a rolling quota the number of the slot since 1970."""
+    assert limit.per_ns is not None
+    if limit.resets == "rolling":
+        return time_ns * SLOTS // limit.per_ns
+    start_ns, end_ns = limit.period_at(time_ns)
+    return (time_ns - start_ns) * SLOTS // (end_ns - start_ns)
+
+
+def empty_between(ring: NDArray[np.float64], newest: int, slot: int) -> None:
+    """Empty the slots of a ring that a period has passed over, in place."""
+    if newest < 0 or slot - newest >= SLOTS:
+        ring[:] = 0.0
+    elif slot > newest:
+        ring[np.arange(newest + 1, slot + 1) % SLOTS] = 0.0
+
+
+def weekday(start_ns: int, limit: Limit) -> int:
+    """Give the weekday of a period of a day; 0 for other periods."""
+    if limit.per_ns != DAY_NS:
+        return 0
+    local_day = (start_ns + limit.offset_at(start_ns) + DAY_NS // 2) // DAY_NS
+    return int(local_day + FIRST_WEEKDAY) % WEEKDAYS
+
+
+def usual_total(state: State, place: int, start_ns: int, limit: Limit) -> float:
+    """Give the usual total of a period: of its weekday three to one against all others; 0: not known."""
+    number, total = state.totals[place], state.total[place]
+    if number.sum() <= 0.0:
+        return 0.0
+    weights = np.ones(WEEKDAYS)
+    weights[weekday(start_ns, limit)] = 3.0
+    return float((weights * total).sum() / (weights * number).sum())
+
+
+def duration_text(seconds: float) -> str:
+    """Say a duration in minutes or hours."""
+    minutes = seconds / 60.0
+    return f"{minutes:.0f} min" if minutes < 120.0 else f"{minutes / 60.0:.1f} h"  # noqa: PLR2004
