@@ -124,7 +124,7 @@ def test_declines_at_many_levels_are_no_ceiling() -> None:
 
 
 def test_an_outage_is_no_ceiling() -> None:
-    """All attempts are declined for a minute, at the level at which it begins, and nothing comes back to it."""
+    """All attempts are declined for a minute, at the level at which it begins, and none comes back to it."""
     free = busy(7, lambda _: np.inf, 30.0, 3.0)
     in_outage = (free.start_s % 1800.0 > 900.0) & (free.start_s % 1800.0 < 960.0)
 
