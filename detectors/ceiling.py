@@ -1,12 +1,12 @@
 """Walks the level of every instance through its bins of 100 ms, and keeps what speaks for a ceiling.
 
-The ceiling is the highest level of the last half hour to an hour. What is counted there: declines while at it
-and below it, how often the level came back to it, and the evidence of silence: for Poisson arrivals at rate r,
-a time t at the ceiling without an acceptance speaks for a cap by exp(r t). A bin holds several events in an
-order that is not known; of all orders that never pass the ceiling, `paths` has the share and the mean time at
-the ceiling, so that evidence from bins is still an e-value. Rates are of accepted calls below the ceiling.
-An excursion above the ceiling raises it, unless it was never admitted: attempts that are declined in the
-slice after the one in which they started show as levels until then.
+The ceiling is the highest level of the last quarter to half hour. Counted are declines while at it and below
+it, how often the level came up to it, and the evidence of silence: for Poisson arrivals at rate r, a time t
+at the ceiling without an acceptance speaks for a cap by exp(r t). A bin holds several events in an order that
+is not known; of all orders that never pass the ceiling, `paths` has the share and the mean time at the
+ceiling, so that evidence from bins is still an e-value. Rates are of accepted calls below the ceiling. An
+excursion above the ceiling raises it, unless it was never admitted: attempts that are declined in the slice
+after the one in which they started show as levels until then.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ DECLINES_SEEN = 0.5  # faded declines from which on attempts of this instance ar
 (
     LEVEL,  # at the end of the last bin
     CEILING,
-    PEAK,  # of this half hour
-    PEAK_BEFORE,  # of the half hour before
+    PEAK,  # of this quarter of an hour
+    PEAK_BEFORE,  # of the quarter before
     OVER_BINS,  # how long the level has been above the ceiling; 0: it is not
     OVER_PEAK,
     OVER_ENDS,  # steps down above the ceiling that were ends of calls
@@ -59,9 +59,13 @@ WHOLE = 17
     RESIDUAL,  # accepted calls of the slice less those expected
     SLICE_CALLS,  # expected in the slice
     AT_CEILING_S,  # fades too
-    RATE,  # of accepted calls below the ceiling, per second
-) = range(10)
-REAL = 10
+    RATE,  # of accepted calls below the ceiling, per second; what of it counts, after its error
+    OVER_LOG_E,  # the same as LOG_E, MISSING and AT_CEILING_S, at the peak of an excursion
+    OVER_MISSING,
+    OVER_AT_S,
+    CAUTIOUS_RATE,
+) = range(14)
+REAL = 14
 FADING = (ATTEMPTS_BELOW, DECLINES_BELOW, ROUGHNESS, EXPECTED, AT_CEILING_S)
 CALLS, SECONDS = 0, 1  # of `depths`
 
@@ -93,7 +97,8 @@ class WalkParams(NamedTuple):
     """Constants of the walk."""
 
     bin_s: float
-    caution: float  # of the rate, this much counts
+    errors: float  # standard errors of the rate that are taken off it
+    caution: float  # of the rate, at most this much counts
 
 
 def new_ceilings(rows: int) -> Ceilings:
@@ -170,7 +175,7 @@ def move_ceiling(state: Ceilings, row: int, ceiling: int) -> None:
 
 
 @kernel
-def begin_half_hour(state: Ceilings) -> None:
+def begin_quarter(state: Ceilings) -> None:
     """Forget the peak before the last one, in place: a ceiling that is no longer reached comes down."""
     for row in range(len(state.whole)):
         whole = state.whole[row]
@@ -189,13 +194,15 @@ def walk_bins(state: Ceilings, bins: Bins, known: Paths, params: WalkParams) -> 
         whole, real = state.whole[row], state.real[row]
         calls, seconds = state.depths[row, CALLS].sum(), state.depths[row, SECONDS].sum()
         real[RATE] = calls / seconds if calls >= RATE_CALLS_MIN and seconds > 0.0 else 0.0
+        share = 1.0 - params.errors / np.sqrt(max(calls, RATE_CALLS_MIN))
+        real[CAUTIOUS_RATE] = max(min(share, params.caution), 0.0) * real[RATE]
         whole[NEW_DECLINES] = whole[NEW_TOUCHES] = 0
         accepted, expected = 0.0, 0.0
         for b in range(count):
             step = Step(bins.level[row, b], bins.arrivals[row, b], bins.declines[row, b])
             whole[OVER_SPANS] |= 1 if b == 0 and whole[OVER_BINS] > 0 else 0
             if whole[OVER_BINS] > 0 or step.level > whole[CEILING]:
-                walk_over(state, row, step)
+                walk_over(state, row, step, known, params)
             else:
                 below_s, came = walk_under(state, row, step, known, params)
                 accepted += came
@@ -217,9 +224,29 @@ class Step(NamedTuple):
 
 
 @kernel
-def walk_over(state: Ceilings, row: int, step: Step) -> None:
+def steps_of(before: int, step: Step) -> tuple[int, int]:
+    """Give the steps up and down of a bin: calls that were let in, and ends."""
+    ups = max(step.arrivals - step.declines, step.level - before, 0)
+    return ups, ups - (step.level - before)
+
+
+@kernel
+def at_the_top(top: int, before: int, step: Step, known: Paths) -> tuple[float, float]:
+    """Give the share of a bin at level `top`, and ln of the share of orders that do not pass it.
+
+    An order that passes it would speak against a cap there, as likely as it is.
+    """
+    room = top - before
+    ups, downs = steps_of(before, step)
+    if max(ups, downs) > EVENTS_MAX or room < 0 or room > EVENTS_MAX or step.level > top:
+        return 0.0, 0.0
+    return known.at_ceiling[room, ups, downs], known.log_share[room, ups, downs]
+
+
+@kernel
+def walk_over(state: Ceilings, row: int, step: Step, known: Paths, params: WalkParams) -> None:
     """Take in a bin of an excursion above the ceiling, in place; at its end, say what it was."""
-    whole = state.whole[row]
+    whole, real = state.whole[row], state.real[row]
     if whole[OVER_BINS] == 0:
         whole[OVER_PEAK] = whole[OVER_ENDS] = whole[OVER_DECLINES] = whole[OVER_SPANS] = 0
     whole[OVER_BINS] += 1
@@ -229,12 +256,19 @@ def walk_over(state: Ceilings, row: int, step: Step) -> None:
     if step.level > whole[OVER_PEAK]:
         whole[OVER_PEAK] = step.level
         whole[OVER_DECLINES] = 0
+        real[OVER_LOG_E] = real[OVER_MISSING] = real[OVER_AT_S] = 0.0
+    else:
+        share_at, log_share = at_the_top(whole[OVER_PEAK], whole[LEVEL], step, known)
+        if share_at > 0.0 and step.declines == 0:
+            real[OVER_AT_S] += share_at * params.bin_s
+            real[OVER_MISSING] += real[RATE] * share_at * params.bin_s
+            real[OVER_LOG_E] += real[CAUTIOUS_RATE] * share_at * params.bin_s + log_share
     whole[OVER_DECLINES] += step.declines
     is_over = step.level > whole[CEILING]
     if is_over and whole[OVER_BINS] <= OVER_BINS_MAX:
         return
     # A level that is gone after the next border of slices may have been of attempts that were declined then.
-    declines = whole[DECLINES] + whole[OVER_DECLINES] + state.real[row, DECLINES_BELOW]
+    declines = whole[DECLINES] + whole[OVER_DECLINES] + real[DECLINES_BELOW]
     was_declined = whole[OVER_ENDS] == 0 or (whole[OVER_SPANS] == 1 and declines > DECLINES_SEEN)
     if was_declined and not is_over:
         whole[OVER_BINS] = whole[SINCE] = 0
@@ -247,6 +281,7 @@ def walk_over(state: Ceilings, row: int, step: Step) -> None:
     whole[TOUCHES], whole[DECLINES] = 1, declined
     whole[NEW_TOUCHES], whole[NEW_DECLINES] = 1, declined
     whole[IS_ARMED] = 1 if declined > 0 else 0
+    real[LOG_E], real[MISSING], real[AT_CEILING_S] = real[OVER_LOG_E], real[OVER_MISSING], real[OVER_AT_S]
     whole[SINCE] = 0
     whole[PEAK] = max(whole[PEAK], whole[CEILING])
 
@@ -258,12 +293,8 @@ def walk_under(
     """Take in a bin that ends at the ceiling or below, in place; give seconds and accepted calls below."""
     whole, real = state.whole[row], state.real[row]
     ceiling, room = whole[CEILING], whole[CEILING] - whole[LEVEL]
-    ups = max(step.arrivals - step.declines, step.level - whole[LEVEL], 0)
-    downs = ups - (step.level - whole[LEVEL])
-    share_at, log_share = 1.0 if room == 0 and step.level == ceiling else 0.0, 0.0
-    is_readable = ups <= EVENTS_MAX and downs <= EVENTS_MAX
-    if is_readable and room <= EVENTS_MAX:
-        share_at, log_share = known.at_ceiling[room, ups, downs], known.log_share[room, ups, downs]
+    ups, _ = steps_of(whole[LEVEL], step)
+    share_at, log_share = at_the_top(ceiling, whole[LEVEL], step, known)
     is_at = share_at > 0.0 or step.level == ceiling
     at_s, below_s = share_at * params.bin_s, (1.0 - share_at) * params.bin_s
     if is_at:
@@ -286,9 +317,8 @@ def walk_under(
         real[DECLINES_BELOW] += step.declines
         real[ATTEMPTS_BELOW] += step.declines
     real[AT_CEILING_S] += at_s
-    if is_at and is_readable and step.declines == 0 and real[RATE] > 0.0:
-        # An order that passes the ceiling would speak against it, as likely as it is.
-        real[LOG_E] += params.caution * real[RATE] * at_s + log_share
+    if share_at > 0.0 and step.declines == 0 and real[RATE] > 0.0:
+        real[LOG_E] += real[CAUTIOUS_RATE] * at_s + log_share
         real[MISSING] += real[RATE] * at_s
     depth = min(max(room, 1), DEPTHS) - 1
     state.depths[row, CALLS, depth] += ups

@@ -1,15 +1,14 @@
 """HiddenCallLimit: calls stop at a level that nobody wrote down.
 
-What it catches: a cap that is in no register, or is lower than the register says; with declines of any kind
-("declines seen"), or without any event. Formula, declines: k of them at the highest level, none accepted
-there, d below it, n attempts: ln [C(n, k + d) / C(n - k, d)] >= level, k >= 4, and the level came back to it
-in between. Silence: ln e = 0.85 x rate x time at the ceiling >= level (detectors/ceiling.py). Level: 13.8 (11.5
-with declines), or what the budget of pages asks for. What is inferred is forecast from then on.
-False positives: a source that holds itself at a number of calls, as a dialler with so many lines does; most
-give themselves away (calls that come more slowly the nearer the ceiling, or in step). False negatives: silent
-caps under 5, or that are full over 80 % of the time; declines whose events come as ends of calls; two caps of
-which one hides the other.
-Reference: Mehta and Shin, exact tests of independence in 2 x 2 tables; ceilings as in the page of DESIGN 1.
+What it catches: a cap that is in no register, or lower than the register says; with declines of any kind, or
+without any event. Formula, declines: k of them at the highest level, none accepted there, d below it among n
+attempts: ln [C(n + k, k + d) / C(n, d)] >= 11.5, k >= 4, and the level came back to it in between. Silence:
+ln e = rate x time at the ceiling without an acceptance >= 13.8 (detectors/ceiling.py). Both are higher where
+the budget of pages asks for it. What is inferred is forecast from then on. False positives: a source that
+holds itself at a number of calls, such as a dialler with so many lines; most give themselves away (calls come
+more slowly near the ceiling, or in step). False negatives: silent caps under 5, or full over 80 % of the
+time; declines that come as ends of calls; a cap that another one hides. Reference: Fisher's exact test;
+Ville's inequality for the likelihood ratio of Poisson arrivals.
 """
 
 from __future__ import annotations
@@ -51,9 +50,10 @@ class Params(NamedTuple):
     at_ceiling_max: float = (
         0.8  # of the time: offered load five times the cap, or a source that keeps it full
     )
-    caution: float = 0.85  # of the rate, against its error and its changes
+    caution: float = 0.97  # of the rate, against its changes
+    rate_errors: float = 1.0  # standard errors taken off the rate: 0.9 of it is left after 100 calls
     half_life_s: float = 600.0
-    half_hour_s: float = 1800.0
+    quarter_s: float = 900.0
     gap_s_max: float = 60.0  # what was not judged for so long begins anew
     paced_max: float = 0.5  # roughness of arrivals in ratio to Poisson; below, they are paced
     rough_min: float = 1.3  # above it, evidence counts in ratio less
@@ -118,8 +118,9 @@ class HiddenCap:
         return Detection(state, self._findings(state, covered, summary), learned=tuple(changes))
 
     def _grown(self, state: State, rows: int) -> State:
+        whole, real, depths = state.ceilings
         return State(
-            Ceilings(*(grown(array, rows, 0) for array in state.ceilings)),
+            Ceilings(grown(whole, rows, 0), grown(real, rows, 0), grown(depths, rows, 0)),
             grown(state.learned, rows, np.nan),
             grown(state.found_ns, rows, -1),
             grown(state.is_silent, rows, fill=False),
@@ -132,15 +133,16 @@ class HiddenCap:
         use, params = summary.limits, self.params
         slice_s = (summary.end_ns - summary.start_ns) / NS
         missed_s = (summary.start_ns - state.end_ns) / NS if state.end_ns >= 0 else 0.0
-        ceilings = Ceilings(*(array.copy() for array in state.ceilings))
+        whole, real, depths = state.ceilings
+        ceilings = Ceilings(whole.copy(), real.copy(), depths.copy())
         if missed_s > params.gap_s_max:
             ceilings = at.new_ceilings(len(use.level))
-        half_hour_ns = int(params.half_hour_s * NS)
-        if summary.start_ns // half_hour_ns != state.end_ns // half_hour_ns:
-            at.begin_half_hour(ceilings)
+        quarter_ns = int(params.quarter_s * NS)
+        if summary.start_ns // quarter_ns != summary.end_ns // quarter_ns:
+            at.begin_quarter(ceilings)
         at.fade(ceilings, 0.5 ** (slice_s / params.half_life_s))
         bins = Bins(use.level_per_bin, use.arrivals_per_bin, use.declines_per_bin)
-        walk = WalkParams(slice_s / use.level_per_bin.shape[1], params.caution)
+        walk = WalkParams(slice_s / use.level_per_bin.shape[1], params.rate_errors, params.caution)
         at.walk_bins(ceilings, bins, at.paths(), walk)
         return ceilings
 

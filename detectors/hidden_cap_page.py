@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 ALERT = "HiddenCallLimit"
 SUMMARY = "Calls stop at a limit that nobody wrote down."
 DECLINING = (
-    "{limit} declines calls whenever {ceiling} are up at once: {declines_text} in the last {span}, and none was "
-    "taken above that level. {register_text} {before_text}Find where the limit lives, and write it into limits.yaml "
-    "with an owner. Until then it is watched as a limit of {ceiling}."
+    "{limit} declines calls whenever {ceiling} are up at once: {declines_text} in the last {span}, and none "
+    "was taken above that level. {register_text} {before_text}Find where the limit lives, and write it into "
+    "limits.yaml with an owner. Until then it is watched as a limit of {ceiling}."
 )
 SILENT = (
-    "{limit} never has more than {ceiling} calls at once. In the last {span} it came up to that level {touches} "
-    "times, and stayed there for {at_ceiling_seconds} s in all: about {missing} more calls were to be expected "
-    "in that time, and none came. No decline was sent. {register_text} {before_text}Find where the limit lives, "
-    "and write it into limits.yaml with an owner. Until then it is watched as a limit of {ceiling}."
+    "{limit} never has more than {ceiling} calls at once. In the last {span} it came up to that level "
+    "{touches} times, and stayed there for {at_ceiling_seconds} s of late: about {missing} more calls were "
+    "to be expected at that level, and none came. No decline was sent. {register_text} {before_text}Find "
+    "where the limit lives, and write it into limits.yaml with an owner. Until then it is watched as a limit "
+    "of {ceiling}."
 )
 
 

@@ -1,7 +1,8 @@
 """Which instance speaks of a ceiling when several hold the same calls, and what the register says of it.
 
-All calls of a platform with one trunk are also all calls of that trunk: both rows see the ceiling, and one page
-is enough. Rows that had the same level in every bin of the slice hold the same calls, whatever their labels.
+All calls of a platform with one trunk are also all calls of that trunk: both rows see the ceiling, and one
+page is enough. Rows that had the same level in every bin of the slice hold the same calls, whatever their
+labels.
 """
 
 from __future__ import annotations

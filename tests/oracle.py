@@ -6,6 +6,7 @@ is wrong.
 
 from __future__ import annotations
 
+from tests import oracle_ceiling as ceiling
 from tests import oracle_decode as decode
 from tests import oracle_erlang as erlang
 from tests import oracle_headroom as headroom
@@ -13,4 +14,4 @@ from tests import oracle_judge as judge
 from tests import oracle_latency as latency
 from tests import oracle_observe as observe
 
-__all__ = ["decode", "erlang", "headroom", "judge", "latency", "observe"]
+__all__ = ["ceiling", "decode", "erlang", "headroom", "judge", "latency", "observe"]

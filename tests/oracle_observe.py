@@ -308,9 +308,8 @@ class Twin:
         series = event.series if entry is None else entry.series
         self.add_count(self.own_ns, series, Count.DECLINED)
         self.add_cause(series, event.cause)
-        began_now = (
-            entry is not None and entry.flying and not entry.age_unknown and entry.since_ns >= self.open_ns
-        )
+        known = entry is not None and entry.flying and not entry.age_unknown
+        began_now = entry is not None and known and entry.since_ns >= self.open_ns
         asked_ns = entry.since_ns if entry is not None and began_now else event.time_ns
         self.add_to_bin(self.own_ns, series, self.own_bin(asked_ns), "declines")
         if entry is None or not entry.start_seen:

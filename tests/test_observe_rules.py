@@ -68,7 +68,7 @@ def test_a_slice_closes_when_the_watermark_has_passed_its_end() -> None:
 
 
 def test_a_declined_attempt_is_an_arrival_and_nothing_else() -> None:
-    """Started and declined in one slice: no level, no age, no end; it was declined by the level at its start."""
+    """Started and declined in one slice: no level, no age, no end; it counts where it asked to be let in."""
     driver = Driver()
     driver.feed([started(1, 1), declined(2, 1)])
     driver.finish()
