@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ def told(
     seed: int = 1,
     in_flight: list[int] | None = None,
     skip_s: float = 0.0,
-) -> list[tuple[int, str, dict[str, object]]]:
+) -> list[tuple[int, str, dict[str, Any]]]:
     """Give (slice, label of the row, evidence) of what is found; a factor on the median for each slice."""
     rng = np.random.default_rng(seed)
     slices, detector = LabelledSlices(LABELS, stages=STAGES), LatencyShift()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytest
 
 from detectors.quality_drift import QualityDrift
 from tests.slices_by_hand import Did, Slices
 
+if TYPE_CHECKING:
+    from engine.judge.detection import Finding
+
 MINUTE = 12  # slices
-ACME = (("tenant", "acme"),)
-GLOBEX = (("tenant", "globex"),)
+Labels = tuple[tuple[str, str], ...]
+ACME: Labels = (("tenant", "acme"),)
+GLOBEX: Labels = (("tenant", "globex"),)
 
 
 def told(
@@ -19,7 +25,7 @@ def told(
     share: list[float] | None = None,
     per_slice: float = 2.0,
     seed: int = 1,
-) -> list[tuple[int, tuple[tuple[str, str], ...], dict[str, object]]]:
+) -> list[tuple[int, Labels, dict[str, Any]]]:
     """Give (slice, labels, evidence); means of both tenants by slice, and the share of the first."""
     rng = np.random.default_rng(seed)
     slices, detector = Slices(), QualityDrift()
@@ -79,7 +85,8 @@ def test_worse_than_yesterday_and_not_than_a_week_ago_is_not_told() -> None:
     like_worse = QualityDrift()
     for one, last, expected in ((detector, 0.7, False), (like_worse, 0.6, True)):
         rng = np.random.default_rng(5)
-        slices, state, found = Slices(), one.new_state(), []
+        slices, state = Slices(), one.new_state()
+        found: list[Finding] = []
         for day, mean in enumerate([0.7] + [0.8] * 6 + [last]):
             for _ in range(2 * 60 * 4):  # Two hours, a score in two of three slices, then a gap of 22 hours.
                 many = int(rng.poisson(3.0))
