@@ -38,7 +38,7 @@ DESCRIPTION = (
     "together that asks for {offered_load} calls at once. "
     "In {horizon} we expect {expected_used}; "
     "the chance that it is full before then is {probability_percent} %. "
-    "{baseline_text}{speaker_text}"
+    "{baseline_text}"
 )
 PLAN_SUMMARY = "{limit} cannot hold the load that is planned."
 PLAN_DESCRIPTION = (
@@ -101,9 +101,8 @@ def evidence_of(
         ("holding", "about " + duration_text(holding_s)),
         ("horizon", duration_text(horizon_s)),
         ("probability_percent", percent_text(probability)),
-        ("baseline_text", usual_text(ratio) if is_known else baseline_text(age_s)),
+        ("baseline_text", (usual_text(ratio) if is_known else baseline_text(age_s)) + SPEAKER_TEXTS[speaker]),
         ("speaker", SPEAKERS[speaker]),
-        ("speaker_text", SPEAKER_TEXTS[speaker]),
     ]
     if unseen > 0:
         evidence.append(("unseen_use", plain(unseen)))

@@ -34,8 +34,8 @@ BUILT_IN: dict[tuple[str, str, bool], tuple[float, ...]] = {
     ("page", "growth", True): (0.25, 0.0, -0.25, -0.5, -0.75, -1.0, -1.0),
     ("page", "level", True): (NEVER, -0.75, -1.0, -1.3, -2.0, -2.3, -2.3),
     ("page", "line", True): (NEVER, NEVER, 2.0, 2.0, 1.5, 2.0, 2.0),
-    ("warn", "growth", True): (0.5, 0.0, -0.25, -0.8, -0.75, -0.2, -0.2),
-    ("warn", "level", True): (NEVER, -1.25, -1.5, -1.9, -1.85, -1.5, -1.5),
+    ("warn", "growth", True): (0.5, 0.0, -0.25, -1.0, -0.9, -0.4, -0.4),
+    ("warn", "level", True): (NEVER, -1.25, -1.5, -2.1, -2.0, -1.6, -1.6),
     ("warn", "line", True): (NEVER, NEVER, 1.25, 1.0, 1.0, 1.5, 1.5),
 }
 

@@ -372,7 +372,7 @@ def judge(level: float, cap: float, outlook: Outlook, offered: float, gate: floa
 
 def score_of(mean: float, variance: float, cap: float) -> float:
     """Give the distance to the cap in standard deviations, of at least one call."""
-    return (mean + 0.5 - cap) / max(variance**0.5, 1.0)
+    return (mean + 0.5 - cap) / max(math.sqrt(variance), 1.0)
 
 
 def fill_usual(offsets: list[float]) -> list[float]:
