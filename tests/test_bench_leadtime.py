@@ -21,6 +21,7 @@ from bench.leadtime.oracle import cusum, stay_evidence
 from bench.leadtime.paging import pages, tuned_threshold, tuned_thresholds
 from bench.leadtime.parts import run_parts
 from bench.leadtime.probability import stated
+from bench.leadtime.rate_limit import busiest_seconds, first_excess_s
 from bench.leadtime.real import DAY_SLOTS, Days, real_section, real_streams, weeks_before
 from bench.leadtime.sizes import QUICK
 from bench.leadtime.stream import Stream, levels
@@ -171,6 +172,15 @@ def test_stated_probabilities_are_counted_by_what_came() -> None:
 
     assert [int(found.moments[-1]), int(found.came[-1])] == [99, 40]
     assert found.brier == pytest.approx(59 / 99)
+
+
+def test_one_call_too_many_in_a_rolling_second() -> None:
+    """Calendar seconds would miss it: two and two calls around a full second, at a limit of three."""
+    start = np.array([0.8, 0.9, 1.1, 1.2, 5.0])
+
+    assert first_excess_s(start, 3) == 1.2
+    assert math.isinf(first_excess_s(start, 4))
+    assert busiest_seconds(start, 2, 3.0).tolist() == [4.0, 1.0]
 
 
 def days_of(many: int) -> Days:

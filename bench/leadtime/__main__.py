@@ -19,6 +19,7 @@ from bench.leadtime import real
 from bench.leadtime.contest import Contest
 from bench.leadtime.figure import figure
 from bench.leadtime.parts import run_parts
+from bench.leadtime.rate_limit import LIMITS
 from bench.leadtime.report import section, summary
 from bench.leadtime.sizes import SIZES
 
@@ -33,6 +34,11 @@ INTRODUCTION = (
     'Ours is one configuration: "learned" has the thresholds that `callgauge learn` makes of the calibration '
     'weeks at that budget, "tuned" moves these by one number until the calibration weeks have as many pages '
     "as the others were allowed."
+)
+RATE = (
+    f"Limits of {' and '.join(map(str, LIMITS))} calls a second. Ordinary weeks keep the mean at a fiftieth "
+    "of the limit, in clumps of up to 30 % of it; in an incident the mean doubles. These are the rules of "
+    "others; the product's own detector of rates is measured in `bench/detection/`."
 )
 ELSEWHERE = (
     "Hidden caps, timeout cliffs, latency, quality and canaries have benchmarks of their own: "
@@ -60,7 +66,12 @@ def page(found: dict[str, Any], size_name: str, seed: int, figures: dict[float, 
         parts.append(section(contest))
         if contest.cap in figures:
             parts.append(f"![Lead against false pages, cap {contest.cap:.0f}]({figures[contest.cap]})")
-    parts += ["## Many limits under one budget", found["many"], "## Real arrivals"]
+    parts += [
+        "## Many limits under one budget",
+        found["many"],
+        "## Calls per second, from a dialler that clumps",
+    ]
+    parts += [RATE, found["rate"], "## Real arrivals"]
     if "real" in found:
         parts += [found["real"], "The same with the three draws of the research:"]
         parts.append(found["real, as in the research"])

@@ -13,6 +13,7 @@ from bench.leadtime import real
 from bench.leadtime.cold import cold_table
 from bench.leadtime.contest import Job, run_job, say
 from bench.leadtime.many import many_section
+from bench.leadtime.rate_limit import rate_section
 from bench.leadtime.sizes import SIZES
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def parts_of(size_name: str, seed: int, path: Path) -> dict[str, tuple[Callable[
         if len(jobs) == 2:  # The long ones are under way; those in between fill the gaps.
             jobs["many"] = many_section, (size.many, seed)
     jobs.setdefault("many", (many_section, (size.many, seed)))
+    jobs["rate"] = rate_section, (*size.rate, seed)
     if size.real_draws:
         jobs["real"] = real.real_section, (path, tuple(range(size.real_draws)))
         jobs["real, as in the research"] = real.real_section, (path, real.SEEDS)
