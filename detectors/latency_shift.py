@@ -141,6 +141,7 @@ class LatencyShift:
         hours = hours._replace(
             newest=grown(hours.newest, slots, 0), waiting=grown(hours.waiting, slots, 0),
             earlier=grown(hours.earlier, slots, 0), hour=grown(hours.hour, slots, 0),
+            past=tuple(grown(one, slots, 0) for one in hours.past),
         )  # fmt: skip
         return state._replace(
             slot_of=slot_of, row_of=row_of, hours=hours, cut=grown(state.cut, slots, 0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from detectors import make_detectors
 from engine.app import REPLAY_HASH_KEY
@@ -12,7 +12,7 @@ from engine.decode.cut import TimeCut
 from engine.decode.decoder import JsonDecoder
 from engine.deliver.jsonl import alert_change_line
 from engine.judge.declines import Rule, parse_rules
-from engine.judge.detection import AlertPolicy, Detection
+from engine.judge.detection import AlertPolicy, Detection, Detector, Finding
 from engine.judge.judge import Judge
 from engine.observe.observer import Observer
 from engine.pipeline import Pipeline, Step
@@ -53,6 +53,23 @@ def shipped_rules() -> tuple[Rule, ...]:
     return parse_rules(config_path("declines.yaml").read_text(), "declines.yaml")
 
 
+class Overheard:
+    """A detector of the registry, with what it said about each slice kept."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
+        self.name, self.policies = detector.name, detector.policies
+        self.said: list[tuple[Finding, ...]] = []
+
+    def new_state(self) -> Any:
+        return self.detector.new_state()
+
+    def detect(self, state: Any, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
+        detection = self.detector.detect(state, summary, limits)
+        self.said.append(detection.findings)
+        return detection
+
+
 class Run:
     """One line, from nothing; call `step` and `finish` as `replay` does."""
 
@@ -62,7 +79,8 @@ class Run:
         self.decoder = JsonDecoder(settings.engine, REPLAY_HASH_KEY, register.limit_labels())
         decoder = self.decoder
         self.observer = Observer(settings.engine, decoder.series, decoder.causes, decoder.stages)
-        detectors = (*make_detectors(settings), self.recorder)
+        self.detectors = tuple(Overheard(one) for one in make_detectors(settings))
+        detectors: tuple[Detector, ...] = (*self.detectors, self.recorder)
         self.judge = Judge(settings, register, shipped_rules(), detectors)
         self.pipeline = Pipeline(decoder, self.observer, self.judge)
         self.publisher = Publisher(self.pipeline)
