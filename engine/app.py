@@ -19,6 +19,7 @@ from engine.decode.decoder import JsonDecoder
 from engine.errors import SettingsError, UsageError
 from engine.judge.declines import Rule, parse_rules
 from engine.judge.judge import Judge
+from engine.judge.learned_limits import decode as decode_inferred
 from engine.learned import Learned
 from engine.learned import decode as decode_learned
 from engine.limits import Register
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from engine.decode.decoder import Decoder
     from engine.decode.series import SeriesTable
     from engine.judge.detection import Detector
+    from engine.judge.implicit import LearnedValue
     from engine.judge.snapshot import Snapshot
     from engine.limits import LimitInstance
     from engine.pipeline import Step
@@ -52,6 +54,7 @@ class Configuration(NamedTuple):
     rules: tuple[Rule, ...]
     limits_file: Path
     learned: Learned | None = None  # baselines and thresholds, from `headroom.learned_file`
+    inferred: tuple[LearnedValue, ...] = ()  # caps that were in no register, from an earlier run
 
     def limits_origin(self) -> str:
         """Say which register is in use, and that the shipped one is nobody's."""
@@ -95,6 +98,11 @@ def load_learned(settings: Settings) -> Learned | None:
             hint="learn again, or set the time zone back",
         )
     return learned
+
+
+def load_inferred(path: str) -> tuple[LearnedValue, ...]:
+    """Read the limits that an earlier run has inferred."""
+    return decode_inferred(read_text_file(Path(path), "the inferred limits").encode(), path)
 
 
 def default_file(name: str) -> Path:
@@ -167,6 +175,7 @@ def build_line(
     if detectors is None:
         detectors = make_detectors(settings, configuration.learned)
     judge = Judge(settings, register, configuration.rules, detectors)
+    judge.know(configuration.inferred)
     pipeline = Pipeline(decoder, observer, judge)
     return Line(pipeline, Publisher(pipeline))
 
@@ -230,13 +239,17 @@ class OwnedLine:
     def step(self, raw: RawBatch) -> Step:
         """Take one batch or tick to alert changes."""
         if self._owns and not raw.assigned:
+            # Calls are forgotten; a cap that was found stays where it is.
+            self.configuration = self.configuration._replace(inferred=self.line.pipeline.judge.learned())
             self.line = build_line(self.configuration, self._hash_key, self._span)
         self._owns = bool(raw.assigned)
         return self.line.pipeline.step(raw)
 
     def reload(self, configuration: Configuration) -> None:
         """Take limits and decline rules anew; settings stay as they were at the start."""
-        self.configuration = configuration._replace(settings=self.configuration.settings)
+        self.configuration = configuration._replace(
+            settings=self.configuration.settings, inferred=self.configuration.inferred
+        )
         self.line.pipeline.judge.reload(configuration.register, configuration.rules)
 
     def publish(self, received_ns: int) -> Snapshot:

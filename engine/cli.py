@@ -94,7 +94,7 @@ def run(
 
 
 @app.command()
-def replay(
+def replay(  # noqa: PLR0913, PLR0917 - each option is a parameter.
     logs: Annotated[
         list[str],
         typer.Argument(
@@ -113,6 +113,12 @@ def replay(
         str | None,
         typer.Option("--output", help="table (default on a terminal), json or jsonl (default in a pipe)."),
     ] = None,
+    learned: Annotated[
+        str | None,
+        typer.Option(
+            "--learned", metavar="FILE", help="Limits that `run` inferred (engine.learned_limits_file)."
+        ),
+    ] = None,
     expect: Annotated[
         str | None,
         typer.Option(
@@ -126,7 +132,7 @@ def replay(
 
     The same engine reads them as fast as it goes. Alerts go to stdout, notes and progress to stderr.
     """
-    from engine.app import Span, load_configuration
+    from engine.app import Span, load_configuration, load_inferred
     from engine.commands.replay import OUTPUTS, ReplayOptions
     from engine.commands.replay import replay as replay_logs
 
@@ -136,6 +142,8 @@ def replay(
     span = _span(from_, to)
     options = ReplayOptions(tuple(logs), chosen, Span(*span), expect)
     configuration = load_configuration(config, limits, declines)
+    if learned:
+        configuration = configuration._replace(inferred=load_inferred(learned))
     if limits is None:
         sys.stderr.write(f"{configuration.limits_origin()}\n")
     _run(lambda: replay_logs(configuration, options))

@@ -17,11 +17,13 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from engine.app import HASH_KEY_BYTES, OwnedLine, read_hash_key
+from engine.app import HASH_KEY_BYTES, OwnedLine, load_inferred, read_hash_key
+from engine.commands.learn import write_whole
 from engine.commands.losses import LossLog
 from engine.commands.warmup import FIRST_START, is_first_start, warm_up
 from engine.deliver.alertmanager import AlertmanagerSink
@@ -29,6 +31,7 @@ from engine.deliver.handover import Handover
 from engine.deliver.metrics import Metrics, SourceStats
 from engine.deliver.timeline import Timeline
 from engine.errors import CallgaugeError, UsageError
+from engine.judge.learned_limits import encode as encode_inferred
 from engine.settings_file import digest
 from engine.source.recording import RecordingWriter
 from engine.web.routes import Sources
@@ -41,11 +44,13 @@ if TYPE_CHECKING:
     from engine.app import Configuration
     from engine.decode.decoder import Sample
     from engine.decode.events import Note
+    from engine.judge.implicit import LearnedValue
     from engine.judge.judge import FirstDeclined
     from engine.judge.lifecycle import Pairs
     from engine.judge.snapshot import Snapshot
     from engine.limits import Register
     from engine.pipeline import Step
+    from engine.settings import EngineSettings
     from engine.source.contract import RawBatch, Source
 
 # From the signal on, all of it within STOP_S: orchestrators kill after 30 s.
@@ -64,6 +69,7 @@ class Stepped(NamedTuple):
     snapshot: Snapshot
     samples: tuple[Sample, ...]  # newest rows that could not be decoded
     first_declines: tuple[FirstDeclined, ...]  # of each limit, since the start
+    inferred: tuple[LearnedValue, ...]  # caps that were in no register
     seconds: float
 
 
@@ -95,6 +101,7 @@ class Service:
         self._handover = Handover()
         self._losses = LossLog()
         self._told: set[tuple[str, Pairs]] = set()  # limits whose first decline was written down
+        self._kept: tuple[LearnedValue, ...] = ()  # inferred limits as they were last written
         external_url = settings.web.external_url or f"http://{settings.web.listen}"
         self.sink = AlertmanagerSink(settings.alertmanager, external_url)
         self.timeline = Timeline(settings.timeline)
@@ -146,6 +153,7 @@ class Service:
     async def _prepare(self) -> None:
         """Find what the user must mend before the kernels are loaded, which may take a while."""
         settings = self.configuration.settings
+        self.configuration = self.configuration._replace(inferred=inferred_before(settings.engine))
         hash_key = read_hash_key(settings.engine.call_key_file, secrets.token_bytes(HASH_KEY_BYTES))
         if self._record_dir:
             started_with = digest(settings, self.configuration.register, self.configuration.rules)
@@ -157,6 +165,7 @@ class Service:
             log.info("%s", FIRST_START)
         await loop.run_in_executor(self._worker, warm_up, self.configuration)
         self.line = OwnedLine(self.configuration, hash_key)
+        self._kept = self.line.line.pipeline.judge.learned()
         if not self._stop.is_set():
             await self.source.start()
         self.metrics.reloaded(is_successful=True, now_s=time.time())
@@ -173,6 +182,8 @@ class Service:
             fresh, self._fresh = self._fresh, None
             stepped = await loop.run_in_executor(self._worker, self._work, raw, fresh)
             is_history = self._deliver(raw, stepped)
+            if stepped.inferred is not self._kept:
+                await loop.run_in_executor(self._worker, self._keep_inferred, stepped.inferred)
             if stepped.step.changes or stepped.step.notes or len(stepped.first_declines) > len(self._told):
                 # A disk that hangs holds up the line, and neither heartbeats nor delivery.
                 await loop.run_in_executor(self._worker, self._write_down, stepped, is_history)
@@ -192,7 +203,8 @@ class Service:
         snapshot = self.line.publish(raw.received_ns)
         samples = self.line.line.pipeline.decoder.samples()
         first = tuple(self.line.line.pipeline.judge.first_declines.values())
-        return Stepped(step, snapshot, samples, first, time.perf_counter() - begin)
+        inferred = self.line.line.pipeline.judge.learned()
+        return Stepped(step, snapshot, samples, first, inferred, time.perf_counter() - begin)
 
     def _deliver(self, raw: RawBatch, stepped: Stepped) -> bool:
         """Hand over what a step brought; say whether it is of the time before the start."""
@@ -209,6 +221,16 @@ class Service:
             named = [labels[name] for name in ("alertname", "severity", "limit", "problem") if name in labels]
             log.log(level, "alert %s: %s", change.state, " ".join(named))
         return self._handover.is_catching_up
+
+    def _keep_inferred(self, inferred: tuple[LearnedValue, ...]) -> None:
+        """Write the inferred limits down, in the worker thread; a disk that refuses stops nothing."""
+        path, is_new = self.configuration.settings.engine.learned_limits_file, inferred != self._kept
+        self._kept = inferred
+        if path and is_new:
+            try:
+                write_whole(Path(path), encode_inferred(inferred))
+            except OSError as error:
+                log.warning("the inferred limits could not be written: %s", error.strerror)
 
     # An executor passes no names, hence the flag by place.
     def _write_down(self, stepped: Stepped, is_history: bool) -> None:  # noqa: FBT001
@@ -326,6 +348,12 @@ class Service:
             self._recorder.close()
         await self.web.close()
         log.info("stopped")
+
+
+def inferred_before(settings: EngineSettings) -> tuple[LearnedValue, ...]:
+    """Give what an earlier run has inferred; nothing if this is the first one."""
+    path = settings.learned_limits_file
+    return load_inferred(path) if path and Path(path).exists() else ()
 
 
 def _longest(register: Register) -> dict[str, int | None]:

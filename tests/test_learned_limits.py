@@ -1,0 +1,166 @@
+"""Inferred limits are kept in a file, are in force from the next slice on, and are seen by nobody before."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from engine.app import REPLAY_HASH_KEY, OwnedLine, load_configuration, load_inferred
+from engine.commands.learn import write_whole
+from engine.commands.run import inferred_before
+from engine.errors import SettingsError
+from engine.judge.detection import LearnedLimit
+from engine.judge.implicit import LearnedValue, LearnedValues, implicit_limits
+from engine.judge.learned_limits import LIMITS_MAX, decode, encode
+from engine.judge.roll import Roller, StreamCounters
+from engine.judge.series import SeriesIndex
+from engine.judge.statuses import Statuses
+from engine.limits import Limit, Register
+from engine.settings import EngineSettings
+from tests.line_runs import Run
+from tests.line_traffic import REGISTER, START_NS, S, Traffic, batches_of, make_story, raw_batch
+from tests.summaries import summary
+from tests.test_roll import RULES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TRUNK = LearnedValue("inferred:trunk", (("trunk", "sip-1"),), 60.0, START_NS)
+TOTAL = LearnedValue("inferred:total", (), 250.0, START_NS + S)
+LABELS = ("tenant", "trunk", "provider")
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "inferred.json"
+    write_whole(path, encode((TOTAL, TRUNK)))
+
+    assert load_inferred(str(path)) == (TOTAL, TRUNK)
+    assert inferred_before(EngineSettings(learned_limits_file=str(path))) == (TOTAL, TRUNK)
+
+
+def test_the_first_run_finds_no_file_and_begins_with_nothing(tmp_path: Path) -> None:
+    assert inferred_before(EngineSettings(learned_limits_file=str(tmp_path / "none.json"))) == ()
+    assert inferred_before(EngineSettings()) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "these are no inferred limits"),
+        ("{}", "these are no inferred limits"),
+        ('{"version": 2, "digest": "", "limits": []}', "version 2"),
+        ('{"version": 1, "digest": "", "limits": []}', "digest does not fit"),
+        (encode((TRUNK,)).decode().replace("60", "61"), "digest does not fit"),
+        (encode((TRUNK._replace(value=-1.0),)).decode(), "not a positive number"),
+        (encode((TRUNK,) * (LIMITS_MAX + 1)).decode(), "are more than"),
+    ],
+)
+def test_a_file_that_cannot_be_trusted_is_refused(text: str, says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        decode(text.encode(), "inferred.json")
+
+
+def index_of(*limits: Limit, instances_max: int = 100, implicit_max: int = 100) -> SeriesIndex:
+    """Make an index with implicit limits on trunks and providers."""
+    implicit = implicit_limits(("trunk", "provider"), implicit_max)
+    return SeriesIndex(Register(limits=limits), instances_max, 100, implicit)
+
+
+def test_all_calls_and_every_trunk_and_provider_are_watched() -> None:
+    index = index_of(Limit(name="panel", kind="concurrency", value=80.0))
+
+    index.ids(LABELS, (("acme", "sip-1", ""), ("", "__other__", "carrier")))
+
+    names = [one.name for one in index.instances]
+    assert names == [
+        "panel", "inferred:total", "inferred:trunk=sip-1", "inferred:provider=carrier",
+    ]  # fmt: skip
+    assert index.counting() == {0}
+    assert dict(index.instances[2].labels) == {"limit": "inferred:trunk=sip-1", "trunk": "sip-1"}
+
+
+def test_the_register_comes_first_when_there_is_no_room() -> None:
+    by_tenant = Limit(name="tenant", kind="concurrency", split_by=("tenant",))
+    index = index_of(by_tenant, instances_max=4, implicit_max=2)
+
+    index.ids(LABELS, tuple((f"t{number}", f"sip-{number}", "") for number in range(5)))
+
+    names = [one.name for one in index.instances]
+    assert sum(name.startswith("inferred:") for name in names) <= 2
+    assert names.count("tenant") == 5  # Four tenants, and one instance for all others.
+
+
+def test_none_are_watched_if_none_may_be() -> None:
+    assert implicit_limits(("trunk",), 0).limits == ()
+
+
+def test_implicit_limits_outlive_a_reload() -> None:
+    index = index_of()
+    index.ids(LABELS, (("acme", "sip-1", ""),))
+
+    index.reload(Register(limits=(Limit(name="panel", kind="concurrency", value=80.0),)))
+
+    assert [one.name for one in index.instances] == ["inferred:total", "inferred:trunk=sip-1", "panel"]
+    assert index.instances_of(0) == [0, 1, 2]
+
+
+def test_an_inferred_value_is_in_force_from_the_next_slice_on_and_behind_the_register() -> None:
+    null = Limit(name="null", kind="concurrency")
+    panel = Limit(name="panel", kind="concurrency", value=80.0)
+    roller = Roller(EngineSettings(), Register(limits=(null, panel)), RULES)
+    roller.take([summary(START_NS, (("acme", "sip-1", "", ""),), bins=[(0, 0, 1, 1, 0, 0)])])
+    (first,) = list(roller.close_until(START_NS + 5 * S, StreamCounters()))
+    assert np.isnan(first.summary.limits.value[[0, 2, 3]]).all()
+
+    said = [LearnedLimit(row, 20.0, START_NS) for row in range(4)]
+    roller.learned.take(said, roller.index.instances)
+    (second,) = list(roller.close_until(START_NS + 10 * S, StreamCounters()))
+
+    assert second.summary.limits.value.tolist() == [20.0, 80.0, 20.0, 20.0]
+    assert np.isnan(second.summary.limits.declared[[0, 2, 3]]).all()
+
+
+def test_values_stay_the_same_object_until_one_changes() -> None:
+    index, learned = index_of(), LearnedValues()
+    before = learned.values
+    learned.take((), index.instances)
+    assert learned.values is before
+
+    index.ids(LABELS, (("acme", "sip-1", ""),))
+    learned.take((LearnedLimit(1, 60.0, START_NS),), index.instances)
+    assert learned.values == (TRUNK,)
+
+    learned.take((LearnedLimit(1, float("nan"), START_NS),), index.instances)
+    assert not learned.values
+
+
+def test_nobody_sees_an_implicit_limit_before_it_has_a_value() -> None:
+    events = [one for one in make_story(Traffic(3)).events if one.time_ns < START_NS + 60 * S]
+    unknown, known = Run(REGISTER), Run(REGISTER)
+    known.judge.know((TRUNK,))
+    for run in (unknown, known):
+        for raw in batches_of(events):
+            run.step(raw)
+        run.finish()
+
+    names = [[row.limit for row in Statuses(run.judge).rows(())] for run in (unknown, known)]
+
+    assert not [name for name in names[0] if name.startswith("inferred:")]
+    assert [name for name in names[1] if name.startswith("inferred:")] == ["inferred:trunk=sip-1"]
+    pages = [dict(change.labels).get("limit", "") for change in unknown.changes]
+    assert not [name for name in pages if name.startswith("inferred:")]
+
+
+def test_a_line_that_starts_anew_keeps_what_was_inferred() -> None:
+    configuration = load_configuration(None, None, None)._replace(inferred=(TRUNK,))
+    line = OwnedLine(configuration, REPLAY_HASH_KEY)
+    line.step(raw_batch([b"{}"], 0, 0, 1))
+    before = line.line
+
+    line.step(dataclasses.replace(raw_batch([], 0, 1, 1), assigned=()))
+
+    assert line.line is not before
+    assert line.line.pipeline.judge.learned() == (TRUNK,)
