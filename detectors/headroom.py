@@ -71,6 +71,7 @@ from engine.learned import SPEAKERS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from detectors.usual_load import Season
     from engine.judge.occupancy import LimitUse
     from engine.judge.windows import WindowSummary
     from engine.learned import Learned
@@ -200,7 +201,7 @@ class Headroom:
         # Where it is known what is usual, growth is not to be expected, however short we have watched.
         known_s = age_s + 2.0 * params.cold_s * state.season.weight
         self.hand_over(state, known_s)
-        step_rows(filters_of(state), self.step_params(known_s, state.season.offset))
+        step_rows(filters_of(state), self.step_params(known_s, state.season))
         estimate_hazards(state.times, use.expected_holding_s, state.slice_ns / NS, params.holding)
         may_look = use.is_concurrency & state.has_level & (age_s >= params.wait_s)
         grid = self.grid(cells, state.slice_ns / NS)
@@ -280,23 +281,24 @@ class Headroom:
         state.rate.weight[cold] *= tilt
         state.rate.weight[cold] /= state.rate.weight[cold].sum(axis=1, keepdims=True)
 
-    def step_params(self, age_s: NDArray[np.float64], offset: NDArray[np.float64]) -> StepParams:
+    def step_params(self, age_s: NDArray[np.float64], season: Season) -> StepParams:
         """Give the constants of one evaluation; the younger an instance, the likelier a change."""
         params = self.params
         steps = self.step_s / STEP_S
         coldness = np.clip(1.0 - age_s / params.cold_s, 0.0, 1.0)
+        known = (params.switch_known / params.switch) ** season.weight
         return StepParams(
             rate=self.noise(params.level_noise, params.growth_noise),
             steady=self.steady_noise(),
             speed=self.noise(params.speed_level_noise, params.speed_growth_noise),
             dispersion=params.dispersion,
             dispersion_keep=0.5 ** (self.step_s / params.dispersion.half_life_s),
-            switch=params.switch * (params.switch_cold / params.switch) ** coldness * steps,
+            switch=params.switch * (params.switch_cold / params.switch) ** coldness * known * steps,
             switch_speed=params.switch * steps,
             step_s=self.step_s,
             speed_ends_min=params.speed_ends_min,
-            switch_steady=params.switch * steps,
-            offset=offset,
+            switch_steady=params.switch * known * steps,
+            offset=season.offset,
         )
 
     def today(self, state: HeadroomState, use: LimitUse, may_look: NDArray[np.bool_]) -> Today:

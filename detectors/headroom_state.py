@@ -61,6 +61,9 @@ class HeadroomParams(NamedTuple):
     ratio_var: float = 0.15**2  # ... about so large on ordinary days
     quiet_most: float = 16.0  # so many times shorter where now is quiet against what comes next
     switch: float = 3e-6
+    switch_known: float = 1e-8  # where it is known what is usual, less is left to be a change
+    model_weight_known: tuple[float, ...] = (0.99, 0.008, 0.0015, 0.0005)
+    steady_weight_known: tuple[float, ...] = (0.999, 5e-4, 5e-4)
     switch_cold: float = 1e-3
     cold_s: float = 1800.0
     wait_s: float = 60.0
@@ -121,7 +124,7 @@ class StepParams(NamedTuple):
     switch_speed: float
     step_s: float
     speed_ends_min: float
-    switch_steady: float
+    switch_steady: NDArray[np.float64]  # (instances,)
     offset: NDArray[np.float64]  # (instances,): log of the usual calls an evaluation
 
 
@@ -163,7 +166,7 @@ def step_rows(state: Filters, params: StepParams) -> None:
     for i in range(len(phi)):
         if state.has_level[i]:
             advance_row(state.rate, i, params.rate, params.switch[i])
-            advance_row(state.steady, i, params.steady, params.switch_steady)
+            advance_row(state.steady, i, params.steady, params.switch_steady[i])
         watched = state.exposure_s[i] / params.step_s
         count = state.arrivals[i]
         if watched >= 1.0:
@@ -236,8 +239,8 @@ def begin_known(state: HeadroomState, known: NDArray[np.bool_], params: Headroom
     """Start filters of instances whose usual rate is known, before their first count, in place."""
     state.has_level[known] = True
     for bank, weight in (
-        (state.rate, params.model_weight_warm),
-        (state.steady, params.steady_weight),
+        (state.rate, params.model_weight_known),
+        (state.steady, params.steady_weight_known),
     ):
         bank.level[known] = 0.0
         bank.level_var[known] = params.known_var
