@@ -46,7 +46,7 @@ bench-smoke: $(STAMP) ## the budgets, each beside what is measured here, in abou
 	$(BIN)/python -m bench.smoke
 
 bench-leadtime: $(STAMP) ## how long before the first decline the alerts come, against other rules
-	$(BIN)/python -m bench.leadtime
+	$(BIN)/python -m bench.leadtime --out bench/results/leadtime.md
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
