@@ -20,6 +20,7 @@ from detectors.limit_reached import LimitReached
 from detectors.limit_unconfirmed import LimitUnconfirmed
 from detectors.quality_drift import QualityDrift
 from detectors.quota import Quota
+from detectors.rate_limit import RateLimit
 from detectors.release_regression import ReleaseRegression
 from detectors.stream_incomplete import StreamIncomplete
 from detectors.timeout_cliff import TimeoutCliff
@@ -36,6 +37,7 @@ def make_detectors(settings: Settings, learned: Learned | None = None) -> tuple[
     return (
         LimitReached(),
         Headroom(settings.headroom, learned=learned),
+        RateLimit(),
         HiddenCap(settings.detection.pages_per_week),
         Quota(),
         ArrivalsStopped(),

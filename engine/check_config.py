@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 DECLINES_PER_HOUR_MAX = 1.0  # by chance alone, in the busy hour, for a launch to pass
 HOLDING_ASSUMED_S = 180.0  # where a limit has no `expected_holding`
 CAP_SEARCHED_MAX = 1 << 24
+RATE_PERIOD_NS_MAX = 60 * 1_000_000_000  # of longer periods the bins are not kept
 READY, NOT_READY = "ready", "not ready"
 NOT_FORECAST = "declared and shown, not forecast yet: nothing pages before this limit is reached"
 
@@ -124,8 +125,15 @@ def _row(limit: Limit) -> LimitRow:
         confirmed,
         verdict,
         findings,
-        () if limit.kind in (CONCURRENCY, TIMEOUT) else (NOT_FORECAST,),
+        () if _is_forecast(limit) else (NOT_FORECAST,),
     )
+
+
+def _is_forecast(limit: Limit) -> bool:
+    """Say whether something pages before the limit is reached."""
+    if limit.kind == RATE:
+        return limit.per_ns is not None and limit.per_ns <= RATE_PERIOD_NS_MAX
+    return limit.kind in (CONCURRENCY, TIMEOUT)
 
 
 def _ownership(limit: Limit) -> list[str]:

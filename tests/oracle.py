@@ -13,5 +13,6 @@ from tests import oracle_headroom as headroom
 from tests import oracle_judge as judge
 from tests import oracle_latency as latency
 from tests import oracle_observe as observe
+from tests import oracle_rates as rates
 
-__all__ = ["ceiling", "decode", "erlang", "headroom", "judge", "latency", "observe"]
+__all__ = ["ceiling", "decode", "erlang", "headroom", "judge", "latency", "observe", "rates"]

@@ -208,7 +208,8 @@ def test_guardrails_are_listed_with_how_they_fail_and_why(tmp_path: Path) -> Non
     ("kind", "is_forecast"),
     [
         ("kind: concurrency, value: 80, expected_peak: 1", True),
-        ("kind: rate, value: 80, per: 1s, expected_peak: 1", False),
+        ("kind: rate, value: 80, per: 1s, expected_peak: 1", True),
+        ("kind: rate, value: 80, per: 1h, expected_peak: 1", False),
         ("kind: quota, value: 80, per: 1d, resets: rolling, expected_peak: 1", False),
         ("kind: timeout, value: 15, stage: setup", True),
     ],

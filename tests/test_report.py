@@ -75,7 +75,7 @@ def test_only_critical_pages_of_that_instance_count_as_its_lead() -> None:
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("rate", "no page (rates are not forecast yet), no call declined"),
+        ("rate", "no page, no call declined"),
         ("timeout", "no page"),
         ("quota", "quotas are not watched yet"),
     ],

@@ -22,7 +22,6 @@ ROUTINE = ("CallgaugeWatchdog",)  # says nothing about the calls
 INDENT = "    "
 # What the engine cannot do yet for these kinds of limits; silence would look like an answer.
 NOT_WATCHED = {"quota": "quotas are not watched yet"}
-NOT_FORECAST = {"rate": " (rates are not forecast yet)"}
 
 
 class Lead(NamedTuple):
@@ -149,7 +148,7 @@ def lead_text(lead: Lead, first_ns: int) -> str:
     """Say when the first page and the first decline of a limit came, and what lay between them."""
     if lead.kind in NOT_WATCHED:
         return NOT_WATCHED[lead.kind]
-    page, decline = "no page" + NOT_FORECAST.get(lead.kind, ""), "no call declined"
+    page, decline = "no page", "no call declined"
     if lead.first_page_ns >= 0:
         page = f"first page after {duration_text((lead.first_page_ns - first_ns) / NS_PER_S)}"
     if lead.kind == "timeout":
