@@ -33,7 +33,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     per_ns: int | None = None  # rate and quota: the period
     resets: str | None = None
     resets_at_ns: int = 0  # the same: since local midnight ...
-    utc_offsets: tuple[tuple[int, int], ...] = ((0, 0),)  # ... of a zone given as (from_ns, offset_ns)
+    # ... of a zone given as (from_ns, offset_ns), looked up when the register is loaded (engine/zones.py).
+    utc_offsets: tuple[tuple[int, int], ...] = ((0, 0),)
     values: dict[str, float] = {}  # by split values, joined by commas
     history: tuple[tuple[int, float], ...] = ()  # (from_ns, value), ascending
     applies_to: dict[str, tuple[str, ...]] = {}  # label -> values that match

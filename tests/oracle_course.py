@@ -44,6 +44,12 @@ def add_score(twin: Twin, series: tuple[str, ...], metric: str, hundredths: int)
     twin.facts["score", twin.own_ns, series, metric, hundredths] += 1
 
 
+def score(twin: Twin, series: tuple[str, ...], metric: str, value: float) -> None:
+    """Count a score from 0 to 1."""
+    if 0 <= value <= 1:
+        add_score(twin, series, metric, round(100 * value))
+
+
 def slot_in_flight(twin: Twin, event: Event) -> Entry | None:
     """Give the call in flight that an event happened in."""
     entry = twin.calls.get(event.call)

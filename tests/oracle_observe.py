@@ -51,7 +51,7 @@ class Entry:
     interval_ns: int = 0
     had_turn: bool = False
     had_agent: bool = False
-    trouble: Cause | None = None  # how the newest dependency that failed it did
+    trouble: Cause | None = None  # of its newest failed dependency
 
 
 @dataclass
@@ -147,13 +147,9 @@ class Twin:
     def measure(self, event: Event) -> None:
         for stage, ms in event.latencies:
             if event.type_id == T.QUALITY_SCORED:
-                self.score(event.series, stage, ms)
+                oracle_course.score(self, event.series, stage, ms)
             elif not math.isnan(ms):
                 self.add_latency(event.series, stage, ms)
-
-    def score(self, series: Series, metric: str, value: float) -> None:
-        if 0 <= value <= 1:
-            oracle_course.add_score(self, series, metric, round(100 * value))
 
     def add_latency(self, series: Series, stage: str, ms: float) -> None:
         self.facts["latency", self.own_ns, series, stage, bucket_number(ms / 1000)] += 1
