@@ -1,0 +1,143 @@
+"""Periods of quotas by local time, and pages hours before one is used up."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from detectors.quota import Quota, empty_between, slot_at
+from engine.limits import Limit, LimitInstance
+from engine.zones import utc_offsets
+from tests.slices_by_hand import Slices, no_limits
+
+NS = 1_000_000_000
+DAY_NS = 86_400 * NS
+HOUR_NS = 3600 * NS
+BERLIN = "Europe/Berlin"
+SLICE_S = 60
+
+
+def ns(text: str, zone: str = BERLIN) -> int:
+    """Give a local time in ns."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp()) * NS
+
+
+def daily(value: float = 1000.0, **more: Any) -> Limit:
+    """Make a quota of a day that resets at midnight in Berlin."""
+    given: dict[str, Any] = {
+        "name": "daily", "kind": "quota", "value": value, "per_ns": DAY_NS, "resets": f"00:00 {BERLIN}",
+        "utc_offsets": utc_offsets(BERLIN),
+    }  # fmt: skip
+    return Limit(**(given | more))
+
+
+@pytest.mark.parametrize(
+    ("at", "start", "hours"),
+    [
+        ("2026-06-10T13:00", "2026-06-10T00:00", 24),
+        ("2026-03-29T13:00", "2026-03-29T00:00", 23),
+        ("2026-10-25T23:59", "2026-10-25T00:00", 25),
+        ("2026-10-25T00:00", "2026-10-25T00:00", 25),
+    ],
+)
+def test_a_day_is_a_local_day_of_23_24_or_25_hours(at: str, start: str, hours: int) -> None:
+    start_ns, end_ns = daily().period_at(ns(at))
+
+    assert (start_ns, end_ns - start_ns) == (ns(start), hours * HOUR_NS)
+
+
+def test_periods_of_hours_begin_with_the_reset_and_weeks_with_a_day() -> None:
+    hourly = daily(per_ns=HOUR_NS, resets_at_ns=30 * 60 * NS)
+    assert hourly.period_at(ns("2026-06-10T13:10"))[0] == ns("2026-06-10T12:30")
+
+    weekly = daily(per_ns=7 * DAY_NS)
+    start_ns, end_ns = weekly.period_at(ns("2026-06-10T13:10"))
+    assert end_ns - start_ns == 7 * DAY_NS
+    assert start_ns <= ns("2026-06-10T13:10") < end_ns
+    assert slot_at(daily(), ns("2026-06-10T12:00")) == 144
+
+
+def test_a_ring_forgets_what_a_period_has_passed_over() -> None:
+    ring = np.ones(288)
+    empty_between(ring, 10, 12)
+    assert np.flatnonzero(ring == 0).tolist() == [11, 12]
+    empty_between(ring, 12, 400)
+    assert ring.sum() == 0
+
+
+def told(
+    limit: Limit, rates: list[float], *, start: str = "2026-06-08T00:00", level: int = 0, seed: int = 1
+) -> list[tuple[float, dict[str, Any]]]:
+    """Give (hour, evidence) of what is found; calls a minute by hour."""
+    rng = np.random.default_rng(seed)
+    slices = Slices(ns(start))
+    instance = LimitInstance(0, limit)
+    detector = Quota()
+    state, found = detector.new_state(), []
+    blank = no_limits()
+    empty = {name: np.zeros((1, *getattr(blank, name).shape[1:])) for name in blank._fields}
+    for minute in range(60 * len(rates)):
+        summary = slices.write()
+        summary = summary._replace(end_ns=summary.start_ns + SLICE_S * NS)
+        slices.next_ns = summary.end_ns
+        use = blank._replace(**empty)._replace(
+            value=np.array([float(limit.value or np.nan)]),
+            arrivals=np.array([rng.poisson(rates[minute // 60])]),
+            level=np.array([level]),
+        )
+        detection = detector.detect(state, summary._replace(limits=use), (instance,))
+        state = detection.state
+        found += [(minute / 60, dict(one.evidence)) for one in detection.findings]
+    return found
+
+
+def test_a_day_that_takes_more_than_usual_is_told_hours_before() -> None:
+    usual = [0.2] * 8 + [1.5] * 10 + [0.3] * 6  # About 1,100 calls a day.
+    busy = [1.5 * rate for rate in usual]
+    found = told(daily(1400.0), usual * 4 + busy)
+
+    first, evidence = found[0]
+    used_up = next(hour for hour, one in found if one["used"] >= 1400.0)
+    assert 96 < first < used_up - 2
+    assert evidence["baseline"] == "past periods"
+    assert evidence["forecast"] > 1400
+    assert evidence["time_to_limit_seconds"] / 3600 == pytest.approx(used_up - first, abs=2.0)
+
+
+def test_days_as_usual_are_not_told() -> None:
+    usual = [0.2] * 8 + [1.5] * 10 + [0.3] * 6
+
+    assert told(daily(1400.0), usual * 6) == []
+
+
+def test_the_first_day_goes_by_the_rate_of_the_last_hour_and_says_so() -> None:
+    found = told(daily(1000.0), [2.0] * 12)
+
+    assert found[0][1]["baseline"] == "the last hour"
+    assert found[0][0] < 8
+
+
+def test_a_new_period_begins_with_nothing_used() -> None:
+    found = told(daily(100.0, per_ns=6 * HOUR_NS), [1.0] * 6 + [0.05] * 6)
+
+    assert max(hour for hour, _ in found) < 6.0
+    assert found[-1][1]["used"] >= 100.0
+
+
+def test_a_rolling_quota_forgets_what_is_a_period_old() -> None:
+    found = told(daily(300.0, per_ns=6 * HOUR_NS, resets="rolling"), [0.5] * 8 + [2.0] * 4 + [0.2] * 12)
+
+    assert 8.0 < found[0][0] < 10.5
+    assert max(hour for hour, _ in found) < 18.5
+
+
+def test_minutes_are_calls_in_flight_times_time() -> None:
+    found = told(daily(1000.0, counts="minutes"), [0.0] * 20, level=2)
+
+    assert found[-1][1]["used"] >= 1000.0
+    assert found[-1][1]["counts"] == "minutes"
+    assert told(daily(1000.0, counts="tokens"), [5.0] * 20) == []
