@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from engine.judge.occupancy import LimitUse
     from engine.limits import LimitInstance
 
-HALF_FULL = 0.5
 AGREES = 1.0  # calls by which a value may differ and still be the same
 NULL_VALUED, SPLIT, TOTAL, VALUED = range(4)  # whose word is worth most, first
 
@@ -66,25 +65,9 @@ def is_known(covered: Covered, row: int, value: float) -> bool:
     return any(abs(covered.known[one] - value) <= AGREES for one in (row, *same_calls(covered, row)))
 
 
-def is_explained(covered: Covered, row: int, value: float) -> bool:
-    """Say whether a known limit over some of these calls, half full at least, may be what declines them.
-
-    The total seems to stop wherever one of its trunks does.
-    """
-    if not covered.limits[row].limit.is_implicit:
-        return False
-    own = dict(covered.limits[row].split)
-    for other in np.flatnonzero((covered.known < value) & covered.use.is_concurrency).tolist():
-        wanted = covered.limits[other].limit.applies_to
-        may_share = all(label not in own or own[label] in values for label, values in wanted.items())
-        if may_share and covered.use.level_peak[other] >= HALF_FULL * covered.known[other]:
-            return True
-    return False
-
-
 def speaks_for(covered: Covered, row: int, value: float) -> bool:
     """Say whether a ceiling at `value` is news, and this row the one to tell it."""
-    if is_known(covered, row, value) or covered.known[row] < value or is_explained(covered, row, value):
+    if is_known(covered, row, value) or covered.known[row] < value:
         return False
     return all(rank(covered, row) < rank(covered, other) for other in same_calls(covered, row))
 
