@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 EVENTS_MAX = 12  # in one bin, up or down; a busier bin of 100 ms says nothing
 DEPTHS = 32  # depths below the ceiling that are told apart; the last one holds all below
 OVER_BINS_MAX = 50  # an excursion that lasts longer is a level that was reached
+# Declines at the ceiling are compared with the attempts around them: the share declined moves by itself.
+HALF_LIFE_ATTEMPTS = 60.0
 RATE_CALLS_MIN = 8.0  # accepted calls from which on their rate is known
 DECLINES_SEEN = 0.5  # faded declines from which on attempts of this instance are known to be declined
 
@@ -48,7 +50,7 @@ DECLINES_SEEN = 0.5  # faded declines from which on attempts of this instance ar
     NEW_TOUCHES,  # in this slice
 ) = range(17)
 WHOLE = 17
-# Numbers by row; the first four fade.
+# Numbers by row. The first two fade with every attempt, the next two and AT_CEILING_S with time.
 (
     ATTEMPTS_BELOW,  # accepted or declined below the ceiling
     DECLINES_BELOW,
@@ -66,7 +68,7 @@ WHOLE = 17
     CAUTIOUS_RATE,
 ) = range(14)
 REAL = 14
-FADING = (ATTEMPTS_BELOW, DECLINES_BELOW, ROUGHNESS, EXPECTED, AT_CEILING_S)
+FADING = (ROUGHNESS, EXPECTED, AT_CEILING_S)
 CALLS, SECONDS = 0, 1  # of `depths`
 
 
@@ -165,9 +167,9 @@ def move_ceiling(state: Ceilings, row: int, ceiling: int) -> None:
             if to >= 0:
                 fresh[kind, to] += depths[kind, depth]
     depths[:] = fresh
-    # Declines at the old ceiling were below the new one, or above it; either way they do not speak for it.
-    real[ATTEMPTS_BELOW] += whole[DECLINES]
-    real[DECLINES_BELOW] += whole[DECLINES]
+    if moved > 0:  # Declines at the old ceiling were below the new one.
+        real[ATTEMPTS_BELOW] += whole[DECLINES]
+        real[DECLINES_BELOW] += whole[DECLINES]
     real[LOG_E] = real[MISSING] = real[AT_CEILING_S] = 0.0
     whole[CEILING] = ceiling
     whole[TOUCHES] = whole[DECLINES] = whole[REFILLS] = whole[IS_ARMED] = whole[BINS] = 0
@@ -308,7 +310,9 @@ def walk_under(
     else:
         whole[SINCE] += 1
     whole[BINS] += 1
-    real[ATTEMPTS_BELOW] += ups
+    keep = 0.5 ** ((ups + step.declines) / HALF_LIFE_ATTEMPTS)
+    real[ATTEMPTS_BELOW] = keep * real[ATTEMPTS_BELOW] + ups
+    real[DECLINES_BELOW] *= keep
     if step.declines > 0 and ceiling > 0 and whole[SINCE] <= 1:
         whole[DECLINES] += step.declines
         whole[NEW_DECLINES] += step.declines

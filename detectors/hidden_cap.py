@@ -21,7 +21,14 @@ import numpy as np
 from detectors import ceiling as at
 from detectors.ceiling import Bins, Ceilings, WalkParams
 from detectors.hidden_cap_page import ALERT, Inferred, finding_of
-from detectors.hidden_cap_rows import contradicted, covered_by, is_known, speaks_for
+from detectors.hidden_cap_rows import (
+    AGREES,
+    contradicted,
+    covered_by,
+    is_explained,
+    is_known,
+    speaks_for,
+)
 from detectors.rows import grown
 from detectors.sequential import log_alarm_level
 from engine.judge.detection import CRITICAL, MINUTE_NS, NS, AlertPolicy, Detection, LearnedLimit
@@ -160,12 +167,14 @@ class HiddenCap:
         """Take what has become evident in this slice."""
         whole, end_ns = state.ceilings.whole, state.end_ns
         declining, silent = self._evident(state.ceilings, covered.use)
+        strength = self._strength(state, covered)
         learned, found_ns = state.learned.copy(), state.found_ns.copy()
         is_silent, before = state.is_silent.copy(), state.before.copy()
         changes = []
         for row in np.flatnonzero(declining | silent):
             value = float(whole[row, at.CEILING])
-            if value == learned[row] or not speaks_for(covered, int(row), value):
+            is_told = value == learned[row] or not speaks_for(covered, int(row), value)
+            if is_told or is_explained(covered, int(row), strength):
                 continue
             if not np.isnan(learned[row]):
                 before[row] = learned[row]
@@ -195,6 +204,18 @@ class HiddenCap:
         for row in np.flatnonzero(silent & (real[:, at.LOG_E] >= level)):
             silent[row] = self._is_arrival_like(ceilings, int(row), level)
         return declining, silent & (real[:, at.LOG_E] >= level)
+
+    def _strength(self, state: State, covered: Covered) -> NDArray[np.float64]:
+        """Say how much speaks for the ceiling of each row, in logarithms; inf: a known limit is full."""
+        whole, real = state.ceilings.whole, state.ceilings.real
+        strength = np.where(whole[:, at.TOUCHES] > 1, real[:, at.LOG_E], 0.0)
+        for row in np.flatnonzero(whole[:, at.DECLINES] > 0):
+            counts = (float(whole[row, at.DECLINES]), *real[row, [at.DECLINES_BELOW, at.ATTEMPTS_BELOW]])
+            strength[row] = max(strength[row], log_chance(*counts))
+        value = np.where(np.isnan(covered.known), state.learned, covered.known)
+        is_full = whole[:, at.CEILING] >= value - AGREES
+        is_met = (strength > 0.0) | (real[:, at.DECLINES_BELOW] > at.DECLINES_SEEN)
+        return np.where(is_full & is_met, np.inf, strength)
 
     def _is_arrival_like(self, ceilings: Ceilings, row: int, level: float) -> bool:
         """Say whether calls came by themselves: not in step, not from few sources, not to keep a level."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from engine.judge.occupancy import LimitUse
     from engine.limits import LimitInstance
 
+NARROWER_RATIO = 0.8  # of the evidence for all calls is enough for those on which the cap sits
 AGREES = 1.0  # calls by which a value may differ and still be the same
 NULL_VALUED, SPLIT, TOTAL, VALUED = range(4)  # whose word is worth most, first
 
@@ -70,6 +71,30 @@ def speaks_for(covered: Covered, row: int, value: float) -> bool:
     if is_known(covered, row, value) or covered.known[row] < value:
         return False
     return all(rank(covered, row) < rank(covered, other) for other in same_calls(covered, row))
+
+
+def is_explained(covered: Covered, row: int, strength: NDArray[np.float64]) -> bool:
+    """Say whether a cap on some of these calls, or on more than these, is what makes them look capped.
+
+    When most calls of a platform go over a trunk that is full, its declines come while much is going on; and
+    a trunk that has most of the calls seems full when the platform is. Where as much speaks for either, the
+    narrower one is taken.
+    """
+    return _any_other(covered, row, strength >= NARROWER_RATIO * strength[row], 1) or _any_other(
+        covered, row, NARROWER_RATIO * strength > strength[row], -1
+    )
+
+
+def _any_other(covered: Covered, row: int, is_stronger: NDArray[np.bool_], side: int) -> bool:
+    """Say whether a stronger row holds a part of these calls (`side` 1), or these and others (-1)."""
+    use = covered.use
+    found = use.is_concurrency & is_stronger
+    for counts in (use.level_per_bin, use.arrivals_per_bin, use.declines_per_bin):
+        found &= (side * counts <= side * counts[row]).all(axis=1)
+    found &= (use.level_per_bin != use.level_per_bin[row]).any(axis=1)
+    mine = covered.limits[row].limit
+    # Other values of the same label are other calls, however few there are in this slice.
+    return any(covered.limits[one].limit.name != mine.name for one in np.flatnonzero(found))
 
 
 def contradicted(covered: Covered, row: int, value: float) -> Word:

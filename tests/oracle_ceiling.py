@@ -56,7 +56,7 @@ class Row:
 
     def fade(self, keep: float) -> None:
         """Let what is old count less."""
-        for name in ("attempts_below", "declines_below", "roughness", "expected", "at_ceiling_s"):
+        for name in ("roughness", "expected", "at_ceiling_s"):
             setattr(self, name, getattr(self, name) * keep)
         self.calls = [one * keep for one in self.calls]
         self.seconds = [one * keep for one in self.seconds]
@@ -71,8 +71,9 @@ class Row:
                 if to >= 0:
                     fresh[to] += value
             setattr(self, name, fresh)
-        self.attempts_below += self.declines
-        self.declines_below += self.declines
+        if moved > 0:
+            self.attempts_below += self.declines
+            self.declines_below += self.declines
         self.log_e = self.missing = self.at_ceiling_s = 0.0
         self.ceiling, self.touches, self.declines, self.refills, self.bins = ceiling, 0, 0, 0, 0
         self.is_armed = False
@@ -172,7 +173,9 @@ class Row:
             self.refills += self.is_armed
             self.is_armed = False
         self.bins += 1
-        self.attempts_below += ups
+        keep = 0.5 ** ((ups + one.declines) / 60.0)
+        self.attempts_below = keep * self.attempts_below + ups
+        self.declines_below *= keep
         if one.declines and ceiling > 0 and self.since <= 1:
             self.declines += one.declines
             self.new_declines += one.declines

@@ -283,3 +283,39 @@ def test_a_rate_that_falls_towards_the_ceiling_is_told_from_one_that_does_not() 
     assert log_odds_open(np.array([even, seconds])) > 10.0
     assert log_odds_open(np.array([falling, seconds])) < -10.0
     assert log_odds_open(np.zeros((2, 32))) == 0.0
+
+
+def two_trunks(seed: int, cap: Callable[[float], float], total_cap: Callable[[float], float]) -> list[Calls]:
+    """Give all calls and those of two trunks, of which the first has three calls in four, and a cap."""
+    rng = np.random.default_rng(seed)
+    starts = poisson(rng, lambda times: np.where(times < 1800.0, 0.3, 0.6), 0.6, 3 * HOUR_S)
+    held = rng.exponential(60.0, len(starts))
+    is_first = rng.random(len(starts)) < 0.75
+    is_declined = admitted(starts, held, total_cap).is_declined
+    is_declined[is_first] |= admitted(starts[is_first], held[is_first], cap).is_declined
+    every = Calls(starts, starts + held, is_declined)
+    parts = [Calls(starts[of], (starts + held)[of], is_declined[of]) for of in (is_first, ~is_first)]
+    return [every, *parts]
+
+
+TWO_TRUNKS = (
+    total(0), trunk(1),
+    LimitInstance(2, trunk(1).limit, (("trunk", "sip-2"),)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_a_full_trunk_that_has_most_of_the_calls_is_told_and_the_platform_is_not(is_silent: bool) -> None:
+    streams = two_trunks(14, lambda _: 20, lambda _: np.inf)
+
+    said = show([unseen(one) if is_silent else one for one in streams], 3.0, TWO_TRUNKS)
+
+    assert [value for _, value in said.learned[1]] == [20.0]
+    assert said.learned[0] == said.learned[2] == []
+
+
+def test_a_full_platform_is_told_and_its_trunks_are_not() -> None:
+    said = show(two_trunks(15, lambda _: np.inf, lambda _: 30), 3.0, TWO_TRUNKS)
+
+    assert [value for _, value in said.learned[0]] == [30.0]
+    assert said.learned[2] == []
