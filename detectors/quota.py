@@ -52,7 +52,8 @@ class Params(NamedTuple):
     look_ns: int = MINUTE_NS
     keep_a_period: float = 0.9  # of the weight of a past period, when another is over
     ratio_sd: float = 0.25  # of periods against the usual, before any is known; two past ones are worth this
-    course_sd: float = 0.15  # by which the rest of a period strays from its usual course
+    course_sd: float = 0.08  # by which use strays from its usual course, as long as one stray lasts ...
+    course_memory: float = 0.25  # ... as a share of the period: longer stretches average it out
     recent_sd: float = 0.4  # ... from the rate of the last hour
     z_usual: float = 1.3  # from which score on to page
     z_recent: float = 2.0
@@ -193,25 +194,34 @@ class Quota:
             z = (used + rest - value) / sd
             return Outlook(used, used + rest, z, left_s if left_s <= rest_s else math.inf, math.nan)
         done = self.done(state, place, through)
-        ratio, var = self.ratio(state, place, used, done * usual)
+        ratio, var = self.ratio(state, place, used, (done, usual))
         rest = (1.0 - done) * usual
-        strays = (self.params.course_sd * rest * math.sqrt(max(1.0 - through, 0.0))) ** 2
+        strays = self.strays_var(1.0 - done) * (ratio * rest) ** 2
         sd = math.sqrt(var * rest**2 + strays + ratio * rest + 1.0)
         forecast = used + ratio * rest
         left_s = self.left_s(state, place, through, (value - used) / max(ratio * usual, 1e-9))
         left_s *= (reset_ns - start_ns) / NS
         return Outlook(used, forecast, (forecast - value) / sd, left_s, ratio)
 
-    def ratio(self, state: State, place: int, used: float, expected: float) -> tuple[float, float]:
-        """Give mean and variance of the ratio to the usual, from the use so far."""
+    def ratio(
+        self, state: State, place: int, used: float, course: tuple[float, float]
+    ) -> tuple[float, float]:
+        """Give mean and variance of the ratio to the usual; `course` = (share that is over, usual total)."""
         params = self.params
         known = max(float(state.periods[place]) - 1.0, 0.0)
         prior_var = (2.0 * params.ratio_sd**2 + float(state.ratio_var[place])) / (2.0 + known)
+        done, usual = course
+        expected = done * usual
         if expected <= 0.0:
             return 1.0, prior_var
-        seen_var = 2.0 / expected + params.course_sd**2 / max(expected / max(used, 1.0), 1.0)
+        seen_var = 2.0 / expected + self.strays_var(done)
         weight = prior_var / (prior_var + seen_var)
         return 1.0 + weight * (used / expected - 1.0), prior_var * (1.0 - weight)
+
+    def strays_var(self, share: float) -> float:
+        """Give the relative variance of use around its course, over a share of the period."""
+        params = self.params
+        return params.course_sd**2 * min(1.0, params.course_memory / max(share, 1e-9))
 
     def done(self, state: State, place: int, through: float) -> float:
         """Give the share of a usual period that is over at this part of its time."""
@@ -272,6 +282,8 @@ class Quota:
             ("baseline", "past periods" if not math.isnan(seen.ratio) else "the last hour"),
             ("score", round(seen.z, 2)),
         ]
+        if not math.isnan(seen.ratio):
+            evidence.append(("ratio", round(seen.ratio, 2)))
         if math.isfinite(seen.left_s):
             evidence.append(("time_to_limit_seconds", round(seen.left_s)))
         text = USED_UP if seen.used >= value else DESCRIPTION

@@ -29,6 +29,7 @@ DECLINES_PER_HOUR_MAX = 1.0  # by chance alone, in the busy hour, for a launch t
 HOLDING_ASSUMED_S = 180.0  # where a limit has no `expected_holding`
 CAP_SEARCHED_MAX = 1 << 24
 RATE_PERIOD_NS_MAX = 60 * 1_000_000_000  # of longer periods the bins are not kept
+QUOTAS_COUNTED = ("calls", "minutes")  # events carry no tokens and no cost
 READY, NOT_READY = "ready", "not ready"
 NOT_FORECAST = "declared and shown, not forecast yet: nothing pages before this limit is reached"
 
@@ -133,6 +134,8 @@ def _is_forecast(limit: Limit) -> bool:
     """Say whether something pages before the limit is reached."""
     if limit.kind == RATE:
         return limit.per_ns is not None and limit.per_ns <= RATE_PERIOD_NS_MAX
+    if limit.kind == QUOTA:
+        return limit.counts in QUOTAS_COUNTED
     return limit.kind in (CONCURRENCY, TIMEOUT)
 
 

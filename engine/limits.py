@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CONCURRENCY, RATE, QUOTA, TIMEOUT = "concurrency", "rate", "quota", "timeout"
 INFERRED_PREFIX = "inferred:"  # of names that no register may give
 NS_PER_S = 1_000_000_000
+DAY_NS = 86_400 * NS_PER_S
 FAR_NS = 1 << 62
 KINDS = (CONCURRENCY, RATE, QUOTA, TIMEOUT)
 
@@ -92,9 +93,17 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
         clock is changed has 23 or 25 hours.
         """
         assert self.per_ns is not None
+        if self.per_ns >= DAY_NS:
+            return self._days_at(time_ns, self.per_ns)
+        # An hour that the clock shows twice is two periods, so these go by true time within the day.
+        day_ns, next_day_ns = self._days_at(time_ns, DAY_NS)
+        start_ns = day_ns + (time_ns - day_ns) // self.per_ns * self.per_ns
+        return start_ns, min(start_ns + self.per_ns, next_day_ns)
+
+    def _days_at(self, time_ns: int, span_ns: int) -> tuple[int, int]:
         local_ns = time_ns + self.offset_at(time_ns) - self.resets_at_ns
-        start_ns = local_ns // self.per_ns * self.per_ns + self.resets_at_ns
-        return self._to_utc(start_ns), self._to_utc(start_ns + self.per_ns)
+        start_ns = local_ns // span_ns * span_ns + self.resets_at_ns
+        return self._to_utc(start_ns), self._to_utc(start_ns + span_ns)
 
     def offset_at(self, time_ns: int) -> int:
         """Give the offset of local time to UTC in ns."""

@@ -210,7 +210,9 @@ def test_guardrails_are_listed_with_how_they_fail_and_why(tmp_path: Path) -> Non
         ("kind: concurrency, value: 80, expected_peak: 1", True),
         ("kind: rate, value: 80, per: 1s, expected_peak: 1", True),
         ("kind: rate, value: 80, per: 1h, expected_peak: 1", False),
-        ("kind: quota, value: 80, per: 1d, resets: rolling, expected_peak: 1", False),
+        ("kind: quota, value: 80, per: 1d, resets: rolling, expected_peak: 1", True),
+        ("kind: quota, value: 80, per: 1d, resets: rolling, counts: minutes, expected_peak: 1", True),
+        ("kind: quota, value: 80, per: 1d, resets: rolling, counts: tokens, expected_peak: 1", False),
         ("kind: timeout, value: 15, stage: setup", True),
     ],
 )

@@ -77,10 +77,10 @@ def test_only_critical_pages_of_that_instance_count_as_its_lead() -> None:
     [
         ("rate", "no page, no call declined"),
         ("timeout", "no page"),
-        ("quota", "quotas are not watched yet"),
+        ("quota", "no page, no call declined"),
     ],
 )
-def test_what_is_not_watched_yet_is_not_said_to_be_fine(kind: str, says: str) -> None:
+def test_a_limit_that_was_never_paged_is_said_to_be_so(kind: str, says: str) -> None:
     """Silence about a limit would look like an answer."""
     assert lead_line([], outcome(limits=(a_limit(limit="x", split=(), kind=kind),))) == f"x: {says}"
 

@@ -20,8 +20,6 @@ NS_PER_S = 1_000_000_000
 MINUTE_S = 60
 ROUTINE = ("CallgaugeWatchdog",)  # says nothing about the calls
 INDENT = "    "
-# What the engine cannot do yet for these kinds of limits; silence would look like an answer.
-NOT_WATCHED = {"quota": "quotas are not watched yet"}
 
 
 class Lead(NamedTuple):
@@ -146,8 +144,6 @@ def headline(outcome: Outcome, changes: Iterable[AlertChange], *, is_timed: bool
 
 def lead_text(lead: Lead, first_ns: int) -> str:
     """Say when the first page and the first decline of a limit came, and what lay between them."""
-    if lead.kind in NOT_WATCHED:
-        return NOT_WATCHED[lead.kind]
     page, decline = "no page", "no call declined"
     if lead.first_page_ns >= 0:
         page = f"first page after {duration_text((lead.first_page_ns - first_ns) / NS_PER_S)}"
