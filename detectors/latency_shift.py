@@ -3,9 +3,9 @@
 What it catches: the whole distribution moved up (a serving change), or a few calls became very slow (a bad
 host); whether it rises with calls in flight, the first sign of a soft cap, is said. Formula: categories
 between the reference's q50, q90 and q99 (detectors/shift_evidence.py), restarted e-values, an odds ratio of
-1.1 being no trouble yet; the reference is the same hour yesterday, else earlier today.
+1.03 being no trouble yet; the reference is the same hour yesterday, else earlier today.
 False positives: a change of who calls (another tenant, longer questions), where only the total is watched.
-False negatives: a rise of a few percent; the first 200 values; a drift over days, which becomes usual.
+False negatives: a rise of a few percent; the first 60 values; a drift over days, which becomes usual.
 Reference: Shin, Ramdas and Rinaldo, E-detectors (NEJSDS 2024).
 """
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from detectors.block_dispersion import Dispersion, compared, grown_dispersion, new_dispersion
 from detectors.reference_hours import (
     DAY_HOURS,
     Expected,
@@ -29,7 +30,20 @@ from detectors.reference_hours import (
 )
 from detectors.rows import grown
 from detectors.sequential import log_alarm_level
-from detectors.shift_evidence import Alternatives, in_categories, log_evidence, log_ratios, null_of, weighed
+from detectors.shift_evidence import (
+    Alternatives,
+    Evidence,
+    Hypotheses,
+    carried_over,
+    forgotten,
+    grown_evidence,
+    hypotheses,
+    in_categories,
+    log_evidence,
+    new_evidence,
+    weighed,
+    without_hypotheses,
+)
 from detectors.watched_rows import Carrier, causes, with_slots
 from engine.judge.detection import MINUTE_NS, NS, WARNING, AlertPolicy, Detection, Finding
 from engine.observe.latency import BUCKET_FIRST, BUCKETS, PER_OCTAVE
@@ -55,7 +69,8 @@ NOT_WITH_LOAD = "It does not depend on how many calls are in flight: look at wha
 COARSE = 2  # buckets of the sketch to a bin
 BINS = (BUCKETS + COARSE - 1) // COARSE
 RANKS = np.array([0.5, 0.9, 0.99])
-ALTERNATIVES = Alternatives(whole=(1.6, 3.0), tails=((1, 2.5), (2, 4.0)))
+ALTERNATIVES = Alternatives(whole=(1.3, 1.8, 4.0, 20.0), tails=((2, 3.0), (2, 6.0)))
+SHAPE = (0, ALTERNATIVES.many, len(RANKS) + 1)  # of evidence, without slots
 FIVE_MINUTES = 1
 USUALLY_ABOVE = 0.5  # the median
 
@@ -65,11 +80,12 @@ class Params(NamedTuple):
 
     rows_max: int = 256  # (label set, stage) pairs that are watched
     kept_for_totals: int = 16
-    effect: float = 1.1  # odds ratio above the reference that is no trouble
-    doubt: float = 3.0  # ln of evidence from which on a row is not learned from ...
+    effect: float = 1.03  # odds ratio above the reference that is no trouble
+    doubt: float = 4.0  # evidence this little below the alarm level: the row is not learned from ...
     doubt_ns: int = 24 * 60 * MINUTE_NS  # ... for so long
-    beyond: float = 3.0  # evidence above the alarm level is not kept, so that the end is seen soon
-    values_min: float = 30.0
+    beyond: float = 3.0  # evidence further above the alarm level is not kept
+    half_life_s: float = 420.0  # of what decides whether it goes on
+    values_min: float = 20.0  # of what is told
     load_half_life_s: float = 1800.0
     load_sd: float = 3.0  # by which shares at high and low load must differ, to say so
 
@@ -81,12 +97,14 @@ class State(NamedTuple):
     row_of: NDArray[np.int32]  # (slots,): latency row
     hours: Hours
     cut: NDArray[np.int64]  # (slots, ranks)
-    ratios: NDArray[np.float64]  # (slots, alternatives, ranks + 1)
+    laws: Hypotheses
+    dispersion: Dispersion
     values: NDArray[np.float64]  # (slots,) that the reference rests on
     of_yesterday: NDArray[np.bool_]
-    log_m: NDArray[np.float64]
-    since_ns: NDArray[np.int64]  # (slots,): in doubt since; -1: not
-    above: NDArray[np.float64]  # (slots, 2): values above the usual median since then, and all
+    evidence: Evidence
+    rises_ns: NDArray[np.int64]  # (slots, alternatives): the end of the slice since which it gains
+    since_ns: NDArray[np.int64]  # (slots,): when what is in doubt began to rise; -1: not in doubt
+    above: NDArray[np.float64]  # (slots, 2): values above the usual median while in doubt, and all
     mean_load: float  # calls in flight, fading
     by_load: NDArray[np.float64]  # (slots, 2 bands, 2): above the usual q90, and all; fading
 
@@ -95,7 +113,7 @@ class LatencyShift:
     """One finding per cause: the narrowest label set that carries it."""
 
     name = "latency_shift"
-    policies = (AlertPolicy(ALERT, WARNING, evaluations=2, keep_ns=5 * MINUTE_NS),)
+    policies = (AlertPolicy(ALERT, WARNING, evaluations=2),)
 
     def __init__(self, pages_per_week: float = 1.0, params: Params | None = None) -> None:
         self.params = params or Params()
@@ -110,10 +128,12 @@ class LatencyShift:
             row_of=np.zeros(0, np.int32),
             hours=new_hours(slots, BINS, DAY_HOURS),
             cut=np.zeros((slots, len(RANKS)), np.int64),
-            ratios=np.zeros((slots, ALTERNATIVES.many, len(RANKS) + 1)),
+            laws=without_hypotheses(*SHAPE),
+            dispersion=new_dispersion(slots, BINS),
             values=none,
             of_yesterday=np.zeros(slots, np.bool_),
-            log_m=np.zeros((slots, ALTERNATIVES.many)),
+            evidence=new_evidence(*SHAPE),
+            rises_ns=np.zeros(SHAPE[:2], np.int64),
             since_ns=np.zeros(slots, np.int64),
             above=np.zeros((slots, 2)),
             mean_load=0.0,
@@ -145,9 +165,11 @@ class LatencyShift:
         )  # fmt: skip
         return state._replace(
             slot_of=slot_of, row_of=row_of, hours=hours, cut=grown(state.cut, slots, 0),
-            ratios=grown(state.ratios, slots, 0), values=grown(state.values, slots, 0),
-            of_yesterday=grown(state.of_yesterday, slots, 0), log_m=grown(state.log_m, slots, -np.inf),
-            since_ns=grown(state.since_ns, slots, -1), above=grown(state.above, slots, 0),
+            laws=Hypotheses(*(grown(one, slots, 0) for one in state.laws)),
+            dispersion=grown_dispersion(state.dispersion, slots), values=grown(state.values, slots, 0),
+            of_yesterday=grown(state.of_yesterday, slots, 0),
+            evidence=grown_evidence(state.evidence, slots), since_ns=grown(state.since_ns, slots, -1),
+            above=grown(state.above, slots, 0), rises_ns=grown(state.rises_ns, slots, 0),
             by_load=grown(state.by_load, slots, 0),
         )  # fmt: skip
 
@@ -155,17 +177,20 @@ class LatencyShift:
         """Read the reference anew at every block of ten minutes; give up a doubt that lasts a day."""
         is_usual = (state.since_ns >= 0) & (end_ns - state.since_ns > self.params.doubt_ns)
         hours, is_new = turned(state.hours, end_ns, (state.since_ns >= 0) & ~is_usual)
-        state = state._replace(hours=hours)
         if not is_new:
-            return state
+            return state._replace(hours=hours)
+        dispersion = compared(state.dispersion, state.hours.newest)
         yesterday = expected(hour_before(hours, DAY_HOURS), RANKS)
         reference: Expected = first_known(yesterday, expected(hours.earlier.astype(np.float64), RANKS))
+        laws = hypotheses(reference, self.params.effect, ALTERNATIVES, dispersion.factor)
         return state._replace(
+            hours=hours,
             cut=reference.cut,
-            ratios=log_ratios(null_of(reference, self.params.effect), ALTERNATIVES),
+            laws=laws,
+            dispersion=dispersion,
             values=reference.values,
             of_yesterday=yesterday.values > 0,
-            log_m=np.where(is_usual[:, None], -np.inf, state.log_m),
+            evidence=forgotten(carried_over(state.evidence, state.laws, laws), is_usual),
             since_ns=np.where(is_usual, -1, state.since_ns),
         )
 
@@ -178,12 +203,20 @@ class LatencyShift:
         slots = len(state.row_of)
         seen = in_categories(slots, state.cut, slot, bins, many)
         is_known = state.values > 0
-        log_m = weighed(state.log_m, seen, state.ratios, is_known)
-        log_m = np.minimum(log_m, self._level(state, summary) + params.beyond)
-        in_doubt = log_evidence(log_m) > params.doubt
+        level = self._level(state, summary)
+        slice_s = (summary.end_ns - summary.start_ns) / NS
+        told = seen / state.dispersion.factor[:, None]
+        evidence = weighed(state.evidence, told, state.laws, level, 0.5 ** (slice_s / params.half_life_s))[0]
+        evidence = evidence._replace(log_m=np.minimum(evidence.log_m, level + params.beyond))
+        in_doubt = log_evidence(evidence.log_m) > level - params.doubt
         above = np.stack([seen[:, 1:].sum(axis=1), seen.sum(axis=1)], axis=1)
         began = in_doubt & (state.since_ns < 0)
-        keep_load = 0.5 ** ((summary.end_ns - summary.start_ns) / NS / params.load_half_life_s)
+        rises_ns = np.where(evidence.log_ratio > 0, state.rises_ns, summary.end_ns)
+        best = np.arange(slots), evidence.log_m.argmax(axis=1)
+        # What was counted while it rose, also before it was in doubt.
+        rose = evidence.tally[best] * state.dispersion.factor[:, None]
+        first = np.maximum(np.stack([rose[:, 1:].sum(axis=1), rose.sum(axis=1)], axis=1), above)
+        keep_load = 0.5 ** (slice_s / params.load_half_life_s)
         load = float(summary.stream.in_flight)
         mean_load = load if state.mean_load == 0.0 else keep_load * state.mean_load + (1 - keep_load) * load
         by_load = keep_load * state.by_load
@@ -192,9 +225,12 @@ class LatencyShift:
         by_load[:, band, 1] += np.where(is_known, seen.sum(axis=1), 0.0)
         return state._replace(
             hours=counted(state.hours, slot, bins, many),
-            log_m=log_m,
-            since_ns=np.where(began, summary.start_ns, np.where(in_doubt, state.since_ns, -1)),
-            above=np.where(in_doubt[:, None], np.where(began[:, None], 0.0, state.above) + above, 0.0),
+            evidence=evidence,
+            rises_ns=rises_ns,
+            since_ns=np.where(
+                began, np.minimum(rises_ns[best], summary.start_ns), np.where(in_doubt, state.since_ns, -1)
+            ),
+            above=np.where(began[:, None], first, np.where(in_doubt[:, None], state.above + above, 0.0)),
             mean_load=mean_load,
             by_load=by_load,
         )
@@ -206,12 +242,13 @@ class LatencyShift:
 
     def _findings(self, state: State, summary: WindowSummary) -> tuple[Finding, ...]:
         """Give one finding for each stage and cause."""
-        evidence = log_evidence(state.log_m)
-        is_told = (evidence >= self._level(state, summary)) & (state.above[:, 1] >= self.params.values_min)
+        evidence = log_evidence(state.evidence.log_m)
+        level = self._level(state, summary)
+        is_told = (evidence >= level) & (state.above[:, 1] >= self.params.values_min)
         if not is_told.any():
             return ()
         # Where one row is sure, those in doubt may name the cause.
-        is_slow = is_told | (evidence > self.params.doubt)
+        is_slow = is_told | (evidence > level - self.params.doubt)
         windows = summary.windows
         by_stage: dict[str, list[Carrier]] = {}
         for slot in np.flatnonzero(is_slow).tolist():

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from detectors.block_dispersion import Dispersion, compared, grown_dispersion, new_dispersion
 from detectors.reference_hours import (
     DAY_HOURS,
     WEEK_HOURS,
-    Expected,
     Hours,
     counted,
     expected,
@@ -28,8 +28,21 @@ from detectors.reference_hours import (
     turned,
 )
 from detectors.rows import grown
-from detectors.sequential import log_alarm_level
-from detectors.shift_evidence import Alternatives, in_categories, log_evidence, log_ratios, null_of, weighed
+from detectors.sequential import log_alarm_level, restarted
+from detectors.shift_evidence import (
+    Alternatives,
+    Evidence,
+    Hypotheses,
+    carried_over,
+    forgotten,
+    grown_evidence,
+    hypotheses,
+    in_categories,
+    log_evidence,
+    new_evidence,
+    weighed,
+    without_hypotheses,
+)
 from detectors.watched_rows import Carrier, causes, with_slots
 from engine.judge.detection import MINUTE_NS, NS, WARNING, AlertPolicy, Detection, Finding
 from engine.judge.facts import SCORE_BINS
@@ -48,9 +61,10 @@ DESCRIPTION = (
     "and release that was compared. Look at what changed: model, prompt, speech recognition, knowledge."
 )
 RANKS = np.array([0.5, 0.9])  # of what is missing to a perfect score: q50 and q10 of scores
-ALTERNATIVES = Alternatives(whole=(1.7, 3.0), tails=((1, 2.5),))
+ALTERNATIVES = Alternatives(whole=(1.7, 3.0, 12.0), tails=((1, 2.5),))
 YESTERDAY, WEEK_AGO, TODAY = range(3)
 REFERENCES = ("at this hour yesterday", "at this hour a week ago", "earlier today")
+SHAPE = (0, ALTERNATIVES.many, len(RANKS) + 1)  # of evidence, without slots
 STRATA = ("agent", "release", "tenant")
 
 
@@ -60,9 +74,10 @@ class Params(NamedTuple):
     rows_max: int = 128  # (label set, metric) pairs that are watched
     kept_for_totals: int = 8
     effect: tuple[float, float, float] = (1.15, 1.15, 1.4)  # odds ratio that is no trouble, by reference
-    doubt: float = 3.0  # ln of evidence from which on a row is not learned from ...
+    doubt: float = 4.0  # evidence this little below the alarm level: the row is not learned from ...
     doubt_ns: int = 24 * 60 * MINUTE_NS  # ... for so long
-    beyond: float = 3.0  # evidence above the alarm level is not kept
+    beyond: float = 3.0  # evidence further above the alarm level is not kept
+    half_life_s: float = 900.0  # of what decides whether it goes on
     values_min: float = 30.0
 
 
@@ -73,10 +88,11 @@ class State(NamedTuple):
     row_of: NDArray[np.int32]  # (slots,)
     hours: Hours
     cut: NDArray[np.int64]  # (slots, references, ranks)
-    ratios: NDArray[np.float64]  # (slots, references, alternatives, ranks + 1)
+    laws: tuple[Hypotheses, ...]  # by reference
+    dispersion: Dispersion
     known: NDArray[np.bool_]  # (slots, references)
     mean: NDArray[np.float64]  # (slots, references): of the scores
-    log_m: NDArray[np.float64]  # (slots, references, alternatives)
+    evidence: tuple[Evidence, ...]  # by reference
     strata: NDArray[np.float64]  # (slots, STRATA, alternatives): evidence over the values of each label
     since_ns: NDArray[np.int64]  # (slots,): in doubt since; -1: not
     below: NDArray[np.float64]  # (slots, 3): below the usual median since then, all, sum of scores
@@ -100,10 +116,11 @@ class QualityDrift:
             row_of=np.zeros(0, np.int32),
             hours=new_hours(0, SCORE_BINS, WEEK_HOURS),
             cut=np.zeros((*many, len(RANKS)), np.int64),
-            ratios=np.zeros((*many, ALTERNATIVES.many, len(RANKS) + 1)),
+            laws=(without_hypotheses(*SHAPE),) * len(REFERENCES),
+            dispersion=new_dispersion(0, SCORE_BINS),
             known=np.zeros(many, np.bool_),
             mean=np.zeros(many),
-            log_m=np.zeros((*many, ALTERNATIVES.many)),
+            evidence=(new_evidence(*SHAPE),) * len(REFERENCES),
             strata=np.zeros((0, len(STRATA), ALTERNATIVES.many)),
             since_ns=np.zeros(0, np.int64),
             below=np.zeros((0, 3)),
@@ -134,8 +151,10 @@ class QualityDrift:
         )  # fmt: skip
         return state._replace(
             slot_of=slot_of, row_of=row_of, hours=hours, cut=grown(state.cut, slots, 0),
-            ratios=grown(state.ratios, slots, 0), known=grown(state.known, slots, 0),
-            mean=grown(state.mean, slots, 0), log_m=grown(state.log_m, slots, -np.inf),
+            laws=tuple(Hypotheses(*(grown(one, slots, 0) for one in laws)) for laws in state.laws),
+            dispersion=grown_dispersion(state.dispersion, slots), known=grown(state.known, slots, 0),
+            mean=grown(state.mean, slots, 0),
+            evidence=tuple(grown_evidence(one, slots) for one in state.evidence),
             strata=grown(state.strata, slots, -np.inf), since_ns=grown(state.since_ns, slots, -1),
             below=grown(state.below, slots, 0),
         )  # fmt: skip
@@ -144,9 +163,9 @@ class QualityDrift:
         """Read the references anew at every block of ten minutes; give up a doubt that lasts a day."""
         is_usual = (state.since_ns >= 0) & (end_ns - state.since_ns > self.params.doubt_ns)
         hours, is_new = turned(state.hours, end_ns, (state.since_ns >= 0) & ~is_usual)
-        state = state._replace(hours=hours)
         if not is_new or not len(state.row_of):
-            return state
+            return state._replace(hours=hours)
+        dispersion = compared(state.dispersion, state.hours.newest)
         found = [
             expected(hour_before(hours, DAY_HOURS), RANKS),
             expected(hour_before(hours, WEEK_HOURS), RANKS),
@@ -154,39 +173,45 @@ class QualityDrift:
         ]
         known = np.stack([one.values > 0 for one in found], axis=1)
         known[:, TODAY] &= ~known[:, YESTERDAY] & ~known[:, WEEK_AGO]
-        ratios = [self._ratios(one, effect) for one, effect in zip(found, self.params.effect, strict=True)]
-        log_m = np.where(is_usual[:, None, None] | ~known[:, :, None], -np.inf, state.log_m)
+        laws = tuple(
+            hypotheses(one, effect, ALTERNATIVES, dispersion.factor)
+            for one, effect in zip(found, self.params.effect, strict=True)
+        )
+        evidence = tuple(
+            forgotten(carried_over(one, before, after), is_usual | ~known[:, place])
+            for place, (one, before, after) in enumerate(zip(state.evidence, state.laws, laws, strict=True))
+        )
         return state._replace(
+            hours=hours,
             cut=np.stack([one.cut for one in found], axis=1),
-            ratios=np.stack(ratios, axis=1),
+            laws=laws,
+            dispersion=dispersion,
             known=known,
             mean=np.stack([1.0 - one.mean_bin / (SCORE_BINS - 1) for one in found], axis=1),
-            log_m=log_m,
+            evidence=evidence,
             since_ns=np.where(is_usual, -1, state.since_ns),
         )
-
-    def _ratios(self, reference: Expected, effect: float) -> NDArray[np.float64]:
-        return log_ratios(null_of(reference, effect), ALTERNATIVES)
 
     def _weigh(self, state: State, summary: WindowSummary) -> State:
         """Add the slice to the evidence of every reference, and of every label's values together."""
         params, scores = self.params, summary.facts.scores
         slot = state.slot_of[scores.row].astype(np.int64)
-        keep = slot >= 0
-        slot, many = slot[keep], scores.counted[keep]
-        missing = SCORE_BINS - 1 - scores.bin[keep].astype(np.int64)  # to a perfect score
+        is_kept = slot >= 0
+        slot, many = slot[is_kept], scores.counted[is_kept]
+        missing = SCORE_BINS - 1 - scores.bin[is_kept].astype(np.int64)  # to a perfect score
         slots = len(state.row_of)
         level = self._level(state, summary)
-        log_m = state.log_m.copy()
+        keep = 0.5 ** ((summary.end_ns - summary.start_ns) / NS / params.half_life_s)
         seen = np.zeros((slots, len(REFERENCES), len(RANKS) + 1))
-        for reference in range(len(REFERENCES)):
-            seen[:, reference] = in_categories(slots, state.cut[:, reference], slot, missing, many)
-            log_m[:, reference] = weighed(
-                log_m[:, reference], seen[:, reference], state.ratios[:, reference], state.known[:, reference]
-            )
-        log_m = np.minimum(log_m, level + params.beyond)
-        strata = self._weigh_strata(state, summary, seen)
-        in_doubt = rejected(log_m, state.known) > params.doubt
+        evidence, log_e = [], []
+        for place, (one, laws) in enumerate(zip(state.evidence, state.laws, strict=True)):
+            seen[:, place] = in_categories(slots, state.cut[:, place], slot, missing, many)
+            told = seen[:, place] * (state.known[:, place] / state.dispersion.factor)[:, None]
+            after, moved = weighed(one, told, laws, level, keep)
+            evidence.append(after._replace(log_m=np.minimum(after.log_m, level + params.beyond)))
+            log_e.append(moved)
+        strata = self._weigh_strata(state, summary, np.stack(log_e, axis=1))
+        in_doubt = rejected(tuple(evidence), state.known) > level - params.doubt
         began = in_doubt & (state.since_ns < 0)
         first = np.argmax(state.known, axis=1)
         below = np.zeros((slots, 3))
@@ -195,35 +220,27 @@ class QualityDrift:
         np.add.at(below[:, 2], slot, many * (1.0 - missing / (SCORE_BINS - 1)))
         return state._replace(
             hours=counted(state.hours, slot, missing, many),
-            log_m=log_m,
+            evidence=tuple(evidence),
             strata=np.minimum(strata, level + params.beyond),
             since_ns=np.where(began, summary.start_ns, np.where(in_doubt, state.since_ns, -1)),
             below=np.where(in_doubt[:, None], np.where(began[:, None], 0.0, state.below) + below, 0.0),
         )
 
     def _weigh_strata(
-        self, state: State, summary: WindowSummary, seen: NDArray[np.float64]
+        self, state: State, summary: WindowSummary, log_e: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Give the evidence of totals from the values of each label together: a mix cannot move it.
 
         What each value saw is compared with the value's own reference; the products of their e-values are
         e-values again, as every score has one value of a label.
         """
-        slots = len(state.row_of)
         strata = state.strata.copy()
         first = np.argmax(state.known, axis=1)
-        rows = np.arange(slots)
-        log_e = np.einsum("sc,sac->sa", seen[rows, first], state.ratios[rows, first])
-        log_e[~state.known.any(axis=1)] = 0.0
+        own = log_e[np.arange(len(first)), first]
         for total, label, members in self._members(state, summary):
-            if seen[members].any():
-                one = weighed(
-                    strata[total : total + 1, label],
-                    np.ones((1, 1)),
-                    log_e[members].sum(axis=0)[None, :, None],
-                    np.ones(1, np.bool_),
-                )
-                strata[total, label] = one[0]
+            together = own[members].sum(axis=0)
+            if together.any():
+                strata[total, label] = restarted(strata[total, label], together)
         return strata
 
     def _members(self, state: State, summary: WindowSummary) -> list[tuple[int, int, list[int]]]:
@@ -250,16 +267,16 @@ class QualityDrift:
 
     def _findings(self, state: State, summary: WindowSummary) -> tuple[Finding, ...]:
         level = self._level(state, summary)
-        evidence = rejected(state.log_m, state.known)
+        evidence = rejected(state.evidence, state.known)
         is_told = (evidence >= level) & (state.below[:, 1] >= self.params.values_min)
         if not is_told.any():
             return ()
         # Where one row is sure, those in doubt may name the cause.
-        is_worse = is_told | (evidence > self.params.doubt)
+        is_worse = is_told | (evidence > level - self.params.doubt)
         for total, place, _ in self._members(state, summary):
             within = float(log_evidence(state.strata[total : total + 1, place])[0])
             is_told[total] &= within >= level
-            is_worse[total] &= within > self.params.doubt
+            is_worse[total] &= within > level - self.params.doubt
         scores, labels = summary.facts.scores, summary.windows.labels
         by_metric: dict[str, list[Carrier]] = {}
         for slot in np.flatnonzero(is_worse).tolist():
@@ -297,8 +314,8 @@ class QualityDrift:
         return Finding(ALERT, WARNING, ("window", one.row), SUMMARY, DESCRIPTION, labels, evidence)
 
 
-def rejected(log_m: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+def rejected(evidence: tuple[Evidence, ...], known: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Give the evidence that all known references give at least, (slots,); -inf where there is none."""
-    evidence = np.stack([log_evidence(log_m[:, one]) for one in range(log_m.shape[1])], axis=1)
-    least = np.where(known, evidence, np.inf).min(axis=1, initial=np.inf)
+    found = np.stack([log_evidence(one.log_m) for one in evidence], axis=1)
+    least = np.where(known, found, np.inf).min(axis=1, initial=np.inf)
     return np.asarray(np.where(known.any(axis=1), least, -np.inf))

@@ -22,8 +22,7 @@ HOUR_NS = 60 * MINUTE_NS
 BLOCKS_AN_HOUR = HOUR_NS // BLOCK_NS
 KEEP_A_BLOCK = 0.5 ** (1 / 36)  # earlier today: half-life six hours
 COUNT_MAX = 65_535
-VALUES_MIN = 200.0  # of a reference
-SD_MARGIN = 1.5  # by which an expected share is taken too high: the reference is itself a sample
+VALUES_MIN = 60.0  # of a reference
 DAY_HOURS, WEEK_HOURS = 24, 168
 
 
@@ -113,7 +112,7 @@ class Expected(NamedTuple):
     """What a reference says, by slot: `cut` is the bin of each rank, `share` how much lies above it."""
 
     cut: NDArray[np.int64]  # (slots, ranks)
-    share: NDArray[np.float64]  # (slots, ranks), with the margin
+    share: NDArray[np.float64]  # (slots, ranks)
     values: NDArray[np.float64]  # (slots,): that it rests on; 0: there is none
     mean_bin: NDArray[np.float64]  # (slots,)
 
@@ -127,11 +126,10 @@ def expected(counts: NDArray[np.float64], ranks: NDArray[np.float64]) -> Expecte
     cut = (above[:, :, None] > wanted[:, None, :]).sum(axis=1)
     cut = np.minimum(cut, counts.shape[1] - 1)
     found = np.take_along_axis(above, cut, axis=1)
-    mean = (found + 0.5) / (total[:, None] + 1.0)
-    sd = np.sqrt(mean * (1.0 - mean) / (total[:, None] + 2.0))
+    share = (found + 0.5) / (total[:, None] + 1.0)
     places = np.arange(counts.shape[1])
     mean_bin = (counts * places).sum(axis=1) / np.maximum(total, 1.0)
-    return Expected(cut, mean + SD_MARGIN * sd, np.where(is_known, total, 0.0), mean_bin)
+    return Expected(cut, share, np.where(is_known, total, 0.0), mean_bin)
 
 
 def first_known(one: Expected, other: Expected) -> Expected:

@@ -121,3 +121,20 @@ def test_rows_beyond_the_bound_are_not_watched() -> None:
     state = detector.detect(detector.new_state(), slices.write(), ()).state
 
     assert state.slot_of.tolist() == [0, -1, -1]
+
+
+def test_turns_that_are_slow_together_are_not_told() -> None:
+    """Calls have their own pace, and minutes too: values are not independent, and yet nothing has changed."""
+    rng = np.random.default_rng(9)
+    pace = np.repeat(np.exp(0.1 * rng.standard_normal(10 * 60)), MINUTE)
+
+    found = told([1.0] * (2 * 60 * MINUTE) + pace.tolist())
+    later = {number for number, _, _ in found if number > 5 * 60 * MINUTE}
+
+    assert not later
+
+
+def test_it_says_since_when() -> None:
+    found = told([1.0] * (60 * MINUTE) + [1.25] * (30 * MINUTE))
+
+    assert found[-1][2]["since"] in {f"{minutes} min" for minutes in range(28, 36)}
