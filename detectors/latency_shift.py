@@ -24,6 +24,7 @@ from detectors.reference_hours import (
     counted,
     expected,
     first_known,
+    grown_hours,
     hour_before,
     new_hours,
     turned,
@@ -37,6 +38,7 @@ from detectors.shift_evidence import (
     carried_over,
     forgotten,
     grown_evidence,
+    grown_hypotheses,
     hypotheses,
     in_categories,
     log_evidence,
@@ -157,15 +159,10 @@ class LatencyShift:
         slot_of = with_slots(state.slot_of, labels, params.rows_max, params.kept_for_totals)
         row_of = np.flatnonzero(slot_of >= 0).astype(np.int32)
         slots = len(row_of)
-        hours = state.hours
-        hours = hours._replace(
-            newest=grown(hours.newest, slots, 0), waiting=grown(hours.waiting, slots, 0),
-            earlier=grown(hours.earlier, slots, 0), hour=grown(hours.hour, slots, 0),
-            past=tuple(grown(one, slots, 0) for one in hours.past),
-        )  # fmt: skip
         return state._replace(
-            slot_of=slot_of, row_of=row_of, hours=hours, cut=grown(state.cut, slots, 0),
-            laws=Hypotheses(*(grown(one, slots, 0) for one in state.laws)),
+            slot_of=slot_of, row_of=row_of, hours=grown_hours(state.hours, slots),
+            cut=grown(state.cut, slots, 0),
+            laws=grown_hypotheses(state.laws, slots),
             dispersion=grown_dispersion(state.dispersion, slots), values=grown(state.values, slots, 0),
             of_yesterday=grown(state.of_yesterday, slots, 0),
             evidence=grown_evidence(state.evidence, slots), since_ns=grown(state.since_ns, slots, -1),

@@ -23,6 +23,7 @@ from detectors.reference_hours import (
     Hours,
     counted,
     expected,
+    grown_hours,
     hour_before,
     new_hours,
     turned,
@@ -36,6 +37,7 @@ from detectors.shift_evidence import (
     carried_over,
     forgotten,
     grown_evidence,
+    grown_hypotheses,
     hypotheses,
     in_categories,
     log_evidence,
@@ -143,15 +145,10 @@ class QualityDrift:
         slot_of = with_slots(state.slot_of, labels, params.rows_max, params.kept_for_totals)
         row_of = np.flatnonzero(slot_of >= 0).astype(np.int32)
         slots = len(row_of)
-        hours = state.hours
-        hours = hours._replace(
-            newest=grown(hours.newest, slots, 0), waiting=grown(hours.waiting, slots, 0),
-            earlier=grown(hours.earlier, slots, 0), hour=grown(hours.hour, slots, 0),
-            past=tuple(grown(one, slots, 0) for one in hours.past),
-        )  # fmt: skip
         return state._replace(
-            slot_of=slot_of, row_of=row_of, hours=hours, cut=grown(state.cut, slots, 0),
-            laws=tuple(Hypotheses(*(grown(one, slots, 0) for one in laws)) for laws in state.laws),
+            slot_of=slot_of, row_of=row_of, hours=grown_hours(state.hours, slots),
+            cut=grown(state.cut, slots, 0),
+            laws=tuple(grown_hypotheses(one, slots) for one in state.laws),
             dispersion=grown_dispersion(state.dispersion, slots), known=grown(state.known, slots, 0),
             mean=grown(state.mean, slots, 0),
             evidence=tuple(grown_evidence(one, slots) for one in state.evidence),

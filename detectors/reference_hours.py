@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from detectors.rows import grown
 from engine.judge.detection import MINUTE_NS
 
 if TYPE_CHECKING:
@@ -44,6 +45,17 @@ def new_hours(slots: int, bins: int, kept: int) -> Hours:
     nothing = np.zeros((0, bins), np.uint16)
     return Hours(
         -1, blank, blank, blank.astype(np.float32), blank, (nothing,) * kept, np.full(kept, -1, np.int64)
+    )
+
+
+def grown_hours(hours: Hours, slots: int) -> Hours:
+    """Give the memory room for `slots` slots in all; new ones are empty."""
+    return hours._replace(
+        newest=grown(hours.newest, slots, 0),
+        waiting=grown(hours.waiting, slots, 0),
+        earlier=grown(hours.earlier, slots, 0),
+        hour=grown(hours.hour, slots, 0),
+        past=tuple(grown(one, slots, 0) for one in hours.past),
     )
 
 

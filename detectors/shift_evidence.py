@@ -80,6 +80,11 @@ def grown_evidence(evidence: Evidence, slots: int) -> Evidence:
     )
 
 
+def grown_hypotheses(laws: Hypotheses, slots: int) -> Hypotheses:
+    """Give room for `slots` slots; new ones have no reference."""
+    return Hypotheses(grown(laws.usual, slots, 0), grown(laws.moved, slots, 0))
+
+
 def without_hypotheses(slots: int, alternatives: int, categories: int) -> Hypotheses:
     """Give slots without a reference."""
     return Hypotheses(np.zeros((slots, categories)), np.zeros((slots, alternatives, categories)))

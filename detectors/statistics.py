@@ -1,4 +1,4 @@
-"""Maths shared by the detectors: tails, a Poisson filter bank, interpolation over cap sizes.
+"""Maths shared by the detectors: tails, and a Poisson filter bank.
 
 The filter follows the logarithm of a rate that is seen only through counts: level x, growth g a step, damped.
 Several such filters with different ideas of change run side by side, weighted by how well they foretell the
@@ -189,10 +189,3 @@ def observe_row(bank: FilterBank, row: int, count: float, exposure: float, dispe
         total += bank.weight[row, m]
     for m in range(models):
         bank.weight[row, m] /= total
-
-
-def interpolate_log(
-    at: NDArray[np.float64], points: NDArray[np.float64], values: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Interpolate linearly in log(at) between (points, values), flat outside; NaN stays NaN."""
-    return np.interp(np.log(np.maximum(at, 1e-9)), np.log(points), values)

@@ -1,13 +1,12 @@
 """The conformance suite: what every registered detector must be and do; a new one is in it by itself.
 
 It needs a scenario, tests/scenarios/<its name>.scenario, in which it speaks; all detectors look at all
-scenarios. What Python can say and the text cannot is tests/scenarios/<its name>.py.
+scenarios.
 """
 
 from __future__ import annotations
 
 import copy
-import importlib
 import inspect
 import re
 from functools import cache
@@ -34,11 +33,7 @@ if TYPE_CHECKING:
 S = 1_000_000_000
 NAMES = tuple(detector.name for detector in make_detectors(Settings()))
 SCENARIOS = Path(scenarios.__file__).parent
-SCENARIO_FILES = {
-    path.stem
-    for path in SCENARIOS.iterdir()
-    if path.suffix in {".py", ".scenario"} and path.stem != "__init__"
-}
+SCENARIO_FILES = {path.stem for path in SCENARIOS.glob("*.scenario")}
 GIVEN_NAMES = {"stage", "metric", "release"}
 SLICES_MAX = 1000  # of a scenario of days, only so many are looked at closely
 # These speak whatever the traffic: one says that the engine lives, one what the register says.
@@ -66,11 +61,7 @@ def detector_named(name: str) -> Detector:
 
 def scenario_of(name: str) -> Scenario:
     """Load the scenario of a detector."""
-    path = SCENARIOS / f"{name}.scenario"
-    if path.exists():
-        return conformance_scenario(path)
-    found: Scenario = importlib.import_module(f"tests.scenarios.{name}").SCENARIO
-    return found
+    return conformance_scenario(SCENARIOS / f"{name}.scenario")
 
 
 @cache

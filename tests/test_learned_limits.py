@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from engine.app import REPLAY_HASH_KEY, OwnedLine, load_configuration, load_inferred
-from engine.commands.learn import write_whole
 from engine.commands.run import inferred_before
+from engine.commands.whole_file import write_whole
 from engine.errors import SettingsError
 from engine.judge.detection import LearnedLimit
 from engine.judge.implicit import LearnedValue, LearnedValues, implicit_limits

@@ -11,7 +11,6 @@ from detectors.statistics import (
     FilterBank,
     FilterNoise,
     advance_row,
-    interpolate_log,
     limit_variances,
     new_bank,
     normal_tail,
@@ -128,11 +127,3 @@ def test_hours_of_silence_and_then_a_flood_stay_finite() -> None:
 
     assert all(np.isfinite(array).all() for array in bank)
     assert math.exp(float(np.sum(bank.weight * bank.level))) == pytest.approx(10_000.0, rel=0.2)
-
-
-def test_between_two_sizes_of_cap_thresholds_change_smoothly() -> None:
-    points, values = np.array([10.0, 1000.0]), np.array([0.0, -1.0])
-    found = interpolate_log(np.array([1.0, 10.0, 100.0, 1000.0, 1e6, np.nan]), points, values)
-
-    assert found[:5] == pytest.approx([0.0, 0.0, -0.5, -1.0, -1.0])
-    assert np.isnan(found[5])

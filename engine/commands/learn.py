@@ -6,17 +6,16 @@ whole or not at all. `run` and `replay` read it (`headroom.learned_file`) and ne
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.app import REPLAY_HASH_KEY, LearningLine, read_hash_key
-from engine.commands.replay import Progress, open_source, say_if_first_start
+from engine.commands.replay import open_source, read_all, say_if_first_start
 from engine.commands.warmup import warm_up
+from engine.commands.whole_file import write_whole
 from engine.errors import SourceError, UsageError
 from engine.learned import encode
-from engine.source.recording import RecordingSource
 
 if TYPE_CHECKING:
     from engine.app import Configuration, Learning
@@ -47,34 +46,16 @@ async def learn(configuration: Configuration, options: LearnOptions) -> None:
         await source.start()
         say_if_first_start()
         warm_up(configuration)
-        with Progress(source) as progress:
-            while (raw := await source.read()) is not None:
-                line.step(raw)
-                progress.show()
+        damage = await read_all(source, line, [])
     finally:
         await source.close()
-    if not isinstance(source, RecordingSource):
-        line.line.pipeline.finish()
+    if damage is not None:
+        raise damage
     if line.line.pipeline.first_event_ns < 0:
         raise SourceError("there is no event to learn from", where=", ".join(options.logs))
     learning = line.learned()
     write_whole(out, encode(learning.learned))
     sys.stdout.write(told(learning, out))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or as it was before."""
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def told(learning: Learning, out: Path) -> str:

@@ -27,7 +27,7 @@ from engine.source.recording import RecordingSource
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.app import Configuration
+    from engine.app import Configuration, LearningLine
     from engine.judge.lifecycle import AlertChange
     from engine.source.contract import Source
 
@@ -103,7 +103,7 @@ async def run_log(
 
 async def read_all(
     source: Source,
-    line: OwnedLine,
+    line: OwnedLine | LearningLine,
     changes: list[AlertChange],
     write: Callable[[AlertChange], None] | None = None,
 ) -> SourceError | None:

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client import CollectorRegistry
 
 from engine.app import HASH_KEY_BYTES, OwnedLine, load_inferred, read_hash_key
-from engine.commands.learn import write_whole
 from engine.commands.losses import LossLog
 from engine.commands.warmup import FIRST_START, is_first_start, warm_up
+from engine.commands.whole_file import write_whole
 from engine.deliver.alertmanager import AlertmanagerSink
 from engine.deliver.handover import Handover
 from engine.deliver.metrics import Metrics, SourceStats

@@ -1,7 +1,7 @@
 """One scenario per detector, in a file of its name: traffic in which it must speak, and how soon.
 
-Texts (`.scenario`) are for people to read, and run by `callgauge check` too; `incidents/` are those of the
-project's history. Python is for what the text has no words for.
+They are texts (`.scenario`), for people to read, and run by `callgauge check` too; `incidents/` are those of
+the project's history.
 """
 
 from __future__ import annotations
