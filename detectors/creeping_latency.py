@@ -174,8 +174,8 @@ def look(
     calls = state.pending.sum(axis=1).astype(np.float64)
     level = log_alarm_level(2 * max(len(calls), 1), MINUTE_NS / NS, pages_per_week)
     log_m = _moved(state, calls, level, params)
-    is_moving = log_mixture(log_m).max(axis=1) >= level if len(calls) else np.zeros(0, np.bool_)
-    in_doubt = log_mixture(log_m).max(axis=1) > params.doubt if len(calls) else np.zeros(0, np.bool_)
+    evidence = log_mixture(log_m).max(axis=1) if len(calls) else np.zeros(0)
+    is_moving, in_doubt = evidence >= level, evidence > params.doubt
     doubted = np.where(in_doubt, state.doubted + passed_min, 0)
     is_usual_now = doubted > params.doubt_min
     log_m = np.where(is_usual_now[:, None, None], LOG_NONE, log_m)

@@ -30,7 +30,7 @@ from detectors.reference_hours import (
     turned,
 )
 from detectors.rows import grown
-from detectors.sequential import log_alarm_level
+from detectors.sequential import log_alarm_level, log_mixture
 from detectors.shift_evidence import (
     Alternatives,
     Evidence,
@@ -41,7 +41,6 @@ from detectors.shift_evidence import (
     grown_hypotheses,
     hypotheses,
     in_categories,
-    log_evidence,
     new_evidence,
     weighed,
     without_hypotheses,
@@ -205,7 +204,7 @@ class LatencyShift:
         told = seen / state.dispersion.factor[:, None]
         evidence = weighed(state.evidence, told, state.laws, level, 0.5 ** (slice_s / params.half_life_s))[0]
         evidence = evidence._replace(log_m=np.minimum(evidence.log_m, level + params.beyond))
-        in_doubt = log_evidence(evidence.log_m) > level - params.doubt
+        in_doubt = log_mixture(evidence.log_m) > level - params.doubt
         above = np.stack([seen[:, 1:].sum(axis=1), seen.sum(axis=1)], axis=1)
         began = in_doubt & (state.since_ns < 0)
         rises_ns = np.where(evidence.log_ratio > 0, state.rises_ns, summary.end_ns)
@@ -239,7 +238,7 @@ class LatencyShift:
 
     def _findings(self, state: State, summary: WindowSummary) -> tuple[Finding, ...]:
         """Give one finding for each stage and cause."""
-        evidence = log_evidence(state.evidence.log_m)
+        evidence = log_mixture(state.evidence.log_m)
         level = self._level(state, summary)
         is_told = (evidence >= level) & (state.above[:, 1] >= self.params.values_min)
         if not is_told.any():

@@ -29,7 +29,7 @@ from detectors.reference_hours import (
     turned,
 )
 from detectors.rows import grown
-from detectors.sequential import log_alarm_level, restarted
+from detectors.sequential import log_alarm_level, log_mixture, restarted
 from detectors.shift_evidence import (
     Alternatives,
     Evidence,
@@ -40,7 +40,6 @@ from detectors.shift_evidence import (
     grown_hypotheses,
     hypotheses,
     in_categories,
-    log_evidence,
     new_evidence,
     weighed,
     without_hypotheses,
@@ -271,7 +270,7 @@ class QualityDrift:
         # Where one row is sure, those in doubt may name the cause.
         is_worse = is_told | (evidence > level - self.params.doubt)
         for total, place, _ in self._members(state, summary):
-            within = float(log_evidence(state.strata[total : total + 1, place])[0])
+            within = float(log_mixture(state.strata[total : total + 1, place])[0])
             is_told[total] &= within >= level
             is_worse[total] &= within > level - self.params.doubt
         scores, labels = summary.facts.scores, summary.windows.labels
@@ -313,6 +312,6 @@ class QualityDrift:
 
 def rejected(evidence: tuple[Evidence, ...], known: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Give the evidence that all known references give at least, (slots,); -inf where there is none."""
-    found = np.stack([log_evidence(one.log_m) for one in evidence], axis=1)
+    found = np.stack([log_mixture(one.log_m) for one in evidence], axis=1)
     least = np.where(known, found, np.inf).min(axis=1, initial=np.inf)
     return np.asarray(np.where(known.any(axis=1), least, -np.inf))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WEEK_S = 7 * 86_400.0
+LOG_NOTHING = -1e9
 LOG_RESTART_MIN = -700.0  # below this, log(M + 1) is 0 to the last bit
 
 
@@ -32,7 +33,11 @@ def restarted(log_m: NDArray[np.float64], log_e: NDArray[np.float64]) -> NDArray
 
 
 def log_mixture(log_m: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give ln of the average of M over the last axis (alternatives): again an e-detector."""
+    """Give ln of the average of M over the last axis (alternatives): again an e-detector.
+
+    Before the first look ln M is -inf; it counts as LOG_NOTHING, so that no difference of two is undefined.
+    """
+    log_m = np.maximum(log_m, LOG_NOTHING)
     best = log_m.max(axis=-1)
     return np.asarray(best + np.log(np.mean(np.exp(log_m - best[..., None]), axis=-1)))
 

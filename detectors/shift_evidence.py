@@ -153,7 +153,7 @@ def weighed(
     speaks for an alternative, or the newest values are usual rather than like it, the evidence falls below.
     """
     log_e = np.zeros(evidence.log_m.shape)
-    is_told = log_evidence(evidence.log_m) >= level
+    is_told = log_mixture(evidence.log_m) >= level
     at = np.flatnonzero((laws.usual[:, 0] > 0) & (is_told | (seen.sum(axis=1) > 0)))
     if not len(at):
         return Looked(evidence, log_e)
@@ -233,8 +233,3 @@ def log_gamma(x: NDArray[np.float64]) -> NDArray[np.float64]:
     y = x + 4.0
     series = (y - 0.5) * np.log(y) - y + LOG_SQRT_2PI + 1.0 / (12.0 * y) - 1.0 / (360.0 * y**3)
     return np.asarray(series + 1.0 / (1260.0 * y**5) - np.log(x * (x + 1.0) * (x + 2.0) * (x + 3.0)))
-
-
-def log_evidence(log_m: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give ln of the average over the alternatives, (slots,)."""
-    return log_mixture(np.maximum(log_m, -1e9))

@@ -145,7 +145,7 @@ class StreamIncomplete:
             all=np.where(is_new_usual, state.new_all, state.all),
             since_ns=np.where(is_new_usual, -1, state.since_ns),
         )
-        in_doubt = log_mixture_of(log_m) > params.doubt
+        in_doubt = log_mixture(log_m) > params.doubt
         began = in_doubt & (state.since_ns < 0)
         slice_s = (summary.end_ns - summary.start_ns) / NS
         keep = 0.5 ** (slice_s / params.half_life_s)
@@ -168,7 +168,7 @@ class StreamIncomplete:
 
     def _shares(self, state: State, summary: WindowSummary) -> list[Finding]:
         level = self._level(summary)
-        is_high = (log_mixture_of(state.log_m) >= level) & (state.new_bad >= self.params.calls_min)
+        is_high = (log_mixture(state.log_m) >= level) & (state.new_bad >= self.params.calls_min)
         usual = state.bad / np.maximum(state.all, 1.0)
         return [
             _finding(
@@ -192,11 +192,6 @@ def counts_of(stream: StreamUse) -> tuple[NDArray[np.float64], NDArray[np.float6
     bad = (lost, stream.ended_unknown, stream.ended_without_turn, stream.ended_without_agent)
     total = (lost + stream.ended, stream.ended, stream.ended_answered, stream.ended_answered)
     return np.array(bad, np.float64), np.array(total, np.float64)
-
-
-def log_mixture_of(log_m: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give ln of the average over the alternatives; -inf before the first look."""
-    return log_mixture(np.maximum(log_m, -1e9))
 
 
 def _finding(problem: str, text: str, evidence: tuple[tuple[str, float | int | str], ...]) -> Finding:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from detectors.reference_hours import Expected, expected
+from detectors.sequential import log_mixture
 from detectors.shift_evidence import (
     Alternatives,
     Evidence,
@@ -17,7 +18,6 @@ from detectors.shift_evidence import (
     forgotten,
     hypotheses,
     in_categories,
-    log_evidence,
     log_gamma,
     new_evidence,
     weighed,
@@ -58,7 +58,7 @@ def looked(
 
 def total(evidence: Evidence) -> float:
     """Give the evidence of the one slot."""
-    return float(log_evidence(evidence.log_m)[0])
+    return float(log_mixture(evidence.log_m)[0])
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.9, 0.5])
