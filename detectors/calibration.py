@@ -38,7 +38,7 @@ DAYS_MIN = 14  # of a pool, before it is believed
 TAIL_SHARE = 0.2  # of the days, the highest, that the tail is fitted to
 SCALE_MIN = 0.05  # of the tail, in units of score
 # Parts of the budget, in the order of SPEAKERS: growth, level, line.
-BUDGET_SHARES = (0.35, 0.40, 0.25)
+BUDGET_SHARES = (0.35, 0.55, 0.10)
 DAYS_A_WEEK = 7.0
 KNOWN = 0.5  # weight of the baseline from which on a score counts as one with a baseline
 

@@ -71,7 +71,6 @@ from engine.learned import SPEAKERS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from detectors.usual_load import Season
     from engine.judge.occupancy import LimitUse
     from engine.judge.windows import WindowSummary
     from engine.learned import Learned
@@ -101,7 +100,7 @@ class Headroom:
         self.learned = learned
         self.params = params or HeadroomParams()
         self.step_s = settings.evaluate_ns / NS
-        self.horizons = horizons_of(settings, self.params.damping_s)
+        self.horizons = horizons_of(settings, self.params.damping_s, self.params.long_margin)
         columns = columns_for(float(self.horizons.ahead_s[-1]))
         self.size = Size(len(self.horizons.ahead_s), columns, self.step_s)
         self.surfaces = surfaces_of(learned)
@@ -201,7 +200,7 @@ class Headroom:
         # Where it is known what is usual, growth is not to be expected, however short we have watched.
         known_s = age_s + 2.0 * params.cold_s * state.season.weight
         self.hand_over(state, known_s)
-        step_rows(filters_of(state), self.step_params(known_s, state.season))
+        step_rows(filters_of(state), self.step_params(known_s, state.season.offset))
         estimate_hazards(state.times, use.expected_holding_s, state.slice_ns / NS, params.holding)
         may_look = use.is_concurrency & state.has_level & (age_s >= params.wait_s)
         grid = self.grid(cells, state.slice_ns / NS)
@@ -246,28 +245,30 @@ class Headroom:
         # A platform that fills for the first time is for the forecast alone.
         may_all = room.is_ready & (known_s > self.params.cold_s)
         line = np.where(may_all, line, -np.inf)
-        scores = {"page": verdict.page_by_speaker.copy(), "warn": verdict.warn_by_speaker.copy()}
-        best_by_tier = []
-        for tier, by_speaker in scores.items():
+        page, warn = verdict.page_by_speaker.copy(), verdict.warn_by_speaker.copy()
+        for by_speaker in (page, warn):
             by_speaker[:, SPEAKERS.index("level")][~may_all] = -np.inf
             by_speaker[:, SPEAKERS.index("line")] = line
-            best_by_tier.append(best(by_speaker, self.speaker_thresholds(state, value, tier)))
-        page, warn = best_by_tier
+        page -= np.where(known_s > self.params.cold_s, self.page_margin(room), 0.0)[:, None]
+        season = state.season
+        load = np.nan_to_num(season.busiest_per_s * state.outlook.holding_s / value, nan=LOAD_UNKNOWN)
+        page_from = thresholds_of(self.surfaces, "page", value, load, season.weight)
+        warn_from = thresholds_of(self.surfaces, "warn", value, load, season.weight)
         verdict = verdict._replace(
-            page_score=page,
-            warn_score=warn,
-            page_by_speaker=scores["page"],
-            warn_by_speaker=scores["warn"],
+            page_score=best(page, page_from),
+            warn_score=best(warn, warn_from),
+            page_by_speaker=page,
+            warn_by_speaker=warn,
+            page_thresholds=page_from,
+            warn_thresholds=warn_from,
         )
         return state._replace(verdict=verdict)
 
-    def speaker_thresholds(
-        self, state: HeadroomState, value: NDArray[np.float64], tier: str
-    ) -> NDArray[np.float64]:
-        """Give the threshold of each speaker by instance, before what bursts and cold starts add."""
-        season = state.season
-        load = np.nan_to_num(season.busiest_per_s * state.outlook.holding_s / value, nan=LOAD_UNKNOWN)
-        return thresholds_of(self.surfaces, tier, value, load, season.weight)
+    def page_margin(self, room: Room) -> NDArray[np.float64]:
+        """Give by how much more is asked for before someone is woken over a cap that is half empty."""
+        low, high = self.params.page_level
+        in_use = np.nan_to_num(room.level / np.maximum(room.cap, 1.0), nan=high)
+        return np.asarray(self.params.page_margin * np.clip((high - in_use) / (high - low), 0.0, 1.0))
 
     def hand_over(self, state: HeadroomState, age_s: NDArray[np.float64]) -> None:
         """Turn the cold prior odds of the models into the warm ones, bit by bit, in place.
@@ -281,24 +282,23 @@ class Headroom:
         state.rate.weight[cold] *= tilt
         state.rate.weight[cold] /= state.rate.weight[cold].sum(axis=1, keepdims=True)
 
-    def step_params(self, age_s: NDArray[np.float64], season: Season) -> StepParams:
+    def step_params(self, age_s: NDArray[np.float64], offset: NDArray[np.float64]) -> StepParams:
         """Give the constants of one evaluation; the younger an instance, the likelier a change."""
         params = self.params
         steps = self.step_s / STEP_S
         coldness = np.clip(1.0 - age_s / params.cold_s, 0.0, 1.0)
-        known = (params.switch_known / params.switch) ** season.weight
         return StepParams(
             rate=self.noise(params.level_noise, params.growth_noise),
             steady=self.steady_noise(),
             speed=self.noise(params.speed_level_noise, params.speed_growth_noise),
             dispersion=params.dispersion,
             dispersion_keep=0.5 ** (self.step_s / params.dispersion.half_life_s),
-            switch=params.switch * (params.switch_cold / params.switch) ** coldness * known * steps,
+            switch=params.switch * (params.switch_cold / params.switch) ** coldness * steps,
             switch_speed=params.switch * steps,
             step_s=self.step_s,
             speed_ends_min=params.speed_ends_min,
-            switch_steady=params.switch * known * steps,
-            offset=season.offset,
+            switch_steady=params.switch * steps,
+            offset=offset,
         )
 
     def today(self, state: HeadroomState, use: LimitUse, may_look: NDArray[np.bool_]) -> Today:
@@ -351,8 +351,8 @@ class Headroom:
         is_warning = is_page | (state.verdict.warn_score >= warn)
         found: list[Finding] = []
         by_tier = {
-            True: state.verdict.page_by_speaker - self.speaker_thresholds(state, use.value, "page"),
-            False: state.verdict.warn_by_speaker - self.speaker_thresholds(state, use.value, "warn"),
+            True: state.verdict.page_by_speaker - state.verdict.page_thresholds,
+            False: state.verdict.warn_by_speaker - state.verdict.warn_thresholds,
         }
         for row in np.flatnonzero(is_warning):
             age_s = (end_ns - int(use.first_ns[row])) / NS
@@ -379,8 +379,7 @@ class Headroom:
         Higher on a platform just started, and where arrivals come in bursts.
         """
         params = self.params
-        page = self.speaker_thresholds(state, use.value, "page")[:, 0]
-        warn = self.speaker_thresholds(state, use.value, "warn")[:, 0]
+        page, warn = state.verdict.page_thresholds[:, 0], state.verdict.warn_thresholds[:, 0]
         burst = params.burst_margin * np.log(np.maximum(state.phi / params.burst_dispersion, 1.0))
         page, warn = page + burst, warn + burst
         if self.settings.page_threshold is not None:

@@ -61,14 +61,15 @@ class HeadroomParams(NamedTuple):
     ratio_var: float = 0.15**2  # ... about so large on ordinary days
     quiet_most: float = 16.0  # so many times shorter where now is quiet against what comes next
     switch: float = 3e-6
-    switch_known: float = 1e-8  # where it is known what is usual, less is left to be a change
-    model_weight_known: tuple[float, ...] = (0.99, 0.008, 0.0015, 0.0005)
-    steady_weight_known: tuple[float, ...] = (0.999, 5e-4, 5e-4)
+    steady_weight_known: tuple[float, ...] = (0.2, 0.3, 0.5)  # of a ratio to the usual: it may do anything
     switch_cold: float = 1e-3
     cold_s: float = 1800.0
     wait_s: float = 60.0
     wait_holdings: float = 2.0
     gate: float = 0.5
+    long_margin: float = 1.5  # by how much more a forecast must say at the longest horizon
+    page_margin: float = 2.0  # and by how much for a page while little of the cap is in use: all of it ...
+    page_level: tuple[float, float] = (0.6, 0.75)  # ... up to the first share, none from the second on
     tail_s_max: float = 4.0 * 3600.0
     gap_s_max: float = 3600.0  # a longer hole in the stream: levels are forgotten
     burst_margin: float = 1.0  # added per e-fold of dispersion above `burst_dispersion`: such tails are fat
@@ -124,7 +125,7 @@ class StepParams(NamedTuple):
     switch_speed: float
     step_s: float
     speed_ends_min: float
-    switch_steady: NDArray[np.float64]  # (instances,)
+    switch_steady: float
     offset: NDArray[np.float64]  # (instances,): log of the usual calls an evaluation
 
 
@@ -166,7 +167,7 @@ def step_rows(state: Filters, params: StepParams) -> None:
     for i in range(len(phi)):
         if state.has_level[i]:
             advance_row(state.rate, i, params.rate, params.switch[i])
-            advance_row(state.steady, i, params.steady, params.switch_steady[i])
+            advance_row(state.steady, i, params.steady, params.switch_steady)
         watched = state.exposure_s[i] / params.step_s
         count = state.arrivals[i]
         if watched >= 1.0:
@@ -239,7 +240,7 @@ def begin_known(state: HeadroomState, known: NDArray[np.bool_], params: Headroom
     """Start filters of instances whose usual rate is known, before their first count, in place."""
     state.has_level[known] = True
     for bank, weight in (
-        (state.rate, params.model_weight_known),
+        (state.rate, params.model_weight_warm),
         (state.steady, params.steady_weight_known),
     ):
         bank.level[known] = 0.0

@@ -55,6 +55,7 @@ class Horizons(NamedTuple):
     warn: int  # and for a warning without a baseline; with one, all of them
     nodes: NDArray[np.float64]  # quadrature over a standard normal
     node_weight: NDArray[np.float64]
+    margin: NDArray[np.float64]  # (horizons,): by how much more a forecast must say there
 
 
 class Verdict(NamedTuple):
@@ -71,14 +72,20 @@ class Verdict(NamedTuple):
     time_s_high: NDArray[np.float64]
     page_by_speaker: NDArray[np.float64]  # (instances, SPEAKERS), each on its own scale
     warn_by_speaker: NDArray[np.float64]
+    page_thresholds: NDArray[np.float64]  # (instances, SPEAKERS), before what bursts and cold starts add
+    warn_thresholds: NDArray[np.float64]
 
 
 def new_verdict(rows: int) -> Verdict:
     """Give a verdict that says nothing."""
     nothing, unknown = np.full(rows, -np.inf), np.full(rows, np.nan)
     silent = np.full((rows, len(SPEAKERS)), -np.inf)
+    by_speaker = [silent.copy() for _ in range(4)]
     times = [unknown.copy() for _ in range(4)]
-    return Verdict(nothing, nothing.copy(), times[0], times[1], times[2], times[3], silent, silent.copy())
+    return Verdict(
+        nothing, nothing.copy(), times[0], times[1], times[2], times[3],
+        by_speaker[0], by_speaker[1], by_speaker[2], by_speaker[3],
+    )  # fmt: skip
 
 
 @kernel
@@ -108,8 +115,9 @@ def judge(room: Room, outlook: Outlook, horizons: Horizons, gate: float, verdict
             score = score_of(mean[k], chance[k] + ignorance[k], cap)
             steady_var = outlook.steady_chance_var[i, k] + outlook.steady_model_var[i, k]
             steady = score_of(outlook.steady_mean[i, k], steady_var, cap)
-            verdict.warn_by_speaker[i, 0] = max(verdict.warn_by_speaker[i, 0], score)
-            verdict.warn_by_speaker[i, 1] = max(verdict.warn_by_speaker[i, 1], steady)
+            margin = horizons.margin[k]
+            verdict.warn_by_speaker[i, 0] = max(verdict.warn_by_speaker[i, 0], score - margin)
+            verdict.warn_by_speaker[i, 1] = max(verdict.warn_by_speaker[i, 1], steady - margin)
             if k < horizons.page:
                 verdict.page_by_speaker[i, 0] = max(verdict.page_by_speaker[i, 0], score)
                 verdict.page_by_speaker[i, 1] = max(verdict.page_by_speaker[i, 1], steady)
@@ -171,7 +179,7 @@ def crossing(
     return math.inf
 
 
-def horizons_of(settings: HeadroomSettings, damping_s: float) -> Horizons:
+def horizons_of(settings: HeadroomSettings, damping_s: float, long_margin: float) -> Horizons:
     """Lay the horizons out over the two tiers, in whole evaluations."""
     step_s = settings.evaluate_ns / NS
     page, warn = settings.page_horizon_ns / NS, settings.warn_horizon_ns / NS
@@ -183,6 +191,7 @@ def horizons_of(settings: HeadroomSettings, damping_s: float) -> Horizons:
     damping = math.exp(-step_s / damping_s)
     nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE_NODES)
     ahead = np.array(steps, dtype=np.float64)
+    beyond = np.clip((ahead * step_s - warn) / max(longest - warn, 1.0), 0.0, 1.0)
     return Horizons(
         ahead_s=ahead * step_s,
         reach=(1.0 - damping**ahead) / (1.0 - damping),
@@ -190,4 +199,5 @@ def horizons_of(settings: HeadroomSettings, damping_s: float) -> Horizons:
         warn=steps.index(max(round(warn / step_s), 1)) + 1,
         nodes=nodes,
         node_weight=weights / weights.sum(),
+        margin=long_margin * np.sqrt(beyond),
     )

@@ -14,6 +14,7 @@ from bench.leadtime.product import product_scores
 from bench.leadtime.traffic import Plan, draw_calls, slow_factor, start_flat, start_rising
 from detectors.headroom import Headroom
 from detectors.headroom_state import HeadroomState
+from detectors.limit_crossing import Room
 from engine.config_files import config_path
 from engine.judge.detection import CRITICAL, WARNING, Detection
 from engine.judge.windows import WindowSummary
@@ -319,6 +320,18 @@ def test_small_and_large_caps_give_finite_forecasts(cap: float) -> None:
 
     assert np.isfinite(result.page[-1]).all()
     assert np.isfinite(result.state.outlook.mean[:, :11]).all()  # The rest needs a baseline.
+
+
+def test_more_is_asked_for_before_someone_is_woken_over_a_cap_that_is_half_empty() -> None:
+    """All of it at half of the cap, half of it midway, nothing where the cap fills or nobody knows it."""
+    detector = Headroom(HeadroomSettings())
+    cap = np.array([100.0, 200.0, 100.0, np.nan])
+    level = np.array([50.0, 135.0, 80.0, 10.0])
+    nothing = np.zeros(4, np.int64)
+
+    margin = detector.page_margin(Room(cap, level, np.ones(4, np.bool_), nothing))
+
+    assert margin.tolist() == pytest.approx([2.0, 1.0, 0.0, 0.0])
 
 
 def test_thresholds_in_the_settings_win() -> None:

@@ -30,17 +30,7 @@ def test_one_evaluation_of_the_filters_is_that_of_the_twin() -> None:
     steady = FilterNoise(np.array(params.steady_noise), np.full(3, 1e-14), 0.9876)
     switch = np.array([1e-3])
     step = StepParams(
-        noise,
-        steady,
-        still,
-        params.dispersion,
-        0.999,
-        switch,
-        3e-6,
-        15.0,
-        30.0,
-        np.array([3e-6]),
-        np.zeros(1),
+        noise, steady, still, params.dispersion, 0.999, switch, 3e-6, 15.0, 30.0, 3e-6, np.zeros(1)
     )
     variances = np.square(params.cold_growth_sd).tolist()
     pairs = list(zip(params.level_noise, params.growth_noise, strict=True))
@@ -68,7 +58,7 @@ def test_counts_are_taken_against_what_is_usual() -> None:
     still = FilterNoise(np.array(params.speed_level_noise), np.array(params.speed_growth_noise), 0.9876)
     steady = FilterNoise(np.array(params.steady_noise), np.full(3, 1e-14), 0.9876)
     step = StepParams(
-        noise, steady, still, params.dispersion, 0.999, np.array([3e-6]), 3e-6, 15.0, 30.0, np.array([3e-6]),
+        noise, steady, still, params.dispersion, 0.999, np.array([3e-6]), 3e-6, 15.0, 30.0, 3e-6,
         np.log([20.0]),
     )  # fmt: skip
     state = new_state(1, 3, SIZE, params)

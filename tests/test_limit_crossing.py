@@ -13,7 +13,7 @@ from tests import oracle_headroom as oracle
 
 AHEAD_S = np.array([15.0, 60.0, 300.0, 600.0, 1800.0])
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
-HORIZONS = Horizons(AHEAD_S, AHEAD_S / 15.0, 4, 5, NODES, WEIGHTS / WEIGHTS.sum())
+HORIZONS = Horizons(AHEAD_S, AHEAD_S / 15.0, 4, 5, NODES, WEIGHTS / WEIGHTS.sum(), 0.0 * AHEAD_S)
 
 rows = st.lists(st.floats(0.0, 300.0), min_size=5, max_size=5)
 variances = st.lists(st.floats(0.1, 900.0), min_size=5, max_size=5)
@@ -56,6 +56,18 @@ def test_a_lower_cap_never_has_a_lower_score(
 
     assert page_lower >= page
     assert warn_lower >= warn
+
+
+def test_the_longest_horizon_must_say_more_for_a_warning() -> None:
+    """Only there does the forecast stand above the cap; its margin comes off the warning's score alone."""
+    outlook = outlook_of([50.0, 50.0, 50.0, 50.0, 120.0], [100.0] * 5, [0.0] * 5)
+    room = Room(np.array([100.0]), np.array([60.0]), np.ones(1, np.bool_), np.array([5]))
+    plain, asked = new_verdict(1), new_verdict(1)
+    judge(room, outlook, HORIZONS, 0.5, plain)
+    judge(room, outlook, HORIZONS._replace(margin=np.array([0.0, 0.0, 0.0, 0.0, 1.5])), 0.5, asked)
+
+    assert asked.warn_by_speaker[0, 0] == pytest.approx(plain.warn_by_speaker[0, 0] - 1.5)
+    assert asked.page_by_speaker[0, 0] == plain.page_by_speaker[0, 0]
 
 
 @given(mean=rows, level=st.floats(0, 200), cap=st.floats(10, 400))
