@@ -40,7 +40,7 @@ def make_detectors(settings: Settings, learned: Learned | None = None) -> tuple[
         RateLimit(),
         HiddenCap(settings.detection.pages_per_week),
         Quota(),
-        ArrivalsStopped(),
+        ArrivalsStopped(settings.headroom.utc_offsets),
         TimeoutCliff(settings.detection.pages_per_week),
         ErrorBurn(settings.detection),
         LatencyShift(settings.detection.pages_per_week),

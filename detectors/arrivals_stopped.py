@@ -1,11 +1,12 @@
 """Calls have stopped coming: the decline that sends no event at all.
 
 What it catches: no attempt for so long that many should have come, on the whole deployment or on one trunk or
-provider while others go on. The page says which of "no calls" and "no events" it is. Formula: missing = rate
-x quiet time >= 20 and quiet time >= 60 s, where the rate is the smaller of that of the hour and of the five
-minutes before the quiet began. For Poisson arrivals the chance of such a quiet time is exp(-20) = 2e-9. False
-positives: business hours that end at once (until there is a seasonal baseline), a campaign that is over.
-False negatives: fewer calls than usual but not none; a rate under 20 an hour within the first hour of quiet.
+provider while others go on. The page says which of "no calls" and "no events" it is. Formula: missing = the
+sum of rate x time over the quiet >= 20 and quiet time >= 60 s, where the rate is the smallest of that of the
+hour and of the five minutes before the quiet began, and of what is usual at that time of the week, once that
+was watched (detectors/usual_arrivals.py). For Poisson arrivals the chance of such a quiet time is exp(-20) =
+2e-9. False positives: business hours that end at once in the first days, a campaign that is over. False
+negatives: fewer calls than usual but not none; a rate under 20 an hour within the first hour of quiet.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from detectors.rows import grown
+from detectors.usual_arrivals import UsualArrivals, nothing_usual, with_rows, with_slice
 from engine.judge.detection import CRITICAL, MINUTE_NS, NS, AlertPolicy, Detection, Finding
 from engine.judge.windows import WINDOWS_NS
+from engine.settings import UTC_OFFSETS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engine.judge.windows import WindowSummary
     from engine.limits import LimitInstance
+    from engine.settings import UtcOffsets
 
 ALERT = "CallArrivalsStopped"
 SUMMARY = "Calls have stopped arriving."
@@ -47,7 +51,9 @@ class State(NamedTuple):
 
     last_arrival_ns: NDArray[np.int64]  # (rows,) end of the last slice with an arrival
     rate_per_s: NDArray[np.float64]  # (rows,) as it was at that slice
+    missing: NDArray[np.float64]  # (rows,) calls that should have come since
     last_event_ns: int  # end of the last slice with any event
+    usual: UsualArrivals
 
 
 class ArrivalsStopped:
@@ -56,9 +62,12 @@ class ArrivalsStopped:
     name = "arrivals_stopped"
     policies = (AlertPolicy(ALERT, CRITICAL, keep_ns=MINUTE_NS),)
 
+    def __init__(self, utc_offsets: UtcOffsets = UTC_OFFSETS) -> None:
+        self.utc_offsets = utc_offsets
+
     def new_state(self) -> State:
         """Give the state before the first slice."""
-        return State(np.zeros(0, np.int64), np.zeros(0), -1)
+        return State(np.zeros(0, np.int64), np.zeros(0), np.zeros(0), -1, nothing_usual())
 
     def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Look at one closed slice."""
@@ -73,11 +82,16 @@ class ArrivalsStopped:
             windows.arrivals[:, window] / seen
             for window, seen in zip((FIVE_MINUTES, HOUR), seen_s, strict=True)
         ]
+        usual = self.usual(state.usual, summary)
+        usual_rate = np.full(rows, np.inf)
+        usual_rate[usual.rows] = usual.rate_per_s
         last_ns = np.where(arrived, end_ns, last_ns)
         rate = np.where(arrived, np.minimum(*rates), rate)
         last_event_ns = end_ns if summary.stream.events > 0 else state.last_event_ns
         quiet_ns = np.where(last_ns >= 0, end_ns - last_ns, 0)
-        missing = rate * quiet_ns / NS
+        slice_s = (end_ns - summary.start_ns) / NS
+        missing = grown(state.missing, rows, 0.0) + np.minimum(rate, usual_rate) * slice_s
+        missing = np.where(arrived, 0.0, missing)
         found = np.nonzero((missing >= MISSING_MIN) & (quiet_ns >= QUIET_NS_MIN))[0]
         text = NO_CALLS if end_ns - last_event_ns < QUIET_NS_MIN else NO_EVENTS
         findings = tuple(
@@ -97,7 +111,17 @@ class ArrivalsStopped:
             for row in found
             if _is_watched(windows.labels[row])
         )
-        return Detection(State(last_ns, rate, last_event_ns), findings)
+        return Detection(State(last_ns, rate, missing, last_event_ns, usual), findings)
+
+    def usual(self, usual: UsualArrivals, summary: WindowSummary) -> UsualArrivals:
+        """Give the table of what is usual with one slice in it."""
+        windows = summary.windows
+        rows = len(windows.labels)
+        if usual.looked_at < rows:
+            new = [row for row in range(usual.looked_at, rows) if _is_watched(windows.labels[row])]
+            usual = with_rows(usual, rows, new)
+        arrivals = windows.arrivals_in_slice.astype(np.float64)
+        return with_slice(usual, (summary.start_ns, summary.end_ns), arrivals, self.utc_offsets)
 
 
 def _is_watched(labels: tuple[tuple[str, str], ...]) -> bool:

@@ -1,0 +1,85 @@
+"""What is usual for a few window rows at this time of the week, learned from the stream: a table that grows.
+
+It tells an evening from an outage. Slots of five minutes are counted whether calls come or not: on the first
+evenings nobody knows that they are quiet, and a table that left out what looked like an outage would never
+learn it. One real outage then is one day among several. Beyond ROWS_MAX rows nothing is known of a row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from detectors.rows import grown
+from engine.judge.baseline import SLOT_NS, SLOT_S, Baseline, day_and_slot, new_baseline, usual_at, with_slots
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engine.settings import UtcOffsets
+
+NS = 1_000_000_000
+ROWS_MAX = 64
+DAYS_MIN = 1.0  # watched at a slot before it is believed; another weekday counts a third of a day
+
+
+class UsualArrivals(NamedTuple):
+    """By tracked row; arrays are replaced, never written to."""
+
+    looked_at: int  # window rows so far
+    rows: NDArray[np.int64]  # (tracked,): the window row of each
+    baseline: Baseline
+    slot: int  # that is counted, since 1970-01-01 in UTC; -1: none yet
+    calls: NDArray[np.float64]  # (tracked,): counted in it
+    watched_s: float
+    rate_per_s: NDArray[np.float64]  # (tracked,): usual in it; inf where that is not known
+
+
+def nothing_usual() -> UsualArrivals:
+    """Give a table without rows."""
+    return UsualArrivals(0, np.zeros(0, np.int64), new_baseline(0), -1, np.zeros(0), 0.0, np.zeros(0))
+
+
+def with_rows(usual: UsualArrivals, looked_at: int, rows: list[int]) -> UsualArrivals:
+    """Give the table with new window rows in it, as far as it has room, and how many were looked at."""
+    missing = np.array(rows[: ROWS_MAX - len(usual.rows)], np.int64)
+    tracked = np.concatenate([usual.rows, missing])
+    baseline = Baseline(
+        grown(usual.baseline.calls, len(tracked), 0.0),
+        grown(usual.baseline.watched_s, len(tracked), 0.0),
+        usual.baseline.day,
+    )
+    return usual._replace(
+        looked_at=looked_at,
+        rows=tracked,
+        baseline=baseline,
+        calls=grown(usual.calls, len(tracked), 0.0),
+        rate_per_s=grown(usual.rate_per_s, len(tracked), np.inf),
+    )
+
+
+def with_slice(
+    usual: UsualArrivals, span_ns: tuple[int, int], arrivals: NDArray[np.float64], offsets: UtcOffsets
+) -> UsualArrivals:
+    """Give the table with a slice counted; `arrivals` (window rows,) are of that slice."""
+    slot = span_ns[0] // SLOT_NS
+    if slot != usual.slot:
+        baseline = usual.baseline
+        if usual.slot >= 0 and len(usual.rows):
+            day, place = day_and_slot(usual.slot * SLOT_NS, offsets)
+            watched_s = np.full((len(usual.rows), 1), usual.watched_s)
+            baseline = with_slots(baseline, day, np.array([place]), usual.calls[:, None], watched_s)
+        now = usual_at(baseline, np.array([day_and_slot(slot * SLOT_NS, offsets)[1]]))
+        # As counted: the little that stands in for no calls would add up over a night.
+        counted = now.calls / np.maximum(now.days * SLOT_S, 1.0)
+        usual = usual._replace(
+            baseline=baseline,
+            slot=slot,
+            calls=np.zeros(len(usual.rows)),
+            watched_s=0.0,
+            rate_per_s=np.where(now.days >= DAYS_MIN, counted, np.inf)[:, 0],
+        )
+    return usual._replace(
+        calls=usual.calls + arrivals[usual.rows], watched_s=usual.watched_s + (span_ns[1] - span_ns[0]) / NS
+    )
