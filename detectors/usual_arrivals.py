@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from detectors.rows import grown
-from engine.judge.baseline import SLOT_NS, SLOT_S, Baseline, day_and_slot, new_baseline, usual_at, with_slots
+from engine.judge.baseline import (
+    SLOT_NS,
+    SLOT_S,
+    SLOTS,
+    Baseline,
+    day_and_slot,
+    new_baseline,
+    usual_at,
+    with_slots,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
 
 NS = 1_000_000_000
 ROWS_MAX = 64
+WEEKDAYS_MIN = 3
 DAYS_MIN = 1.0  # watched at a slot before it is believed; another weekday counts a third of a day
 
 
@@ -70,16 +80,31 @@ def with_slice(
             day, place = day_and_slot(usual.slot * SLOT_NS, offsets)
             watched_s = np.full((len(usual.rows), 1), usual.watched_s)
             baseline = with_slots(baseline, day, np.array([place]), usual.calls[:, None], watched_s)
-        now = usual_at(baseline, np.array([day_and_slot(slot * SLOT_NS, offsets)[1]]))
-        # As counted: the little that stands in for no calls would add up over a night.
-        counted = now.calls / np.maximum(now.days * SLOT_S, 1.0)
+        place = day_and_slot(slot * SLOT_NS, offsets)[1]
         usual = usual._replace(
             baseline=baseline,
             slot=slot,
             calls=np.zeros(len(usual.rows)),
             watched_s=0.0,
-            rate_per_s=np.where(now.days >= DAYS_MIN, counted, np.inf)[:, 0],
+            rate_per_s=rate_at(baseline, place),
         )
     return usual._replace(
         calls=usual.calls + arrivals[usual.rows], watched_s=usual.watched_s + (span_ns[1] - span_ns[0]) / NS
     )
+
+
+def rate_at(baseline: Baseline, place: int) -> NDArray[np.float64]:
+    """Give the usual rate in a slot of the week, (tracked,); inf where it is not known.
+
+    On a weekday that was hardly watched yet it is the highest of the others, from three of them on.
+    """
+    own = usual_at(baseline, np.array([place]))
+    # As counted: the little that stands in for no calls would add up over a night.
+    rate = (own.calls / np.maximum(own.days * SLOT_S, 1.0))[:, 0]
+    calls, watched_s = (
+        baseline.calls[:, place % SLOTS :: SLOTS],
+        baseline.watched_s[:, place % SLOTS :: SLOTS],
+    )
+    others = (calls / np.maximum(watched_s, 1.0)).max(axis=1, initial=0.0)
+    others = np.where((watched_s > 0.0).sum(axis=1) >= WEEKDAYS_MIN, others, np.inf)
+    return np.where(own.days[:, 0] >= DAYS_MIN, rate, others).astype(np.float64)
