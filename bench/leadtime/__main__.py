@@ -37,8 +37,7 @@ INTRODUCTION = (
 )
 RATE = (
     f"Limits of {' and '.join(map(str, LIMITS))} calls a second. Ordinary weeks keep the mean at a fiftieth "
-    "of the limit, in clumps of up to 30 % of it; in an incident the mean doubles. These are the rules of "
-    "others; the product's own detector of rates is measured in `bench/detection/`."
+    "of the limit, in clumps of up to 30 % of it; in an incident the mean doubles."
 )
 ELSEWHERE = (
     "Hidden caps, timeout cliffs, latency, quality and canaries have benchmarks of their own: "
