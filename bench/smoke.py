@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 
-from bench import alert_latency, judge_slice, memory, metrics_render, replay, start
+from bench import alert_latency, decode, judge_slice, memory, metrics_render, replay, start
 from bench.harness import SIZES, SMOKE, Benchmark, Result, Row, machine, report, table, write_result
 from tests.integration.servers import ServerMissing
 
@@ -17,6 +17,7 @@ BENCHMARKS = (
     start.BENCHMARK,
     memory.BENCHMARK,
     alert_latency.BENCHMARK,
+    decode.BENCHMARK,
     replay.BENCHMARK,
     judge_slice.BENCHMARK,
     metrics_render.BENCHMARK,

@@ -15,7 +15,7 @@ from detectors import make_detectors
 from detectors.calibration import Lesson, learned_from
 from engine.config_files import config_path
 from engine.decode.cut import TimeCut
-from engine.decode.decoder import JsonDecoder
+from engine.decode.fast_decoder import new_decoder
 from engine.errors import SettingsError, UsageError
 from engine.judge.declines import Rule, parse_rules
 from engine.judge.judge import Judge
@@ -32,7 +32,6 @@ from engine.settings_file import load_register, load_settings, read_text_file
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.decode.decoder import Decoder
     from engine.decode.series import SeriesTable
     from engine.judge.detection import Detector
     from engine.judge.implicit import LearnedValue
@@ -162,7 +161,7 @@ def build_line(
 ) -> Line:
     """Make a line that has seen nothing; `detectors` may stand in for those of the registry."""
     settings, register = configuration.settings, configuration.register
-    decoder: Decoder = JsonDecoder(settings.engine, hash_key, register.limit_labels())
+    decoder = new_decoder(settings.engine, hash_key, register.limit_labels())
     if span != EVERYTHING:
         decoder = TimeCut(decoder, span.from_ns, span.to_ns)
     observer = Observer(

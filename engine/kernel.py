@@ -23,7 +23,20 @@ R = TypeVar("R")
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function of scalars, arrays and NamedTuples of arrays on its first call."""
-    compiled: Any = numba.njit(nogil=True, fastmath=False, error_model="numpy")(function)
+    return _compiled(function, is_inlined=False)
+
+
+def inlined_kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a kernel whose code is put wherever a kernel calls it: a call costs some nanoseconds.
+
+    Only for functions of scalars in the hottest loops: the caller gets larger, and slower to compile.
+    """
+    return _compiled(function, is_inlined=True)
+
+
+def _compiled(function: Callable[P, R], *, is_inlined: bool) -> Callable[P, R]:
+    options = {"nogil": True, "fastmath": False, "error_model": "numpy", "forceinline": is_inlined}
+    compiled: Any = numba.njit(**options)(function)
     is_compiled = compiled is not function  # NUMBA_DISABLE_JIT=1 hands the function back.
     if is_compiled:
         _ignore_literals(compiled)

@@ -36,6 +36,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     notes_max: int = 256  # per slice
     row_bytes_max: int = 1 << 20
     measures_max: int = 256  # latencies per row
+    scan_rows: bool = True  # by a kernel, where it is sure; false: all are parsed, for the same results
     calls_listed_max: int = 200_000  # calls per `calls.listed`
     window_rows_max: int = 8192
     limit_instances_max: int = 1024

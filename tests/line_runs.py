@@ -9,7 +9,7 @@ from detectors import make_detectors
 from engine.app import REPLAY_HASH_KEY
 from engine.config_files import config_path
 from engine.decode.cut import TimeCut
-from engine.decode.decoder import JsonDecoder
+from engine.decode.fast_decoder import new_decoder
 from engine.deliver.jsonl import alert_change_line
 from engine.judge.declines import Rule, parse_rules
 from engine.judge.detection import AlertPolicy, Detection, Detector, Finding
@@ -76,7 +76,7 @@ class Run:
     def __init__(self, register: Register, settings: Settings | None = None) -> None:
         settings = settings or Settings()
         self.recorder = Recorder()
-        self.decoder = JsonDecoder(settings.engine, REPLAY_HASH_KEY, register.limit_labels())
+        self.decoder = new_decoder(settings.engine, REPLAY_HASH_KEY, register.limit_labels())
         decoder = self.decoder
         self.observer = Observer(settings.engine, decoder.series, decoder.causes, decoder.stages)
         self.detectors = tuple(Overheard(one) for one in make_detectors(settings))

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from bench import harness, judge_slice, metrics_render, replay
+from bench import decode, harness, judge_slice, metrics_render, replay
 from bench.harness import MET, MISSED, TINY, Benchmark, Result, Row
 from bench.smoke import BENCHMARKS
 
 
 @pytest.mark.parametrize(
-    "benchmark", [judge_slice.BENCHMARK, metrics_render.BENCHMARK, replay.BENCHMARK], ids=lambda one: one.name
+    "benchmark",
+    [decode.BENCHMARK, judge_slice.BENCHMARK, metrics_render.BENCHMARK, replay.BENCHMARK],
+    ids=lambda one: one.name,
 )
 def test_a_benchmark_computes_the_same_in_every_run(benchmark: Benchmark) -> None:
     """The digest is of what was computed, so two runs of one seed agree in it."""

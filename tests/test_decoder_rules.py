@@ -194,7 +194,7 @@ def test_what_is_masked_is_nowhere_in_the_decoder() -> None:
                 code=int(secret), latency_ms={secret: 1}, call_id=secret, id=secret)  # fmt: skip
     batch = decoder.decode(raw_batch([noisy, noisy[:-1], row("change.made", by=f"+{secret}")]))
     kept = (batch, decoder.series.__dict__, decoder.causes.__dict__, decoder.stages.__dict__,
-            decoder._labels._remembered, decoder.samples())  # fmt: skip
+            decoder.labels._remembered, decoder.samples())  # fmt: skip
     assert secret not in repr(kept)
 
 

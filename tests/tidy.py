@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.tidy_imports import check_detectors, check_line
-from tests.tidy_source import KERNEL, Problem, Source, is_core, kernels
+from tests.tidy_source import KERNELS, Problem, Source, is_core, kernels
 
 PYTHON_LINES_MAX = 400
 PATH_LINES_MAX = {"engine/pipeline.py": 150, "engine/ARCHITECTURE.md": 200}
@@ -163,7 +163,7 @@ def check_kernels(source: Source) -> Iterator[Problem]:
             name = source.dotted(node)
             if name.startswith("numba.") and name.split(".")[-1] in JIT_NAMES:
                 yield node.lineno, f"{name}: decorate with engine.kernel.kernel instead"
-        if isinstance(node, ast.Call) and source.dotted(node.func) == KERNEL and not _is_test(source):
+        if isinstance(node, ast.Call) and source.dotted(node.func) in KERNELS and not _is_test(source):
             yield node.lineno, "kernel(...) hides a kernel: decorate the function"
     module_state = _module_state(source.tree)
     for node in kernels(source):

@@ -22,6 +22,7 @@ CORE = (
     "engine.observe", "engine.judge", "engine.pipeline", "engine.publish", "detectors",
 )  # fmt: skip
 KERNEL = "engine.kernel.kernel"
+KERNELS = (KERNEL, "engine.kernel.inlined_kernel")
 
 
 def is_core(module: str) -> bool:
@@ -98,5 +99,5 @@ def kernels(source: Source) -> Iterator[ast.FunctionDef]:
         if isinstance(node, ast.FunctionDef):
             for decorator in node.decorator_list:
                 called = decorator.func if isinstance(decorator, ast.Call) else decorator
-                if source.dotted(called) == KERNEL:
+                if source.dotted(called) in KERNELS:
                     yield node

@@ -44,6 +44,10 @@ class CauseTable:
             return self._ids[Cause(cause.declined, cause.outcome, "", 0, "", "")]
         return cause_id
 
+    def known(self, cause: Cause) -> int | None:
+        """Give the id of a cause that has one of its own; counts nothing."""
+        return self._ids.get(cause)
+
     def _admit(self, cause: Cause, end: int) -> int | None:
         cause_id = self._ids.get(cause)
         if cause_id is None and len(self.causes) < end:

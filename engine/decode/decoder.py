@@ -98,9 +98,9 @@ class JsonDecoder:
         self.causes = CauseTable(settings.causes_max)
         self.stages = StageTable(settings.stages_max)
         self._settings = settings
-        self._key = hash_key(call_hash_key)
-        self._labels = LabelReader(self.series, settings.series_max, self._ignore)
-        self._parser = msgspec.json.Decoder(EventFields)
+        self.key = hash_key(call_hash_key)
+        self.labels = LabelReader(self.series, settings.series_max, self._ignore)
+        self.parser = msgspec.json.Decoder(EventFields)
         self._samples: deque[Sample] = deque(maxlen=SAMPLES_MAX)
         self._plain_log_ns: dict[tuple[str, int], int] = {}  # newest event time, by topic and partition
 
@@ -114,25 +114,29 @@ class JsonDecoder:
         for start, end, offset in zip(
             raw.row_start.tolist(), raw.row_end.tolist(), raw.offset.tolist(), strict=True
         ):
-            reason = self._decode_row(data[start:end], offset, columns, is_ascii=is_ascii)
+            reason = self.decode_row(data[start:end], offset, columns, is_ascii=is_ascii)
             if reason is not None:
-                self.losses[reason] += 1
-                self._samples.append(Sample(raw.topic, raw.partition, offset, reason))
-        batch = columns.batch(raw.topic, raw.partition, self._key)
-        return batch._replace(received_ns=self._received_ns(raw, batch.time_ns))
+                self.count_loss(Sample(raw.topic, raw.partition, offset, reason))
+        batch = columns.batch(raw.topic, raw.partition, self.key)
+        return batch._replace(received_ns=self.received_ns(raw, batch.time_ns))
 
     def samples(self) -> tuple[Sample, ...]:
         """Give the most recent rows that were lost, oldest first, at most SAMPLES_MAX."""
         return tuple(self._samples)
 
-    def _decode_row(self, text: bytes, offset: int, columns: Columns, *, is_ascii: bool) -> LossReason | None:
+    def count_loss(self, sample: Sample) -> None:
+        """Count a row that `decode_row` did not append."""
+        self.losses[sample.reason] += 1
+        self._samples.append(sample)
+
+    def decode_row(self, text: bytes, offset: int, columns: Columns, *, is_ascii: bool) -> LossReason | None:
         """Append one row to the columns, or say why not; nothing is appended then."""
         if len(text) > self._settings.row_bytes_max:
             return LossReason.ROW_TOO_LONG
         try:
             if not is_ascii:
                 text.decode()  # The parser does not look at the encoding of what it skips.
-            fields = self._parser.decode(text)
+            fields = self.parser.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return why_unreadable(text)
         if type(fields.type) is not str:
@@ -160,7 +164,7 @@ class JsonDecoder:
     def _append(self, fields: EventFields, rule: TypeRule, when: tuple[int, int], call_id: bytes,
                 columns: Columns) -> None:  # fmt: skip
         """Append a row that has all it must have; `when` is its event time and its offset."""
-        labels = self._labels.read(fields)
+        labels = self.labels.read(fields)
         prefix = labels.prefix
         if not call_id and fields.call_id is not None:
             self._ignore("call_id")
@@ -256,10 +260,11 @@ class JsonDecoder:
     def _note(self, fields: EventFields, rule: TypeRule, time_ns: int, prefix: bytes) -> Note:
         pairs = note_fields(fields, rule.type_id, self._ignore)
         if rule.is_list:
-            pairs += (("call_keys", listed_calls(fields.calls, prefix, self._key)),)
+            pairs += (("call_keys", listed_calls(fields.calls, prefix, self.key)),)
         return Note(time_ns, rule.type_id, note_labels(fields), pairs)
 
-    def _received_ns(self, raw: RawBatch, time_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+    def received_ns(self, raw: RawBatch, time_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give when each row of a batch was received, in order; for a plain log, remember the newest."""
         if raw.received_ns != PLAIN_LOG_RECEIVED_NS:
             return np.full(len(time_ns), raw.received_ns, np.int64)
         log = (raw.topic, raw.partition)

@@ -39,8 +39,8 @@ class LabelReader:
         """Remember at most a few combinations per series."""
         # Platform and tenant are in every identity, whether or not they are labels of the series.
         always = tuple(name for name in ("platform", "tenant") if name not in series.labels)
-        self._names = series.labels + always
-        self._values_of: Callable[[EventFields], tuple[Any, ...]] = attrgetter(*self._names)
+        self.names = series.labels + always
+        self.values_of: Callable[[EventFields], tuple[Any, ...]] = attrgetter(*self.names)
         self._series = series
         self._ignore = ignore
         self._remembered: dict[tuple[Any, ...], RowLabels] = {}
@@ -48,7 +48,7 @@ class LabelReader:
 
     def read(self, fields: EventFields) -> RowLabels:
         """Give what the labels of a row come to, and count the row in the series table."""
-        values = self._values_of(fields)
+        values = self.values_of(fields)
         try:
             labels = self._remembered.get(values)
         except TypeError:  # A list or an object where a label should be.
@@ -58,10 +58,14 @@ class LabelReader:
         self._series.rows_by_admission[labels.admission] += 1
         return labels
 
+    def remembered(self, values: tuple[Any, ...]) -> RowLabels | None:
+        """Give what labels came to when last read, unless they may not be kept; counts nothing."""
+        return self._remembered.get(values)
+
     def _work_out(self, values: tuple[Any, ...]) -> RowLabels:
         clean: dict[str, str] = {}
         kept: dict[str, str] = {}
-        for name, value in zip(self._names, values, strict=True):
+        for name, value in zip(self.names, values, strict=True):
             text = clean_label(value)
             if text is None:
                 self._ignore(name)
@@ -70,7 +74,7 @@ class LabelReader:
         series_id, admission = self._series.admit(tuple(kept[name] for name in self._series.labels))
         prefix = identity_prefix(clean["platform"], clean["tenant"])
         labels = RowLabels(series_id, int(admission), kept["platform"], prefix)
-        if all(value is None or value == kept[name] for name, value in zip(self._names, values, strict=True)):
+        if all(value is None or value == kept[name] for name, value in zip(self.names, values, strict=True)):
             if len(self._remembered) >= self._remembered_max:
                 self._remembered.clear()
             self._remembered[values] = labels

@@ -69,10 +69,14 @@ class SeriesTable:
 
         The caller counts rows in `rows_by_admission`, since it may remember the answer for many rows.
         """
+        needed = self._needed(values, is_split_kept=True)
+        exact = self._needed(values, is_split_kept=False)
+        # By what was lost, not by the part it is in: asked again, the answer is the same.
+        at_worst = Admission.LIMIT_LABELS if exact == needed else Admission.EXACT_VALUES
         steps = (
             (values, self._free_end, Admission.WHOLE),
-            (self._needed(values, is_split_kept=True), self._limits_end, Admission.LIMIT_LABELS),
-            (self._needed(values, is_split_kept=False), self._series_max, Admission.EXACT_VALUES),
+            (needed, self._limits_end, Admission.LIMIT_LABELS),
+            (exact, self._series_max, at_worst),
         )
         for wanted, end, admission in steps:
             series_id = self._ids.get(wanted)

@@ -91,3 +91,25 @@ def hash_spans(
         if end[i] > start[i]:
             # 0 says "none", so the one message in 2^64 that hashes to it shares a hash with another.
             hashes[i] = max(siphash13(data, start[i], end[i], key), np.uint64(1))
+
+
+@kernel
+def absorbed(data: NDArray[np.uint8], key: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Give where the hash of a message that begins with `data` stands behind it, uint64 of shape (5,).
+
+    That is the four words of the state behind the last full word, and the bytes that filled no word.
+    """
+    v0 = key[0] ^ np.uint64(0x736F6D6570736575)
+    v1 = key[1] ^ np.uint64(0x646F72616E646F6D)
+    v2 = key[0] ^ np.uint64(0x6C7967656E657261)
+    v3 = key[1] ^ np.uint64(0x7465646279746573)
+    word = np.uint64(0)
+    for at in range(len(data)):
+        word |= np.uint64(data[at]) << np.uint64(8 * (at & 7))
+        if at & 7 == 7:  # noqa: PLR2004 (the eighth byte)
+            v0, v1, v2, v3 = sip_round(v0, v1, v2, v3 ^ word)
+            v0 ^= word
+            word = np.uint64(0)
+    state = np.empty(5, np.uint64)
+    state[0], state[1], state[2], state[3], state[4] = v0, v1, v2, v3, word
+    return state

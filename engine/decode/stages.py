@@ -45,3 +45,7 @@ class StageTable:
         self._ids[kind + name] = len(self.names)
         self.names.append(kind + name)
         return self._ids[kind + name]
+
+    def known(self, name: str, kind: str = "") -> int | None:
+        """Give the id of a stage or metric that has one of its own; counts nothing."""
+        return self._ids.get(kind + name)
