@@ -67,6 +67,14 @@ def at_least(what: str, value: float, budget: float, unit: str, *, measured: str
     return Row(what, shown, f"at least {budget:,.0f} {unit}", MET if value >= budget else MISSED)
 
 
+def least_ratio(what: str, values: list[float], budget: float) -> Row:
+    """Put the median of ratios beside the least that it must be; 0: there is no budget."""
+    shown = spread(values, "x", 1)
+    if not budget:
+        return Row(what, shown)
+    return Row(what, shown, f"at least {budget:g} x", MET if statistics.median(values) >= budget else MISSED)
+
+
 def spread(values: Iterable[float], unit: str, digits: int = 2) -> str:
     """Write median, minimum and maximum."""
     ordered = sorted(values)

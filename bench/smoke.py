@@ -9,7 +9,16 @@ from __future__ import annotations
 import sys
 import time
 
-from bench import alert_latency, decode, judge_slice, memory, metrics_render, replay, start
+from bench import (
+    alert_latency,
+    decode,
+    judge_slice,
+    kafka_windows,
+    memory,
+    metrics_render,
+    replay,
+    start,
+)
 from bench.harness import SIZES, SMOKE, Benchmark, Result, Row, machine, report, table, write_result
 from tests.integration.servers import ServerMissing
 
@@ -21,6 +30,7 @@ BENCHMARKS = (
     replay.BENCHMARK,
     judge_slice.BENCHMARK,
     metrics_render.BENCHMARK,
+    kafka_windows.BENCHMARK,
 )
 
 

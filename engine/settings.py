@@ -90,6 +90,13 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     heartbeat_ns: int = 3 * S
     poll_ns: int = 200_000_000
     batch_rows_max: int = 8192
+    batch_bytes_max: int = 32 << 20  # of one compressed record batch, expanded
+    raw_batches: bool = True  # false: record by record
+    fetch_bytes_max: int = (
+        256 << 10
+    )  # larger answers are mapped and returned each time (commands/allocator.py)
+    fetch_bytes_min: int = 64 << 10
+    fetch_wait_ns: int = 100_000_000
     queue_batches_max: int = 8
     security_protocol: str = "PLAINTEXT"
     sasl_mechanism: str = ""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
 
 SLICES_NS = (1_000_000_000, 3_000_000_000, 5_000_000_000, 15_000_000_000)
+FETCH_WAIT_MAX_NS = 1_000_000_000  # an answer older than twice that says nothing about the end of a partition
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _OUR_LABELS = ("alertname", "severity", "limit", "owner", "action", "stage", "metric", "dependency", *LABELS)
 
@@ -60,8 +61,8 @@ RELATIONS = (
 )
 # At zero these would be busy loops, or would never do anything.
 ABOVE_ZERO = (
-    "engine.out_of_order", "headroom.evaluate", "kafka.heartbeat", "kafka.poll", "alertmanager.resend",
-    "alertmanager.timeout",
+    "engine.out_of_order", "headroom.evaluate", "kafka.heartbeat", "kafka.poll", "kafka.fetch_wait",
+    "alertmanager.resend", "alertmanager.timeout",
 )  # fmt: skip
 
 
@@ -131,6 +132,14 @@ def _check_kafka(kafka: KafkaSettings, problems: Problems) -> None:
     for key in ("topic", "group_id"):
         if not getattr(kafka, key):
             problems.add(("kafka", key), "is empty", "give it a name")
+    if kafka.fetch_bytes_min > kafka.fetch_bytes_max:
+        text = f"{kafka.fetch_bytes_min} bytes are more than kafka.fetch_bytes_max ({kafka.fetch_bytes_max})"
+        problems.add(("kafka", "fetch_bytes_min"), text, "a broker would wait for more than it may send")
+    if kafka.fetch_wait_ns > FETCH_WAIT_MAX_NS:
+        text = f"{format_duration(kafka.fetch_wait_ns)} is more than {format_duration(FETCH_WAIT_MAX_NS)}"
+        problems.add(
+            ("kafka", "fetch_wait"), text, "rows, and the end of a partition, would be seen too late"
+        )
     _check_kafka_secrets(kafka, problems)
 
 

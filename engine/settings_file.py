@@ -266,7 +266,7 @@ def _converter(field: msgspec.structs.FieldInfo, path: tuple[str | int, ...]) ->
     kind = get_origin(field.type) or field.type
     if field.name.endswith("_ns"):
         return table(as_text, as_duration_ns) if kind is dict else as_duration_ns
-    if field.name.endswith("bytes_max"):
+    if field.name.endswith(("bytes_max", "bytes_min")):
         return as_size
     if kind in (Union, types.UnionType) and float in get_args(field.type):
         return as_number

@@ -7,14 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from bench import decode, harness, judge_slice, metrics_render, replay
+from bench import decode, harness, judge_slice, kafka_windows, metrics_render, replay
 from bench.harness import MET, MISSED, TINY, Benchmark, Result, Row
 from bench.smoke import BENCHMARKS
 
 
 @pytest.mark.parametrize(
     "benchmark",
-    [decode.BENCHMARK, judge_slice.BENCHMARK, metrics_render.BENCHMARK, replay.BENCHMARK],
+    [
+        decode.BENCHMARK,
+        judge_slice.BENCHMARK,
+        metrics_render.BENCHMARK,
+        replay.BENCHMARK,
+        kafka_windows.BENCHMARK,
+    ],
     ids=lambda one: one.name,
 )
 def test_a_benchmark_computes_the_same_in_every_run(benchmark: Benchmark) -> None:
@@ -58,6 +64,13 @@ def test_a_report_names_the_seed_the_result_and_the_machine(tmp_path: Path) -> N
     assert "- A note." in kept
     assert f"size tiny, seed 7, result 0123456789ab\n{harness.machine()}" in kept
     assert [path] == list(path.parent.iterdir())
+
+
+def test_ratios_without_a_budget_are_for_information() -> None:
+    """The median is what is judged."""
+    assert harness.least_ratio("faster", [9.0, 12.0, 15.0], 12.0).verdict == MET
+    assert harness.least_ratio("faster", [9.0, 11.0, 15.0], 12.0).verdict == MISSED
+    assert harness.least_ratio("faster", [9.0], 0.0) == Row("faster", "9.0 x (9.0 to 9.0, 1 times)")
 
 
 def test_benchmarks_have_names_of_their_own() -> None:

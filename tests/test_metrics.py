@@ -23,7 +23,9 @@ from tests.snapshots import a_limit, a_snapshot, no_windows
 
 PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 PEER = PeerStats("http://am:9093", 7, (("timeout", 2),), (("queue_full", 3),), 1, 100, 9, 0.25, 1.8e9)
-SOURCE = SourceStats((("calls", 0, 12), ("calls", 1, 0)), 1, 2, 3)
+SOURCE = SourceStats(
+    (("calls", 0, 12), ("calls", 1, 0)), 1, 2, 3, lost_rows=(("deleted", 0), ("damaged", 9)), raw_batches=True
+)
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -73,6 +75,9 @@ def test_the_text_says_what_the_snapshot_holds() -> None:
         ("callgauge_alerts_firing", (("alertname", "CallLimitApproaching"), ("severity", "critical"))): 1,
         ("callgauge_alertmanager_alerts_sent_total", (("alertmanager", "http://am:9093"),)): 7,
         ("callgauge_kafka_lag_rows", (("partition", "0"), ("topic", "calls"))): 12,
+        ("callgauge_kafka_lost_rows_total", (("reason", "deleted"),)): 0,
+        ("callgauge_kafka_lost_rows_total", (("reason", "damaged"),)): 9,
+        ("callgauge_kafka_raw_batches", ()): 1,
         ("callgauge_step_seconds_count", ()): 1,
         ("callgauge_config_last_reload_successful", ()): 1,
     }

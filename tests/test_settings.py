@@ -64,7 +64,7 @@ def test_the_shipped_file_shows_every_setting_with_its_default() -> None:
             value = values[file_key(field)]
             if field.name.endswith("_ns") and isinstance(value, str):
                 value = parse_duration(value)
-            elif field.name.endswith("bytes_max"):
+            elif field.name.endswith(("bytes_max", "bytes_min")):
                 value = parse_size(value)
             elif isinstance(value, list):
                 value = tuple(value)

@@ -57,8 +57,8 @@ BASES = {
 }  # fmt: skip
 # A library looks at these with isinstance, or calls their other methods.
 BASES_THAT_LIBRARIES_DEMAND = {
-    "AbstractPartitionAssignor", "BaseHTTPRequestHandler", "Collector", "ConsumerRebalanceListener",
-    "Formatter", "Handler", "NodeVisitor", "RuleBasedStateMachine",
+    "AIOKafkaConsumer", "AbstractPartitionAssignor", "BaseHTTPRequestHandler", "Collector",
+    "ConsumerRebalanceListener", "Fetcher", "Formatter", "Handler", "NodeVisitor", "RuleBasedStateMachine",
 }  # fmt: skip
 LOG_METHODS = {"critical", "debug", "error", "exception", "info", "log", "warning"}
 JIT_NAMES = {"cfunc", "guvectorize", "jit", "jitclass", "njit", "vectorize"}

@@ -10,7 +10,9 @@ from __future__ import annotations
 import ctypes
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # names and numbers of mallopt(3)
-MAPPED_FROM_BYTES = 256 * 1024
+MAPPED_FROM_BYTES = (
+    640 * 1024
+)  # above twice `kafka.fetch_bytes_max`: mapping each answer costs more than reading it
 TRIMMED_ABOVE_BYTES = 1024 * 1024
 ARENAS_MAX = 2
 

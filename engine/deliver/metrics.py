@@ -40,8 +40,9 @@ class SourceStats(NamedTuple):
     rebalances: int = 0
     queue_batches: int = 0
     commits_failed: int = 0
-    lost_rows: int = 0  # deleted by the broker before they were read
+    lost_rows: tuple[tuple[str, int], ...] = ()  # (reason, rows) of what was in the log and could not be read
     tombstones: int = 0  # records without a value
+    raw_batches: bool = False  # whole record batches are read, not record by record
     state: str = "reading"  # waiting | standby | reading | closed
 
 
@@ -157,10 +158,14 @@ def source_families(stats: SourceStats) -> Iterator[Family]:
     yield single("callgauge_kafka_rebalances_total", COUNTER, help_text, stats.rebalances)
     help_text = "Offset commits that failed; nothing depends on them but lag tools."
     yield single("callgauge_kafka_commits_failed_total", COUNTER, help_text, stats.commits_failed)
-    help_text = "Rows that the broker deleted before they were read."
-    yield single("callgauge_kafka_lost_rows_total", COUNTER, help_text, stats.lost_rows)
+    help_text = "Rows of the topic that could not be read, by reason."
+    reasons = [(("reason", reason),) for reason, _ in stats.lost_rows]
+    lost_rows = [rows for _, rows in stats.lost_rows]
+    yield Family("callgauge_kafka_lost_rows_total", COUNTER, help_text, reasons, lost_rows)
     help_text = "Records without a value, which hold no event."
     yield single("callgauge_kafka_tombstones_total", COUNTER, help_text, stats.tombstones)
+    help_text = "1 if whole record batches are read, 0 on the slower path, record by record."
+    yield single("callgauge_kafka_raw_batches", GAUGE, help_text, int(stats.raw_batches))
     help_text = "1 for the state that the source is in, 0 for the others."
     states = [(("state", state),) for state in SOURCE_STATES]
     yield Family(

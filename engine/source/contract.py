@@ -25,7 +25,8 @@ class RawBatch:
     """Bytes of consecutive rows of one partition.
 
     `data` is the buffer; row i is `data[row_start[i]:row_end[i]]` (int64 arrays, shape (rows,)), with its
-    offset in the partition in `offset` (int64, increasing; for a log the number of the line). `received_ns`
+    offset in the partition in `offset` (int64, increasing; for a log the number of the line). Between two
+    rows there may be any bytes, also such as are no text: Kafka's keys and lengths. `received_ns`
     is when the batch was read (for a plain log: the running maximum of event time, which the decoder knows,
     so it is -1 here). `assigned` are the partitions that this process reads now; `caught_up` those whose
     position equalled the end of the partition at `received_ns`. A tick has no rows and partition -1.

@@ -28,6 +28,7 @@ from aiokafka import TopicPartition, errors
 from engine.errors import SourceError
 from engine.source.assignor import OneOwnerAssignor
 from engine.source.contract import RawBatch, tick
+from engine.source.intake import Intake
 from engine.source.kafka_connection import (
     check_codecs,
     check_settings,
@@ -38,10 +39,10 @@ from engine.source.kafka_connection import (
     why_not_connected,
 )
 from engine.source.kafka_member import Member
+from engine.source.raw_fetch import load_framing, why_not_raw
+from engine.source.rows import DELETED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from engine.settings import KafkaSettings
 
 NS_PER_S = 1_000_000_000
@@ -55,6 +56,7 @@ TOPIC_CHECK_S = 2.0
 COMMIT_EVERY_S = 5.0
 COMMIT_S = 5.0
 WAITING_LOG_S = 30.0
+CHUNKS_PER_POLL_MAX = 4  # some milliseconds of work each, in which the loop does nothing else
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +69,9 @@ class KafkaStats(NamedTuple):
     rebalances: int
     queue_batches: int
     commits_failed: int
-    lost_rows: int  # deleted by the broker before they were read
+    lost_rows: tuple[tuple[str, int], ...]  # (reason, rows) of what was in the log and could not be read
     tombstones: int  # rows without a value
+    raw_batches: bool  # whole batches are read, not record by record
     last_poll_ns: int  # 0: never polled
     state: str  # waiting | standby | reading | closed
 
@@ -95,7 +98,9 @@ class KafkaSource:
         self._alive_s = 0.0
         self._waiting_logged_s = -WAITING_LOG_S
         self._jitter = np.random.default_rng(zlib.crc32(self._member_id.encode()))
-        self._lost_rows = self._rebuilds = self._rebalances = self._commits_failed = self._tombstones = 0
+        self._intake = Intake(self._places)
+        self._is_raw = False
+        self._rebuilds = self._rebalances = self._commits_failed = 0
         self._last_poll_ns = 0
 
     async def start(self) -> None:
@@ -104,6 +109,9 @@ class KafkaSource:
         check_codecs()
         self._options = connection_options(self._settings)
         limit_client_logs()
+        await self._choose_path(
+            "kafka.raw_batches is false" if not self._settings.raw_batches else why_not_raw()
+        )
         self._building = asyncio.create_task(self._build(None), name="kafka-build")
         self._committing = asyncio.create_task(self._commit_often(), name="kafka-commit")
 
@@ -129,7 +137,6 @@ class KafkaSource:
         await asyncio.gather(*tasks, return_exceptions=True)
         member, self._member = self._member, None
         if member is not None:
-            self._lost_rows += member.lost_rows
             await close_consumer(member.consumer)
 
     def stats(self) -> KafkaStats:
@@ -142,8 +149,9 @@ class KafkaSource:
             rebalances=self._rebalances,
             queue_batches=len(self._ready),
             commits_failed=self._commits_failed,
-            lost_rows=self._lost_rows + (0 if member is None else member.lost_rows),
-            tombstones=self._tombstones,
+            lost_rows=tuple(self._intake.lost_rows.items()),
+            tombstones=self._intake.tombstones,
+            raw_batches=self._is_raw,
             last_poll_ns=self._last_poll_ns,
             state=self._state(),
         )
@@ -166,7 +174,8 @@ class KafkaSource:
         try:
             fetched = await asyncio.wait_for(
                 member.consumer.getmany(
-                    timeout_ms=self._settings.poll_ns // NS_PER_MS, max_records=self._settings.batch_rows_max
+                    timeout_ms=self._settings.poll_ns // NS_PER_MS,
+                    max_records=CHUNKS_PER_POLL_MAX if self._is_raw else self._settings.batch_rows_max,
                 ),
                 poll_s + 1.0,
             )
@@ -195,6 +204,14 @@ class KafkaSource:
         if done and not building.cancelled():
             building.result()
 
+    async def _choose_path(self, why_not: str) -> None:
+        """Read whole batches, or records if there is a reason, which is said."""
+        self._is_raw = not why_not
+        if why_not:
+            log.warning("reading record by record, which is slower: %s", why_not)
+        else:
+            await asyncio.to_thread(load_framing)
+
     def _notice_pause(self, member: Member) -> None:
         """Do not hold it against the consumer that nobody asked it for a while."""
         now_s = time.monotonic()
@@ -203,26 +220,28 @@ class KafkaSource:
             member.watch_anew()
         self._polled_s = now_s
 
-    async def _take(self, member: Member, fetched: dict[TopicPartition, Sequence[Any]]) -> None:
-        """Make a batch for each partition; a partition with rows still to hand over is not caught up."""
-        batches: dict[int, tuple[bytes, Any, Any, Any]] = {}
-        for tp, records in fetched.items():
-            if tp.partition in member.placed:
-                place = self._places[tp.partition]
-                self._places[tp.partition] = max(place, records[-1].offset + 1)
-                rows = [(each.offset, each.value) for each in records if each.offset >= place and each.value]
-                self._tombstones += sum(1 for each in records if not each.value)
-                if rows:
-                    batches[tp.partition] = _columns(rows)
+    async def _take(self, member: Member, fetched: dict[TopicPartition, list[Any]]) -> None:
+        """Make batches of what came; a partition with rows still to hand over is not caught up."""
+        taken = self._intake.take(fetched, member)
+        if not self._is_raw:
+            await member.pass_markers()
         stuck = member.stuck(2 * self._settings.session_timeout_ns / NS_PER_S)
+        if self._intake.wants_new_connection:
+            self._intake.wants_new_connection = False
+            stuck = stuck or "a record batch is damaged"
         member.failed = member.failed or stuck
-        at_end = set(await member.caught_up()) if batches else set()
-        waiting = set(batches)
-        for partition, (data, start, end, offset) in batches.items():
-            waiting.discard(partition)
+        at_end = set(await member.caught_up()) if taken else set()
+        rows_max = self._settings.batch_rows_max
+        parts = [
+            (partition, rows.part(first, first + rows_max))
+            for partition, rows in taken
+            for first in range(0, len(rows.offset), rows_max)
+        ]
+        for number, (partition, rows) in enumerate(parts, 1):
+            waiting = {each for each, _ in parts[number:]}
             self._ready.append(
                 RawBatch(
-                    data, start, end, offset, self._settings.topic, partition, self._last_poll_ns,
+                    *rows, self._settings.topic, partition, self._last_poll_ns,
                     self._assigned, tuple(sorted(at_end - waiting)),
                 )
             )  # fmt: skip
@@ -242,6 +261,8 @@ class KafkaSource:
             raise self._not_alone() from error
         self._failed_polls += 1
         if self._failed_polls >= FAILED_POLLS_MAX:
+            if self._is_raw and not isinstance(error, errors.KafkaError):
+                await self._choose_path(f"reading whole batches failed ({type(error).__name__})")
             self._rebuild(f"{type(error).__name__}: {error}")
         else:
             await asyncio.sleep(poll_s)
@@ -257,7 +278,11 @@ class KafkaSource:
         """Go on where rows were deleted; a topic made anew begins anew, without what was held of it."""
         try:
             for tp in error.args[0]:
-                if tp.partition in member.placed and await member.find_again(tp):
+                if tp.partition not in member.placed:
+                    continue
+                found = await member.find_again(tp)
+                self._intake.lost_rows[DELETED] += found.lost_rows
+                if found.is_another_log:
                     held = tuple(each for each in self._assigned if each != tp.partition)
                     self._ready.append(tick(self._settings.topic, time.time_ns(), held, ()))
         except errors.KafkaError as failure:
@@ -268,7 +293,6 @@ class KafkaSource:
         log.warning("the consumer is made anew: %s", reason)
         old, self._member = self._member, None
         self._rebuilds += 1
-        self._lost_rows += 0 if old is None else old.lost_rows
         self._failed_polls = 0
         self._building = asyncio.create_task(self._build(old), name="kafka-build")
 
@@ -302,7 +326,9 @@ class KafkaSource:
 
     async def _open(self) -> Member:
         """Make one consumer and bring it into the group, or leave nothing behind."""
-        consumer = make_consumer(self._settings, self._member_id, self._assignor, self._options)
+        consumer = make_consumer(
+            self._settings, self._member_id, self._assignor, self._options, is_raw=self._is_raw
+        )
         member = Member(consumer, self._settings, self._places, self._assign)
         starting = asyncio.create_task(self._start(consumer, member), name="kafka-start")
         try:
@@ -365,14 +391,3 @@ class KafkaSource:
                 await asyncio.wait_for(member.consumer.commit(offsets), COMMIT_S)
             except (errors.KafkaError, TimeoutError, ValueError):
                 self._commits_failed += 1
-
-
-def _columns(rows: Sequence[tuple[int, bytes]]) -> tuple[bytes, Any, Any, Any]:
-    """Lay rows side by side: buffer, starts, ends and offsets (int64, shape (rows,), read-only)."""
-    offset = np.fromiter((each for each, _ in rows), np.int64, len(rows))
-    length = np.fromiter((len(value) for _, value in rows), np.int64, len(rows))
-    end = np.cumsum(length, dtype=np.int64)
-    start = end - length
-    for array in (start, end, offset):
-        array.setflags(write=False)
-    return b"".join([value for _, value in rows]), start, end, offset

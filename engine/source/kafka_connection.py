@@ -4,14 +4,15 @@ Security fails closed: without TLS a broker must be on loopback, unless `allow_i
 host names are always checked. What no waiting can mend (a bad address, a wrong password, an unreadable
 certificate) is a `SourceError` with a hint; a broker that is not there is waited for.
 
-This file and `kafka.py` are the only ones that touch private names of aiokafka, whose version is pinned
-for that.
+This file, `kafka.py` and `raw_fetch.py` are the only ones that touch private names of aiokafka, whose version
+is pinned for that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import re
 import ssl
@@ -25,6 +26,7 @@ from aiokafka.helpers import create_ssl_context
 
 from engine.addresses import is_loopback
 from engine.errors import SourceError
+from engine.source.raw_fetch import make_raw_consumer
 
 if TYPE_CHECKING:
     from engine.settings import KafkaSettings
@@ -133,11 +135,13 @@ def connection_options(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def make_consumer(
-    settings: KafkaSettings, member_id: str, assignor: OneOwnerAssignor, options: dict[str, Any]
-) -> AIOKafkaConsumer:
-    """Make a consumer that is not started; it belongs to the running loop."""
+    settings: KafkaSettings, member_id: str, assignor: OneOwnerAssignor, options: dict[str, Any],
+    *, is_raw: bool,
+) -> AIOKafkaConsumer:  # fmt: skip
+    """Make a consumer that is not started, of chunks or of records; it belongs to the running loop."""
     session_ms = settings.session_timeout_ns // NS_PER_MS
-    return AIOKafkaConsumer(
+    make = functools.partial(make_raw_consumer, settings) if is_raw else AIOKafkaConsumer
+    return make(
         bootstrap_servers=list(settings.bootstrap_servers),
         client_id="callgauge",
         group_id=settings.group_id,
@@ -156,6 +160,10 @@ def make_consumer(
         auto_offset_reset="none",
         isolation_level="read_committed",
         retry_backoff_ms=500,
+        fetch_max_bytes=settings.fetch_bytes_max,
+        max_partition_fetch_bytes=settings.fetch_bytes_max,
+        fetch_min_bytes=settings.fetch_bytes_min,
+        fetch_max_wait_ms=settings.fetch_wait_ns // NS_PER_MS,
         **options,
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
-from engine.source.kafka_places import replace, start_offsets
+from engine.source.kafka_places import Replaced, replace, start_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -41,7 +41,6 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self.consumer = consumer
         self.placed: set[int] = set()
         self.failed = ""
-        self.lost_rows = 0
         self.replaced = 0
         self._generation = -1
         self._settings = settings
@@ -91,10 +90,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self.placed = {tp.partition for tp in assigned}
         self.consumer.resume(*assigned)
 
-    async def find_again(self, tp: TopicPartition) -> bool:
-        """Go on in a partition whose rows were deleted; True if it begins anew as another log."""
+    async def find_again(self, tp: TopicPartition) -> Replaced:
+        """Go on in a partition whose rows were deleted, and say where and without what."""
         found = await replace(self.consumer, tp, self._places[tp.partition], self._settings, time.time_ns())
-        self.lost_rows += found.lost_rows
         self._places[tp.partition] = found.offset
         self.consumer.seek(tp, found.offset)
         log.warning(
@@ -103,7 +101,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
             found.offset,
             found.lost_rows,
         )
-        return found.is_another_log
+        return found
 
     async def caught_up(self) -> tuple[int, ...]:
         """Give the partitions whose place equals the end of the log, by an answer that is fresh."""
@@ -119,11 +117,25 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
                 at_end.append(partition)
         return tuple(at_end)
 
-    def lag(self, partition: int) -> int:
-        """Give how many rows wait in a partition, as far as the log has said."""
+    async def pass_markers(self) -> None:
+        """Move places behind markers and aborted rows, which are never handed over."""
+        for partition in sorted(self.placed):
+            tp = self._tp(partition)
+            if tp in self.consumer.assignment() and self.consumer.highwater(tp) is not None:
+                position = await self.consumer.position(tp)
+                if partition in self.placed:
+                    self._places[partition] = max(self._places[partition], position)
+
+    def log_end(self, partition: int) -> int:
+        """Give the offset after the last row of a partition, as far as the log has said; else its place."""
         tp = self._tp(partition)
         end = self.consumer.highwater(tp) if tp in self.consumer.assignment() else None
-        return 0 if end is None else max(int(end) - self._places.get(partition, int(end)), 0)
+        return self._places.get(partition, 0) if end is None else int(end)
+
+    def lag(self, partition: int) -> int:
+        """Give how many rows wait in a partition, as far as the log has said."""
+        end = self.log_end(partition)
+        return max(end - self._places.get(partition, end), 0)
 
     def watch_anew(self) -> None:
         """Forget how long nothing has come: there was a reason."""

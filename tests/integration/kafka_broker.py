@@ -82,6 +82,7 @@ class Kafka:
         self.bootstrap = f"127.0.0.1:{port}"
         self.login_bootstrap = f"127.0.0.1:{login_port}"
         folder.mkdir(parents=True, exist_ok=True)
+        self._data = folder / "data"
         properties = PROPERTIES.format(
             port=port, login_port=login_port, controller_port=controller_port,
             login_module=LOGIN_MODULE, user=USER, password=PASSWORD,
@@ -127,6 +128,18 @@ class Kafka:
         admin = self._admin()
         place = TopicPartition(topic, partition, before_offset)
         admin.delete_records([place])[place].result(30)
+
+    def damage(self, topic: str, partition: int, content: bytes) -> int:
+        """Flip a bit where a stopped broker has `content`, and give how many rows are in that batch."""
+        (segment,) = (self._data / f"{topic}-{partition}").glob("*.log")
+        data = bytearray(segment.read_bytes())
+        place = data.index(content)
+        data[place] ^= 1
+        segment.write_bytes(data)
+        begin = end = 0
+        while end <= place:
+            begin, end = end, end + 12 + int.from_bytes(data[end + 8 : end + 12], "big")
+        return int.from_bytes(data[begin + 57 : begin + 61], "big")
 
     def end_offsets(self, topic: str, partitions: int = 4) -> list[int]:
         """Count the rows that each partition of a fresh topic was ever given."""

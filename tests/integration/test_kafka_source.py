@@ -84,17 +84,20 @@ def numbers(batches: list[RawBatch]) -> list[int]:
     return sorted(int(msgspec.json.decode(row)["n"]) for row in found)
 
 
+@pytest.mark.parametrize("raw_batches", [True, False])
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
 async def test_everything_is_read_once_with_every_codec(
-    kafka: Kafka, topic: str, open_source: Open, codec: str
+    kafka: Kafka, topic: str, open_source: Open, codec: str, raw_batches: bool
 ) -> None:
     """All rows of all partitions, those of a call in their order, until every end is reached."""
     made = rows(5000)
     kafka.produce(topic, made, compression=codec)
-    source = await open_source(topic, batch_rows_max=700)
+    source = await open_source(topic, batch_rows_max=700, raw_batches=raw_batches)
     batches = await read_rows(source, 5000)
     batches += await read_until(source, has_all)
     check_batches(batches)
+    assert max(batch.rows for batch in batches) <= 700
+    assert source.stats().raw_batches is raw_batches
     assert numbers(batches) == list(range(5000))
     for found in rows_by_partition(batches).values():
         calls = {call_id_of(row) for row in found}
@@ -125,26 +128,55 @@ async def test_latest_reads_only_what_comes(kafka: Kafka, topic: str, open_sourc
     assert numbers(await read_rows(source, 30)) == list(range(100, 130))
 
 
-async def test_rows_without_a_value_are_counted(kafka: Kafka, topic: str, open_source: Open) -> None:
+@pytest.mark.parametrize("raw_batches", [True, False])
+async def test_rows_without_a_value_are_counted(
+    kafka: Kafka, topic: str, open_source: Open, raw_batches: bool
+) -> None:
     """Tombstones and empty values are no rows, and lag does not stay behind for them."""
     kafka.produce(topic, [*rows(5), None, None], partition=1)
-    source = await open_source(topic)
+    source = await open_source(topic, raw_batches=raw_batches)
     batches = await read_until(source, has_all)
     assert numbers(batches) == list(range(5))
     assert source.stats().tombstones == 2
 
 
-async def test_aborted_transactions_are_not_read(kafka: Kafka, topic: str, open_source: Open) -> None:
-    """Rows that their producer took back do not count, and their markers do not hold the end away."""
-    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": topic})
+@pytest.mark.parametrize("raw_batches", [True, False])
+async def test_aborted_transactions_are_not_read(
+    kafka: Kafka, topic: str, open_source: Open, raw_batches: bool
+) -> None:
+    """Rows that their producer took back do not count, and markers hold neither the end nor the lag away."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": topic, "linger.ms": 5})
     producer.init_transactions(30)
-    for number, end in enumerate((producer.commit_transaction, producer.abort_transaction)):
+    for turn in range(6):
         producer.begin_transaction()
-        producer.produce(topic, rows(1, first=number)[0], b"key", 3)
+        for row in rows(50, first=50 * turn):
+            producer.produce(topic, row, b"key", turn % 2)
         producer.flush(30)
-        end(30)
+        (producer.abort_transaction if turn in {1, 2, 5} else producer.commit_transaction)(30)
+    source = await open_source(topic, raw_batches=raw_batches, batch_rows_max=30)
+    batches = await read_until(source, has_all)
+    check_batches(batches)
+    assert numbers(batches) == [*range(50), *range(150, 250)]
+    assert source.stats().lag_rows == tuple((topic, partition, 0) for partition in range(4))
+    assert sum(rows for _, rows in source.stats().lost_rows) == 0
+
+
+async def test_a_batch_that_is_damaged_on_the_disk_costs_its_rows_alone(
+    kafka: Kafka, topic: str, open_source: Open
+) -> None:
+    """It is fetched again over another connection, left out in the end, and counted; the rest is read."""
+    for first in range(0, 300, 100):
+        kafka.produce(topic, rows(100, first=first), partition=2)
+    await asyncio.to_thread(kafka.stop)  # In good order: the broker does not look at what it wrote before.
+    damaged = kafka.damage(topic, 2, b'"n":150}')
+    kafka.start()
     source = await open_source(topic)
-    assert numbers(await read_until(source, has_all)) == [0]
+    batches = await read_until(source, has_all, 60.0)
+    check_batches(batches)
+    assert dict(source.stats().lost_rows)["damaged"] == damaged
+    assert len(numbers(batches)) == 300 - damaged
+    assert {*range(100), *range(200, 300)} <= set(numbers(batches))
+    assert source.stats().rebuilds == 1
 
 
 async def test_one_member_reads_and_the_next_takes_over(kafka: Kafka, topic: str, open_source: Open) -> None:
@@ -217,7 +249,7 @@ async def test_rows_deleted_before_they_were_read_are_counted(
     member.consumer.seek(member._tp(0), 5)
     batches = await read_rows(source, 40)
     assert numbers(batches) == list(range(60, 100))
-    assert source.stats().lost_rows == 55
+    assert dict(source.stats().lost_rows)["deleted"] == 55
 
 
 async def test_a_topic_that_is_made_later_is_waited_for(

@@ -1,0 +1,286 @@
+"""What does a row from Kafka cost one core? Against what one would write instead, on the same batches.
+
+A broker in a process of its own serves synthetic events, packed beforehand; every way reads the same rows
+from the first one on, in turns, and only the reader's processor time counts. `to rows` is the bytes of the
+socket to rows that a decoder can take; `to windows` is all of the engine behind it, detectors too. The plain
+loop keeps counts and sums by minute and tenant. Real brokers, groups and transactions: tests/integration.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+import uvloop
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from bench.harness import (
+    FULL,
+    SMOKE,
+    TINY,
+    Benchmark,
+    Result,
+    Row,
+    digest_of,
+    in_turns,
+    least_ratio,
+    spread,
+)
+from bench.kafka_log import SEED, Served, serving
+from engine.app import REPLAY_HASH_KEY, build_line, load_configuration
+from engine.commands.allocator import return_freed_memory
+from engine.commands.warmup import warm_up
+from engine.settings import KafkaSettings
+from engine.source.contract import RawBatch
+from engine.source.intake import Intake
+from engine.source.kafka import CHUNKS_PER_POLL_MAX
+from engine.source.raw_fetch import load_framing, make_raw_consumer
+from tests.kafka_double import TOPIC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.app import Configuration
+    from engine.source.rows import Rows
+
+PARTITION = TopicPartition(TOPIC, 0)
+SETTINGS = KafkaSettings()
+MINUTE_NS = 60_000_000_000
+KB = 1000
+ROWS = {TINY: 3000, SMOKE: 100_000, FULL: 200_000}
+TURNS = {TINY: 1, SMOKE: 5, FULL: 9}
+CASES = {
+    TINY: (("none", 16 * KB), ("zstd", 300 * KB)),
+    SMOKE: (("none", 16 * KB), ("none", 300 * KB), ("lz4", 300 * KB), ("zstd", 300 * KB)),
+    FULL: tuple((codec, size * KB) for codec in ("none", "lz4", "zstd") for size in (16, 300)),
+}
+PLAIN, RECORDS, BATCHES = "getmany + orjson + dict", "record by record, to rows", "whole batches, to rows"
+ENGINE, CONFLUENT = "whole batches, to windows", "confluent-kafka consume, bytes only"
+AT_LEAST = {16 * KB: 10.0, 300 * KB: 12.0}
+NOT_INSTALLED = "skipped, not installed: {}"
+PEERS = ("bytewax", "quixstreams", "ddsketch")
+
+
+class Standing:
+    """A consumer of one partition, assigned by hand."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        """Stand in partition 0."""
+        self.consumer = consumer
+        self.placed = {0}
+
+    def log_end(self, partition: int) -> int:
+        """Ask the consumer."""
+        return int(self.consumer.highwater(TopicPartition(TOPIC, partition)))
+
+
+class Way:
+    """One way to read, with a loop and a consumer of its own that stay open from turn to turn."""
+
+    def __init__(self, served: Served, *, is_raw: bool) -> None:
+        """Connect."""
+        self.loop = uvloop.new_event_loop()
+        self._rows = served.rows
+        self._is_raw = is_raw
+        self._consumer = self.loop.run_until_complete(self._connected(served))
+
+    async def _connected(self, served: Served) -> AIOKafkaConsumer:
+        options: dict[str, Any] = {
+            "bootstrap_servers": served.bootstrap, "auto_offset_reset": "none", "enable_auto_commit": False,
+            "fetch_max_bytes": SETTINGS.fetch_bytes_max,
+            "max_partition_fetch_bytes": SETTINGS.fetch_bytes_max,
+        }  # fmt: skip
+        consumer = make_raw_consumer(SETTINGS, **options) if self._is_raw else AIOKafkaConsumer(**options)
+        await consumer.start()
+        consumer.assign([PARTITION])
+        return consumer
+
+    def read(self, take: Callable[[list[Any]], int]) -> int:
+        """Read all rows from the first one on; `take` takes what came and gives how many rows that is."""
+        return self.loop.run_until_complete(self._read(take))
+
+    async def _read(self, take: Callable[[list[Any]], int]) -> int:
+        self._consumer.seek(PARTITION, 0)
+        rows_max = CHUNKS_PER_POLL_MAX if self._is_raw else SETTINGS.batch_rows_max
+        rows = 0
+        while rows < self._rows:
+            for given in (await self._consumer.getmany(timeout_ms=1000, max_records=rows_max)).values():
+                rows += take(given)
+        return rows
+
+    def read_rows(self, take: Callable[[Rows], None]) -> int:
+        """Read all rows as the engine's source does."""
+        intake = Intake({0: 0})
+        standing = Standing(self._consumer)
+
+        def taken(given: list[Any]) -> int:
+            found = intake.take({PARTITION: given}, standing)
+            for _, rows in found:
+                take(rows)
+            return sum(len(rows.offset) for _, rows in found)
+
+        return self.read(taken)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self.loop.run_until_complete(self._consumer.stop())
+        self.loop.close()
+
+
+class PlainWindows:
+    """What an afternoon's script would keep: counts, sums and the largest latency by minute and tenant."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.cells: dict[tuple[int, str], list[float]] = {}
+
+    def take(self, records: list[Any]) -> int:
+        """Count records."""
+        for record in records:
+            event = orjson.loads(record.value)
+            key = (record.timestamp // 60_000, event.get("tenant", ""))
+            cell = self.cells.get(key)
+            if cell is None:
+                cell = self.cells[key] = [0.0, 0.0, 0.0]
+            cell[0] += 1
+            for value in event.get("latency_ms", {}).values():
+                cell[1] += value
+                cell[2] = max(cell[2], value)
+        return len(records)
+
+
+def confluent_reader(served: Served) -> tuple[Callable[[], int], Callable[[], None]]:
+    """Read with librdkafka: bytes, and nothing done with them; a reader and how to close it."""
+    from confluent_kafka import Consumer
+    from confluent_kafka import TopicPartition as Place
+
+    consumer = Consumer(
+        {
+            "bootstrap.servers": served.bootstrap, "group.id": "bench", "enable.auto.commit": False,
+            "check.crcs": True, "queued.max.messages.kbytes": 4096,
+        }
+    )  # fmt: skip
+    consumer.assign([Place(TOPIC, 0, 0)])
+
+    def read() -> int:
+        consumer.assign([Place(TOPIC, 0, 0)])
+        rows = 0
+        give_up_s = time.monotonic() + 60
+        while rows < served.rows:
+            assert time.monotonic() < give_up_s, "librdkafka gets nothing"
+            rows += len([message.value() for message in consumer.consume(10_000, 0.2)])
+        return rows
+
+    return read, consumer.close
+
+
+class Figures(NamedTuple):
+    """Processor seconds per row of each way, turn by turn, and what was computed."""
+
+    seconds: dict[str, list[float]]
+    digest: str
+
+
+def compare(served: Served, configuration: Configuration, turns: int) -> Figures:
+    """Read the same rows every way, in turns."""
+    counted: dict[str, list[int]] = {}
+    computed: dict[str, object] = {}
+    plain, raw = Way(served, is_raw=False), Way(served, is_raw=True)
+    confluent, close = confluent_reader(served)
+
+    def plain_windows() -> int:
+        windows = PlainWindows()
+        rows = plain.read(windows.take)
+        computed[PLAIN] = sorted(
+            (tenant, cell[0], round(cell[1])) for (_, tenant), cell in windows.cells.items()
+        )
+        return rows
+
+    def to_rows(way: Way, name: str) -> int:
+        sizes: list[int] = []
+        rows = way.read_rows(lambda given: sizes.append(int((given.end - given.start).sum())))
+        computed[name] = sum(sizes)
+        return rows
+
+    def to_windows() -> int:
+        pipeline = build_line(configuration, REPLAY_HASH_KEY).pipeline
+
+        def step(rows: Rows) -> None:
+            pipeline.step(RawBatch(*rows, TOPIC, 0, time.time_ns(), (0,), ()))
+
+        rows = raw.read_rows(step)
+        computed[ENGINE] = pipeline.decoder.rows_read
+        return rows
+
+    ways: dict[str, Callable[[], int]] = {
+        PLAIN: plain_windows,
+        RECORDS: lambda: to_rows(plain, RECORDS),
+        BATCHES: lambda: to_rows(raw, BATCHES),
+        ENGINE: to_windows,
+        CONFLUENT: confluent,
+    }
+
+    def counting(name: str) -> Callable[[], None]:
+        return lambda: counted.setdefault(name, []).append(ways[name]())
+
+    for name in ways:
+        counting(name)()  # Warm: connections, kernels, the broker's answers.
+    counted.clear()
+    seconds = in_turns({name: counting(name) for name in ways}, turns)
+    plain.close()
+    raw.close()
+    close()
+    assert computed[RECORDS] == computed[BATCHES], "the two paths gave other bytes"
+    per_row = {
+        name: [one / rows for one, rows in zip(seconds[name], counted[name], strict=True)] for name in ways
+    }
+    return Figures(per_row, digest_of(*(computed[name] for name in (PLAIN, BATCHES, ENGINE))))
+
+
+def figures(served: Served, found: Figures) -> list[Row]:
+    """Put the figures of one log in rows."""
+    log = f"{served.codec}, {served.batch_bytes // KB} KB"
+
+    def times(one: str, other: str) -> list[float]:
+        pairs = zip(found.seconds[one], found.seconds[other], strict=True)
+        return [slow / fast for slow, fast in pairs]
+
+    rows = [
+        Row(f"{log}: {name}", spread([one * 1e9 for one in seconds], "ns a row", 0))
+        for name, seconds in found.seconds.items()
+    ]
+    rows.append(Row(f"{log}: rows, {RECORDS[:16]} / whole batches", spread(times(RECORDS, BATCHES), "x", 1)))
+    rows.append(
+        Row(f"{log}: {CONFLUENT} / whole batches, to rows", spread(times(CONFLUENT, BATCHES), "x", 1))
+    )
+    budget = AT_LEAST[served.batch_bytes] if served.codec == "none" else 0.0
+    rows.append(least_ratio(f"{log}: {PLAIN} / {ENGINE}", times(PLAIN, ENGINE), budget))
+    rows.append(Row(f"{log}: {PLAIN} / {BATCHES}", spread(times(PLAIN, BATCHES), "x", 1)))
+    return rows
+
+
+def run(size: str) -> Result:
+    """Read every log every way."""
+    return_freed_memory()
+    configuration = load_configuration(None, None, None)
+    warm_up(configuration)
+    load_framing()
+    rows: list[Row] = []
+    digests: list[str] = []
+    for codec, batch_bytes in CASES[size]:
+        with serving(codec, batch_bytes, ROWS[size]) as served:
+            found = compare(served, configuration, TURNS[size])
+        rows += figures(served, found)
+        digests.append(found.digest)
+    notes = tuple(NOT_INSTALLED.format(peer) for peer in PEERS if not _is_installed(peer))
+    return Result(tuple(rows), SEED, digest_of(*digests), notes)
+
+
+def _is_installed(package: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(package) is not None
+
+
+BENCHMARK = Benchmark("kafka_windows", "What does a row from Kafka cost?", run)
