@@ -5,8 +5,9 @@ provider while others go on. The page says which of "no calls" and "no events" i
 sum of rate x time over the quiet >= 20 and quiet time >= 60 s, where the rate is the smallest of that of the
 hour and of the five minutes before the quiet began, and of what is usual at that time of the week, once that
 was watched (detectors/usual_arrivals.py). For Poisson arrivals the chance of such a quiet time is exp(-20) =
-2e-9. False positives: business hours that end at once in the first days, a campaign that is over. False
-negatives: fewer calls than usual but not none; a rate under 20 an hour within the first hour of quiet.
+2e-9. False positives: business hours that end at once in the first three days after a start; a day that is
+not like its weekday (a holiday, until calls come again); a campaign that is over. False negatives: fewer
+calls than usual but not none; a rate under 20 an hour within the first hour of quiet; minutes by opening.
 """
 
 from __future__ import annotations

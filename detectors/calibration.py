@@ -194,8 +194,11 @@ def thresholds(days: Days, pages_per_week: float) -> tuple[Threshold, ...]:
         for (cap_class, _), places in sorted(pools.items()):
             load = round(float(np.median(days.load[places])), 3)
             for tier, speaker in itertools.product(range(len(TIERS)), range(len(SPEAKERS))):
-                part = BUDGET_SHARES[speaker] * pages_per_week
-                score = round(tail_threshold(days.score[places, tier, speaker], part), 3)
+                maxima = days.score[places, tier, speaker]
+                score = BUILT_IN[TIERS[tier], SPEAKERS[speaker], known][cap_class]
+                # Days on which nobody came near the cap say nothing of what a filling one would score.
+                if np.isfinite(maxima).any():
+                    score = round(tail_threshold(maxima, BUDGET_SHARES[speaker] * pages_per_week), 3)
                 found.append(threshold(tier, speaker, CAPS[cap_class], load, score, known=known))
         if pools:
             found += unseen({cap_class for cap_class, _ in pools}, known=known)

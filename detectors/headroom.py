@@ -2,8 +2,10 @@
 
 Catches: rising traffic, steps, longer calls (a slow model), calls that never end; also on a platform that
 starts from nothing and has no history. Formula: detectors/offered_load.py; a finding when the score (forecast
-mean less cap, in standard deviations, at the worst horizon) passes a threshold by size of cap, twice in a row
-(the policy), if at least half the cap is in use or offered. Page: within 10 minutes; warning: within 30.
+mean less cap, in standard deviations, at the worst horizon) passes a threshold (thresholds.py), twice in a
+row (the policy), if half the cap is in use or offered. Page: within 10 minutes, and more is asked for up to
+75 % of the cap in use; warning: within 30, or 2 h where past weeks say what is usual (usual_load.py), and
+more is asked of the longer horizons. A level without growth and a straight line speak beside the forecast.
 False positives: a ramp that stops short of the cap is, before it stops, the same as one that does not.
 False negatives: a jump past the cap within a minute; the first two holding times of a platform.
 For its first 30 minutes an instance expects growth (wider variances, likelier changes); then change is rare.
@@ -24,6 +26,7 @@ from detectors.headroom_page import (
     SUMMARY,
     evidence_of,
     forecast_of,
+    horizon_of,
     plan_findings,
 )
 from detectors.headroom_state import (
@@ -357,12 +360,14 @@ class Headroom:
         for row in np.flatnonzero(is_warning):
             age_s = (end_ns - int(use.first_ns[row])) / NS
             severities = (CRITICAL, WARNING) if is_page[row] else (WARNING,)
+            page_at = self.horizons.page - 1
+            at = page_at if is_page[row] else horizon_of(state, use, int(row), self.horizons)
             evidence = evidence_of(
                 state,
                 use,
                 int(row),
-                (self.step_s, age_s, self.settings.page_horizon_ns / NS),
-                self.horizons.page - 1,
+                (self.step_s, age_s, float(self.horizons.ahead_s[at])),
+                at,
                 by_tier[bool(is_page[row])][row],
             )
             found += [

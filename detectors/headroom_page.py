@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detectors.statistics import normal_tail
 from engine.judge.detection import CRITICAL, WARNING, Finding, LimitForecast
 from engine.learned import SPEAKERS
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from detectors.headroom_state import HeadroomState
+    from detectors.limit_crossing import Horizons
     from detectors.planned_load import Overload
     from engine.judge.occupancy import LimitUse
 
@@ -30,6 +32,7 @@ HOURS_SHOWN_S = 3.0 * 3600.0
 PROBABILITY_SHOWN = 0.01
 USUAL_PERCENT = 10.0  # less is as usual
 NS = 1_000_000_000
+TIMES = ("time_to_limit_seconds", "time_to_limit_seconds_low", "time_to_limit_seconds_high")
 
 SUMMARY = "{limit} is filling up and will soon decline calls."
 DESCRIPTION = (
@@ -63,7 +66,7 @@ def evidence_of(
 ) -> tuple[tuple[str, float | int | str], ...]:
     """Give the evidence for one instance.
 
-    `times_s` = (an evaluation, age of the instance, the page horizon); `above` (SPEAKERS,) is how far each
+    `times_s` = (an evaluation, age of the instance, the horizon `at`); `above` (SPEAKERS,) is how far each
     speaker's score stands above its threshold.
     """
     step_s, age_s, horizon_s = times_s
@@ -74,7 +77,7 @@ def evidence_of(
     rate = float(outlook.rate_per_s[row])
     holding_s = float(outlook.holding_s[row])
     growth = math.expm1(float(outlook.growth_per_step[row]) * MINUTE_S / step_s)
-    probability = float(verdict.probability[row])
+    probability = max(float(verdict.probability[row]), chance_above(state, use, row, at))
     season = state.season
     is_known = season.weight[row] > 0.0
     baseline = "no baseline yet" if age_s < COLD_S else "none: recent traffic only"
@@ -106,14 +109,27 @@ def evidence_of(
     ]
     if unseen > 0:
         evidence.append(("unseen_use", plain(unseen)))
-    for name, value in (
-        ("time_to_limit_seconds", verdict.time_s[row]),
-        ("time_to_limit_seconds_low", verdict.time_s_low[row]),
-        ("time_to_limit_seconds_high", verdict.time_s_high[row]),
-    ):
-        if math.isfinite(value):
-            evidence.append((name, round(float(value))))
+    times = zip(TIMES, (verdict.time_s, verdict.time_s_low, verdict.time_s_high), strict=True)
+    evidence += [(name, round(float(time_s[row]))) for name, time_s in times if math.isfinite(time_s[row])]
     return tuple(evidence)
+
+
+def horizon_of(state: HeadroomState, use: LimitUse, row: int, horizons: Horizons) -> int:
+    """Give the horizon, from the page's on, at which the forecast of a warning stands highest."""
+    outlook, first = state.outlook, horizons.page - 1
+    many = len(horizons.ahead_s) if state.season.weight[row] >= 1.0 else horizons.warn
+    sd = np.sqrt(np.maximum(outlook.chance_var[row] + outlook.model_var[row], 1.0))
+    score = (outlook.mean[row] - use.value[row] + use.unseen_use[row]) / sd - horizons.margin
+    return first + int(np.argmax(score[first:many]))
+
+
+def chance_above(state: HeadroomState, use: LimitUse, row: int, at: int) -> float:
+    """Give the chance that the level stands at the cap at one horizon."""
+    outlook = state.outlook
+    sd = math.sqrt(max(float(outlook.chance_var[row, at] + outlook.model_var[row, at]), 1.0))
+    return float(
+        normal_tail((float(use.value[row] - use.unseen_use[row]) - float(outlook.mean[row, at])) / sd)
+    )
 
 
 def plan_evidence(over: Overload, use: LimitUse, end_ns: int) -> tuple[tuple[str, float | int | str], ...]:

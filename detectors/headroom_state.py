@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class HeadroomParams(NamedTuple):
     """Constants of the detector.
 
-    Thresholds are by size of cap; noise and damping are per step of 15 s.
+    Thresholds are in thresholds.py; noise and damping are per step of 15 s.
     """
 
     # models: steady, slow ramp, fast ramp, jump

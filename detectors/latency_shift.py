@@ -63,8 +63,9 @@ DESCRIPTION = (
     "five minutes. {load_text}"
 )
 WITH_LOAD = (
-    "It rises with calls in flight ({high_percent} % above the usual when many calls are up, {low_percent} % "
-    "when few are): something behind it is near its capacity, look for a limit before it declines."
+    "It rises with calls in flight: {high_percent} % are above what a tenth usually exceed when many calls "
+    "are up, {low_percent} % when few are. Something behind it is near its capacity: look for a limit before "
+    "it declines."
 )
 NOT_WITH_LOAD = "It does not depend on how many calls are in flight: look at what changed."
 COARSE = 2  # buckets of the sketch to a bin

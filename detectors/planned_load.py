@@ -2,8 +2,9 @@
 
 What is announced comes on top of what is there anyway: what is usual at that time, if that is known, else
 what is there now. A plan begins at `from`, or at its announcement; it is checked until then and for a moment
-after: from then on the forecast sees it in the arrivals. A later plan for the same calls and beginning takes
-the place of the earlier one; `expected` 0 takes it back. A jump cannot be forecast: nothing else warns of it.
+after: from then on the forecast sees it in the arrivals. It is kept until it ends, as plans that come while
+it runs stand on top of it. A later plan for the same calls and beginning takes the place of the earlier one;
+`expected` 0 takes it back. A jump cannot be forecast: nothing else warns of it.
 """
 
 from __future__ import annotations
@@ -77,8 +78,13 @@ def plan_of(note: Note, end_ns: int) -> Plan | None:
 
 
 def is_over(plan: Plan, end_ns: int) -> bool:
-    """Say whether a plan is no longer checked."""
-    return end_ns > max(plan.from_ns, plan.announced_ns) + CHECKED_AFTER_NS or plan.until_ns <= end_ns
+    """Say whether the time of a plan has passed."""
+    return plan.until_ns <= end_ns
+
+
+def is_checked(plan: Plan, end_ns: int) -> bool:
+    """Say whether a plan is still to begin, or has only just."""
+    return end_ns <= max(plan.from_ns, plan.announced_ns) + CHECKED_AFTER_NS
 
 
 def is_meant(plan: Plan, instance: LimitInstance) -> bool:
@@ -97,20 +103,27 @@ def overloads(
     """List the plans that would take more of a limit than there is; several for one limit come together."""
     found = []
     for plan in state.plans:
+        if not is_checked(plan, state.end_ns):
+            continue
         for row in range(min(len(limits), len(use.value))):
             if not use.is_concurrency[row] or not is_meant(plan, limits[row]):
                 continue
             ordinary, is_usual = ordinary_calls(state, use, row, plan, offsets)
-            together = sum(
-                other.expected
-                for other in state.plans
-                if other.from_ns < plan.until_ns
-                and plan.from_ns < other.until_ns
-                and is_meant(other, limits[row])
-            )
+            # Calls of a plan that runs already are among those of now, and not among the usual ones.
+            others = [
+                other for other in state.plans
+                if is_meant(other, limits[row]) and (is_usual or is_checked(other, state.end_ns))
+            ]  # fmt: skip
+            together = most_together(plan, others)
             if ordinary + together + use.unseen_use[row] > use.value[row]:
                 found.append(Overload(row, plan._replace(expected=together), ordinary, is_usual))
     return found
+
+
+def most_together(plan: Plan, plans: list[Plan]) -> float:
+    """Give the most calls that plans, `plan` among them, expect at one moment while it lasts."""
+    begins = {plan.from_ns} | {one.from_ns for one in plans if plan.from_ns <= one.from_ns < plan.until_ns}
+    return max(sum(one.expected for one in plans if one.from_ns <= at < one.until_ns) for at in begins)
 
 
 def ordinary_calls(

@@ -58,8 +58,9 @@ ALERT = "CallQualityDrift"
 SUMMARY = "Answers are worse than they were."
 DESCRIPTION = (
     "{metric}: {below_percent} % of {values} scores since {since} were below {usual_median}, which half of "
-    "them are {reference}; their mean is {mean}, usually {usual_mean}. It holds within each tenant, agent "
-    "and release that was compared. Look at what changed: model, prompt, speech recognition, knowledge."
+    "them are {reference}; their mean is {mean}, usually {usual_mean}. Tenants, agents and releases were "
+    "each compared with themselves: who calls does not explain it. Look at what changed: model, prompt, "
+    "speech recognition, knowledge."
 )
 RANKS = np.array([0.5, 0.9])  # of what is missing to a perfect score: q50 and q10 of scores
 ALTERNATIVES = Alternatives(whole=(1.7, 3.0, 12.0), tails=((1, 2.5),))

@@ -36,7 +36,7 @@ USED_UP = (
     "{limit}: all {limit_value} {counts} of this period are used. Further calls are turned away until it "
     "resets{reset_text}."
 )
-USUAL = "This period runs at {ratio} times what is usual by this time; {periods} past ones are known."
+USUAL = "The rest of it is expected at {ratio} times the usual; {periods} past periods are known."
 RECENT = "Nothing is known of past periods yet: this is the rate of the last hour."
 ROLLING = "The quota is rolling: what was used leaves it a period later."
 COUNTED = ("calls", "minutes")

@@ -76,9 +76,12 @@ def surface_of(points: list[tuple[float, float, float]]) -> Surface:
 
 
 def on_surface(surface: Surface, cap: NDArray[np.float64], load: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Interpolate: by the logarithm of the cap, linearly in the load, flat outside; NaN stays NaN."""
+    """Interpolate: by the logarithm of the cap, linearly in the load, flat outside; NaN stays NaN.
+
+    Beside a point at which a speaker never speaks, the nearer of the two points counts.
+    """
     by_cap = np.stack(
-        [np.interp(load, at, score) for at, score in zip(surface.loads, surface.scores, strict=True)], axis=1
+        [between(at, score, load) for at, score in zip(surface.loads, surface.scores, strict=True)], axis=1
     )
     place = np.interp(
         np.log(np.maximum(cap, 1e-9)), np.log(surface.caps), np.arange(len(surface.caps), dtype=np.float64)
@@ -87,7 +90,18 @@ def on_surface(surface: Surface, cap: NDArray[np.float64], load: NDArray[np.floa
     high = np.minimum(low + 1, len(surface.caps) - 1)
     rows = np.arange(len(cap))
     share = place - low
+    is_mute = np.maximum(by_cap[rows, low], by_cap[rows, high]) >= NEVER
+    share = np.where(is_mute, np.round(share), share)
     return np.asarray((1.0 - share) * by_cap[rows, low] + share * by_cap[rows, high])
+
+
+def between(
+    at: NDArray[np.float64], score: NDArray[np.float64], load: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Interpolate over the load; with a point among them at which nobody speaks, the nearest point."""
+    if (score >= NEVER).any():
+        return np.asarray(score[np.abs(load[:, None] - at).argmin(axis=1)])
+    return np.asarray(np.interp(load, at, score))
 
 
 def thresholds_of(

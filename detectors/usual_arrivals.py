@@ -2,7 +2,8 @@
 
 It tells an evening from an outage. Slots of five minutes are counted whether calls come or not: on the first
 evenings nobody knows that they are quiet, and a table that left out what looked like an outage would never
-learn it. One real outage then is one day among several. Beyond ROWS_MAX rows nothing is known of a row.
+learn it. One real outage then is one day among several. Beyond ROWS_MAX rows nothing is known of a row. The
+table is of this run of the engine: after a restart it takes three days again.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import numpy as np
 
 from detectors.rows import grown
 from engine.judge.baseline import (
+    DAYS,
     SLOT_NS,
     SLOT_S,
     SLOTS,
     Baseline,
     day_and_slot,
     new_baseline,
-    usual_at,
+    pooled,
     with_slots,
 )
 
@@ -96,15 +98,18 @@ def with_slice(
 def rate_at(baseline: Baseline, place: int) -> NDArray[np.float64]:
     """Give the usual rate in a slot of the week, (tracked,); inf where it is not known.
 
-    On a weekday that was hardly watched yet it is the highest of the others, from three of them on.
+    It is the least of the slot and those beside it, as counted: nobody closes to the minute. On a weekday
+    that was hardly watched yet it is the highest of the others, from three of them on.
     """
-    own = usual_at(baseline, np.array([place]))
-    # As counted: the little that stands in for no calls would add up over a night.
-    rate = (own.calls / np.maximum(own.days * SLOT_S, 1.0))[:, 0]
-    calls, watched_s = (
-        baseline.calls[:, place % SLOTS :: SLOTS],
-        baseline.watched_s[:, place % SLOTS :: SLOTS],
-    )
-    others = (calls / np.maximum(watched_s, 1.0)).max(axis=1, initial=0.0)
-    others = np.where((watched_s > 0.0).sum(axis=1) >= WEEKDAYS_MIN, others, np.inf)
-    return np.where(own.days[:, 0] >= DAYS_MIN, rate, others).astype(np.float64)
+    weekday, slot = divmod(place, SLOTS)
+    around = (slot + np.array([-1, 0, 1])) % SLOTS
+    calls, watched_s = (counted[:, around] for counted in pooled(baseline, weekday))
+    own = (calls / np.maximum(watched_s, 1.0)).min(axis=1)
+    is_known = watched_s.min(axis=1) >= DAYS_MIN * SLOT_S
+    by_day = len(own), DAYS, SLOTS
+    day_calls = baseline.calls.reshape(by_day)[:, :, around]
+    day_watched_s = baseline.watched_s.reshape(by_day)[:, :, around]
+    others = (day_calls / np.maximum(day_watched_s, 1.0)).min(axis=2).max(axis=1, initial=0.0)
+    days = (day_watched_s.min(axis=2) > 0.0).sum(axis=1)
+    others = np.where(days >= WEEKDAYS_MIN, others, np.inf)
+    return np.where(is_known, own, others).astype(np.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
 from detectors.arrivals_stopped import ArrivalsStopped
 from detectors.usual_arrivals import ROWS_MAX, nothing_usual, with_rows, with_slice
@@ -18,7 +19,7 @@ DAY = 1440
 MONDAY_NS = 1_795_392_000_000_000_000  # 2026-11-23 00:00 UTC
 SIP = (("trunk", "sip-1"),)
 HOURS = range(8 * 60, 18 * 60)
-PER_MINUTE = 6
+RATES = (2, 6, 12, 20, 60)  # calls a minute
 
 
 def told(calls: Callable[[int], int], minutes: int, offset_ns: int = 0) -> dict[int, set[int]]:
@@ -45,16 +46,27 @@ def told(calls: Callable[[int], int], minutes: int, offset_ns: int = 0) -> dict[
     return found
 
 
-def in_office_hours(minute: int) -> int:
+def in_office_hours(minute: int, per_minute: int = 6) -> int:
     """Give the calls of a minute, on working days and at the weekend alike."""
-    return PER_MINUTE if minute % DAY in HOURS else 0
+    return per_minute if minute % DAY in HOURS else 0
 
 
-def test_the_first_evenings_look_like_outages_and_later_ones_do_not() -> None:
-    found = told(in_office_hours, 8 * DAY)
+@pytest.mark.parametrize("per_minute", RATES)
+def test_the_first_evenings_look_like_outages_and_later_ones_do_not(per_minute: int) -> None:
+    found = told(lambda minute: in_office_hours(minute, per_minute), 10 * DAY)
 
-    assert found[18 * 60 + 4] == {0, 1}
-    assert not [minute for minute in found if minute >= 5 * DAY]
+    assert found[18 * 60 + 12] == {0, 1}
+    assert not [minute for minute in found if minute >= 4 * DAY]
+
+
+def test_nobody_closes_to_the_minute() -> None:
+    """On some days the last call comes four minutes earlier."""
+
+    def calls(minute: int) -> int:
+        early = 4 if minute // DAY % 3 == 2 else 0
+        return 20 if 8 * 60 <= minute % DAY < 18 * 60 - early else 0
+
+    assert not [minute for minute in told(calls, 10 * DAY) if minute >= 5 * DAY]
 
 
 def test_an_outage_by_day_is_told_as_soon_as_before() -> None:

@@ -20,7 +20,7 @@ from detectors.calibration import (
     thresholds,
     with_hour,
 )
-from detectors.thresholds import CAPS, NEVER, surfaces_of
+from detectors.thresholds import BUILT_IN, CAPS, NEVER, surfaces_of
 from engine.learned import SPEAKERS, TIERS, Learned
 
 
@@ -65,6 +65,15 @@ def test_a_speaker_that_was_silent_on_most_days_is_not_let_speak_more_often() ->
 
     assert 7.0 * float(np.mean(maxima >= tail_threshold(maxima, 0.25))) < 0.5
     assert tail_threshold(np.full(60, -np.inf), 0.25) == NEVER
+
+
+def test_days_on_which_nobody_came_near_the_cap_keep_the_built_in_thresholds() -> None:
+    found = thresholds(days_of(np.full(28, -np.inf)), 1.0)
+    place = CAPS.index(100.0)
+
+    own = {(one.tier, one.speaker): one.score for one in found if one.cap == 100.0}
+    assert own["page", "growth"] == BUILT_IN["page", "growth", False][place]
+    assert own["warn", "level"] == BUILT_IN["warn", "level", False][place]
 
 
 def test_hours_around_a_decline_are_not_ordinary() -> None:

@@ -8,7 +8,7 @@ import pytest
 from bench.leadtime.feed import Feed, slices
 from bench.leadtime.traffic import start_flat
 from detectors.headroom import Headroom
-from detectors.planned_load import PLANS_MAX, with_plans
+from detectors.planned_load import PLANS_MAX, Plan, is_checked, most_together, with_plans
 from engine.decode.events import EventType, Note
 from engine.judge.detection import CRITICAL, WARNING, Finding
 from engine.limits import Limit, LimitInstance
@@ -16,6 +16,7 @@ from engine.settings import HeadroomSettings
 
 ORIGIN_S = 1_767_225_600
 NS = 1_000_000_000
+HOUR_NS = 3600 * NS
 LIMIT = Limit(name="sip-1", kind="concurrency", value=80.0, applies_to={"trunk": ("a", "b")})
 START_S = 7200
 
@@ -109,6 +110,26 @@ def test_plans_for_the_same_time_add_up_and_can_be_taken_back() -> None:
     assert severities(found[1800]) == {WARNING}
     assert dict(found[1800][0].evidence)["planned_calls"] == 60
     assert severities(found[2100]) == set()
+
+
+def test_plans_that_never_meet_do_not_add_up() -> None:
+    """All day long 100; at its beginning and at its end 100 more, which is never 300 at once."""
+    day, morning, evening = (
+        Plan("sip-1", (), begin * HOUR_NS, end * HOUR_NS, 100.0, 0)
+        for begin, end in ((9, 17), (9, 10), (16, 17))
+    )
+    every = [day, morning, evening]
+
+    assert [most_together(one, every) for one in every] == [200.0, 200.0, 200.0]
+    assert most_together(day, [day]) == 100.0
+
+
+def test_a_plan_is_kept_while_it_runs_and_speaks_no_more() -> None:
+    running = Plan("sip-1", (), 9 * HOUR_NS, 17 * HOUR_NS, 100.0, 0)
+
+    assert with_plans((running,), (), 12 * HOUR_NS) == (running,)
+    assert not is_checked(running, 12 * HOUR_NS)
+    assert with_plans((running,), (), 17 * HOUR_NS) == ()
 
 
 def test_plans_are_bounded_and_leave_when_they_are_over() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detectors.thresholds import best, on_surface, surface_of, surfaces_of, thresholds_of
+from detectors.thresholds import NEVER, best, on_surface, surface_of, surfaces_of, thresholds_of
 from engine.learned import Learned, Threshold
 
 
@@ -30,6 +30,13 @@ def test_between_loads_it_is_linear() -> None:
 
     assert at(points, 100.0, 0.4) == pytest.approx(-1.0)
     assert at(points, 50.0, 0.9) == 0.0
+
+
+def test_a_speaker_that_is_mute_at_one_size_is_not_half_mute_at_the_next() -> None:
+    points = [(10.0, 0.0, NEVER), (20.0, 0.0, -1.0), (100.0, 0.2, -2.0), (100.0, 0.6, NEVER)]
+
+    assert [at(points, cap, 0.2) for cap in (10.0, 13.0, 15.0, 20.0)] == [NEVER, NEVER, -1.0, -1.0]
+    assert [at(points, 100.0, load) for load in (0.3, 0.5)] == [-2.0, NEVER]
 
 
 def test_what_was_learned_replaces_the_built_in_table_of_that_speaker_alone() -> None:
