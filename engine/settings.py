@@ -71,7 +71,7 @@ DERIVED = ("utc_offsets",)
 class DetectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the team accepts, and what it promises; detectors derive their thresholds from this."""
 
-    pages_per_week: float = 1.0  # false pages over the whole deployment, all series and limits together
+    pages_per_week: float = 1.0  # false pages: of each detector that adds evidence up, over all its series
     error_objective_ratio: float = 0.99  # of ended attempts that must not fail, over `error_period`
     error_period_ns: int = 30 * 24 * 3600 * S
     false_rollback_ratio: float = 0.001  # of releases that are no worse, at most so many by their failures
