@@ -42,6 +42,7 @@ ROLLING = "The quota is rolling: what was used leaves it a period later."
 COUNTED = ("calls", "minutes")
 SLOTS = 288
 WEEKDAYS = 7
+UNSEEN_MOST = 0.05  # of a period's use, beyond which its course is not learned from
 DAY_NS = 86_400 * NS
 FIRST_WEEKDAY = 3  # of 1970-01-01, Monday being 0
 
@@ -69,6 +70,8 @@ class State(NamedTuple):
     start_ns: NDArray[np.int64]  # (quotas,): of the period; -1: none yet
     first_ns: NDArray[np.int64]  # (quotas,): when counting began
     used: NDArray[np.float64]  # (quotas, SLOTS) in this period, or as a ring by time
+    unseen: NDArray[np.float64]  # (quotas,): use of this period that the platform reports and we never saw
+    reported: NDArray[np.float64]  # (quotas,): its newest report
     newest_slot: NDArray[np.int64]  # (quotas,)
     course: NDArray[np.float64]  # (quotas, SLOTS): faded sum over past periods
     periods: NDArray[np.float64]  # (quotas,): faded number of past periods
@@ -101,7 +104,7 @@ class Quota:
         """Give the state before the first slice."""
         whole, none, wide = np.zeros(0, np.int64), np.zeros(0), np.zeros((0, SLOTS))
         week = np.zeros((0, WEEKDAYS))
-        return State(whole, whole, whole, wide, whole, wide, none, week, week, none, none)
+        return State(whole, whole, whole, wide, none, none, whole, wide, none, week, week, none, none)
 
     def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Count one slice; look ahead once a minute."""
@@ -126,7 +129,8 @@ class Quota:
         middle_ns = (summary.start_ns + summary.end_ns) // 2
         slice_s = (summary.end_ns - summary.start_ns) / NS
         state = state._replace(
-            used=state.used.copy(), start_ns=state.start_ns.copy(), first_ns=state.first_ns.copy(),
+            used=state.used.copy(), unseen=state.unseen.copy(), reported=state.reported.copy(),
+            start_ns=state.start_ns.copy(), first_ns=state.first_ns.copy(),
             newest_slot=state.newest_slot.copy(), recent=state.recent.copy(),
         )  # fmt: skip
         keep = math.exp(-slice_s / self.params.recent_s)
@@ -144,18 +148,25 @@ class Quota:
                 if state.start_ns[place] >= 0 and start_ns != state.start_ns[place]:
                     state = self.learn(state, place, limit)
                     state.used[place] = 0.0
+                    state.unseen[place] = 0.0
                 state.start_ns[place] = start_ns
             if state.first_ns[place] < 0:
                 state.first_ns[place] = summary.start_ns
             state.newest_slot[place] = slot
             state.used[place, slot % SLOTS] += used
+            # A restart in the middle of a period, or calls that are no events here: the platform knows.
+            reported = float(summary.limits.reported_use[row])
+            if limit.resets != "rolling" and reported >= 0.0 and reported != state.reported[place]:
+                state.unseen[place] = max(reported - float(state.used[place].sum()), 0.0)
+                state.reported[place] = reported
         return state
 
     def learn(self, state: State, place: int, limit: Limit) -> State:
         """Take a period that is over as one of the usual ones, if it was watched from its beginning."""
         start_ns = int(state.start_ns[place])
         total = float(state.used[place].sum())
-        if state.first_ns[place] > start_ns or total <= 0.0:
+        is_whole = state.first_ns[place] <= start_ns and state.unseen[place] <= UNSEEN_MOST * total
+        if not is_whole or total <= 0.0:
             return state
         params = self.params
         course, periods, ratio_var = state.course.copy(), state.periods.copy(), state.ratio_var.copy()
@@ -175,7 +186,7 @@ class Quota:
 
     def outlook(self, state: State, place: int, limit: Limit, value: float, end_ns: int) -> Outlook:
         """Look ahead to the reset, or for a rolling quota a quarter of its period."""
-        used = float(state.used[place].sum())
+        used = float(state.used[place].sum() + state.unseen[place])
         rate = float(state.recent[place])
         age_s = (end_ns - int(state.first_ns[place])) / NS
         rate /= max(1.0 - math.exp(-age_s / self.params.recent_s), 1e-9)
@@ -303,7 +314,7 @@ def with_rows(state: State, limits: tuple[LimitInstance, ...]) -> State:
         return state
     row_of = np.concatenate([state.row_of, np.array(fresh, np.int64)])
     many = len(row_of)
-    fills = {"start_ns": -1, "first_ns": -1, "newest_slot": -1}
+    fills = {"start_ns": -1, "first_ns": -1, "newest_slot": -1, "reported": -1}
     columns = {name: grown(getattr(state, name), many, fills.get(name, 0)) for name in State._fields[1:]}
     return State(row_of, **columns)
 

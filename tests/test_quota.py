@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,6 +21,7 @@ DAY_NS = 86_400 * NS
 HOUR_NS = 3600 * NS
 BERLIN = "Europe/Berlin"
 SLICE_S = 60
+NO_REPORTS: Mapping[int, float] = MappingProxyType({})
 
 
 def ns(text: str, zone: str = BERLIN) -> int:
@@ -70,9 +73,15 @@ def test_a_ring_forgets_what_a_period_has_passed_over() -> None:
 
 
 def told(
-    limit: Limit, rates: list[float], *, start: str = "2026-06-08T00:00", level: int = 0, seed: int = 1
+    limit: Limit,
+    rates: list[float],
+    *,
+    start: str = "2026-06-08T00:00",
+    level: int = 0,
+    seed: int = 1,
+    reports: Mapping[int, float] = NO_REPORTS,
 ) -> list[tuple[float, dict[str, Any]]]:
-    """Give (hour, evidence) of what is found; calls a minute by hour."""
+    """Give (hour, evidence) of what is found; calls a minute by hour, `reports` of the platform by minute."""
     rng = np.random.default_rng(seed)
     slices = Slices(ns(start))
     instance = LimitInstance(0, limit)
@@ -88,6 +97,7 @@ def told(
             value=np.array([float(limit.value or np.nan)]),
             arrivals=np.array([rng.poisson(rates[minute // 60])]),
             level=np.array([level]),
+            reported_use=np.array([reports.get(minute, np.nan)]),
         )
         detection = detector.detect(state, summary._replace(limits=use), (instance,))
         state = detection.state
@@ -119,6 +129,22 @@ def test_the_first_day_goes_by_the_rate_of_the_last_hour_and_says_so() -> None:
 
     assert found[0][1]["baseline"] == "the last hour"
     assert found[0][0] < 8
+
+
+def test_what_the_platform_counted_before_we_came_is_used_as_well() -> None:
+    """We come at 14:00, with 900 of 1,000 used: an hour and a half is left at a call a minute."""
+    found = told(daily(1000.0), [1.0] * 3, start="2026-06-08T14:00", reports={5: 900.0})
+
+    assert told(daily(1000.0), [1.0] * 3, start="2026-06-08T14:00") == []
+    assert found[0][0] < 0.5
+    assert found[0][1]["used"] == pytest.approx(910, abs=15)
+
+
+def test_what_was_reported_is_of_its_period() -> None:
+    found = told(daily(100.0, per_ns=6 * HOUR_NS), [0.05] * 12, reports={60: 99.0})
+
+    assert found
+    assert max(hour for hour, _ in found) < 6.0
 
 
 def test_a_new_period_begins_with_nothing_used() -> None:

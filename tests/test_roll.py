@@ -263,6 +263,8 @@ def test_a_fresh_report_sets_the_value_and_shows_use_that_we_do_not_see() -> Non
     assert values[61] == 80.0
     assert rolled[0].summary.limits.unseen_use.tolist() == [6.0]
     assert rolled[61].summary.limits.unseen_use.tolist() == [0.0]
+    assert rolled[0].summary.limits.reported_use.tolist() == [10.0]
+    assert np.isnan(rolled[61].summary.limits.reported_use).all()
 
 
 def test_the_value_is_that_of_the_slices_end() -> None:

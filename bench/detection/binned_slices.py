@@ -147,6 +147,7 @@ def summary_of(
         age_unknown=nothing,
         declined=declines.sum(axis=1, dtype=np.int64),
         unseen_use=np.zeros(rows),
+        reported_use=np.full(rows, np.nan),
         expected_holding_s=np.full(rows, np.nan),
         is_concurrency=np.ones(rows, np.bool_),
     )

@@ -119,6 +119,7 @@ def summary_of(
         age_unknown=np.zeros(rows, np.int64),
         declined=attempts[1],
         unseen_use=np.zeros(rows),
+        reported_use=np.full(rows, np.nan),
         expected_holding_s=np.full(rows, feed.expected_holding_s),
         is_concurrency=np.ones(rows, np.bool_),
     )

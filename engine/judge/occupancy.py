@@ -48,6 +48,7 @@ class LimitUse(NamedTuple):
     age_unknown: NDArray[np.int64]  # calls in flight whose start was never seen
     declined: NDArray[np.int64]  # capacity declines put down to this limit, in the slice
     unseen_use: NDArray[np.float64]  # platform's own `used` above our level, if reported freshly; else 0
+    reported_use: NDArray[np.float64]  # platform's own `used`, if reported freshly; else NaN
     expected_holding_s: NDArray[np.float64]  # prior from the register; NaN: none
     is_concurrency: NDArray[np.bool_]
 

@@ -249,7 +249,7 @@ class Roller:
 
     def _limit_use(self, end_ns: int, use: SliceUse) -> LimitUse:
         state, count = self.occupancy.state, len(self.index.instances)
-        value, declared, holding = (np.full(count, np.nan) for _ in range(3))
+        value, declared, holding, reported = (np.full(count, np.nan) for _ in range(4))
         unseen = np.zeros(count)
         for instance in self.index.instances:
             limit = instance.limit
@@ -261,6 +261,8 @@ class Roller:
             if known is None:
                 known = self.learned.value_of(instance)
             value[instance.index] = np.nan if known is None else known
+            if report is not None:
+                reported[instance.index] = report.used
             is_level = limit.kind == "concurrency"
             if report is not None and is_level and report.used > state.level[instance.index]:
                 unseen[instance.index] = report.used - state.level[instance.index]
@@ -287,6 +289,7 @@ class Roller:
             age_unknown=state.age_unknown.copy(),
             declined=np.zeros(count, np.int64),
             unseen_use=unseen,
+            reported_use=reported,
             expected_holding_s=holding,
             is_concurrency=np.array(
                 [one.limit.kind == "concurrency" for one in self.index.instances], np.bool_
