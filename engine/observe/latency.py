@@ -127,12 +127,22 @@ def quantile(counts: NDArray[np.int64], q: float) -> float:
 
 @kernel
 def value_of_rank(counts: NDArray[np.int64], rank: int) -> float:
-    """Give the value in seconds that has `rank` - 1 values before it in a sketch (int64, (BUCKETS,))."""
+    """Give the value in seconds that has `rank` - 1 values before it in a sketch (int64, (BUCKETS,)).
+
+    Steps over whole octaves, whose sums the processor adds up eight at a time.
+    """
     seen = 0
-    for i in range(len(counts)):
-        seen += counts[i]
-        if seen >= rank:
-            return float(UPPER_S[i] * MIDPOINT)
+    for first in range(0, len(counts), PER_OCTAVE):
+        octave = 0
+        for i in range(first, min(first + PER_OCTAVE, len(counts))):
+            octave += counts[i]
+        if seen + octave < rank:
+            seen += octave
+            continue
+        for i in range(first, min(first + PER_OCTAVE, len(counts))):
+            seen += counts[i]
+            if seen >= rank:
+                return float(UPPER_S[i] * MIDPOINT)
     return float(UPPER_S[len(counts) - 1] * MIDPOINT)
 
 
