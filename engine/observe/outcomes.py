@@ -1,8 +1,8 @@
 """What a slice adds up to while its rows are absorbed: one tally of packed facts.
 
 A key holds, from the lowest bit: the series, the group of the fact, and what else it says, so that one
-int64 names a fact and one table holds all. Ends are kept by age in slices, not by time: that is what
-fits. Rejected: a table for every group, which makes kernels take hundreds of arguments; one record per
+int64 names a fact and one table holds all, latencies apart (engine/observe/sketches.py). Ends are kept by age
+in slices, not by time: that is what fits. Rejected: a table for every group, which makes kernels take hundreds of arguments; one record per
 event sorted afterwards, which costs more than the whole kernel.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.kernel import kernel
 from engine.observe.merge import Group, Groups
+from engine.observe.sketches import STAGE_BITS, STAGE_MASK, latency_groups
 from engine.observe.summary import Count
 from engine.observe.tally import Tally, add, items
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from engine.observe.sketches import Sketches
+
 Facts = Tally
 
 SERIES_BITS = 20
@@ -30,26 +33,22 @@ GROUP_BITS = 4
 REST_SHIFT = SERIES_BITS + GROUP_BITS
 SERIES_MASK = (1 << SERIES_BITS) - 1
 GROUP_MASK = (1 << GROUP_BITS) - 1
-COUNTS, BINS, ENDS, CAUSES, LATENCY, SUMS, SIDES, FAILURES, CALLERS, SCORES = (
-    group << SERIES_BITS for group in range(10)
-)
-GROUPS = 10
+COUNTS, BINS, ENDS, CAUSES, SIDES, FAILURES, CALLERS, SCORES = (group << SERIES_BITS for group in range(8))
+GROUPS = 8
 COLUMN_BITS = 3  # of a bin
 KIND_BITS = 3
 START_AGE_BITS = 20
 ANSWER_AGE_BITS = 16
-STAGE_BITS = 16
 CAUSE_BITS = 19
 CAUSE_MASK = (1 << CAUSE_BITS) - 1
-COLUMN_MASK, KIND_MASK, STAGE_MASK = (1 << COLUMN_BITS) - 1, (1 << KIND_BITS) - 1, (1 << STAGE_BITS) - 1
+COLUMN_MASK, KIND_MASK = (1 << COLUMN_BITS) - 1, (1 << KIND_BITS) - 1
 START_AGE_MASK = (1 << START_AGE_BITS) - 1
 # Ages are stored one higher, 0 being unknown; what is older than fits is unknown.
 START_AGES = (1 << START_AGE_BITS) - 2
 ANSWER_AGES = (1 << ANSWER_AGE_BITS) - 2
 ARRIVALS, LEVEL, ANSWERS, ANSWERED_LEVEL, DECLINES = range(5)
 BIN_COLUMNS = 5
-ROW_KEYS = 24  # no row, and no call that leaves, adds more keys than this, latencies aside
-MEASURE_KEYS = 2
+ROW_KEYS = 24  # no row, and no call that leaves, adds more keys than this, scores aside
 
 
 @kernel
@@ -81,13 +80,6 @@ def add_cause(facts: Facts, series: int, cause: int) -> None:
 
 
 @kernel
-def add_latency(facts: Facts, series: int, stage: int, bucket: int, micros: int) -> None:
-    """Count one latency."""
-    add(facts, (((bucket << STAGE_BITS) | stage) << REST_SHIFT) | LATENCY | series, 1)
-    add(facts, (stage << REST_SHIFT) | SUMS | series, micros)
-
-
-@kernel
 def add_side(facts: Facts, series: int, cause: int) -> None:
     """Count how a transfer or a call of a dependency ended; -1 is not counted."""
     if cause >= 0:
@@ -114,7 +106,7 @@ def add_score(facts: Facts, series: int, metric: int, bin_index: int) -> None:
     add(facts, (((bin_index << STAGE_BITS) | metric) << REST_SHIFT) | SCORES | series, 1)
 
 
-def groups_of(facts: Facts, start_ns: int, slice_ns: int) -> Groups:
+def groups_of(facts: Facts, sketches: Sketches, start_ns: int, slice_ns: int) -> Groups:
     """Unpack the keys; ages become the starts of slices before `start_ns`."""
     keys, sums = items(facts)
     group = (keys >> SERIES_BITS) & GROUP_MASK
@@ -138,8 +130,7 @@ def groups_of(facts: Facts, start_ns: int, slice_ns: int) -> Groups:
             lambda one: one & KIND_MASK,
         ),
         pick(CAUSES, _all),
-        pick(LATENCY, lambda one: one & STAGE_MASK, lambda one: one >> STAGE_BITS),
-        pick(SUMS, _all),
+        *latency_groups(sketches),
         pick(SIDES, _all),
         pick(
             FAILURES,

@@ -45,11 +45,17 @@ def has_room(tally: Tally, keys: int) -> bool:
 
 
 @kernel
+def home_of(tally: Tally, key: int) -> int:
+    """Give the row at which the search for a key begins."""
+    mixed = ((key & FOLD_MASK) * LOW_MULTIPLIER) ^ ((key >> FOLD_BITS) * HIGH_MULTIPLIER)
+    return (mixed >> INDEX_SHIFT) & (len(tally) - 2)
+
+
+@kernel
 def add(tally: Tally, key: int, amount: int) -> None:
     """Add to the sum of a key. The caller has seen to the room."""
     mask = len(tally) - 2
-    mixed = ((key & FOLD_MASK) * LOW_MULTIPLIER) ^ ((key >> FOLD_BITS) * HIGH_MULTIPLIER)
-    row = (mixed >> INDEX_SHIFT) & mask
+    row = home_of(tally, key)
     while tally[row, KEY] != key:
         if tally[row, KEY] == EMPTY:
             tally[row, KEY] = key
