@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from detectors.rows import grown
+from detectors.rows import add_to_bins, grown
 from engine.judge.detection import MINUTE_NS
-from engine.kernel import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,15 +66,6 @@ def counted(hours: Hours, slot: NDArray[np.int64], bins: NDArray[np.int64], many
     newest = hours.newest.copy()
     add_to_bins(newest, slot, bins, many)
     return hours._replace(newest=newest)
-
-
-@kernel
-def add_to_bins(
-    newest: NDArray[np.int32], slot: NDArray[np.int64], bins: NDArray[np.int64], many: NDArray[np.int64]
-) -> None:
-    """Add facts (facts,) to their bins in `newest` (slots, bins)."""
-    for k in range(len(slot)):
-        newest[slot[k], bins[k]] += many[k]
 
 
 def turned(hours: Hours, end_ns: int, in_doubt: NDArray[np.bool_]) -> tuple[Hours, bool]:

@@ -34,7 +34,7 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 def allocating_kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a kernel that makes arrays.
 
-    Another kernel may call it only if it returns none of them: there nobody would let go of them.
+    One that is none may call it only if it returns no array of its own: there nobody would let go of it.
     """
     return _compiled(function, is_allocating=True)
 

@@ -1,4 +1,4 @@
-"""Facts of series repeated for every window row that they count in: the total, each label value, the series."""
+"""Facts of series, repeated for every window row that they count in: total, each label value, the series."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SeriesFacts(NamedTuple):
     series: NDArray[np.int32]
     stage: NDArray[np.int64]
     column: NDArray[np.int16]
-    count: NDArray[np.int64]
+    many: NDArray[np.int64]
 
 
 def places(start: NDArray[np.int64], series: NDArray[np.int32]) -> int:
@@ -69,6 +69,6 @@ def spread_facts(
             if table_row < 0:
                 return UNKNOWN
             into[0, written] = table_row * width + facts.column[k]
-            into[1, written] = facts.count[k]
+            into[1, written] = facts.many[k]
             written += 1
     return written

@@ -50,13 +50,13 @@ from engine.observe.life import (
     on_started,
 )  # fmt: skip
 from engine.observe.outcomes import ROW_KEYS, Facts, add_count, add_score
+from engine.observe.prefetch import prefetch
 from engine.observe.recent import Recent, was_seen
 from engine.observe.sketches import Sketches, add_latency, has_pages
 from engine.observe.slices import ABSORBED, AMENDED, HEALED_LATE, LATE, TOO_LATE, Book, Held
 from engine.observe.summary import SCORE_BINS, Count, EndKind
 from engine.observe.tally import has_room
 from engine.observe.unkeyed import Unmatched, remember_end
-from engine.prefetch import prefetch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

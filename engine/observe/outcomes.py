@@ -1,9 +1,9 @@
 """What a slice adds up to while its rows are absorbed: one tally of packed facts.
 
 A key holds, from the lowest bit: the series, the group of the fact, and what else it says, so that one
-int64 names a fact and one table holds all, latencies apart (engine/observe/sketches.py). Ends are kept by age
-in slices, not by time: that is what fits. Rejected: a table for every group, which makes kernels take hundreds of arguments; one record per
-event sorted afterwards, which costs more than the whole kernel.
+int64 names a fact and one table holds all; latencies are apart (engine/observe/sketches.py). Ends are kept by
+age in slices, not by time: that is what fits. Rejected: a table for every group, which makes kernels take
+hundreds of arguments; one record per event sorted afterwards, which costs more than the whole kernel.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def radix_order(
 
 
 def packed(keys: Sequence[NDArray[np.int64]]) -> NDArray[np.int64] | None:
-    """Put the columns (rows,) of a key into one number a row, which sorts as they do; None: it does not fit."""
+    """Put the columns (rows,) of a key into one number a row that sorts as they do; None: it does not fit."""
     spans = [(int(key.min()), int(key.max())) for key in keys]
     bits = [(high - low).bit_length() for low, high in spans]
     if sum(bits) > PACKED_BITS_MAX:

@@ -1,6 +1,6 @@
 """The latencies of a slice: one sketch for every series and stage in it, in pages of one octave.
 
-A latency finds the place of its (series, stage) by one probe, the page of its octave in a row of page numbers,
+A latency finds the place of its (series, stage) by one probe, the page of its octave in a row of numbers,
 and its counter in that page. A stage keeps to a few octaves, so that all pages that a slice touches stay in
 the processor's nearest caches, and a series that is met once costs one page and not a whole sketch.
 The memory is used again by the next slice. Rejected: a hash key for every bucket, which costs three times as
@@ -100,7 +100,7 @@ def add_latency(sketches: Sketches, series: int, stage: int, bucket: int, micros
 
 @kernel
 def unload_latencies(sketches: Sketches, keys: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
-    """Write key << BUCKET_BITS | bucket of every counter that is not 0, and what it holds; both (counters,)."""
+    """Write key << BUCKET_BITS | bucket of each counter that is not 0, and its count; both (counters,)."""
     to = 0
     for place in range(sketches.used[PLACES]):
         for octave in range(OCTAVES):
