@@ -17,7 +17,7 @@ from engine.judge.sparse import contribution_of, scatter_add
 from engine.judge.spread import UNKNOWN, SeriesFacts, places, spread_facts, spread_over_rows
 from engine.judge.windows import WINDOWS, RollingSums, WindowView
 from engine.kernel import kernel
-from engine.observe.latency import BUCKETS, value_of_rank
+from engine.observe.latency import BUCKETS, OCTAVES, PER_OCTAVE, value_of_rank
 from engine.observe.summary import Count
 
 if TYPE_CHECKING:
@@ -45,19 +45,32 @@ def quantiles_of_rows(
     ranks: NDArray[np.float64],
     into: NDArray[np.float64],
     counted: NDArray[np.int64],
+    octaves: NDArray[np.int64],
 ) -> None:
     """Write quantiles and counts of some sketches, each read once while it is in the processor's cache.
 
     `table` (sketches, buckets); `rows` which of them; `ranks` (quantiles,) from 0 to 1; `into` (quantiles,
-    sketches); `counted` (sketches,). Other rows of both are left as they are.
+    sketches); `counted` (sketches,). Other rows of both are left as they are. `octaves` (OCTAVES,) is working
+    memory: a quantile is looked for octave by octave and then inside one.
     """
+    buckets = table.shape[1]
     for k in range(len(rows)):
         sketch = table[rows[k]]
-        total = sketch.sum()
+        total = 0
+        for octave in range(len(octaves)):
+            octaves[octave] = 0
+            for i in range(octave * PER_OCTAVE, min((octave + 1) * PER_OCTAVE, buckets)):
+                octaves[octave] += sketch[i]
+            total += octaves[octave]
         counted[rows[k]] = total
         for place in range(len(ranks)):
             rank = max(math.ceil(ranks[place] * total), 1)
-            into[place, rows[k]] = value_of_rank(sketch, rank) if total > 0 else np.nan
+            octave = 0
+            while octave < len(octaves) - 1 and rank > octaves[octave]:
+                rank -= octaves[octave]
+                octave += 1
+            value = value_of_rank(sketch[octave * PER_OCTAVE :], rank, octave * PER_OCTAVE)
+            into[place, rows[k]] = value if total > 0 else np.nan
 
 
 class Newest(NamedTuple):
@@ -210,9 +223,10 @@ class Measures:
             self._quantiles = np.concatenate([self._quantiles, more], axis=2)
             nothing = np.zeros((len(WINDOWS), missing), np.int64)
             self._counted = np.concatenate([self._counted, nothing], axis=1)
+        octaves = np.empty(OCTAVES, np.int64)
         for window in range(len(WINDOWS)):
             table = self.sketches.table(window)
-            quantiles_of_rows(table, changed, RANKS, self._quantiles[window], self._counted[window])
+            quantiles_of_rows(table, changed, RANKS, self._quantiles[window], self._counted[window], octaves)
 
     def _add_totals(self, merged: SliceSummary, ids: NDArray[np.int32], sign: int) -> None:
         series = len(self.index.series)

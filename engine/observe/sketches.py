@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engine.kernel import kernel
-from engine.observe.latency import BUCKETS, PER_OCTAVE
+from engine.observe.latency import OCTAVES, PER_OCTAVE
 from engine.observe.merge import Group
 from engine.observe.tally import EMPTY, KEY, SUM, home_of, new_tally
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 OCTAVE_BITS = PER_OCTAVE.bit_length() - 1
 OCTAVE_MASK = PER_OCTAVE - 1
-OCTAVES = (BUCKETS + PER_OCTAVE - 1) // PER_OCTAVE
 STAGE_BITS = 16
 STAGE_MASK = (1 << STAGE_BITS) - 1
 BUCKET_BITS = 10
