@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from engine.kernel import kernel
+from engine.kernel import allocating_kernel, kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -155,7 +155,7 @@ def fade(state: Ceilings, keep: float) -> None:
             state.depths[row, SECONDS, depth] *= keep
 
 
-@kernel
+@allocating_kernel
 def move_ceiling(state: Ceilings, row: int, ceiling: int) -> None:
     """Begin anew at another ceiling: what was below stays known, by its depth below the new one."""
     whole, real, depths = state.whole[row], state.real[row], state.depths[row]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from detectors.latency_walls import NONE, WALLS_MAX
-from detectors.rows import grown
+from detectors.rows import add_to_bins, grown
 from detectors.sequential import log_alarm_level, log_e_bernoulli, log_mixture, restarted
 from detectors.watched_rows import with_slots
 from engine.judge.detection import MINUTE_NS, NS
@@ -159,7 +159,7 @@ def add_slice(state: CreepState, summary: WindowSummary) -> CreepState:
         return state
     column = np.clip(facts.bucket[keep].astype(np.int64) - BUCKET_FIRST, 0, COLUMNS - 1)
     pending = state.pending.copy()
-    np.add.at(pending, (slot[keep], column), facts.counted[keep].astype(np.int32))
+    add_to_bins(pending, slot[keep].astype(np.int64), column, facts.counted[keep])
     return state._replace(pending=pending)
 
 

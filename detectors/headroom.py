@@ -37,6 +37,7 @@ from detectors.headroom_state import (
     begin_known,
     filters_of,
     fresh,
+    fresh_counts,
     grown,
     new_outlook,
     new_scratch,
@@ -122,7 +123,7 @@ class Headroom:
         now = now._replace(plans=with_plans(now.plans, summary.notes, summary.end_ns))
         if summary.end_ns % self.settings.evaluate_ns:
             return Detection(now, (), evaluated=False, forecast=forecast_of(now, self.horizons.page - 1))
-        now = self.evaluate(now, use, summary.end_ns)
+        now = self.evaluate(fresh(now), use, summary.end_ns)
         # One finding speaks for one limit and severity: what is seen speaks over what is planned.
         horizon_ns = self.settings.page_horizon_ns
         over = overloads(now, use, limits, self.settings.utc_offsets) if now.plans else []
@@ -134,25 +135,25 @@ class Headroom:
         return Detection(now, findings, forecast=forecast_of(now, self.horizons.page - 1))
 
     def absorb(self, state: HeadroomState, summary: WindowSummary) -> HeadroomState:
-        """Give the state with one slice's counts in it; all its arrays are fresh."""
+        """Give the state with one slice's counts in it; the arrays that count are fresh."""
         use = summary.limits
         rows, cells = use.alive.shape
         bins = age_bins(cells)
         slice_ns = summary.end_ns - summary.start_ns
         slice_s = slice_ns / NS
-        blank = new_state(rows, len(bins.middle), self.size, self.params)
         if state.slice_ns != slice_ns or state.times.ends.shape[1] != len(bins.middle):
             # Ages are counted in slices: another slice length is another table.
             state = state._replace(
                 slice_ns=slice_ns, times=new_holding_times(len(state.is_ready), len(bins.middle))
             )
-        state = fresh(grown(state, blank))
+        if len(state.is_ready) < rows:
+            state = grown(state, new_state(rows, len(bins.middle), self.size, self.params))
+        state = fresh_counts(state)
         missed = (summary.start_ns - state.end_ns) // self.settings.evaluate_ns if state.end_ns >= 0 else 0
         if missed > 0:
-            state = self.after_gap(state, int(missed), blank)
-        counted = (use.first_ns >= 0) & (
-            use.first_ns < summary.end_ns
-        )  # The first slice has a call by definition.
+            state = self.after_gap(fresh(state), int(missed))
+        # The first slice has a call by definition.
+        counted = (use.first_ns >= 0) & (use.first_ns < summary.end_ns)
         state.arrivals[counted] += use.arrivals[counted]
         state.exposure_s[counted] += slice_s
         season = count_slice(
@@ -165,8 +166,9 @@ class Headroom:
         )
         return state._replace(end_ns=summary.end_ns, season=season)
 
-    def after_gap(self, state: HeadroomState, missed: int, blank: HeadroomState) -> HeadroomState:
-        """Let unwatched time pass: levels become vague, and after a long hole are forgotten."""
+    def after_gap(self, state: HeadroomState, missed: int) -> HeadroomState:
+        """Let unwatched time pass, in place: levels become vague, and after a long hole are forgotten."""
+        blank = new_state(len(state.is_ready), state.times.ends.shape[1], self.size, self.params)
         if missed * self.step_s > self.params.gap_s_max:
             return state._replace(
                 rate=blank.rate, steady=blank.steady, speed=blank.speed, dispersion=blank.dispersion,
@@ -192,10 +194,7 @@ class Headroom:
         )
 
     def evaluate(self, state: HeadroomState, use: LimitUse, end_ns: int) -> HeadroomState:
-        """Give the state with filters, tables, outlook and verdict brought up to date.
-
-        `state` is written to.
-        """
+        """Give the state with filters, tables, outlook and verdict brought up to date; writes to `state`."""
         params = self.params
         rows, cells = use.alive.shape
         age_s = np.where(use.first_ns >= 0, (end_ns - use.first_ns) / NS, 0.0)

@@ -293,3 +293,13 @@ def fresh(state: Any) -> Any:
     if isinstance(state, tuple):
         return type(state)(*(fresh(part) for part in state))
     return state.copy() if isinstance(state, np.ndarray) else state
+
+
+def fresh_counts(state: HeadroomState) -> HeadroomState:
+    """Copy the arrays that every slice is counted in; the others are written to by evaluations alone."""
+    return state._replace(
+        arrivals=state.arrivals.copy(),
+        exposure_s=state.exposure_s.copy(),
+        seen_ends=state.seen_ends.copy(),
+        times=fresh(state.times),
+    )

@@ -145,6 +145,8 @@ class LatencyShift:
     def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Look at one closed slice."""
         state = self._with_rows(state, summary)
+        if not len(state.row_of):
+            return Detection(state, ())
         state = self._refreshed(state, summary.end_ns)
         state = self._weigh(state, summary)
         return Detection(state, self._findings(state, summary))

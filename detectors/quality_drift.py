@@ -131,6 +131,8 @@ class QualityDrift:
     def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Look at one closed slice."""
         state = self._with_rows(state, summary)
+        if not len(state.row_of):
+            return Detection(state, ())
         state = self._refreshed(state, summary.end_ns)
         state = self._weigh(state, summary)
         return Detection(state, self._findings(state, summary))
@@ -160,7 +162,7 @@ class QualityDrift:
         """Read the references anew at every block of ten minutes; give up a doubt that lasts a day."""
         is_usual = (state.since_ns >= 0) & (end_ns - state.since_ns > self.params.doubt_ns)
         hours, is_new = turned(state.hours, end_ns, (state.since_ns >= 0) & ~is_usual)
-        if not is_new or not len(state.row_of):
+        if not is_new:
             return state._replace(hours=hours)
         dispersion = compared(state.dispersion, state.hours.newest)
         found = [

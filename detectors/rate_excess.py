@@ -14,7 +14,7 @@ import numpy as np
 
 from detectors.headroom_state import first_level
 from detectors.statistics import FilterBank, FilterNoise, advance_row, observe_row
-from engine.kernel import kernel
+from engine.kernel import allocating_kernel, kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +34,7 @@ def log_chance(count: float, mean: float, dispersion: float) -> float:
     return log_ways - size * math.log(dispersion) + count * math.log(1.0 - 1.0 / dispersion)
 
 
-@kernel
+@allocating_kernel
 def excess_above(
     mean: NDArray[np.float64], dispersion: NDArray[np.float64], cap: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

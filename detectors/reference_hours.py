@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from detectors.rows import grown
+from detectors.rows import add_to_bins, grown
 from engine.judge.detection import MINUTE_NS
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def counted(hours: Hours, slot: NDArray[np.int64], bins: NDArray[np.int64], many
     if not len(slot):
         return hours
     newest = hours.newest.copy()
-    np.add.at(newest, (slot, bins), many.astype(np.int32))
+    add_to_bins(newest, slot, bins, many)
     return hours._replace(newest=newest)
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from engine.kernel import kernel
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -21,3 +23,12 @@ def grown(array: NDArray[Scalar], rows: int, fill: float) -> NDArray[Scalar]:
     if missing <= 0:
         return array
     return np.concatenate([array, np.full((missing, *array.shape[1:]), fill, array.dtype)])
+
+
+@kernel
+def add_to_bins(
+    table: NDArray[np.int32], row: NDArray[np.int64], bins: NDArray[np.int64], many: NDArray[np.int64]
+) -> None:
+    """Add facts (facts,) to their bins in `table` (rows, bins)."""
+    for k in range(len(row)):
+        table[row[k], bins[k]] += many[k]

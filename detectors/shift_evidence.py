@@ -19,6 +19,7 @@ import numpy as np
 
 from detectors.rows import grown
 from detectors.sequential import log_mixture, restarted
+from engine.kernel import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -132,9 +133,24 @@ def in_categories(
 ) -> NDArray[np.float64]:
     """Count the facts of a slice by category, (slots, ranks + 1)."""
     found = np.zeros((slots, cut.shape[1] + 1))
-    category = (bins[:, None] > cut[slot]).sum(axis=1)
-    np.add.at(found, (slot, category), many)
+    add_by_category(cut, slot, bins, many, found)
     return found
+
+
+@kernel
+def add_by_category(
+    cut: NDArray[np.int64],
+    slot: NDArray[np.int64],
+    bins: NDArray[np.int64],
+    many: NDArray[np.int64],
+    found: NDArray[np.float64],
+) -> None:
+    """Add facts (facts,) to their category in `found`: how many of the slot's cuts lie below the bin."""
+    for k in range(len(slot)):
+        category = 0
+        for rank in range(cut.shape[1]):
+            category += bins[k] > cut[slot[k], rank]
+        found[slot[k], category] += many[k]
 
 
 class Looked(NamedTuple):

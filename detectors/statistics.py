@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from engine.kernel import kernel
+from engine.kernel import allocating_kernel, kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -148,7 +148,7 @@ def limit_variances(bank: FilterBank, row: int, m: int) -> None:
         bank.covariance[row, m] *= math.sqrt(factor)
 
 
-@kernel
+@allocating_kernel
 def observe_row(bank: FilterBank, row: int, count: float, exposure: float, dispersion: float) -> None:
     """Absorb one count ~ Poisson(exposure e^x), overdispersed, into one row, in place.
 

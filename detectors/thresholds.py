@@ -99,6 +99,8 @@ def between(
     at: NDArray[np.float64], score: NDArray[np.float64], load: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Interpolate over the load; with a point among them at which nobody speaks, the nearest point."""
+    if len(at) == 1:
+        return np.full(len(load), score[0])
     if (score >= NEVER).any():
         return np.asarray(score[np.abs(load[:, None] - at).argmin(axis=1)])
     return np.asarray(np.interp(load, at, score))
@@ -114,9 +116,11 @@ def thresholds_of(
     """Give the threshold of each speaker, (instances, SPEAKERS); `weight` is that of the baseline."""
     columns = []
     for speaker in SPEAKERS:
-        recent = on_surface(surfaces[tier, speaker, False], cap, np.full_like(load, LOAD_UNKNOWN))
-        usual = on_surface(surfaces[tier, speaker, True], cap, load)
-        columns.append((1.0 - weight) * recent + weight * usual)
+        threshold = on_surface(surfaces[tier, speaker, False], cap, np.full_like(load, LOAD_UNKNOWN))
+        if weight.any():
+            usual = on_surface(surfaces[tier, speaker, True], cap, load)
+            threshold = (1.0 - weight) * threshold + weight * usual
+        columns.append(threshold)
     return np.stack(columns, axis=1)
 
 

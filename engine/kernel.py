@@ -1,7 +1,9 @@
 """The decorator of every compiled function.
 
 `@kernel` is `numba.njit` with our choices: no GIL (the event loop stays alive), no fastmath (the same bits on
-every run), numpy's division (an empty series gives NaN, not an exception).
+every run), numpy's division (an empty series gives NaN, not an exception), and no counting of references: a
+kernel borrows its arrays. Counted, each array handed to another kernel costs two atomic additions, which in
+the loop over rows came to more than the work itself.
 
 Compiled code is kept on disk where `engine.kernel_cache` finds a folder. Nothing about that disk may stop the
 engine: a cache that cannot be read or written costs compiling, and no more.
@@ -22,8 +24,19 @@ R = TypeVar("R")
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function of scalars, arrays and NamedTuples of arrays on its first call."""
-    return _compiled(function, is_inlined=False)
+    """Compile a function of scalars, arrays and NamedTuples of arrays on its first call.
+
+    It cannot allocate: numba refuses to compile it then.
+    """
+    return _compiled(function)
+
+
+def allocating_kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a kernel that makes arrays.
+
+    One that is none may call it only if it returns no array of its own: there nobody would let go of it.
+    """
+    return _compiled(function, is_allocating=True)
 
 
 def inlined_kernel(function: Callable[P, R]) -> Callable[P, R]:
@@ -34,8 +47,13 @@ def inlined_kernel(function: Callable[P, R]) -> Callable[P, R]:
     return _compiled(function, is_inlined=True)
 
 
-def _compiled(function: Callable[P, R], *, is_inlined: bool) -> Callable[P, R]:
-    options = {"nogil": True, "fastmath": False, "error_model": "numpy", "forceinline": is_inlined}
+def _compiled(
+    function: Callable[P, R], *, is_inlined: bool = False, is_allocating: bool = False
+) -> Callable[P, R]:
+    options = {
+        "nogil": True, "fastmath": False, "error_model": "numpy", "forceinline": is_inlined,
+        "_nrt": is_allocating,
+    }  # fmt: skip
     compiled: Any = numba.njit(**options)(function)
     is_compiled = compiled is not function  # NUMBA_DISABLE_JIT=1 hands the function back.
     if is_compiled:

@@ -14,7 +14,7 @@ from engine.judge.measures import Measures, StageRows, quantiles_of_rows
 from engine.judge.series import SeriesIndex
 from engine.judge.windows import WindowView
 from engine.limits import Register
-from engine.observe.latency import BUCKETS, RELATIVE_ERROR_MAX
+from engine.observe.latency import BUCKETS, OCTAVES, RELATIVE_ERROR_MAX
 from engine.observe.summary import Count, SliceSummary
 from tests import oracle_judge
 from tests.summaries import ACME, GLOBEX, LABELS, SLICE_NS, declined, ended, summary
@@ -37,7 +37,9 @@ def test_only_the_rows_named_get_new_quantiles_and_counts(
     rows = data.draw(st.lists(st.integers(0, len(sketches) - 1), unique=True)) if sketches else []
     into, counted = np.full((len(ranks), len(sketches)), -1.0), np.full(len(sketches), -1)
 
-    quantiles_of_rows(table, np.array(rows, np.int32), np.array(ranks), into, counted)
+    quantiles_of_rows(
+        table, np.array(rows, np.int32), np.array(ranks), into, counted, np.empty(OCTAVES, np.int64)
+    )
 
     expected, expected_counts = np.full_like(into, -1.0), np.full_like(counted, -1)
     for row, (count, values) in oracle_judge.quantiles_of_rows(table, rows, ranks).items():

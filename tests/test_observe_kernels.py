@@ -30,7 +30,7 @@ KEYS = st.integers(1, 6).flatmap(
 @given(st.lists(st.tuples(st.integers(0, 2**62 - 1), st.integers(-5, 5)), max_size=60))
 @settings(max_examples=50)
 def test_a_tally_is_a_dict_of_sums(pairs: list[tuple[int, int]]) -> None:
-    """Also after it has grown: refill adds everything again."""
+    """Wherever home_of lets a search begin; also after it has grown; unload gives back all that was added."""
     tally, expected = new_tally(), dict[int, int]()
     for key, amount in pairs:
         assert has_room(tally, 1)

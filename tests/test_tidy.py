@@ -209,6 +209,15 @@ def test_a_kernel_needs_a_twin_in_the_oracle(path: str, text: str, has_twin: boo
     assert ([] if has_twin else [problem]) == tidy.problems_of_twins([KERNEL_FILE, (path, text)])
 
 
+def test_a_kernel_does_not_call_one_that_returns_arrays_of_its_own() -> None:
+    gives = "from engine.kernel import allocating_kernel as made\n@made\ndef fresh() -> NDArray: ...\n"
+    takes = "from engine.kernel import kernel\n@kernel\ndef total(): fresh()"
+    problem = "engine/judge/b.py:3: kernel 'total' would leak what 'fresh' allocates"
+    files = [("engine/judge/a.py", gives), ("engine/judge/b.py", takes)]
+    assert [problem] == tidy.problems_of_arrays(files)
+    assert [] == tidy.problems_of_arrays([(files[0][0], gives.replace("NDArray", "int")), files[1]])
+
+
 def test_the_top_level_holds_the_project_and_nothing_else() -> None:
     names = ["engine", ".venv", ".git", "build", "README.md", "notes.txt"]
     assert ["notes.txt: does not belong at the top level"] == tidy.problems_of_top_level(names)

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.judge.windows import PANE_NS, WINDOWS_NS, Contribution, RollingSums, compact, scatter_add
+from engine.judge.sparse import Contribution, scatter_add
+from engine.judge.windows import PANE_NS, WINDOWS_NS, RollingSums
 from tests import oracle_judge
 
 S = 1_000_000_000
@@ -17,7 +18,7 @@ FACTS = st.lists(st.tuples(st.integers(0, SIZE - 1), st.integers(-9, 9)), max_si
 def contribution(start_ns: int, facts: list[tuple[int, int]]) -> Contribution:
     """Make the sparse facts of one slice."""
     return Contribution(
-        start_ns, np.array([f[0] for f in facts], np.int64), np.array([f[1] for f in facts], np.int64)
+        start_ns, np.array([f[0] for f in facts], np.int32), np.array([f[1] for f in facts], np.int32)
     )
 
 
@@ -32,25 +33,6 @@ def test_scattered_facts_add_up_by_position(
 
     assert (
         oracle_judge.scatter_add(before, [f[0] for f in facts], [f[1] for f in facts], sign) == dense.tolist()
-    )
-
-
-@given(st.lists(FACTS, min_size=1, max_size=5))
-def test_a_compacted_pane_holds_each_position_once_and_the_same_sums(
-    slices: list[list[tuple[int, int]]],
-) -> None:
-    parts = [contribution(5 * S * number, facts) for number, facts in enumerate(slices)]
-
-    whole = compact(parts)
-
-    if len(parts) > 1:
-        assert len(set(whole.flat.tolist())) == len(whole.flat)
-    dense = np.zeros(SIZE, np.int64)
-    scatter_add(dense, whole.flat, whole.values, 1)
-    every = [fact for facts in slices for fact in facts]
-    assert (
-        oracle_judge.scatter_add([0] * SIZE, [f[0] for f in every], [f[1] for f in every], 1)
-        == dense.tolist()
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.tidy_imports import check_detectors, check_line
-from tests.tidy_source import KERNELS, Problem, Source, is_core, kernels
+from tests.tidy_source import ALLOCATING, INLINED, KERNEL, KERNELS, Problem, Source, is_core, kernels
 
 PYTHON_LINES_MAX = 400
 PATH_LINES_MAX = {"engine/pipeline.py": 150, "engine/ARCHITECTURE.md": 200}
@@ -289,6 +289,25 @@ def problems_of_twins(files: Iterable[tuple[str, str]]) -> list[str]:
     ]
 
 
+def problems_of_arrays(files: Iterable[tuple[str, str]]) -> list[str]:
+    """Kernels do not count references: what an allocating kernel returns to one is never let go of."""
+    sources = [Source(path, text) for path, text in files]
+    python = [source for source in sources if source.is_python and not _syntax_error(source)]
+    givers = {
+        node.name
+        for source in python
+        for node in kernels(source, (ALLOCATING,))
+        if node.returns and "NDArray" in ast.unparse(node.returns)
+    }
+    return [
+        f"{source.path}:{node.lineno}: kernel '{node.name}' would leak what '{call.func.id}' allocates"
+        for source in python
+        for node in kernels(source, (KERNEL, INLINED))
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in givers
+    ]
+
+
 def problems_of_top_level(names: Iterable[str]) -> list[str]:
     """Name what does not belong beside the folders of the project."""
     ours = {name for name in names if name in TOP_LEVEL or not name.startswith(MADE_BY_TOOLS)}
@@ -301,7 +320,7 @@ def problems_of_tree(root: Path) -> list[str]:
     problems = problems_of_top_level(path.name for path in root.iterdir())
     for path, text in files:
         problems += problems_of_file(path, text)
-    return problems + problems_of_twins(files)
+    return problems + problems_of_twins(files) + problems_of_arrays(files)
 
 
 def _text_files(root: Path) -> Iterator[tuple[str, str]]:

@@ -22,7 +22,9 @@ CORE = (
     "engine.observe", "engine.judge", "engine.pipeline", "engine.publish", "detectors",
 )  # fmt: skip
 KERNEL = "engine.kernel.kernel"
-KERNELS = (KERNEL, "engine.kernel.inlined_kernel")
+ALLOCATING = "engine.kernel.allocating_kernel"
+INLINED = "engine.kernel.inlined_kernel"
+KERNELS = (KERNEL, INLINED, ALLOCATING)
 
 
 def is_core(module: str) -> bool:
@@ -93,11 +95,11 @@ class Source:
         return ".".join([*folder, *([node.module] if node.module else [])])
 
 
-def kernels(source: Source) -> Iterator[ast.FunctionDef]:
+def kernels(source: Source, decorators: tuple[str, ...] = KERNELS) -> Iterator[ast.FunctionDef]:
     """Find the compiled functions of a file, however the decorator is called there."""
     for node in ast.walk(source.tree):
         if isinstance(node, ast.FunctionDef):
             for decorator in node.decorator_list:
                 called = decorator.func if isinstance(decorator, ast.Call) else decorator
-                if source.dotted(called) in KERNELS:
+                if source.dotted(called) in decorators:
                     yield node

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bench.leadtime.corpus import Corpus
 from bench.leadtime.traffic import STEP_S
-from engine.kernel import kernel
+from engine.kernel import allocating_kernel
 
 GATE = 0.5  # of the cap in use; predict_linear alone pages at every dawn
 WINDOWS_MIN = (5, 30, 60, 240)
@@ -64,7 +64,7 @@ def predict_linear(level: NDArray[np.float64], window: int, ahead: int) -> NDArr
     return predicted
 
 
-@kernel
+@allocating_kernel
 def holt(
     level: NDArray[np.float64], weights: tuple[float, float], damping: float, ahead: int
 ) -> NDArray[np.float64]:
@@ -83,7 +83,7 @@ def holt(
     return predicted
 
 
-@kernel
+@allocating_kernel
 def kalman(
     level: NDArray[np.float64], growth_noise: float, level_noise: float, ahead: int, caps: NDArray[np.float64]
 ) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bench.leadtime.feed import Calls
 from bench.leadtime.traffic import HOLDING_SIGMA, STEP_S, Plan
-from engine.kernel import kernel
+from engine.kernel import allocating_kernel, kernel
 
 ALARM = math.log(4 * 7 * 86_400 / STEP_S)  # one false alarm in four weeks of evaluations, at most
 
@@ -35,7 +35,7 @@ def log_survival(age_s: float, holding_s: float, sigma: float) -> float:
     return math.log(max(0.5 * math.erfc(z / math.sqrt(2.0)), 1e-300))
 
 
-@kernel
+@allocating_kernel
 def stay_evidence(
     start_s: NDArray[np.float64],
     end_s: NDArray[np.float64],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.kernel import kernel
+from engine.kernel import allocating_kernel, kernel
 
 IN_A_ROW = 2
 KEEP = 40  # evaluations below the threshold until a page is over: 10 minutes
@@ -43,7 +43,7 @@ def page_steps(score: NDArray[np.float64], threshold: float, repeat: int, into: 
     return many
 
 
-@kernel
+@allocating_kernel
 def pages_by_stream(score: NDArray[np.float64], threshold: float, repeat: int) -> NDArray[np.int64]:
     """Give how often each stream pages; `score` (streams, evaluations)."""
     into = np.empty(score.shape[1], np.int64)
@@ -53,7 +53,7 @@ def pages_by_stream(score: NDArray[np.float64], threshold: float, repeat: int) -
     return many
 
 
-@kernel
+@allocating_kernel
 def useful_pages(
     score: NDArray[np.float64], threshold: float, first: NDArray[np.int64], last: NDArray[np.int64]
 ) -> NDArray[np.int64]:

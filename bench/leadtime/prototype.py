@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bench.leadtime.corpus import Corpus
 from bench.leadtime.feed import Calls
 from bench.leadtime.traffic import HOLDING_S, HOLDING_SIGMA, STEP_S
-from engine.kernel import kernel
+from engine.kernel import allocating_kernel
 
 AGES = 120
 HORIZONS = (1, 2, 4, 8, 12, 20, 30, 40, 60, 80, 120)
@@ -80,7 +80,7 @@ def lognormal_hazard() -> NDArray[np.float64]:
     return np.asarray(np.clip(1 - survival[1:] / survival[:-1], 1e-4, 0.9))
 
 
-@kernel
+@allocating_kernel
 def filter_step(bank: Bank, count: float, exposure: float, dispersion: float) -> None:
     """Pass one step and its count ~ Poisson(exposure e^level), in place: predict, mix, linearised update."""
     models = len(bank.weight)
@@ -121,7 +121,7 @@ def filter_step(bank: Bank, count: float, exposure: float, dispersion: float) ->
     bank.weight[:] /= np.sum(bank.weight)
 
 
-@kernel
+@allocating_kernel
 def age_step(ages: Ages, arrivals: float, ended: NDArray[np.float64]) -> float:
     """Age the calls by a step, take out the ended ones, learn, and give how many ends were expected."""
     ages.active[AGES - 1] += ages.active[AGES - 2]
@@ -138,7 +138,7 @@ def age_step(ages: Ages, arrivals: float, ended: NDArray[np.float64]) -> float:
     return expected
 
 
-@kernel
+@allocating_kernel
 def learn_hazards(ages: Ages) -> None:
     """Pool ages and lean on the prior with the worth of one end, in place."""
     j = 0
@@ -152,14 +152,14 @@ def learn_hazards(ages: Ages) -> None:
         j = end
 
 
-@kernel
+@allocating_kernel
 def moment(bank: Bank, of: NDArray[np.float64], variances: NDArray[np.float64]) -> tuple[float, float]:
     """Give mean and variance of a quantity over the models."""
     mean = np.sum(bank.weight * of)
     return mean, np.sum(bank.weight * (variances + (of - mean) ** 2))
 
 
-@kernel
+@allocating_kernel
 def arrivals_ahead(
     bank: Bank,
     total: NDArray[np.float64],
@@ -195,7 +195,7 @@ def arrivals_ahead(
     return first, second - first**2, first
 
 
-@kernel
+@allocating_kernel
 def look_ahead(
     arrivals: Bank,
     speeds: Bank,
@@ -273,7 +273,7 @@ def stream_scores(
     return run_stream(rate, speed, ages, cap, (counts, usual, age, first), np.array(HORIZONS))
 
 
-@kernel
+@allocating_kernel
 def run_stream(
     rate: Bank,
     speed: Bank,

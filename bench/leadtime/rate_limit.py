@@ -25,7 +25,7 @@ from bench.leadtime.rate_limit_ours import SHIPPED, our_scores
 from bench.leadtime.report import lead_of, table
 from bench.leadtime.sizes import SIZES
 from bench.leadtime.traffic import DAY_S, STEP_S, WEEK_STEPS, slow_factor, week_profile
-from engine.kernel import kernel
+from engine.kernel import allocating_kernel
 
 OURS = "ours"
 SCALE = 50.0  # of scores: the mean is a small share of the limit, and thresholds are tried in hundredths
@@ -100,7 +100,7 @@ def incident(limit: int, doubling_min: float, rng: np.random.Generator) -> Diall
     raise RuntimeError("no incident has a call too many")
 
 
-@kernel
+@allocating_kernel
 def busiest_seconds(start_s: NDArray[np.float64], steps: int, step_s: float) -> NDArray[np.float64]:
     """Give the most calls in a rolling second that ends within each evaluation."""
     most = np.zeros(steps)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench.leadtime.feed import Calls
 from bench.leadtime.traffic import HOLDING_S, HOLDING_SIGMA, STEP_S, Plan
-from engine.kernel import kernel
+from engine.kernel import allocating_kernel
 
 RETRIES = 12
 FAILS_AFTER_S = HOLDING_S / 3.0  # mean, exponential
@@ -51,7 +51,7 @@ def retry_rate(usual: Plan, fails: NDArray[np.float64]) -> NDArray[np.float64]:
     return total
 
 
-@kernel
+@allocating_kernel
 def delayed(rate: NDArray[np.float64], step: float) -> NDArray[np.float64]:
     """Give a rate after an exponential delay whose mean is 1 / `step` steps."""
     keep = math.exp(-step)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.leadtime.feed import Calls
-from engine.kernel import kernel
+from engine.kernel import allocating_kernel
 
 STEP_S = 15.0
 DAY_S = 86_400.0
@@ -49,7 +49,7 @@ def week_profile() -> NDArray[np.float64]:
     return np.asarray(shape / shape.max() * np.array(WEEKDAYS)[(at_s // DAY_S).astype(int)])
 
 
-@kernel
+@allocating_kernel
 def autoregression(noise: NDArray[np.float64], first: float, keep: float) -> NDArray[np.float64]:
     """Give x[k] = keep x[k - 1] + noise[k], from `first` on."""
     drift = np.empty(len(noise))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.leadtime.feed import Calls
-from engine.kernel import kernel
+from engine.kernel import allocating_kernel, kernel
 
 LOSSES_S = 3600.0  # losses are counted for so long after the first decline
 
@@ -30,7 +30,7 @@ def declined_s(calls: Calls, cap: float, until_s: float) -> NDArray[np.float64]:
     return np.asarray(calls.start_s[:many][declined(calls.start_s[:many], calls.end_s[:many], int(cap))])
 
 
-@kernel
+@allocating_kernel
 def declined(start_s: NDArray[np.float64], end_s: NDArray[np.float64], cap: int) -> NDArray[np.bool_]:
     """Tell which attempts a platform with `cap` places turns away; a heap holds the ends of those it took."""
     heap = np.empty(cap + 1)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.kernel import kernel
+from engine.kernel import allocating_kernel, kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,7 +93,7 @@ def hash_spans(
             hashes[i] = max(siphash13(data, start[i], end[i], key), np.uint64(1))
 
 
-@kernel
+@allocating_kernel
 def absorbed(data: NDArray[np.uint8], key: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Give where the hash of a message that begins with `data` stands behind it, uint64 of shape (5,).
 

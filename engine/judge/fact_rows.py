@@ -25,8 +25,9 @@ from engine.judge.facts import (
     SliceScores,
     no_facts,
 )
-from engine.judge.measures import DECLINED, ENDED, ERRORS, StageRows, spread_over_rows
+from engine.judge.measures import DECLINED, ENDED, ERRORS, StageRows
 from engine.judge.series import OTHER
+from engine.judge.spread import spread_over_rows
 from engine.observe.latency import BUCKETS
 
 if TYPE_CHECKING:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from engine.judge.snapshot import HistogramFamily
-from engine.judge.windows import WINDOWS, RollingSums, WindowView, contribution_of, scatter_add
+from engine.judge.sparse import contribution_of, scatter_add
+from engine.judge.spread import UNKNOWN, SeriesFacts, places, spread_facts, spread_over_rows
+from engine.judge.windows import WINDOWS, RollingSums, WindowView
 from engine.kernel import kernel
-from engine.observe.latency import BUCKETS, value_of_rank
+from engine.observe.latency import BUCKETS, OCTAVES, PER_OCTAVE, value_of_rank
 from engine.observe.summary import Count
 
 if TYPE_CHECKING:
@@ -23,12 +25,13 @@ if TYPE_CHECKING:
 
     from engine.judge.declines import Classifier
     from engine.judge.series import SeriesIndex
-    from engine.judge.windows import Contribution
+    from engine.judge.sparse import Contribution
     from engine.observe.summary import SliceSummary
 
 ARRIVALS, ENDED, ERRORS, DECLINED = range(4)
 COLUMNS = 4
 EMPTY_I8 = np.zeros(0, np.int64)
+EMPTY_I4 = np.zeros(0, np.int32)
 TOTALS = (Count.STARTED, Count.ANSWERED, Count.ENDED, Count.DECLINED)
 P50, P99 = range(2)
 RANKS: NDArray[np.float64] = np.array([0.50, 0.99])
@@ -42,19 +45,32 @@ def quantiles_of_rows(
     ranks: NDArray[np.float64],
     into: NDArray[np.float64],
     counted: NDArray[np.int64],
+    octaves: NDArray[np.int64],
 ) -> None:
     """Write quantiles and counts of some sketches, each read once while it is in the processor's cache.
 
     `table` (sketches, buckets); `rows` which of them; `ranks` (quantiles,) from 0 to 1; `into` (quantiles,
-    sketches); `counted` (sketches,). Other rows of both are left as they are.
+    sketches); `counted` (sketches,). Other rows of both are left as they are. `octaves` (OCTAVES,) is working
+    memory: a quantile is looked for octave by octave and then inside one.
     """
+    buckets = table.shape[1]
     for k in range(len(rows)):
         sketch = table[rows[k]]
-        total = sketch.sum()
+        total = 0
+        for octave in range(len(octaves)):
+            octaves[octave] = 0
+            for i in range(octave * PER_OCTAVE, min((octave + 1) * PER_OCTAVE, buckets)):
+                octaves[octave] += sketch[i]
+            total += octaves[octave]
         counted[rows[k]] = total
         for place in range(len(ranks)):
             rank = max(math.ceil(ranks[place] * total), 1)
-            into[place, rows[k]] = value_of_rank(sketch, rank) if total > 0 else np.nan
+            octave = 0
+            while octave < len(octaves) - 1 and rank > octaves[octave]:
+                rank -= octaves[octave]
+                octave += 1
+            value = value_of_rank(sketch[octave * PER_OCTAVE :], rank, octave * PER_OCTAVE)
+            into[place, rows[k]] = value if total > 0 else np.nan
 
 
 class Newest(NamedTuple):
@@ -78,10 +94,8 @@ class StageRows:
         """Give a number to each (rows[k], names[stages[k]]), to new ones in order of row and name."""
         if not len(rows):
             return EMPTY_I8
-        place = np.array([self._stages.setdefault(name, len(self._stages)) for name in names], np.int64)
-        stage = place[stages]
-        self._grow(int(rows.max()) + 1)
-        found: NDArray[np.int64] = self._ids[rows, stage]
+        stage = self.places(names)[stages]
+        found: NDArray[np.int64] = self.numbers(int(rows.max()) + 1)[rows, stage]
         is_new = found < 0
         if is_new.any():
             known = tuple(self._stages)
@@ -91,6 +105,15 @@ class StageRows:
                 self.pairs.append((row, name))
             found = self._ids[rows, stage]
         return found
+
+    def places(self, names: tuple[str, ...]) -> NDArray[np.int64]:
+        """Give the column of each stage in `numbers`."""
+        return np.array([self._stages.setdefault(name, len(self._stages)) for name in names], np.int64)
+
+    def numbers(self, rows: int) -> NDArray[np.int64]:
+        """Show the number of each pair, (`rows` or more, stages); -1: it has none yet."""
+        self._grow(rows)
+        return self._ids
 
     def columns(self) -> tuple[NDArray[np.int32], tuple[str, ...]]:
         """Give the rows and the stages of all pairs, made anew only when there are more."""
@@ -151,7 +174,7 @@ class Measures:
         self.sketches.grow(len(self.latency_rows.pairs))
         self.counts.amend(counts._replace(values=sign * counts.values), end_ns)
         self.sketches.amend(sketches._replace(values=sign * sketches.values), end_ns)
-        self._refresh(np.unique(sketches.flat // BUCKETS))
+        self._refresh(self.sketches.rows_of([sketches.flat]))
         self._add_totals(summary, ids, sign)
 
     def _contributions(
@@ -159,7 +182,7 @@ class Measures:
     ) -> tuple[Contribution, Contribution]:
         """Spread a summary over the rows it counts in, as flat positions in both tables."""
         if merged is None or not len(ids):
-            nothing = contribution_of(start_ns, EMPTY_I8, EMPTY_I8)
+            nothing = contribution_of(start_ns, EMPTY_I4, EMPTY_I4, 1)
             return nothing, nothing
         rows = self.index.rows.arrays()
         per_series = np.zeros((len(ids), COLUMNS), np.int64)
@@ -168,12 +191,25 @@ class Measures:
         per_series[:, DECLINED] = merged.counts[:, Count.DECLINED]
         np.add.at(per_series[:, ERRORS], merged.cause_series, self._is_error(merged) * merged.cause_count)
         spread = spread_over_rows(rows.start, rows.instance, ids)
-        flat = (spread.row[:, None] * COLUMNS + np.arange(COLUMNS)).ravel()
-        counts = contribution_of(start_ns, flat, per_series[spread.item].ravel())
-        wide = spread_over_rows(rows.start, rows.instance, ids[merged.latency_series])
-        latency = self.latency_rows.ids(wide.row, merged.latency_stage[wide.item], merged.stages)
-        flat = latency * BUCKETS + merged.latency_bucket[wide.item]
-        return counts, contribution_of(start_ns, flat, merged.latency_count[wide.item])
+        flat = (spread.row[:, None] * COLUMNS + np.arange(COLUMNS)).ravel().astype(np.int32)
+        values = per_series[spread.item].ravel().astype(np.int32)
+        return contribution_of(start_ns, flat, values, COLUMNS), self._latency(start_ns, merged, ids)
+
+    def _latency(self, start_ns: int, merged: SliceSummary, ids: NDArray[np.int32]) -> Contribution:
+        """Spread the latencies over their rows, numbering the rows that are new."""
+        start, rows = self.index.rows.arrays()
+        series, known = ids[merged.latency_series], self.latency_rows
+        into = np.empty((2, places(start, series)), np.int32)
+        facts = SeriesFacts(
+            series, known.places(merged.stages)[merged.latency_stage], merged.latency_bucket,
+            merged.latency_count,
+        )  # fmt: skip
+        while True:
+            number = known.numbers(len(self.index.row_labels))
+            if spread_facts(facts, start, rows, number, BUCKETS, into) != UNKNOWN:
+                return contribution_of(start_ns, into[0], into[1], BUCKETS)
+            wide = spread_over_rows(start, rows, series)
+            known.ids(wide.row, merged.latency_stage[wide.item], merged.stages)
 
     def _is_error(self, merged: SliceSummary) -> NDArray[np.int64]:
         errors = np.array([self.classifier.is_error(one) for one in merged.causes], np.int64)
@@ -187,9 +223,10 @@ class Measures:
             self._quantiles = np.concatenate([self._quantiles, more], axis=2)
             nothing = np.zeros((len(WINDOWS), missing), np.int64)
             self._counted = np.concatenate([self._counted, nothing], axis=1)
+        octaves = np.empty(OCTAVES, np.int64)
         for window in range(len(WINDOWS)):
             table = self.sketches.table(window)
-            quantiles_of_rows(table, changed, RANKS, self._quantiles[window], self._counted[window])
+            quantiles_of_rows(table, changed, RANKS, self._quantiles[window], self._counted[window], octaves)
 
     def _add_totals(self, merged: SliceSummary, ids: NDArray[np.int32], sign: int) -> None:
         series = len(self.index.series)
@@ -252,22 +289,3 @@ class Measures:
         return HistogramFamily(
             (*labels, "stage"), self._histogram_values, self.histograms.copy(), self.sums_us.copy()
         )
-
-
-class Spread:
-    """Items repeated once per row they count in: `item` says which item, `row` which row."""
-
-    __slots__ = ("item", "row")
-
-    def __init__(self, item: NDArray[np.int64], row: NDArray[np.int64]) -> None:
-        """Keep both arrays; they have the same length."""
-        self.item = item
-        self.row = row
-
-
-def spread_over_rows(start: NDArray[np.int64], rows: NDArray[np.int32], series: NDArray[np.int32]) -> Spread:
-    """Repeat each item for every row of its series."""
-    many = start[series + 1] - start[series]
-    item = np.repeat(np.arange(len(series)), many)
-    first = np.repeat(start[series] - (np.cumsum(many) - many), many)
-    return Spread(item, rows[first + np.arange(len(item))].astype(np.int64))

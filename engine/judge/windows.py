@@ -9,18 +9,21 @@ costs as much as the window is long.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from engine.kernel import kernel
+from engine.judge.sparse import mark_rows, merged, scatter_add
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from engine.decode.events import Note
     from engine.judge.facts import SliceFacts
     from engine.judge.occupancy import LimitUse
+    from engine.judge.sparse import Contribution
 
 WINDOWS = ("1m", "5m", "1h")
 WINDOWS_NS = (60_000_000_000, 300_000_000_000, 3_600_000_000_000)
@@ -94,26 +97,6 @@ class WindowSummary(NamedTuple):
     notes: tuple[Note, ...]  # changes, plans and reports of this slice, and earlier ones that came late
 
 
-@kernel
-def scatter_add(dense: NDArray[Any], flat: NDArray[Any], values: NDArray[Any], sign: int) -> None:
-    """Add `sign` x `values` to `dense` (all integers) at the positions `flat`; positions may repeat."""
-    for k in range(len(flat)):
-        dense[flat[k]] += sign * values[k]
-
-
-class Contribution(NamedTuple):
-    """Sparse facts of one slice or pane: `values` (int32) at flat positions (int32)."""
-
-    start_ns: int
-    flat: NDArray[np.int32]
-    values: NDArray[np.int32]
-
-
-def contribution_of(start_ns: int, flat: NDArray[np.int64], values: NDArray[np.int64]) -> Contribution:
-    """Make the facts of one slice; half as wide as they come, since an hour of them is kept."""
-    return Contribution(start_ns, flat.astype(np.int32), values.astype(np.int32))
-
-
 class RunningSum:
     """One window: a dense sum, and the sparse facts it holds, oldest first.
 
@@ -123,8 +106,9 @@ class RunningSum:
     panes is shorter than its name by less than one pane.
     """
 
-    def __init__(self, window_ns: int, pane_ns: int) -> None:
-        """Start empty."""
+    def __init__(self, window_ns: int, pane_ns: int, width: int) -> None:
+        """Start empty; rows are `width` wide."""
+        self.width = width
         self.window_ns = window_ns
         self.pane_ns = pane_ns
         # Half the memory of int64, and enough for 600,000 a second in the hour.
@@ -143,7 +127,7 @@ class RunningSum:
         scatter_add(self.dense, contribution.flat, contribution.values, 1)
         contribution = self._in_its_pane(contribution)
         if self._pane and contribution.start_ns > self._pane[0].start_ns:
-            self._hold(compact(self._pane))
+            self._hold(merged(self._pane, self.width))
             self._pane = []
         self._pane.append(contribution)
 
@@ -169,7 +153,7 @@ class RunningSum:
         while self._held and self._held[0].start_ns < from_ns:
             changed.append(self._take_off(self._held.popleft()))
         if self._pane and self._pane[0].start_ns < from_ns:  # Only after a gap as long as the window.
-            changed.append(self._take_off(compact(self._pane)))
+            changed.append(self._take_off(merged(self._pane, self.width)))
             self._pane = []
         return changed
 
@@ -190,7 +174,7 @@ class RollingSums:
         self.width = width
         self.rows = 0
         self.windows = tuple(
-            RunningSum(window_ns, PANE_NS if window_ns > 10 * PANE_NS else slice_ns)
+            RunningSum(window_ns, PANE_NS if window_ns > 10 * PANE_NS else slice_ns, width)
             for window_ns in WINDOWS_NS
         )
 
@@ -210,7 +194,14 @@ class RollingSums:
         for window in self.windows:
             changed += window.evict(end_ns)
             window.add(contribution)
-        return np.unique(np.concatenate(changed) // self.width)
+        return self.rows_of(changed)
+
+    def rows_of(self, positions: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+        """Give the rows of flat positions, sorted, each once."""
+        is_marked = np.zeros(self.rows, np.bool_)
+        for flat in positions:
+            mark_rows(is_marked, flat, self.width)
+        return np.flatnonzero(is_marked).astype(np.int32)
 
     def amend(self, contribution: Contribution, end_ns: int) -> None:
         """Add facts of an earlier slice to the windows that still hold it."""
@@ -220,15 +211,3 @@ class RollingSums:
     def table(self, window: int) -> NDArray[np.int32]:
         """Show the sums of one window as (rows, width); a view, not a copy."""
         return self.windows[window].dense[: self.rows * self.width].reshape(self.rows, self.width)
-
-
-def compact(contributions: list[Contribution]) -> Contribution:
-    """Merge contributions into one with each position once."""
-    if len(contributions) == 1:
-        return contributions[0]
-    flat = np.concatenate([contribution.flat for contribution in contributions])
-    values = np.concatenate([contribution.values for contribution in contributions])
-    positions, index = np.unique(flat, return_inverse=True)
-    sums = np.zeros(len(positions), np.int32)
-    scatter_add(sums, index, values, 1)
-    return Contribution(contributions[0].start_ns, positions, sums)

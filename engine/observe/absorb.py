@@ -49,8 +49,10 @@ from engine.observe.life import (
     on_heartbeat,
     on_started,
 )  # fmt: skip
-from engine.observe.outcomes import MEASURE_KEYS, ROW_KEYS, Facts, add_count, add_latency, add_score
+from engine.observe.outcomes import ROW_KEYS, Facts, add_count, add_score
+from engine.observe.prefetch import prefetch
 from engine.observe.recent import Recent, was_seen
+from engine.observe.sketches import Sketches, add_latency, has_pages
 from engine.observe.slices import ABSORBED, AMENDED, HEALED_LATE, LATE, TOO_LATE, Book, Held
 from engine.observe.summary import SCORE_BINS, Count, EndKind
 from engine.observe.tally import has_room
@@ -71,6 +73,7 @@ DUPLICATE, CALLS_FULL = int(LossReason.DUPLICATE), int(LossReason.CALLS_FULL)
 C_AMENDED, C_HEALED_LATE, K_HEALED = int(Count.AMENDED), int(Count.HEALED_LATE), int(EndKind.HEALED)
 MS_PER_S = 1000.0
 US_PER_MS = 1000.0
+AHEAD = 12  # rows between asking for what a row needs and needing it
 SCORE_STEPS = SCORE_BINS - 1
 LATENCY_MAX_MS = LATENCY_MAX_S * MS_PER_S
 
@@ -89,6 +92,7 @@ COUNT_OF_TYPE[EventType.DEPENDENCY_CALLED] = Count.DEPENDENCY_CALLS
 class Ledgers(NamedTuple):
     """What rows are counted and remembered in, apart from calls and facts."""
 
+    sketches: Sketches  # of the slice of the rows
     lost: NDArray[np.bool_]  # (held rows,): set where a row was not taken
     book: Book
     recent: Recent
@@ -111,8 +115,12 @@ def absorb_rows(
     for at in range(first, last):
         number = order[at]
         measures = held.measure_count[number]
-        if not desk_has_room(desk, measures):
+        if not (desk_has_room(desk, measures) and has_pages(ledgers.sketches, measures)):
             return at
+        if at + AHEAD < last:
+            ahead = order[at + AHEAD]
+            prefetch(desk.calls, held.call_key[ahead] & (len(desk.calls) - 2))
+            prefetch(ledgers.recent.table, held.event_key[ahead] & (len(ledgers.recent.table) - 1))
         kind, standing, series = held.type_id[number], held.standing[number], held.series_id[number]
         cause, time_ns = held.cause_id[number], held.time_ns[number]
         row = Row(
@@ -142,7 +150,7 @@ def absorb_rows(
             if kind == SCORED:
                 score(desk.facts, series, held.measure_stage[place], held.measure_ms[place])
             else:
-                measure(desk.facts, series, held.measure_stage[place], held.measure_ms[place])
+                measure(ledgers.sketches, series, held.measure_stage[place], held.measure_ms[place])
     return last
 
 
@@ -150,7 +158,7 @@ def absorb_rows(
 def desk_has_room(desk: Desk, measures: int) -> bool:
     """Say whether every table has room for one row with so many latencies."""
     is_calls_ready = desk.calls[TOTALS, USED] >= desk.entries_max or not must_grow(desk.calls)
-    keys = ROW_KEYS + MEASURE_KEYS * measures
+    keys = ROW_KEYS + measures
     return bool(is_calls_ready and has_room(desk.facts, keys) and has_room(desk.flow, keys))
 
 
@@ -206,9 +214,9 @@ def score(facts: Facts, series: int, metric: int, value: float) -> None:
 
 
 @kernel
-def measure(facts: Facts, series: int, stage: int, latency_ms: float) -> None:
+def measure(sketches: Sketches, series: int, stage: int, latency_ms: float) -> None:
     """Count a latency in the sketch of its row's labels; NaN is not a latency."""
     if latency_ms == latency_ms:  # noqa: PLR0124 - NaN is not equal to itself.
         # A latency beyond the last bucket adds that bucket's bound to the sum, which so cannot overflow.
         micros = int(np.rint(min(latency_ms, LATENCY_MAX_MS) * US_PER_MS))
-        add_latency(facts, series, stage, bucket_number(latency_ms / MS_PER_S), micros)
+        add_latency(sketches, series, stage, bucket_number(latency_ms / MS_PER_S), micros)

@@ -27,6 +27,7 @@ PER_OCTAVE = 1 << SCHEMA
 OCTAVE_FIRST, OCTAVE_LAST = -14, 12
 BUCKET_FIRST = OCTAVE_FIRST * PER_OCTAVE
 BUCKETS = OCTAVE_LAST * PER_OCTAVE - BUCKET_FIRST + 1
+OCTAVES = (BUCKETS + PER_OCTAVE - 1) // PER_OCTAVE
 LATENCY_MAX_S = float(2**OCTAVE_LAST)
 RELATIVE_ERROR_MAX = 2.0 ** (1 / 64) - 1
 
@@ -126,14 +127,14 @@ def quantile(counts: NDArray[np.int64], q: float) -> float:
 
 
 @kernel
-def value_of_rank(counts: NDArray[np.int64], rank: int) -> float:
-    """Give the value in seconds that has `rank` - 1 values before it in a sketch (int64, (BUCKETS,))."""
+def value_of_rank(counts: NDArray[np.int64], rank: int, first: int = 0) -> float:
+    """Give the value in seconds that has `rank` - 1 before it; `counts` are of the buckets from `first`."""
     seen = 0
     for i in range(len(counts)):
         seen += counts[i]
         if seen >= rank:
-            return float(UPPER_S[i] * MIDPOINT)
-    return float(UPPER_S[len(counts) - 1] * MIDPOINT)
+            return float(UPPER_S[first + i] * MIDPOINT)
+    return float(UPPER_S[first + len(counts) - 1] * MIDPOINT)
 
 
 MIDPOINT = 2.0 ** (-0.5 / PER_OCTAVE)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from engine.observe.radix import order_of, packed
 from engine.observe.summary import Count, SliceSummary
 
 if TYPE_CHECKING:
@@ -69,16 +70,29 @@ def summed(group: Group) -> Group:
     """Sort by key, add up equal keys, leave out rows of zeros."""
     if not len(group.values):
         return group
-    order = np.lexsort(group.keys[::-1])
-    keys = tuple(key[order] for key in group.keys)
+    whole = packed(group.keys)
+    if whole is None:
+        order = np.lexsort(group.keys[::-1])
+        columns = [key[order] for key in group.keys]
+    else:
+        order = order_of(whole)
+        columns = [whole[order]]
     is_first = np.zeros(len(order), np.bool_)
     is_first[0] = True
-    for key in keys:
-        is_first[1:] |= key[1:] != key[:-1]
+    for column in columns:
+        is_first[1:] |= column[1:] != column[:-1]
     first = np.flatnonzero(is_first)
-    values = np.add.reduceat(group.values[order], first, axis=0)
-    keep = values.any(axis=1)
-    return Group(tuple(key[first][keep] for key in keys), values[keep])
+    values = group.values[order]
+    if len(first) < len(order):
+        values = np.add.reduceat(values, first, axis=0)
+        order = order[first]
+    return without_zeros(Group(tuple(key[order] for key in group.keys), values))
+
+
+def without_zeros(group: Group) -> Group:
+    """Leave out rows of zeros."""
+    keep = group.values.any(axis=1)
+    return group if keep.all() else Group(tuple(key[keep] for key in group.keys), group.values[keep])
 
 
 def _ranked(
@@ -106,7 +120,7 @@ def _note_order(note: Note) -> tuple[int, int, tuple[tuple[str, str], ...], str]
 
 def build(header: Header, names: Names, groups: Groups, notes: tuple[Note, ...]) -> SliceSummary:
     """Make the one summary that these facts have."""
-    groups = Groups(*(summed(group) for group in groups))
+    groups = Groups(*(without_zeros(group) for group in groups))
     series, place = _ranked(np.concatenate([group.keys[0] for group in groups]), names.series)
     cause_ids = [group.keys[1] for group in (groups.causes, groups.sides, groups.failures, groups.callers)]
     causes, cause_place = _ranked(np.concatenate([*cause_ids, groups.callers.keys[2]]), names.cause)

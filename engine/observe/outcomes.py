@@ -1,24 +1,30 @@
 """What a slice adds up to while its rows are absorbed: one tally of packed facts.
 
 A key holds, from the lowest bit: the series, the group of the fact, and what else it says, so that one
-int64 names a fact and one table holds all. Ends are kept by age in slices, not by time: that is what
-fits. Rejected: a table for every group, which makes kernels take hundreds of arguments; one record per
-event sorted afterwards, which costs more than the whole kernel.
+int64 names a fact and one table holds all; latencies are apart (engine/observe/sketches.py). Ends are kept by
+age in slices, not by time: that is what fits. Rejected: a table for every group, which makes kernels take
+hundreds of arguments; one record per event sorted afterwards, which costs more than the whole kernel.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engine.kernel import kernel
 from engine.observe.merge import Group, Groups
+from engine.observe.sketches import STAGE_BITS, STAGE_MASK, latency_groups
 from engine.observe.summary import Count
 from engine.observe.tally import Tally, add, items
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
+
+    from engine.observe.sketches import Sketches
 
 Facts = Tally
 
@@ -27,23 +33,22 @@ GROUP_BITS = 4
 REST_SHIFT = SERIES_BITS + GROUP_BITS
 SERIES_MASK = (1 << SERIES_BITS) - 1
 GROUP_MASK = (1 << GROUP_BITS) - 1
-COUNTS, BINS, ENDS, CAUSES, LATENCY, SUMS, SIDES, FAILURES, CALLERS, SCORES = (
-    group << SERIES_BITS for group in range(10)
-)
+COUNTS, BINS, ENDS, CAUSES, SIDES, FAILURES, CALLERS, SCORES = (group << SERIES_BITS for group in range(8))
+GROUPS = 8
 COLUMN_BITS = 3  # of a bin
 KIND_BITS = 3
 START_AGE_BITS = 20
 ANSWER_AGE_BITS = 16
-STAGE_BITS = 16
 CAUSE_BITS = 19
 CAUSE_MASK = (1 << CAUSE_BITS) - 1
+COLUMN_MASK, KIND_MASK = (1 << COLUMN_BITS) - 1, (1 << KIND_BITS) - 1
+START_AGE_MASK = (1 << START_AGE_BITS) - 1
 # Ages are stored one higher, 0 being unknown; what is older than fits is unknown.
 START_AGES = (1 << START_AGE_BITS) - 2
 ANSWER_AGES = (1 << ANSWER_AGE_BITS) - 2
 ARRIVALS, LEVEL, ANSWERS, ANSWERED_LEVEL, DECLINES = range(5)
 BIN_COLUMNS = 5
-ROW_KEYS = 24  # no row, and no call that leaves, adds more keys than this, latencies aside
-MEASURE_KEYS = 2
+ROW_KEYS = 24  # no row, and no call that leaves, adds more keys than this, scores aside
 
 
 @kernel
@@ -75,13 +80,6 @@ def add_cause(facts: Facts, series: int, cause: int) -> None:
 
 
 @kernel
-def add_latency(facts: Facts, series: int, stage: int, bucket: int, micros: int) -> None:
-    """Count one latency."""
-    add(facts, (((bucket << STAGE_BITS) | stage) << REST_SHIFT) | LATENCY | series, 1)
-    add(facts, (stage << REST_SHIFT) | SUMS | series, micros)
-
-
-@kernel
 def add_side(facts: Facts, series: int, cause: int) -> None:
     """Count how a transfer or a call of a dependency ended; -1 is not counted."""
     if cause >= 0:
@@ -108,33 +106,45 @@ def add_score(facts: Facts, series: int, metric: int, bin_index: int) -> None:
     add(facts, (((bin_index << STAGE_BITS) | metric) << REST_SHIFT) | SCORES | series, 1)
 
 
-def groups_of(facts: Facts, start_ns: int, slice_ns: int) -> Groups:
+def groups_of(facts: Facts, sketches: Sketches, start_ns: int, slice_ns: int) -> Groups:
     """Unpack the keys; ages become the starts of slices before `start_ns`."""
     keys, sums = items(facts)
-    series, group, rest = keys & SERIES_MASK, keys & (GROUP_MASK << SERIES_BITS), keys >> REST_SHIFT
-    column = rest & ((1 << COLUMN_BITS) - 1)
-    age = rest >> KIND_BITS
-    start = _slice_start(age & ((1 << START_AGE_BITS) - 1), start_ns, slice_ns)
-    answer = _slice_start(age >> START_AGE_BITS, start_ns, slice_ns)
-    kind, stage = rest & ((1 << KIND_BITS) - 1), rest & ((1 << STAGE_BITS) - 1)
-    one = sums[:, np.newaxis]
+    group = (keys >> SERIES_BITS) & GROUP_MASK
+    order = np.argsort(group.astype(np.uint8), kind="stable")  # one byte: numpy sorts by counting
+    keys, sums = keys[order], sums[order, np.newaxis]
+    series, rest = keys & SERIES_MASK, keys >> REST_SHIFT
+    first = np.searchsorted(group[order], np.arange(GROUPS + 1))
+    spans = [slice(*one) for one in itertools.pairwise(first.tolist())]
 
-    def pick(wanted: int, *columns: NDArray[np.int64]) -> Group:
-        rows = group == wanted
-        return Group(tuple(each[rows] for each in (series, *columns)), one[rows])
+    def pick(wanted: int, *columns: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> Group:
+        span = spans[wanted >> SERIES_BITS]
+        return Group((series[span], *(column(rest[span]) for column in columns)), sums[span])
 
     return Groups(
-        _spread(pick(COUNTS, rest), len(Count)),
-        _spread(pick(BINS, rest >> COLUMN_BITS, column), BIN_COLUMNS),
-        pick(ENDS, start, answer, kind),
-        pick(CAUSES, rest),
-        pick(LATENCY, stage, rest >> STAGE_BITS),
-        pick(SUMS, rest),
-        pick(SIDES, rest),
-        pick(FAILURES, rest & CAUSE_MASK, (rest >> CAUSE_BITS) & 1, rest >> (CAUSE_BITS + 1)),
-        pick(CALLERS, rest & CAUSE_MASK, rest >> CAUSE_BITS),
-        pick(SCORES, stage, rest >> STAGE_BITS),
+        _spread(pick(COUNTS, _all), len(Count)),
+        _spread(pick(BINS, lambda one: one >> COLUMN_BITS, lambda one: one & COLUMN_MASK), BIN_COLUMNS),
+        pick(
+            ENDS,
+            lambda one: _slice_start((one >> KIND_BITS) & START_AGE_MASK, start_ns, slice_ns),
+            lambda one: _slice_start(one >> (KIND_BITS + START_AGE_BITS), start_ns, slice_ns),
+            lambda one: one & KIND_MASK,
+        ),
+        pick(CAUSES, _all),
+        *latency_groups(sketches),
+        pick(SIDES, _all),
+        pick(
+            FAILURES,
+            lambda one: one & CAUSE_MASK,
+            lambda one: (one >> CAUSE_BITS) & 1,
+            lambda one: one >> (CAUSE_BITS + 1),
+        ),
+        pick(CALLERS, lambda one: one & CAUSE_MASK, lambda one: one >> CAUSE_BITS),
+        pick(SCORES, lambda one: one & STAGE_MASK, lambda one: one >> STAGE_BITS),
     )
+
+
+def _all(rest: NDArray[np.int64]) -> NDArray[np.int64]:
+    return rest
 
 
 def _spread(group: Group, width: int) -> Group:

@@ -22,8 +22,9 @@ from engine.observe.life import Desk
 from engine.observe.lists import CallList, matching_series
 from engine.observe.merge import Header, Names, build, is_empty, merge_summaries
 from engine.observe.order import Ranks, rough_keys, sort_rows
-from engine.observe.outcomes import MEASURE_KEYS, ROW_KEYS, Facts, groups_of
+from engine.observe.outcomes import ROW_KEYS, Facts, groups_of
 from engine.observe.recent import new_recent
+from engine.observe.sketches import emptied, grown_sketches, new_sketches
 from engine.observe.slices import LATE, NO_NOTE, ON_TIME, ROWS, Book, let_go, new_held, shrunk_held
 from engine.observe.tally import grown, keys_in, new_tally
 from engine.observe.watermark import new_clock, watermark_of
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from engine.decode.events import Note
     from engine.observe.calls import Terms
+    from engine.observe.sketches import Sketches
     from engine.observe.summary import SliceSummary
     from engine.observe.unkeyed import Unmatched
     from engine.settings import EngineSettings
@@ -87,6 +89,7 @@ class Partition:
         self._runs: list[Run] = []
         self._order = np.zeros(0, np.int64)
         self._lost = np.zeros(0, np.bool_)
+        self._sketches = new_sketches()  # empty between slices
         self._keys = 0  # of the last slice: how much room the next one is likely to need
 
     @property
@@ -173,18 +176,21 @@ class Partition:
             run = self._runs.pop()
             if run.standing > LATE and not is_healed:
                 flow, is_healed = self._heal(start_ns, flow, lists, shared), True
-            facts = new_tally() if run.standing == LATE else flow
-            facts, flow = self._take_rows(run, facts, flow, shared)
+            is_late = run.standing == LATE
+            facts, sketches = (new_tally(), new_sketches()) if is_late else (flow, self._sketches)
+            facts, flow, sketches = self._take_rows(run, facts, flow, sketches, shared)
             found = self._take_notes(run)
-            if run.standing == LATE:
-                amended.append(self._summary(run.own_ns, facts, found, shared))
+            if is_late:
+                amended.append(self._summary(run.own_ns, facts, sketches, found, shared))
             else:
+                self._sketches = sketches
                 notes += found
         if not is_healed:
             flow = self._heal(start_ns, flow, lists, shared)
         self._keys = keys_in(flow)
         published = [self._amend(one) for one in amended if not is_empty(one)]
-        summary = self._summary(start_ns, flow, notes, shared)
+        summary = self._summary(start_ns, flow, self._sketches, notes, shared)
+        self._sketches = emptied(self._sketches)
         if not is_empty(summary):
             self._published[start_ns] = summary
             published.append(summary)
@@ -201,21 +207,24 @@ class Partition:
     def _desk(self, run: Run, facts: Facts, flow: Facts, shared: Shared) -> Desk:
         return Desk(self.calls, facts, flow, run.own_ns, run.open_ns, self.slice_ns, shared.entries_max)
 
-    def _take_rows(self, run: Run, facts: Facts, flow: Facts, shared: Shared) -> tuple[Facts, Facts]:
+    def _take_rows(
+        self, run: Run, facts: Facts, flow: Facts, sketches: Sketches, shared: Shared
+    ) -> tuple[Facts, Facts, Sketches]:
         is_late = facts is not flow
-        ledgers = Ledgers(
-            self._lost, shared.book, self.recent, shared.unmatched, self.partition, shared.fails
-        )
         at = run.first
         while True:
             desk = self._desk(run, facts, flow, shared)
+            ledgers = Ledgers(
+                sketches, self._lost, shared.book, self.recent, shared.unmatched, self.partition, shared.fails
+            )
             at = absorb_rows(desk, self.held, self._order, ledgers, at, run.last)
             if at == run.last:
-                return facts, flow
+                return facts, flow, sketches
             self._grow_calls(shared)
-            keys = ROW_KEYS + MEASURE_KEYS * int(self.held.measure_count[self._order[at]])
-            flow = grown(flow, keys)
-            facts = grown(facts, keys) if is_late else flow
+            measures = int(self.held.measure_count[self._order[at]])
+            sketches = grown_sketches(sketches, measures)
+            flow = grown(flow, ROW_KEYS + measures)
+            facts = grown(facts, ROW_KEYS + measures) if is_late else flow
 
     def _grow_calls(self, shared: Shared) -> None:
         if self.entries < shared.entries_max:
@@ -277,9 +286,12 @@ class Partition:
 
         return self._resumed(open_step, len(unknown), start_ns, flow, shared)
 
-    def _summary(self, start_ns: int, facts: Facts, notes: list[Note], shared: Shared) -> SliceSummary:
+    def _summary(
+        self, start_ns: int, facts: Facts, sketches: Sketches, notes: list[Note], shared: Shared
+    ) -> SliceSummary:
         header = Header(self.topic, self.partition, start_ns, self.slice_ns, 0, shared.labels)
-        return build(header, shared.names, groups_of(facts, start_ns, self.slice_ns), tuple(notes))
+        groups = groups_of(facts, sketches, start_ns, self.slice_ns)
+        return build(header, shared.names, groups, tuple(notes))
 
     def _amend(self, late: SliceSummary) -> SliceSummary:
         before = self._published.get(late.start_ns)

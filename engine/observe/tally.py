@@ -45,11 +45,17 @@ def has_room(tally: Tally, keys: int) -> bool:
 
 
 @kernel
+def home_of(tally: Tally, key: int) -> int:
+    """Give the row at which the search for a key begins."""
+    mixed = ((key & FOLD_MASK) * LOW_MULTIPLIER) ^ ((key >> FOLD_BITS) * HIGH_MULTIPLIER)
+    return (mixed >> INDEX_SHIFT) & (len(tally) - 2)
+
+
+@kernel
 def add(tally: Tally, key: int, amount: int) -> None:
     """Add to the sum of a key. The caller has seen to the room."""
     mask = len(tally) - 2
-    mixed = ((key & FOLD_MASK) * LOW_MULTIPLIER) ^ ((key >> FOLD_BITS) * HIGH_MULTIPLIER)
-    row = (mixed >> INDEX_SHIFT) & mask
+    row = home_of(tally, key)
     while tally[row, KEY] != key:
         if tally[row, KEY] == EMPTY:
             tally[row, KEY] = key
@@ -81,7 +87,20 @@ def grown(tally: Tally, keys: int) -> Tally:
     return larger
 
 
+@kernel
+def unload(tally: Tally, keys: NDArray[np.int64], sums: NDArray[np.int64]) -> None:
+    """Write all keys and their sums, in no order."""
+    to = 0
+    for row in range(len(tally) - 1):
+        if tally[row, KEY] != EMPTY:
+            keys[to] = tally[row, KEY]
+            sums[to] = tally[row, SUM]
+            to += 1
+
+
 def items(tally: Tally) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Give the keys (n,) and their sums (n,), in no order."""
-    rows = tally[:TOTALS][tally[:TOTALS, KEY] != EMPTY]
-    return rows[:, KEY], rows[:, SUM]
+    keys = np.empty(keys_in(tally), np.int64)
+    sums = np.empty_like(keys)
+    unload(tally, keys, sums)
+    return keys, sums

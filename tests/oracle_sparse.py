@@ -1,0 +1,72 @@
+"""Slow, obvious twins of what adds up sparse facts: by position, by key, by row."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def sum_by_position(flat: Sequence[int], values: Sequence[int]) -> list[tuple[int, int]]:
+    """Give each position with its sum, in order."""
+    sums: dict[int, int] = defaultdict(int)
+    for at, value in zip(flat, values, strict=True):
+        sums[at] += value
+    return sorted(sums.items())
+
+
+def mark_rows(flat: Sequence[int], width: int) -> list[int]:
+    """Give the rows of positions, each once."""
+    return sorted({at // width for at in flat})
+
+
+def spread_facts(
+    facts: Sequence[tuple[int, int, int, int]],
+    rows_of: Sequence[Sequence[int]],
+    numbers: Sequence[Sequence[int]],
+) -> list[tuple[int, int, int]] | None:
+    """Repeat (series, stage, column, count) for each row, as (table row, column, count); None: none."""
+    spread = [
+        (numbers[row][stage], column, count)
+        for series, stage, column, count in facts
+        for row in rows_of[series]
+    ]
+    return None if any(row < 0 for row, _, _ in spread) else spread
+
+
+def radix_order(keys: Sequence[int]) -> list[int]:
+    """Sort row numbers by key; equal ones stay in order."""
+    return sorted(range(len(keys)), key=lambda row: keys[row])
+
+
+def add_latency(
+    latencies: Sequence[tuple[int, int, int, int]],
+) -> tuple[Counter[tuple[int, int, int]], dict[tuple[int, int], int]]:
+    """Count (series, stage, bucket, micros) by bucket as unload_latencies writes it, and add up the last."""
+    counts: Counter[tuple[int, int, int]] = Counter()
+    sums: dict[tuple[int, int], int] = defaultdict(int)
+    for series, stage, bucket, micros in latencies:
+        counts[series, stage, bucket] += 1
+        sums[series, stage] += micros
+    return counts, sums
+
+
+def add_by_category(
+    cuts: Sequence[Sequence[int]], facts: Sequence[tuple[int, int, int]], slots: int
+) -> list[list[int]]:
+    """Count (slot, bin, how many) by how many of the slot's cuts lie below the bin."""
+    ranks = len(cuts[0]) if cuts else 0
+    found = [[0] * (ranks + 1) for _ in range(slots)]
+    for slot, bin_, many in facts:
+        found[slot][sum(cut < bin_ for cut in cuts[slot])] += many
+    return found
+
+
+def add_to_bins(facts: Sequence[tuple[int, int, int]], rows: int, bins: int) -> list[list[int]]:
+    """Count (row, bin, how many)."""
+    table = [[0] * bins for _ in range(rows)]
+    for row, bin_, many in facts:
+        table[row][bin_] += many
+    return table

@@ -1,0 +1,186 @@
+"""Sparse facts: whatever the order in which they come, each position has its sum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detectors.rows import add_to_bins
+from detectors.shift_evidence import in_categories
+from engine.judge.sparse import contribution_of, mark_rows, merged
+from engine.judge.spread import UNKNOWN, SeriesFacts, places, spread_facts
+from engine.observe.latency import BUCKETS
+from engine.observe.radix import order_of, packed
+from engine.observe.sketches import (
+    PLACES,
+    Sketches,
+    add_latency,
+    emptied,
+    grown_sketches,
+    has_pages,
+    latency_groups,
+    new_sketches,
+    place_of,
+)
+from tests import oracle_sparse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+WIDTH = 7
+POSITIONS = st.lists(st.tuples(st.integers(0, 40), st.integers(-9, 9)), max_size=30)
+LATENCIES = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, BUCKETS - 1), st.integers(0, 10**9)),
+    max_size=60,
+)
+
+
+def columns(facts: Sequence[tuple[int, ...]], width: int, kind: type = np.int64) -> list[np.ndarray]:
+    """Give the columns of facts, also of none."""
+    return [np.array([fact[at] for fact in facts], kind) for at in range(width)]
+
+
+@given(POSITIONS)
+def test_a_contribution_has_each_position_once_in_order(facts: list[tuple[int, int]]) -> None:
+    flat, values = columns(facts, 2, np.int32)
+
+    one = contribution_of(5, flat, values, WIDTH)
+
+    expected = oracle_sparse.sum_by_position(flat.tolist(), values.tolist())
+    assert (one.start_ns, list(zip(one.flat.tolist(), one.values.tolist(), strict=True))) == (5, expected)
+
+
+@given(st.lists(POSITIONS, min_size=1, max_size=3))
+def test_contributions_merge_into_the_sum_of_their_facts(parts: list[list[tuple[int, int]]]) -> None:
+    ones = []
+    for at, part in enumerate(parts):
+        flat, values = columns(part, 2, np.int32)
+        ones.append(contribution_of(at, flat, values, WIDTH))
+
+    whole = merged(ones, WIDTH)
+
+    every = [fact for part in parts for fact in part]
+    expected = oracle_sparse.sum_by_position([at for at, _ in every], [value for _, value in every])
+    assert list(zip(whole.flat.tolist(), whole.values.tolist(), strict=True)) == expected
+    assert whole.start_ns == 0
+
+
+@given(st.lists(st.integers(0, 69)))
+def test_the_rows_of_positions_are_marked(flat: list[int]) -> None:
+    is_marked = np.zeros(10, np.bool_)
+
+    mark_rows(is_marked, np.array(flat, np.int32), WIDTH)
+
+    assert np.flatnonzero(is_marked).tolist() == oracle_sparse.mark_rows(flat, WIDTH)
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 2)] * 2, st.integers(0, WIDTH - 1), st.integers(1, 5)), max_size=9),
+    st.lists(st.lists(st.integers(0, 4), unique=True, max_size=4), min_size=3, max_size=3),
+    st.lists(st.lists(st.integers(-1, 20), min_size=3, max_size=3), min_size=5, max_size=5),
+)
+def test_facts_are_spread_over_the_rows_of_their_series(
+    facts: list[tuple[int, int, int, int]], rows_of: list[list[int]], numbers: list[list[int]]
+) -> None:
+    start = np.cumsum([0, *map(len, rows_of)])
+    rows = np.array([row for one in rows_of for row in one], np.int32)
+    series, stage, column, count = columns(facts, 4)
+    given_facts = SeriesFacts(series.astype(np.int32), stage, column.astype(np.int16), count)
+    into = np.empty((2, places(start, given_facts.series)), np.int32)
+
+    written = spread_facts(given_facts, start, rows, np.array(numbers, np.int64), WIDTH, into)
+
+    expected = oracle_sparse.spread_facts(facts, rows_of, numbers)
+    if expected is None:
+        assert written == UNKNOWN
+    else:
+        flat = [(row * WIDTH + at, many) for row, at, many in expected]
+        assert list(zip(*into[:, :written].tolist(), strict=True)) == flat
+
+
+@given(st.lists(st.integers(0, 2**62) | st.integers(0, 3)))
+def test_row_numbers_come_in_the_order_of_their_keys(keys: list[int]) -> None:
+    assert order_of(np.array(keys, np.int64)).tolist() == oracle_sparse.radix_order(keys)
+
+
+@given(st.lists(st.tuples(st.integers(-3, 9), st.integers(-1, 2**40), st.integers(0, 1)), min_size=1))
+def test_packed_keys_sort_as_their_columns(keys: list[tuple[int, int, int]]) -> None:
+    whole = packed(columns(keys, 3))
+
+    assert whole is not None
+    assert order_of(whole).tolist() == sorted(range(len(keys)), key=lambda row: keys[row])
+
+
+def test_keys_that_do_not_fit_in_one_number_are_not_packed() -> None:
+    assert packed([np.array([0, 2**40]), np.array([-1, 2**30])]) is None
+
+
+def counted(sketches: Sketches) -> tuple[dict[tuple[int, ...], int], dict[tuple[int, ...], int]]:
+    """Read counts and sums back."""
+    return tuple(  # type: ignore[return-value]
+        dict(
+            zip(
+                zip(*(key.tolist() for key in group.keys), strict=True),
+                group.values[:, 0].tolist(),
+                strict=True,
+            )
+        )
+        for group in latency_groups(sketches)
+    )
+
+
+@given(LATENCIES)
+def test_latencies_are_counted_by_bucket_and_added_up(latencies: list[tuple[int, int, int, int]]) -> None:
+    sketches = new_sketches(1, 2)
+    for one in latencies:
+        if not has_pages(sketches, 1):
+            sketches = grown_sketches(sketches, 1)
+        add_latency(sketches, *one)
+
+    counts, sums = counted(sketches)
+
+    expected_counts, expected_sums = oracle_sparse.add_latency(latencies)
+    assert (counts, sums) == (expected_counts, expected_sums)
+    assert sketches.used[PLACES] == len(expected_sums)
+
+
+@given(st.lists(LATENCIES, min_size=2, max_size=3))
+def test_emptied_sketches_count_as_new_ones(slices: list[list[tuple[int, int, int, int]]]) -> None:
+    sketches = new_sketches()
+    for latencies in slices:
+        sketches = emptied(sketches)
+        for one in latencies:
+            add_latency(sketches, *one)
+
+    assert counted(sketches) == oracle_sparse.add_latency(slices[-1])
+
+
+def test_sketches_that_a_busy_slice_has_left_too_large_are_given_up() -> None:
+    busy = grown_sketches(new_sketches(), 20_000)
+    for series in range(9000):
+        place_of(busy, series, 0)
+        add_latency(busy, series, 1, 5, 1)
+
+    assert emptied(busy) is busy
+    assert len(emptied(busy).key) < len(busy.key)
+
+
+@given(
+    st.lists(st.lists(st.integers(-1, 9), min_size=2, max_size=2).map(sorted), min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9), st.integers(1, 5))),
+)
+def test_facts_are_counted_by_category_and_by_bin(
+    cuts: list[list[int]], facts: list[tuple[int, int, int]]
+) -> None:
+    facts = [fact for fact in facts if fact[0] < len(cuts)]
+    slot, bins, many = columns(facts, 3)
+    table = np.zeros((len(cuts), 10), np.int32)
+
+    found = in_categories(len(cuts), np.array(cuts, np.int64), slot, bins, many)
+    add_to_bins(table, slot, bins, many)
+
+    assert found.tolist() == oracle_sparse.add_by_category(cuts, facts, len(cuts))
+    assert table.tolist() == oracle_sparse.add_to_bins(facts, len(cuts), 10)
