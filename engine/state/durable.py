@@ -1,0 +1,76 @@
+"""Files that are on the disk when we say so: nothing here returns before they are.
+
+`os.write` may write less than it was given, and on a full disk does so without an error; a disk that fails
+says so at `fsync`, once. Both leave what was there before as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MODE = 0o600
+
+
+def write_new(path: Path, pieces: Iterable[bytes]) -> int:
+    """Write a file that is not there yet, and bring it to the disk; give its length.
+
+    Whatever goes wrong, it is not there afterwards.
+    """
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
+    length = 0
+    try:
+        try:
+            for piece in pieces:
+                _write_all(file, piece)
+                length += len(piece)
+            os.fsync(file)
+        finally:
+            os.close(file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+    return length
+
+
+def _write_all(file: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        written = os.write(file, left)
+        if written <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        left = left[written:]
+
+
+def put_in_place(fresh: Path, current: Path, previous: Path) -> None:
+    """Let a written file become the current one, and the current one the previous one."""
+    with contextlib.suppress(FileNotFoundError):
+        current.replace(previous)
+    fresh.replace(current)
+    sync_folder(current.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def read_whole(path: Path, bytes_max: int) -> bytes:
+    """Read a file of ours, no link; OSError if it is larger."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(file, "rb") as opened:
+        data = opened.read(bytes_max + 1)
+    if len(data) > bytes_max:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return data
