@@ -10,15 +10,25 @@ import contextlib
 import errno
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 MODE = 0o600
 
 
-def write_new(path: Path, pieces: Iterable[bytes]) -> int:
+class Disk(NamedTuple):
+    """The two calls that a disk refuses first; a test hands in those of a disk that fails."""
+
+    write: Callable[[int, memoryview], int] = os.write
+    fsync: Callable[[int], None] = os.fsync
+
+
+DISK = Disk()
+
+
+def write_new(path: Path, pieces: Iterable[bytes], disk: Disk = DISK) -> int:
     """Write a file that is not there yet, and bring it to the disk; give its length.
 
     Whatever goes wrong, it is not there afterwards.
@@ -28,9 +38,9 @@ def write_new(path: Path, pieces: Iterable[bytes]) -> int:
     try:
         try:
             for piece in pieces:
-                _write_all(file, piece)
+                _write_all(file, piece, disk)
                 length += len(piece)
-            os.fsync(file)
+            disk.fsync(file)
         finally:
             os.close(file)
     except BaseException:
@@ -40,28 +50,28 @@ def write_new(path: Path, pieces: Iterable[bytes]) -> int:
     return length
 
 
-def _write_all(file: int, data: bytes) -> None:
+def _write_all(file: int, data: bytes, disk: Disk) -> None:
     left = memoryview(data)
     while left:
-        written = os.write(file, left)
+        written = disk.write(file, left)
         if written <= 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         left = left[written:]
 
 
-def put_in_place(fresh: Path, current: Path, previous: Path) -> None:
+def put_in_place(fresh: Path, current: Path, previous: Path, disk: Disk = DISK) -> None:
     """Let a written file become the current one, and the current one the previous one."""
     with contextlib.suppress(FileNotFoundError):
         current.replace(previous)
     fresh.replace(current)
-    sync_folder(current.parent)
+    sync_folder(current.parent, disk)
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path, disk: Disk = DISK) -> None:
     """Bring the names in a folder to the disk."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(opened)
+        disk.fsync(opened)
     finally:
         os.close(opened)
 
@@ -69,7 +79,7 @@ def sync_folder(folder: Path) -> None:
 def read_whole(path: Path, bytes_max: int) -> bytes:
     """Read a file of ours, no link; OSError if it is larger."""
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with open(file, "rb") as opened:
+    with os.fdopen(file, "rb") as opened:
         data = opened.read(bytes_max + 1)
     if len(data) > bytes_max:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))

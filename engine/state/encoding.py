@@ -240,10 +240,11 @@ def _fields_of(kind: type) -> tuple[str, ...]:
 def _record_class(shape: ClassShape) -> type:
     """Find a class among those that are loaded; StateError if it is gone or has other fields now."""
     module, _, name = shape.name.partition(":")
-    found = getattr(sys.modules.get(module), name, None) if shape.name.startswith(RECORDS_FROM) else None
-    if isinstance(found, type) and issubclass(found, tuple | msgspec.Struct):
-        if name_of(found) == shape.name and _fields_of(found) == shape.fields:
-            return found
+    is_ours = shape.name.startswith(RECORDS_FROM)
+    found: Any = getattr(sys.modules.get(module), name, None) if is_ours else None
+    is_record = isinstance(found, type) and issubclass(found, tuple | msgspec.Struct)
+    if is_record and (name_of(found), _fields_of(found)) == (shape.name, shape.fields):
+        return found  # type: ignore[no-any-return]
     raise StateError("changed", f"{shape.name} is another record in this version of callgauge")
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from engine.state.blob import BlobHead, blob_bytes, parts_of
-from engine.state.durable import put_in_place, read_whole, sync_folder, write_new
+from engine.state.durable import DISK, Disk, put_in_place, read_whole, sync_folder, write_new
 from engine.state.encoding import StateError
 from engine.state.line_state import PARTITION, Digests
 
@@ -90,9 +90,10 @@ class Refused(NamedTuple):
 class Folder:
     """Writes and reads checkpoints in one folder. One thread at a time."""
 
-    def __init__(self, path: Path, bytes_max: int, run: str) -> None:
+    def __init__(self, path: Path, bytes_max: int, run: str, disk: Disk = DISK) -> None:
         """Use a folder; `run` (8 hexadecimal digits) tells our files from those of other processes."""
         self.path = path
+        self._disk = disk
         self._bytes_max = bytes_max
         self._run = run
         self._sequence = -1
@@ -103,7 +104,7 @@ class Folder:
         probe = self.path / f"probe-{self._run}"
         with contextlib.suppress(FileNotFoundError):
             probe.unlink()
-        write_new(probe, [b"callgauge"])
+        write_new(probe, [b"callgauge"], self._disk)
         probe.unlink()
 
     def save(self, capture: Capture, stamp: Stamp) -> int:
@@ -123,24 +124,26 @@ class Folder:
                 head = BlobHead(name, stamp.topic, offset, stamp.digests.core, lengths)
                 file = f"{name}.{self._sequence}-{self._run}.blob"
                 used = sum(entry.bytes for entry in entries.values())
-                length = write_new(self.path / file, self._bounded(blob_bytes(head, pieces), used))
+                length = write_new(
+                    self.path / file, self._bounded(blob_bytes(head, pieces), used), self._disk
+                )
                 written.append(self.path / file)
                 entries[name] = BlobEntry(file, length)
             manifest = Manifest(
                 self._sequence, stamp.written_ns, stamp.topic, *stamp.digests, stamp.watermark_ns,
                 capture.next_offsets, entries,
             )  # fmt: skip
-            sync_folder(self.path)
+            sync_folder(self.path, self._disk)
             fresh = self.path / f"{MANIFEST}.{self._run}.new"
             with contextlib.suppress(FileNotFoundError):
                 fresh.unlink()
-            length = write_new(fresh, [_manifest_bytes(manifest)])
+            length = write_new(fresh, [_manifest_bytes(manifest)], self._disk)
         except BaseException:
             for path in written:
                 with contextlib.suppress(OSError):
                     path.unlink()
             raise
-        put_in_place(fresh, self.path / MANIFEST, self.path / PREVIOUS)
+        put_in_place(fresh, self.path / MANIFEST, self.path / PREVIOUS, self._disk)
         self._clean()
         return length + sum(entry.bytes for entry in entries.values())
 
@@ -150,9 +153,7 @@ class Folder:
         for name in (MANIFEST, PREVIOUS):
             path = self.path / name
             try:
-                manifest = _manifest_of(read_whole(path, MANIFEST_BYTES_MAX))
-                if manifest.topic != topic:
-                    raise StateError("other_topic", "the checkpoint is of another topic")
+                manifest = _manifest_of(read_whole(path, MANIFEST_BYTES_MAX), topic)
                 return Found(manifest, self._blobs_of(manifest)), refused
             except FileNotFoundError:
                 continue
@@ -226,8 +227,8 @@ def _manifest_bytes(manifest: Manifest) -> bytes:
     return b" ".join([TITLE, str(VERSION).encode(), check]) + b"\n" + body
 
 
-def _manifest_of(data: bytes) -> Manifest:
-    """Read a manifest; StateError if it is none, or of a newer version."""
+def _manifest_of(data: bytes, topic: str | None = None) -> Manifest:
+    """Read a manifest; StateError if it is none, of a newer version or of another topic."""
     first, _, body = data.partition(b"\n")
     title, _, rest = first.partition(b" ")
     version, _, check = rest.partition(b" ")
@@ -241,6 +242,8 @@ def _manifest_of(data: bytes) -> Manifest:
         manifest = msgspec.json.decode(body, type=Manifest)
     except msgspec.MsgspecError as error:
         raise StateError("damaged", "the manifest cannot be read") from error
+    if topic is not None and manifest.topic != topic:
+        raise StateError("other_topic", "the checkpoint is of another topic")
     if len(manifest.blobs) > BLOBS_MAX:
         raise StateError("damaged", "the manifest names too many blobs")
     return manifest
