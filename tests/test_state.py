@@ -17,6 +17,8 @@ from engine.state.kept import FIELDS, KEPT
 from engine.state.line_state import capture, digests_of, restore, state_hash
 from tests.line_runs import shipped_rules
 from tests.line_traffic import REGISTER, Traffic, batches_of, disordered, make_story
+from tests.test_privacy import SECRETS, planted
+from tests.text_scenarios import FOLDER, conformance_scenario
 
 if TYPE_CHECKING:
     from engine.app import Line
@@ -81,6 +83,49 @@ def test_a_run_that_is_cut_at_random_places_changes_nothing(seed: int) -> None:
     assert len(expected) > 4
     assert found == expected
     assert state_hash(cut.pipeline) == state_hash(whole.pipeline)
+
+
+def scenarios() -> list[Any]:
+    """List every text scenario; those of the few that fill states of their own in every test run."""
+    few = {"dependency_failing", "in_flight_drift", "release_regression", "timeout_cliff"}
+    return [
+        pytest.param(path, marks=() if path.stem in few else pytest.mark.full, id=path.stem)
+        for path in sorted(FOLDER.rglob("*.scenario"))
+    ]
+
+
+@pytest.mark.parametrize("path", scenarios())
+def test_every_detector_goes_on_where_it_was(path: Path) -> None:
+    """Reports, plans, lists of calls, releases, dependencies and scores are in the state as well."""
+    scenario = conformance_scenario(path)
+    configuration = a_configuration(scenario.register, scenario.settings)
+    whole, cut = (build_line(configuration, REPLAY_HASH_KEY) for _ in range(2))
+    kills = set(np.random.default_rng(1).integers(1, len(scenario.batches), 6).tolist())
+    changes = 0
+    for number, raw in enumerate(scenario.batches):
+        if number in kills:
+            cut, outcome = through_bytes(cut, configuration)
+            assert outcome == (True, ())
+        expected = whole.pipeline.step(raw).changes
+        assert cut.pipeline.step(raw).changes == expected
+        changes += len(expected)
+    assert state_hash(cut.pipeline) == state_hash(whole.pipeline)
+    assert changes
+
+
+def test_nothing_of_a_call_is_in_any_blob() -> None:
+    """Numbers, addresses, call ids and what was said are planted in every field of every type of event."""
+    line = build_line(a_configuration(), REPLAY_HASH_KEY)
+    events = sorted([*make_story(TRAFFIC).events, *planted()])
+    searched = 0
+    for raw in batches_of(events, rows_max=200):
+        line.pipeline.step(raw)
+        for parts in capture(line.pipeline, {}).blobs.values():
+            data = b"".join(piece for pieces in parts.values() for piece in pieces)
+            searched += len(data)
+            assert not [secret for secret in SECRETS if secret.encode() in data]
+            assert REPLAY_HASH_KEY.hex().encode() not in data
+    assert searched > 1_000_000
 
 
 def test_every_field_of_what_changes_is_kept_or_made_anew(busy_line: Line) -> None:

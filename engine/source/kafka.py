@@ -367,13 +367,18 @@ class KafkaSource:
             self._waiting_logged_s = now_s
             log.warning("waiting for Kafka: %s", cause)
 
-    def _assign(self, partitions: tuple[int, ...]) -> None:
-        """Take note of an assignment; rows of partitions that are read elsewhere now are not handed over."""
-        self._rebalances += 1
+    def _assign(self, partitions: tuple[int, ...], given: tuple[int, ...]) -> None:
+        """Take note of an assignment, whole when all that was `given` has its place.
+
+        Rows of partitions that are read elsewhere now are not handed over.
+        """
         self._assigned = partitions
         kept = [batch for batch in self._ready if batch.partition in partitions]
         self._ready.clear()
         self._ready.extend(kept)
+        if partitions != given:
+            return
+        self._rebalances += 1
         if partitions:
             log.info("reading %d partitions", len(partitions))
         else:

@@ -36,9 +36,12 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer: AIOKafkaConsumer,
         settings: KafkaSettings,
         progress: Progress,
-        assigned: Callable[[tuple[int, ...]], None],
+        assigned: Callable[[tuple[int, ...], tuple[int, ...]], None],
     ) -> None:
-        """Listen to what the group gives `consumer`; `assigned` is called with each assignment."""
+        """Listen to what the group gives `consumer`.
+
+        `assigned` is called with the partitions that have their place, and all that were given.
+        """
         self.consumer = consumer
         self.placed: set[int] = set()
         self.failed = ""
@@ -66,12 +69,17 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._generation = generation
         partitions = tuple(sorted(tp.partition for tp in assigned))
         self._progress.keep(partitions)
-        self._tell(partitions)
+        # What is new is ours when it has its place: a line must not begin before it is restored.
+        held = tuple(partition for partition in partitions if partition in self._places)
+        self._tell(held, partitions)
         # aiokafka logs an exception that is raised here, and reads on from anywhere.
         try:
             await self._seek(assigned)
         except (errors.KafkaError, TimeoutError) as error:
             self.failed = f"no place to begin at was found ({type(error).__name__})"
+        else:
+            if held != partitions:
+                self._tell(partitions, partitions)
         self.watch_anew()
 
     async def _seek(self, assigned: Collection[TopicPartition]) -> None:
