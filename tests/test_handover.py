@@ -125,7 +125,7 @@ def test_pages_of_the_past_are_not_sent_even_then() -> None:
 
 
 def test_what_a_checkpoint_says_is_firing_is_sent_on_while_the_past_is_read() -> None:
-    """As it was: it does not run out, what has happened meanwhile does not resolve it, and nothing else fires."""
+    """As it was: it does not run out, what has happened meanwhile does not resolve it, nothing else fires."""
     handover, firing = Handover(), an_alert()
     handover.restore((firing,))
     ended = firing._replace(state="resolved", resolved_ns=NOW_NS - HOUR_NS)
