@@ -94,6 +94,7 @@ def scenarios() -> list[Any]:
     ]
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", scenarios())
 def test_every_detector_goes_on_where_it_was(path: Path) -> None:
     """Reports, plans, lists of calls, releases, dependencies and scores are in the state as well."""

@@ -87,6 +87,7 @@ class KafkaSource:
         self._assignor = OneOwnerAssignor()
         self.progress = Progress()
         self._assigned: tuple[int, ...] = ()
+        self._is_placing = False  # there are partitions whose place is being looked for
         self._ready: deque[RawBatch] = deque()
         self._member: Member | None = None
         self._building: asyncio.Task[None] | None = None
@@ -161,7 +162,7 @@ class KafkaSource:
     def _state(self) -> str:
         if self._is_closed:
             return "closed"
-        if self._member is None:
+        if self._member is None or self._is_placing:
             return "waiting"
         return "reading" if self._assigned else "standby"
 
@@ -372,11 +373,11 @@ class KafkaSource:
 
         Rows of partitions that are read elsewhere now are not handed over.
         """
-        self._assigned = partitions
+        self._assigned, self._is_placing = partitions, partitions != given
         kept = [batch for batch in self._ready if batch.partition in partitions]
         self._ready.clear()
         self._ready.extend(kept)
-        if partitions != given:
+        if self._is_placing:
             return
         self._rebalances += 1
         if partitions:
