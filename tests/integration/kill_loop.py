@@ -92,13 +92,8 @@ class Killed:
 
     def finish(self) -> None:
         """Let the service read to the end, and stop it in order."""
-        metric = self.service.metric
-
-        def is_done() -> bool:
-            waiting = metric("callgauge_kafka_lag_rows") + metric("callgauge_source_queue_batches")
-            return metric("callgauge_source_state", state="reading") == 1 and not waiting
-
-        wait_until(lambda: is_done() and is_done(), what="everything is read", timeout_s=60)
+        ends = self.kafka.end_offsets(self.topic, PARTITIONS)
+        wait_until(lambda: self.offsets_kept() == ends, what="everything is in a checkpoint", timeout_s=60)
         self.service.process.stop()
 
     def _feed(self, events: tuple[Event, ...], pieces: int) -> None:
@@ -134,20 +129,22 @@ class Killed:
         """Give the changes that were told, each once."""
         return set(self.service.changes())
 
-    def offsets_committed(self) -> dict[int, int]:
+    def offsets_committed(self) -> list[int]:
         """Give what the group has committed."""
         consumer = Consumer({"bootstrap.servers": self.kafka.bootstrap, "group.id": f"group-{self.topic}"})
         places = consumer.committed(
             [TopicPartition(self.topic, one) for one in range(PARTITIONS)], timeout=10
         )
         consumer.close()
-        return {place.partition: place.offset for place in places}
+        return [place.offset for place in sorted(places, key=lambda place: place.partition)]
 
-    def manifest(self) -> dict[str, Any]:
-        """Give the manifest of the last checkpoint."""
-        text = (self.service.folder / "state" / "manifest").read_text("utf-8")
-        manifest: dict[str, Any] = json.loads(text.partition("\n")[2])
-        return manifest
+    def offsets_kept(self) -> list[int]:
+        """Give where each partition goes on, as the manifest of the last checkpoint says."""
+        manifest = self.service.folder / "state" / "manifest"
+        if not manifest.exists():  # Just now another one takes its place.
+            return []
+        offsets = json.loads(manifest.read_text("utf-8").partition("\n")[2])["next_offsets"]
+        return [offsets.get(str(partition), 0) for partition in range(PARTITIONS)]
 
     def _configured(self) -> Any:
         folder = self.service.folder
@@ -174,7 +171,7 @@ def _rows_of(kafka: Kafka, topic: str, partition: int, end: int) -> tuple[list[b
     rows: list[bytes] = []
     offsets: list[int] = []
     while not offsets or offsets[-1] < end - 1:
-        for message in consumer.consume(10_000, timeout=5.0):
+        for message in consumer.consume(1_000, timeout=0.5):
             value, offset = message.value(), message.offset()
             assert value is not None
             assert offset is not None
