@@ -234,6 +234,16 @@ class OwnedLine:
         self._hash_key = hash_key
         self._span = span
         self._owns = False
+        self._restored: Line | None = None
+
+    @property
+    def owns(self) -> bool:
+        """Say whether the newest batch came with partitions."""
+        return self._owns
+
+    def adopt(self, line: Line | None) -> None:
+        """Go on with a line that was restored, or with a new one, when partitions are next given to us."""
+        self._restored = line
 
     def step(self, raw: RawBatch) -> Step:
         """Take one batch or tick to alert changes."""
@@ -241,6 +251,9 @@ class OwnedLine:
             # Calls are forgotten; a cap that was found stays where it is.
             self.configuration = self.configuration._replace(inferred=self.line.pipeline.judge.learned())
             self.line = build_line(self.configuration, self._hash_key, self._span)
+        if raw.assigned and not self._owns and self._restored is not None:
+            self.line, self._restored = self._restored, None
+            self._refresh()
         self._owns = bool(raw.assigned)
         return self.line.pipeline.step(raw)
 
@@ -250,6 +263,13 @@ class OwnedLine:
             settings=self.configuration.settings, inferred=self.configuration.inferred
         )
         self.line.pipeline.judge.reload(configuration.register, configuration.rules)
+
+    def _refresh(self) -> None:
+        """Let limits and rules take effect that were loaded since the line was restored."""
+        judge, configuration = self.line.pipeline.judge, self.configuration
+        is_same = judge.roller.index.register == configuration.register
+        if not is_same or judge.roller.classifier.rules != configuration.rules:
+            judge.reload(configuration.register, configuration.rules)
 
     def publish(self, received_ns: int) -> Snapshot:
         """Give the picture after a step."""

@@ -36,10 +36,15 @@ class Pipeline:
         self.observer = observer
         self.judge = judge
         self.first_event_ns = -1  # of the first batch with events, for people who count from there
+        self.next_offsets: dict[int, int] = {}  # by partition: what was read lies before it
 
     def step(self, raw: RawBatch) -> Step:
         """Take one batch (or tick) all the way to alert changes."""
         events = self.decoder.decode(raw)
+        if raw.rows:
+            self.next_offsets[raw.partition] = int(raw.offset[-1]) + 1
+        for gone in self.next_offsets.keys() - {*raw.assigned, raw.partition}:
+            del self.next_offsets[gone]
         if self.first_event_ns < 0 and events.rows:
             self.first_event_ns = int(events.time_ns.min())
         declines = self.observer.absorb(raw, events)

@@ -142,6 +142,14 @@ class TimelineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     bytes_max: int = 64 << 20
 
 
+class StateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Checkpoints, so that a restart goes on where it was."""
+
+    folder: str = ""  # "": none; a start then reads back over `kafka.rewind_ns`
+    period_ns: int = 10 * S
+    bytes_max: int = 512 << 20  # of one checkpoint, compressed; read back, as many plain bytes a blob
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it."""
 
@@ -152,6 +160,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     alertmanager: AlertmanagerSettings = AlertmanagerSettings()
     web: WebSettings = WebSettings()
     timeline: TimelineSettings = TimelineSettings()
+    state: StateSettings = StateSettings()
     log_level: str = "info"
     log_format: str = "logfmt"  # logfmt | json
 

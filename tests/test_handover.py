@@ -122,3 +122,37 @@ def test_pages_of_the_past_are_not_sent_even_then() -> None:
     past = an_alert()._replace(found_ns=NOW_NS - PRESENT_NS)
     handover.alerts(received(NOW_NS), picture(HOUR_NS, past), ())
     assert () == handover.alerts(received(NOW_NS + CATCH_UP_NS_MAX), picture(HOUR_NS, past), ())
+
+
+def test_what_a_checkpoint_says_is_firing_is_sent_on_while_the_past_is_read() -> None:
+    """As it was: it does not run out, what has happened meanwhile does not resolve it, nothing else fires."""
+    handover, firing = Handover(), an_alert()
+    handover.restore((firing,))
+    ended = firing._replace(state="resolved", resolved_ns=NOW_NS - HOUR_NS)
+    assert (firing,) == handover.alerts(received(NOW_NS), picture(HOUR_NS, reached()), ())
+    assert (firing,) == handover.alerts(
+        received(NOW_NS + S), picture(HOUR_NS, ended, reached()), (reached(),)
+    )
+    caught = picture(0, ended, reached())
+    assert caught.alerts == handover.alerts(received(NOW_NS + 2 * S, ALL), caught, ())
+
+
+def test_what_was_restored_is_sent_on_even_when_catching_up_takes_too_long() -> None:
+    """Late pages of the present come beside it; that it is over is said when it is known."""
+    handover, firing = Handover(), an_alert()
+    handover.restore((firing,))
+    page = reached()._replace(found_ns=NOW_NS + CATCH_UP_NS_MAX - S)
+    ended = firing._replace(state="resolved", found_ns=NOW_NS + CATCH_UP_NS_MAX - S)
+    handover.alerts(received(NOW_NS), picture(HOUR_NS), ())
+    handed = handover.alerts(received(NOW_NS + CATCH_UP_NS_MAX), picture(HOUR_NS, ended, page), ())
+    assert handed == (page, firing)
+
+
+def test_what_was_restored_belongs_to_the_next_assignment_alone() -> None:
+    """A tick from before it does not take it away, and a loss after it does."""
+    handover, firing = Handover(), an_alert()
+    handover.restore((firing,))
+    assert handover.alerts(received(NOW_NS, assigned=()), picture(HOUR_NS), ()) is None
+    assert (firing,) == handover.alerts(received(NOW_NS + S), picture(HOUR_NS), ())
+    assert handover.alerts(received(NOW_NS + 2 * S, assigned=()), picture(HOUR_NS), ()) is None
+    assert handover.alerts(received(NOW_NS + 3 * S), picture(HOUR_NS), ()) is None

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from engine.app import HASH_KEY_BYTES, OwnedLine, load_inferred, read_hash_key
+from engine.app import OwnedLine, load_inferred
+from engine.commands.checkpoints import Checkpoints
 from engine.commands.losses import LossLog
 from engine.commands.warmup import FIRST_START, is_first_start, warm_up
 from engine.commands.whole_file import write_whole
@@ -33,6 +33,7 @@ from engine.deliver.timeline import Timeline
 from engine.errors import CallgaugeError, UsageError
 from engine.judge.learned_limits import encode as encode_inferred
 from engine.settings_file import digest
+from engine.source.kafka import KafkaSource
 from engine.source.recording import RecordingWriter
 from engine.web.routes import Sources
 from engine.web.server import STOP_S as WEB_STOP_S
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.app import Configuration
+    from engine.commands.checkpoints import Taken
     from engine.decode.decoder import Sample
     from engine.decode.events import Note
     from engine.judge.implicit import LearnedValue
@@ -71,6 +73,7 @@ class Stepped(NamedTuple):
     first_declines: tuple[FirstDeclined, ...]  # of each limit, since the start
     inferred: tuple[LearnedValue, ...]  # caps that were in no register
     seconds: float
+    taken: Taken | None  # a checkpoint to write
 
 
 class Service:
@@ -100,6 +103,9 @@ class Service:
         self._stop = asyncio.Event()
         self._handover = Handover()
         self._losses = LossLog()
+        self._checkpoints = Checkpoints(configuration)
+        self._begun_at: dict[int, int] = {}  # where the source began, by partition
+        self._durable: dict[int, int] = {}  # what checkpoints on the disk go on at
         self._told: set[tuple[str, Pairs]] = set()  # limits whose first decline was written down
         self._kept: tuple[LearnedValue, ...] = ()  # inferred limits as they were last written
         external_url = settings.web.external_url or f"http://{settings.web.listen}"
@@ -111,6 +117,7 @@ class Service:
             version=version("callgauge"),
             peers=self.sink.stats,
             source=self._source_stats,
+            checkpoints=self._checkpoints.stats if self._checkpoints.is_on else None,
         )
         self.web = WebServer(
             settings.web,
@@ -154,7 +161,7 @@ class Service:
         """Find what the user must mend before the kernels are loaded, which may take a while."""
         settings = self.configuration.settings
         self.configuration = self.configuration._replace(inferred=inferred_before(settings.engine))
-        hash_key = read_hash_key(settings.engine.call_key_file, secrets.token_bytes(HASH_KEY_BYTES))
+        hash_key = await asyncio.to_thread(self._checkpoints.open, self.configuration)
         if self._record_dir:
             started_with = digest(settings, self.configuration.register, self.configuration.rules)
             self._recorder = RecordingWriter(self._record_dir, started_with)
@@ -166,9 +173,24 @@ class Service:
         await loop.run_in_executor(self._worker, warm_up, self.configuration)
         self.line = OwnedLine(self.configuration, hash_key)
         self._kept = self.line.line.pipeline.judge.learned()
+        if self._checkpoints.is_on and isinstance(self.source, KafkaSource):
+            progress = self.source.progress
+            self._begun_at, progress.durable, progress.resume = progress.begun, self._durable, self._resume
         if not self._stop.is_set():
             await self.source.start()
         self.metrics.reloaded(is_successful=True, now_s=time.time())
+
+    async def _resume(self) -> dict[int, int]:
+        """Go on with the newest checkpoint: the line at its first batch, the source at its offsets."""
+        assert self.line is not None, "there is a line before anything is read"
+        if self._recorder is not None:
+            log.warning("what is recorded begins anew, so that it can be replayed: no checkpoint is used")
+            return {}
+        resumed = await asyncio.to_thread(self._checkpoints.resume, self.configuration)
+        self.line.adopt(resumed.line)
+        self._handover.restore(resumed.firing)
+        self._told.update((one.limit, one.split) for one in resumed.first_declines)
+        return dict(resumed.next_offsets)
 
     async def _read(self) -> None:
         """Fetch as long as there is room in the queue; not calling `read` is what pauses the consumer."""
@@ -187,6 +209,8 @@ class Service:
             if stepped.step.changes or stepped.step.notes or len(stepped.first_declines) > len(self._told):
                 # A disk that hangs holds up the line, and neither heartbeats nor delivery.
                 await loop.run_in_executor(self._worker, self._write_down, stepped, is_history)
+            if stepped.taken is not None:
+                self._checkpoints.write_soon(stepped.taken, self._durable)
             self._queue.task_done()
 
     def _work(self, raw: RawBatch, fresh: Configuration | None) -> Stepped:
@@ -204,7 +228,9 @@ class Service:
         samples = self.line.line.pipeline.decoder.samples()
         first = tuple(self.line.line.pipeline.judge.first_declines.values())
         inferred = self.line.line.pipeline.judge.learned()
-        return Stepped(step, snapshot, samples, first, inferred, time.perf_counter() - begin)
+        seconds = time.perf_counter() - begin
+        taken = self._checkpoints.take_if_due(self.line, self._begun_at)
+        return Stepped(step, snapshot, samples, first, inferred, seconds, taken)
 
     def _deliver(self, raw: RawBatch, stepped: Stepped) -> bool:
         """Hand over what a step brought; say whether it is of the time before the start."""
@@ -215,7 +241,7 @@ class Service:
             self.sink.update(alerts, time.time_ns())
         self._losses.tell(stepped.snapshot.rows_lost, stepped.samples, time.monotonic())
         # What fired while old events are read again is history.
-        level = logging.DEBUG if alerts is None else logging.INFO
+        level = logging.DEBUG if self._handover.is_catching_up else logging.INFO
         for change in stepped.step.changes:
             labels = dict(change.labels)
             named = [labels[name] for name in ("alertname", "severity", "limit", "problem") if name in labels]
@@ -331,6 +357,8 @@ class Service:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self.line is not None:
+            await self._checkpoints.finish(self._worker, self.line, self._begun_at, self._durable)
         # A dead Alertmanager must not cost the time that a dead broker needs, nor the other way round.
         ends = {
             "the alerts": self.sink.drain(begun_s + SEND_S),

@@ -5,7 +5,8 @@ sending them would page people for the past. So nothing is handed over until the
 their end; after two minutes, alerts of the present alone are (late pages are better than none). An alert that
 still fires then is the one that was firing before, under the same labels and with the same start, and
 Alertmanager takes it as such. A member that no longer owns the partitions hands nothing over: its alerts are
-those of the new owner now.
+those of the new owner now. Alerts that a checkpoint says are firing are sent again from the first step on, as
+they were: so none runs out, and none is resolved by the past, while what was missed is read.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ class Handover:
         self.is_catching_up = True
         self._since_ns = -1  # when the first partition was assigned
         self._early: dict[Pairs, Alert] = {}
+        self._next_restored: tuple[Alert, ...] = ()
+        self._restored: tuple[Alert, ...] = ()
+
+    def restore(self, firing: tuple[Alert, ...]) -> None:
+        """Keep sending these, from the next assignment until the partitions were once read to their end."""
+        self._next_restored = firing
 
     def alerts(self, raw: RawBatch, snapshot: Snapshot, early: tuple[Alert, ...]) -> tuple[Alert, ...] | None:
         """Give the alerts to hand over after the step of `raw`; None: hand nothing over now."""
@@ -42,6 +49,7 @@ class Handover:
             return None
         if self._since_ns < 0:
             self._since_ns = raw.received_ns
+            self._restored, self._next_restored = self._next_restored, ()
         if self.is_catching_up:
             is_read = set(raw.assigned) <= set(raw.caught_up)
             is_close = 0 <= raw.received_ns - snapshot.watermark_ns < BEHIND_NS_MAX
@@ -49,9 +57,15 @@ class Handover:
         if not self.is_catching_up:
             return self._with_early(snapshot, early)
         if raw.received_ns - self._since_ns < CATCH_UP_NS_MAX:
-            return None
+            return self._restored or None
         # Late pages are better than none, but only those of the present.
-        return tuple(one for one in snapshot.alerts if raw.received_ns - one.found_ns < PRESENT_NS)
+        late = tuple(one for one in snapshot.alerts if raw.received_ns - one.found_ns < PRESENT_NS)
+        known = {one.labels for one in late if one.state == FIRING}
+        resolved = {one.labels for one in self._restored}
+        return (
+            *(one for one in late if one.state == FIRING or one.labels not in resolved),
+            *(one for one in self._restored if one.labels not in known),
+        )
 
     def _with_early(self, snapshot: Snapshot, early: tuple[Alert, ...]) -> tuple[Alert, ...]:
         """Add alerts that fire early, until the closed slice has brought them itself."""

@@ -18,12 +18,14 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
 from engine.deliver import histograms, native, text
+from engine.deliver.checkpoint_families import checkpoint_families
 from engine.deliver.families import COUNTER, GAUGE, Family, peer_families, single, snapshot_families
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from engine.deliver.alertmanager import PeerStats
+    from engine.deliver.checkpoint_families import CheckpointStats
     from engine.judge.snapshot import Snapshot
 
 STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -67,6 +69,7 @@ class Metrics:
         version: str,
         peers: Callable[[], tuple[PeerStats, ...]] = no_peers,
         source: Callable[[], SourceStats] = no_source,
+        checkpoints: CheckpointStats | None = None,
     ) -> None:
         # The text format would otherwise get one more series for every counter and histogram.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -74,6 +77,7 @@ class Metrics:
         self._get_snapshot = get_snapshot
         self._peers = peers
         self._source = source
+        self._checkpoints = checkpoints
         self._texts = text.LabelTexts()
         self._messages = native.LabelMessages()
         self._lock = threading.Lock()
@@ -142,6 +146,8 @@ class Metrics:
     def _families(self, snapshot: Snapshot | None) -> Iterator[Family]:
         yield from peer_families(self._peers())
         yield from source_families(self._source())
+        if self._checkpoints is not None:
+            yield from checkpoint_families(self._checkpoints)
         if snapshot is not None:
             yield from snapshot_families(snapshot)
 

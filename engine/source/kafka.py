@@ -3,8 +3,8 @@
 The consumer is supervised, because it can stop without a word: three failed polls in a row, or no answer
 from the log for two session timeouts while it is being polled, and it is thrown away and a new one made,
 with backoff. What was read goes on from where it was: places are kept here, not in the group. Offsets are
-committed for lag tools alone. A partition that was elsewhere in between begins by the start policy
-(`kafka_places.py`).
+committed for lag tools alone. A partition that was elsewhere in between goes on where a checkpoint says, or
+begins by the start policy (`kafka_places.py`).
 
 `pause` is the first thing done with an assignment, because aiokafka fetches before the callback has
 returned. Only `getmany` is used: one call for thousands of rows. The app holds reading up by not calling
@@ -39,6 +39,7 @@ from engine.source.kafka_connection import (
     why_not_connected,
 )
 from engine.source.kafka_member import Member
+from engine.source.kafka_places import Progress
 from engine.source.raw_fetch import load_framing, why_not_raw
 from engine.source.rows import DELETED
 
@@ -54,7 +55,6 @@ BACKOFF_MAX_S = 30.0
 START_S = 45.0  # a join waits for members that are gone until their session times out
 TOPIC_CHECK_S = 2.0
 COMMIT_EVERY_S = 5.0
-COMMIT_S = 5.0
 WAITING_LOG_S = 30.0
 CHUNKS_PER_POLL_MAX = 4  # some milliseconds of work each, in which the loop does nothing else
 
@@ -85,8 +85,9 @@ class KafkaSource:
         self._member_id = settings.member_id or socket.gethostname()
         self._options: dict[str, Any] = {}
         self._assignor = OneOwnerAssignor()
-        self._places: dict[int, int] = {}
+        self.progress = Progress()
         self._assigned: tuple[int, ...] = ()
+        self._is_placing = False  # there are partitions whose place is being looked for
         self._ready: deque[RawBatch] = deque()
         self._member: Member | None = None
         self._building: asyncio.Task[None] | None = None
@@ -98,7 +99,7 @@ class KafkaSource:
         self._alive_s = 0.0
         self._waiting_logged_s = -WAITING_LOG_S
         self._jitter = np.random.default_rng(zlib.crc32(self._member_id.encode()))
-        self._intake = Intake(self._places)
+        self._intake = Intake(self.progress.places)
         self._is_raw = False
         self._rebuilds = self._rebalances = self._commits_failed = 0
         self._last_poll_ns = 0
@@ -137,6 +138,8 @@ class KafkaSource:
         await asyncio.gather(*tasks, return_exceptions=True)
         member, self._member = self._member, None
         if member is not None:
+            if self.progress.durable is not None:
+                await member.commit()
             await close_consumer(member.consumer)
 
     def stats(self) -> KafkaStats:
@@ -159,7 +162,7 @@ class KafkaSource:
     def _state(self) -> str:
         if self._is_closed:
             return "closed"
-        if self._member is None:
+        if self._member is None or self._is_placing:
             return "waiting"
         return "reading" if self._assigned else "standby"
 
@@ -329,7 +332,7 @@ class KafkaSource:
         consumer = make_consumer(
             self._settings, self._member_id, self._assignor, self._options, is_raw=self._is_raw
         )
-        member = Member(consumer, self._settings, self._places, self._assign)
+        member = Member(consumer, self._settings, self.progress, self._assign)
         starting = asyncio.create_task(self._start(consumer, member), name="kafka-start")
         try:
             deadline_s = time.monotonic() + START_S
@@ -365,13 +368,18 @@ class KafkaSource:
             self._waiting_logged_s = now_s
             log.warning("waiting for Kafka: %s", cause)
 
-    def _assign(self, partitions: tuple[int, ...]) -> None:
-        """Take note of an assignment; rows of partitions that are read elsewhere now are not handed over."""
-        self._rebalances += 1
-        self._assigned = partitions
+    def _assign(self, partitions: tuple[int, ...], given: tuple[int, ...]) -> None:
+        """Take note of an assignment, whole when all that was `given` has its place.
+
+        Rows of partitions that are read elsewhere now are not handed over.
+        """
+        self._assigned, self._is_placing = partitions, partitions != given
         kept = [batch for batch in self._ready if batch.partition in partitions]
         self._ready.clear()
         self._ready.extend(kept)
+        if self._is_placing:
+            return
+        self._rebalances += 1
         if partitions:
             log.info("reading %d partitions", len(partitions))
         else:
@@ -381,13 +389,5 @@ class KafkaSource:
         """Tell the group how far reading has come; nothing depends on it, so no failure matters."""
         while True:
             await asyncio.sleep(COMMIT_EVERY_S)
-            member = self._member
-            if member is None or not member.placed:
-                continue
-            offsets = {
-                TopicPartition(self._settings.topic, each): self._places[each] for each in member.placed
-            }
-            try:
-                await asyncio.wait_for(member.consumer.commit(offsets), COMMIT_S)
-            except (errors.KafkaError, TimeoutError, ValueError):
-                self._commits_failed += 1
+            if self._member is not None:
+                self._commits_failed += not await self._member.commit()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
-from engine.source.kafka_places import Replaced, replace, start_offsets
+from engine.source.kafka_places import Progress, Replaced, replace, start_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 PLACE_TRIES = 3
 PLACE_AGAIN_S = 1.0
+COMMIT_S = 5.0
 ANSWERED_MS = 2000  # a fetch waits half a second at the broker; older answers say nothing about the log's end
 
 log = logging.getLogger(__name__)
 
 
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]
-    """A consumer's assignment. `places` outlives it: next offset by partition, of what this process holds.
+    """A consumer's assignment. `progress` outlives it.
 
     `placed` are the partitions that have their place and are being fetched; `failed` says why this consumer
     has to be thrown away; `replaced` counts how often another process took this one's member id.
@@ -34,17 +35,21 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self,
         consumer: AIOKafkaConsumer,
         settings: KafkaSettings,
-        places: dict[int, int],
-        assigned: Callable[[tuple[int, ...]], None],
+        progress: Progress,
+        assigned: Callable[[tuple[int, ...], tuple[int, ...]], None],
     ) -> None:
-        """Listen to what the group gives `consumer`; `assigned` is called with each assignment."""
+        """Listen to what the group gives `consumer`.
+
+        `assigned` is called with the partitions that have their place, and all that were given.
+        """
         self.consumer = consumer
         self.placed: set[int] = set()
         self.failed = ""
         self.replaced = 0
         self._generation = -1
         self._settings = settings
-        self._places = places
+        self._progress = progress
+        self._places = progress.places
         self._tell = assigned
         self._answers: dict[int, tuple[object, float]] = {}  # partition -> (the answer's time stamp, seen)
         self._moved: dict[int, tuple[object, float]] = {}  # partition -> (place, seen)
@@ -63,18 +68,28 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self.replaced += generation == self._generation
         self._generation = generation
         partitions = tuple(sorted(tp.partition for tp in assigned))
-        for partition in self._places.keys() - set(partitions):
-            del self._places[partition]
-        self._tell(partitions)
+        self._progress.keep(partitions)
+        # What is new is ours when it has its place: a line must not begin before it is restored.
+        held = tuple(partition for partition in partitions if partition in self._places)
+        self._tell(held, partitions)
         # aiokafka logs an exception that is raised here, and reads on from anywhere.
         try:
             await self._seek(assigned)
         except (errors.KafkaError, TimeoutError) as error:
             self.failed = f"no place to begin at was found ({type(error).__name__})"
+        else:
+            if held != partitions:
+                self._tell(partitions, partitions)
         self.watch_anew()
 
     async def _seek(self, assigned: Collection[TopicPartition]) -> None:
+        progress = self._progress
         unknown = [tp for tp in assigned if tp.partition not in self._places]
+        if unknown and progress.resume is not None:
+            for partition, offset in (await progress.resume()).items():
+                if partition in {tp.partition for tp in unknown}:
+                    progress.begin(partition, offset)
+            unknown = [tp for tp in unknown if tp.partition not in self._places]
         found: dict[TopicPartition, int] = {}
         for left in reversed(range(PLACE_TRIES)):
             try:
@@ -85,8 +100,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
                     raise
                 await asyncio.sleep(PLACE_AGAIN_S)
         for tp in assigned:
-            offset = self._places.setdefault(tp.partition, found.get(tp, 0))
-            self.consumer.seek(tp, offset)
+            self.consumer.seek(tp, progress.begin(tp.partition, found.get(tp, 0)))
         self.placed = {tp.partition for tp in assigned}
         self.consumer.resume(*assigned)
 
@@ -94,6 +108,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         """Go on in a partition whose rows were deleted, and say where and without what."""
         found = await replace(self.consumer, tp, self._places[tp.partition], self._settings, time.time_ns())
         self._places[tp.partition] = found.offset
+        if found.is_another_log:
+            self._progress.begin_again(tp.partition, found.offset)
         self.consumer.seek(tp, found.offset)
         log.warning(
             "rows were deleted before they were read: partition %d goes on at offset %d, %d rows lost",
@@ -102,6 +118,17 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
             found.lost_rows,
         )
         return found
+
+    async def commit(self) -> bool:
+        """Tell the group how far we are; nothing depends on it, so say whether it failed and go on."""
+        known = self._progress.committable(self.placed)
+        try:
+            if known:
+                offsets = {self._tp(partition): offset for partition, offset in known.items()}
+                await asyncio.wait_for(self.consumer.commit(offsets), COMMIT_S)
+        except (errors.KafkaError, TimeoutError, ValueError):
+            return False
+        return True
 
     async def caught_up(self) -> tuple[int, ...]:
         """Give the partitions whose place equals the end of the log, by an answer that is fresh."""

@@ -1,7 +1,8 @@
-"""Where in each partition to begin, and where to go on when that place is gone.
+"""Where in each partition to begin, how far we are, and where to go on when that place is gone.
 
-The state of the engine is in memory, so a start reads back over the time that it needs (`rewind`): it
-does not resume from the committed offset, which is for lag tools only.
+A partition goes on where its checkpoint says. Without one the state of the engine is gone, so a start reads
+back over the time that it needs (`rewind`). The committed offset is for lag tools only, and with checkpoints
+never ahead of what is on the disk.
 """
 
 from __future__ import annotations
@@ -9,13 +10,50 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Awaitable, Callable, Collection
 
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
     from engine.settings import KafkaSettings
 
 NS_PER_MS = 1_000_000
+
+
+class Progress:
+    """Offsets by partition, of those that this process holds; outlives any consumer.
+
+    `places` is what is fetched next, `begun` where reading began. `durable` is what is on the disk, None
+    where nothing ever is: then the places are committed. `resume` gives what a checkpoint knows.
+    """
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        self.places: dict[int, int] = {}
+        self.begun: dict[int, int] = {}
+        self.durable: dict[int, int] | None = None
+        self.resume: Callable[[], Awaitable[dict[int, int]]] | None = None
+
+    def keep(self, partitions: Collection[int]) -> None:
+        """Forget partitions that are read elsewhere now."""
+        for offsets in (self.places, self.begun, self.durable or {}):
+            for partition in offsets.keys() - set(partitions):
+                del offsets[partition]
+
+    def begin(self, partition: int, offset: int) -> int:
+        """Begin a partition that is not held at `offset`; give its place."""
+        self.begun.setdefault(partition, offset)
+        return self.places.setdefault(partition, offset)
+
+    def begin_again(self, partition: int, offset: int) -> None:
+        """Begin a partition whose log is another one now."""
+        self.places[partition] = self.begun[partition] = offset
+        if self.durable is not None:
+            self.durable.pop(partition, None)
+
+    def committable(self, partitions: Collection[int]) -> dict[int, int]:
+        """Give the offsets that may be told to the group."""
+        offsets = self.places if self.durable is None else self.durable
+        return {partition: offsets[partition] for partition in partitions if partition in offsets}
 
 
 class Replaced(NamedTuple):

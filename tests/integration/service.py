@@ -106,9 +106,18 @@ class Service:
     """One `callgauge run`. Its settings, limits, log and timeline are files in `folder`."""
 
     def __init__(
-        self, folder: Path, kafka: Kafka | str, topic: str, *arguments: str, **sections: Mapping[str, object]
+        self,
+        folder: Path,
+        kafka: Kafka | str,
+        topic: str,
+        *arguments: str,
+        command: str = "engine.cli",
+        **sections: Mapping[str, object],
     ) -> None:
-        """Write the files and start nothing; `kafka` is a broker or an address, `sections` are settings."""
+        """Write the files and start nothing.
+
+        `kafka` is a broker or an address, `sections` are settings, `command` the module that is run.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
@@ -128,12 +137,12 @@ class Service:
         for name, section in sections.items():
             settings[name] = {**settings.get(name, {}), **section}
         (folder / "engine.yaml").write_text(json.dumps(settings), "utf-8")
-        command = [
+        words = [
             *("env", *(f"{name}={text}" for name, text in environment().items() if name == "PYTHONPATH")),
-            *(sys.executable, "-m", "engine.cli", "run"),
+            *(sys.executable, "-m", command, "run"),
             *("--config", "engine.yaml", "--limits", "limits.yaml", *arguments),
         ]
-        self.process = Process(command, folder, lambda: answers(f"{self.url}/-/healthy"))
+        self.process = Process(words, folder, lambda: answers(f"{self.url}/-/healthy"))
 
     def start(self) -> None:
         """Start it, and wait until it answers that it is healthy."""

@@ -245,7 +245,7 @@ async def test_rows_deleted_before_they_were_read_are_counted(
     kafka.delete_rows(topic, 0, 60)
     member = source._member
     assert member is not None
-    source._places[0] = 5  # As if it had been away for longer than the topic keeps its rows.
+    source.progress.places[0] = 5  # As if it had been away for longer than the topic keeps its rows.
     member.consumer.seek(member._tp(0), 5)
     batches = await read_rows(source, 40)
     assert numbers(batches) == list(range(60, 100))

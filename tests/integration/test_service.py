@@ -129,8 +129,9 @@ def test_alertmanager_holds_the_page_once_over_a_restart_until_the_load_is_gone(
     (tmp_path / "log.jsonl").write_bytes(b"\n".join(rows))
     changes = replayed(tmp_path, "log.jsonl")
     service = Service(
-        tmp_path / "only", kafka, topic, engine=STANDING_STILL, alertmanager=alertmanager_settings(server)
-    )
+        tmp_path / "only", kafka, topic, engine=STANDING_STILL, alertmanager=alertmanager_settings(server),
+        state={"folder": "state"},
+    )  # fmt: skip
     service.start_ready()
     for severity in ("warning", "critical"):
         wait_until(partial(is_held, server, severity), what=f"the {severity} is held")
@@ -148,6 +149,8 @@ def test_alertmanager_holds_the_page_once_over_a_restart_until_the_load_is_gone(
     assert ["firing"] == notified.of(APPROACHING, "critical")
 
     service.start_ready()
+    assert 1 == service.metric("callgauge_checkpoint_restores_total", outcome="whole")
+    assert len(rows) == service.metric("callgauge_rows_read_total")  # None of them was read again.
     quiet = quiet_rows(rows, 11 * MINUTE_S)
     kafka.produce(topic, hanging_up(rows))
     produce_quiet(kafka, topic, quiet)

@@ -1,0 +1,64 @@
+"""What `/metrics` says of checkpoints: how old the last one is, what it took, and what came of a restore."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.deliver.families import COUNTER, GAUGE, Family, single
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class CheckpointStats:
+    """Counters of this process; written by whoever works on checkpoints, read at a scrape."""
+
+    def __init__(self) -> None:
+        """Nothing was written or read yet."""
+        self.last_s = 0.0  # wall clock of the last one that is on the disk; 0: none
+        self.bytes = 0
+        self.take_s = self.write_s = 0.0
+        self.count = 0
+        self.failures: dict[str, int] = {}
+        self.outcomes: dict[str, int] = {}
+
+    def written(self, size: int, take_s: float, write_s: float, now_s: float) -> None:
+        """Note a checkpoint: its bytes, how long the line stood still, and how long it took to write."""
+        self.count += 1
+        self.bytes, self.take_s, self.write_s, self.last_s = size, take_s, write_s, now_s
+
+    def failed(self, reason: str) -> None:
+        """Count one that was not written."""
+        self.failures[reason] = self.failures.get(reason, 0) + 1
+
+    def restored(self, what: str) -> None:
+        """Count a checkpoint that was taken over, `whole` or the `alerts` alone."""
+        self.outcomes[what] = self.outcomes.get(what, 0) + 1
+
+    def refused(self, reason: str) -> None:
+        """Count one that was set aside."""
+        self.restored(f"refused_{reason}")
+
+
+def checkpoint_families(stats: CheckpointStats) -> Iterator[Family]:
+    """Give the figures; those of the last checkpoint only once there is one."""
+    help_text = "Checkpoints that were written to the disk."
+    yield single("callgauge_checkpoints_total", COUNTER, help_text, stats.count)
+    if stats.count:
+        help_text = "When the last checkpoint was on the disk."
+        yield single("callgauge_checkpoint_timestamp_seconds", GAUGE, help_text, stats.last_s)
+        help_text = "Size of the last checkpoint."
+        yield single("callgauge_checkpoint_size_bytes", GAUGE, help_text, stats.bytes)
+        help_text = "How long the line stood still for the last checkpoint."
+        yield single("callgauge_checkpoint_take_seconds", GAUGE, help_text, stats.take_s)
+        help_text = "How long the last checkpoint took to be on the disk."
+        yield single("callgauge_checkpoint_write_seconds", GAUGE, help_text, stats.write_s)
+    help_text = "Checkpoints that could not be written, by reason."
+    yield _by("callgauge_checkpoint_failures_total", help_text, "reason", stats.failures)
+    help_text = "Checkpoints that were read at an assignment, by what came of them."
+    yield _by("callgauge_checkpoint_restores_total", help_text, "outcome", stats.outcomes)
+
+
+def _by(name: str, help_text: str, label: str, counts: dict[str, int]) -> Family:
+    found = sorted(counts.items())
+    return Family(name, COUNTER, help_text, [((label, value),) for value, _ in found], [n for _, n in found])

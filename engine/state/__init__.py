@@ -1,0 +1,1 @@
+"""Checkpoints: what the engine knows, kept on a disk so that a restart goes on where it was."""

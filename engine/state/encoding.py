@@ -1,0 +1,253 @@
+"""Values as bytes and back: numbers, texts, containers, arrays, and the records of the core. Nothing else.
+
+A record is a NamedTuple or a frozen Struct of the core or of a detector. It is written with the names of its
+fields, and read only into a class of the same name and fields that this process has loaded: reading makes
+values and runs nothing. Arrays lie apart from the rest, so that a large one is copied once, and one that two
+records share is kept once. Objects that change are written by the fields that `kept.py` names for their
+class, and come back as `ObjectState`, for a new object to be filled with. Rejected: pickle, which runs what
+it reads; a schema beside the classes, which falls behind them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from engine.errors import CallgaugeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# Records are looked up in these packages alone.
+RECORDS_FROM = ("engine.decode.", "engine.observe.", "engine.judge.", "engine.limits", "detectors.")
+ARRAY_KINDS = "biuf"
+LENGTH_BYTES = 8
+TUPLE, LIST, DICT, SET, DEQUE, RECORD, OBJECT, AGAIN, ARRAY, SCALAR = range(10)
+
+
+class StateError(CallgaugeError):
+    """A checkpoint cannot be used; `reason` names why in a word, for a metric."""
+
+    def __init__(self, reason: str, what: str) -> None:
+        """Keep the word and the sentence."""
+        super().__init__(what)
+        self.reason = reason
+
+
+class ObjectState(NamedTuple):
+    """The kept fields of an object that changes."""
+
+    class_name: str
+    values: dict[str, Any]
+
+
+class ClassShape(msgspec.Struct, frozen=True, array_like=True):
+    """A class as it was when it was written."""
+
+    name: str  # module:class
+    fields: tuple[str, ...]
+
+
+class ArrayShape(msgspec.Struct, frozen=True, array_like=True):
+    """What an array is; its bytes lie in the order of the table."""
+
+    dtype: str  # little-endian
+    shape: tuple[int, ...]
+    is_fortran: bool  # sums depend on the order in memory
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True):
+    """Everything but the bytes of the arrays."""
+
+    classes: tuple[ClassShape, ...]
+    arrays: tuple[ArrayShape, ...]
+    value: Any
+
+
+def encode(value: Any, kept: Mapping[type, tuple[str, ...]], *, is_shared: bool = True) -> list[bytes]:
+    """Give a value as pieces to be written one after another; `kept` names the fields of classes that change.
+
+    Nothing in the pieces refers to the value. TypeError for what may not be in a checkpoint. Without
+    `is_shared`, equal values give equal bytes whichever of their parts are one and the same object.
+    """
+    writer = _Writer(kept, is_shared=is_shared)
+    tree = writer.plain(value)
+    head = msgspec.msgpack.encode(Head(tuple(writer.classes), tuple(writer.arrays), tree))
+    return [len(head).to_bytes(LENGTH_BYTES, "little"), head, *writer.buffers]
+
+
+def decode(data: bytes) -> Any:
+    """Give the value back; StateError if the bytes are none of ours, or classes have changed."""
+    try:
+        length = int.from_bytes(data[:LENGTH_BYTES], "little")
+        head = msgspec.msgpack.decode(memoryview(data)[LENGTH_BYTES : LENGTH_BYTES + length], type=Head)
+        return _Reader(head, memoryview(data)[LENGTH_BYTES + length :]).value(head.value)
+    except (msgspec.MsgspecError, ValueError, TypeError, IndexError, KeyError) as error:
+        raise StateError("damaged", f"a checkpoint cannot be decoded ({type(error).__name__})") from error
+
+
+class _Writer:
+    """Turns values into lists, numbers and texts, and collects arrays and classes."""
+
+    def __init__(self, kept: Mapping[type, tuple[str, ...]], *, is_shared: bool) -> None:
+        self._is_shared = is_shared
+        self.classes: list[ClassShape] = []
+        self.arrays: list[ArrayShape] = []
+        self.buffers: list[bytes] = []
+        self._kept = kept
+        self._class_ids: dict[type, int] = {}
+        self._array_ids: dict[int, int] = {}
+        self._record_ids: dict[int, int] = {}
+        self._alive: list[Any] = []  # so that no identity is used twice
+
+    def plain(self, value: Any) -> Any:
+        """Give a value as msgpack can hold it, with what is not a scalar as [kind, ...]."""
+        kind = type(value)
+        if value is None or kind in (bool, int, float, str, bytes):
+            return value
+        if kind is tuple:
+            return [TUPLE, *map(self.plain, value)]
+        if kind is np.ndarray:
+            return [ARRAY, self._array(value)]
+        if isinstance(value, tuple | msgspec.Struct):
+            return self._record(value)
+        if kind is list:
+            return [LIST, *map(self.plain, value)]
+        if kind is dict:
+            return [DICT, *(self.plain(part) for pair in value.items() for part in pair)]
+        if kind is set:
+            return [SET, *map(self.plain, sorted(value))]
+        if kind is deque:
+            return [DEQUE, *map(self.plain, value)]
+        if isinstance(value, np.generic):
+            return [SCALAR, value.dtype.newbyteorder("<").str, value.tobytes()]
+        if isinstance(value, int):  # An IntEnum.
+            return int(value)
+        return self._object(value)
+
+    def _array(self, array: np.ndarray[Any, Any]) -> int:
+        number = self._array_ids.get(id(array))
+        if number is None:
+            if array.dtype.kind not in ARRAY_KINDS:
+                raise TypeError(f"arrays of {array.dtype} are not kept")
+            number = len(self.arrays)
+            if self._is_shared:
+                self._array_ids[id(array)] = number
+                self._alive.append(array)
+            is_fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+            dtype = array.dtype.newbyteorder("<")
+            self.arrays.append(ArrayShape(dtype.str, array.shape, is_fortran))
+            self.buffers.append(array.astype(dtype, copy=False).tobytes("F" if is_fortran else "C"))
+        return number
+
+    def _record(self, value: Any) -> list[Any]:
+        known = self._record_ids.get(id(value))
+        if known is not None:
+            return [AGAIN, known]
+        fields = _fields_of(type(value))
+        class_id = self._class_id(type(value), fields)
+        plain = [RECORD, class_id, *(self.plain(getattr(value, name)) for name in fields)]
+        if self._is_shared:
+            self._record_ids[id(value)] = len(self._record_ids)
+            self._alive.append(value)
+        return plain
+
+    def _object(self, value: Any) -> list[Any]:
+        fields = self._kept.get(type(value))
+        if fields is None:
+            raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} is not kept")
+        class_id = self._class_id(type(value), fields)
+        return [OBJECT, class_id, *(self.plain(getattr(value, name)) for name in fields)]
+
+    def _class_id(self, kind: type, fields: tuple[str, ...]) -> int:
+        number = self._class_ids.get(kind)
+        if number is None:
+            number = self._class_ids[kind] = len(self.classes)
+            self.classes.append(ClassShape(name_of(kind), fields))
+        return number
+
+
+class _Reader:
+    """Turns what `_Writer` made back into values."""
+
+    def __init__(self, head: Head, buffers: memoryview) -> None:
+        self._shapes = head.classes
+        self._classes: dict[int, type] = {}
+        self._arrays = list(_arrays_of(head.arrays, buffers))
+        self._records: list[Any] = []
+
+    def value(self, plain: Any) -> Any:
+        if not isinstance(plain, list):
+            return plain
+        kind, *rest = plain
+        if kind == ARRAY:
+            return self._arrays[rest[0]]
+        if kind == AGAIN:
+            return self._records[rest[0]]
+        if kind == SCALAR:
+            return np.frombuffer(rest[1], np.dtype(rest[0])).astype(np.dtype(rest[0]).newbyteorder("="))[0]
+        if kind == RECORD:
+            return self._record(rest[0], [self.value(one) for one in rest[1:]])
+        if kind == OBJECT:
+            shape = self._shapes[rest[0]]
+            return ObjectState(shape.name, dict(zip(shape.fields, map(self.value, rest[1:]), strict=True)))
+        values = [self.value(one) for one in rest]
+        if kind == DICT:
+            return dict(zip(values[::2], values[1::2], strict=True))
+        return {TUPLE: tuple, LIST: list, SET: set, DEQUE: deque}[kind](values)
+
+    def _record(self, class_id: int, values: list[Any]) -> Any:
+        found = self._classes.get(class_id)
+        if found is None:
+            found = self._classes[class_id] = _record_class(self._shapes[class_id])
+        fields = self._shapes[class_id].fields
+        record = found(**dict(zip(fields, values, strict=True)))
+        self._records.append(record)
+        return record
+
+
+def _arrays_of(shapes: tuple[ArrayShape, ...], buffers: memoryview) -> Iterator[np.ndarray[Any, Any]]:
+    """Give arrays that own their bytes and may be written to."""
+    at = 0
+    for one in shapes:
+        dtype = np.dtype(one.dtype)
+        if dtype.kind not in ARRAY_KINDS or min(one.shape, default=0) < 0:
+            raise ValueError("an array of another kind")
+        end = at + int(np.prod(one.shape, dtype=np.int64)) * dtype.itemsize
+        if end > len(buffers):
+            raise ValueError("arrays are cut off")
+        flat = np.frombuffer(buffers[at:end], dtype).astype(dtype.newbyteorder("="))
+        yield flat.reshape(one.shape, order="F") if one.is_fortran else flat.reshape(one.shape)
+        at = end
+    if at != len(buffers):
+        raise ValueError("bytes are left over")
+
+
+def _fields_of(kind: type) -> tuple[str, ...]:
+    """Give the fields of a record; TypeError if it is none."""
+    fields = getattr(kind, "_fields", None) or getattr(kind, "__struct_fields__", None)
+    if fields is None and not hasattr(kind, "_fields"):
+        raise TypeError(f"{kind.__qualname__} is no record")
+    if not name_of(kind).startswith(RECORDS_FROM):
+        raise TypeError(f"{name_of(kind)} is no record of the core")
+    return tuple(fields or ())
+
+
+def _record_class(shape: ClassShape) -> type:
+    """Find a class among those that are loaded; StateError if it is gone or has other fields now."""
+    module, _, name = shape.name.partition(":")
+    is_ours = shape.name.startswith(RECORDS_FROM)
+    found: Any = getattr(sys.modules.get(module), name, None) if is_ours else None
+    is_record = isinstance(found, type) and issubclass(found, tuple | msgspec.Struct)
+    if is_record and (name_of(found), _fields_of(found)) == (shape.name, shape.fields):
+        return found  # type: ignore[no-any-return]
+    raise StateError("changed", f"{shape.name} is another record in this version of callgauge")
+
+
+def name_of(kind: type) -> str:
+    """Name a class so that it is found again."""
+    return f"{kind.__module__}:{kind.__qualname__}"

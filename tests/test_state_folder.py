@@ -1,0 +1,233 @@
+"""A checkpoint is there whole or as it was before, whatever the disk does and whoever kills us."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from engine.state import blob
+from engine.state.durable import Disk
+from engine.state.encoding import StateError
+from engine.state.folder import MANIFEST, PREVIOUS, Folder, Stamp
+from engine.state.line_state import Capture, Digests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STAMP = Stamp("calls", Digests("core", "detectors"), 5, 7)
+RUN, OTHER_RUN = "0123abcd", "fedc9876"
+BYTES_MAX = 64 << 20
+
+
+def a_capture(number: int, size: int = 1000) -> Capture:
+    """Make a cut of which every byte follows from its number."""
+    body = np.random.default_rng(number).integers(0, 256, size, np.uint8).tobytes()
+    blobs = {name: {"one": [body[:10], body[10:]], "two": [b""]} for name in ("partition-0", "judge")}
+    return Capture(blobs, {0: number})
+
+
+def a_folder(path: Path, run: str = RUN) -> Folder:
+    folder = Folder(path, BYTES_MAX, run)
+    folder.prepare()
+    return folder
+
+
+def number_in(path: Path, size: int = 1000) -> int:
+    """Say which cut a new process finds, and that it is that one to the last byte; -1: none."""
+    found, _ = Folder(path, BYTES_MAX, OTHER_RUN).load("calls")
+    if found is None:
+        return -1
+    number = found.manifest.next_offsets[0]
+    for name, parts in a_capture(number, size).blobs.items():
+        assert found.read[name] == {part: b"".join(pieces) for part, pieces in parts.items()}
+    return number
+
+
+def test_the_newest_checkpoint_is_found_and_the_one_before_is_kept(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path)
+    assert number_in(tmp_path) == -1
+    for number in range(1, 5):
+        folder.save(a_capture(number), STAMP)
+        assert number_in(tmp_path) == number
+    assert len(list(tmp_path.glob("*.blob"))) == 4
+    assert {oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()} == {"0o600"}
+
+
+@pytest.mark.parametrize("size", [0, 1, blob.FRAME_BYTES_MAX, 2 * blob.FRAME_BYTES_MAX + 5])
+def test_a_blob_of_any_size_is_cut_into_frames(size: int) -> None:
+    """No frame is larger than its bound; all together give the same bytes."""
+    body = bytes(range(251)) * (size // 251 + 1)
+    pieces = [b"first", body[:size], b"", b"last"]
+    head = blob.BlobHead("judge", "calls", -1, "core", (("all", size + 9),))
+    data = b"".join(blob.blob_bytes(head, pieces))
+    assert blob.parts_of(data, "judge", 3 * blob.FRAME_BYTES_MAX)[1] == {"all": b"".join(pieces)}
+    with pytest.raises(StateError, match="cannot be read"):
+        blob.parts_of(data, "judge", size)
+
+
+def test_any_flipped_bit_is_found_and_the_checkpoint_before_is_used(tmp_path: Path) -> None:
+    """What is bad is set aside, and said by reason."""
+    folder = a_folder(tmp_path / "good")
+    folder.save(a_capture(1), STAMP)
+    folder.save(a_capture(2), STAMP)
+    generator = np.random.default_rng(1)
+    files = [*(tmp_path / "good").glob("*.2-*.blob"), tmp_path / "good" / MANIFEST]
+    assert len(files) == 3
+    for turn in range(60):
+        here = tmp_path / str(turn)
+        shutil.copytree(tmp_path / "good", here)
+        victim = here / files[turn % 3].name
+        data = bytearray(victim.read_bytes())
+        place = int(generator.integers(0, len(data)))
+        data[place] ^= 1 << int(generator.integers(0, 8))
+        victim.write_bytes(data if turn % 2 else data[:place])
+        found, refused = a_folder(here, OTHER_RUN).load("calls")
+        assert found is not None
+        assert found.manifest.next_offsets == {0: 1}
+        assert [one.reason for one in refused] in (["damaged"], ["newer"])
+        assert (here / "manifest.bad").exists()
+
+
+def test_without_any_usable_checkpoint_there_is_none(tmp_path: Path) -> None:
+    """A blob that is gone, a manifest of another topic, a newer version: each is refused for its reason."""
+
+    def lose_blobs(path: Path) -> None:
+        for one in path.glob("*.blob"):
+            one.unlink()
+
+    def make_newer(path: Path) -> None:
+        for name in (MANIFEST, PREVIOUS):
+            text = (path / name).read_bytes()
+            (path / name).write_bytes(text.replace(b"callgauge-checkpoint 1", b"callgauge-checkpoint 2"))
+
+    cases: list[tuple[Callable[[Path], Any], str, str]] = [
+        (lose_blobs, "calls", "missing"),
+        (lambda _: None, "turns", "other_topic"),
+        (make_newer, "calls", "newer"),
+    ]
+    for spoil, topic, reason in cases:
+        here = tmp_path / reason
+        folder = a_folder(here)
+        folder.save(a_capture(1), STAMP)
+        folder.save(a_capture(2), STAMP)
+        spoil(here)
+        found, refused = a_folder(here, OTHER_RUN).load(topic)
+        assert found is None
+        assert [one.reason for one in refused] == [reason, reason]
+        assert number_in(here) == -1
+        folder.save(a_capture(3), STAMP)
+        assert number_in(here) == 3
+
+
+def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path: Path) -> None:
+    """Names of blobs are those that we give; links are not followed."""
+    folder = a_folder(tmp_path / "here")
+    folder.save(a_capture(1), STAMP)
+    victim = next((tmp_path / "here").glob("judge.*.blob"))
+    victim.rename(tmp_path / "elsewhere")
+    victim.symlink_to(tmp_path / "elsewhere")
+    assert a_folder(tmp_path / "here", OTHER_RUN).load("calls")[0] is None
+
+
+class FailingDisk:
+    """A disk that fails from its `limit`th call on, in one of four ways."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        self.what, self.limit = what, limit
+        self.writes = self.fsyncs = 0
+
+    def write(self, file: int, data: memoryview) -> int:
+        """Write less than was given, or nothing, without an error."""
+        self.writes += 1
+        if self.what == "full" and self.writes >= self.limit:
+            return 0
+        return os.write(file, data[: max(len(data) // 3, 1)] if self.what == "short" else data)
+
+    def fsync(self, file: int) -> None:
+        """Say that what was written is gone."""
+        self.fsyncs += 1
+        is_folder = stat.S_ISDIR(os.fstat(file).st_mode)
+        if self.fsyncs >= self.limit and self.what == ("folder" if is_folder else "fsync"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        os.fsync(file)
+
+    def folder(self, path: Path) -> Folder:
+        return Folder(path, BYTES_MAX, RUN, Disk(self.write, self.fsync))
+
+
+def test_a_disk_that_writes_less_than_it_is_given_is_given_the_rest(tmp_path: Path) -> None:
+    FailingDisk("short", 1).folder(tmp_path).save(a_capture(2), STAMP)
+    assert number_in(tmp_path) == 2
+
+
+@pytest.mark.parametrize("what", ["full", "fsync", "folder"])
+def test_a_disk_that_fails_leaves_the_checkpoint_before(tmp_path: Path, what: str) -> None:
+    """A full disk writes less than it is given, without an error; a failing one says so at fsync."""
+    a_folder(tmp_path).save(a_capture(1), STAMP)
+    for limit in range(1, 4):
+        with pytest.raises(OSError, match=r"left on device|Input/output"):
+            FailingDisk(what, limit).folder(tmp_path).save(a_capture(2), STAMP)
+        # Where only the names are not on the disk for sure, the new one may be there, and is whole.
+        assert number_in(tmp_path) in ({1, 2} if what == "folder" else {1})
+    a_folder(tmp_path).save(a_capture(3), STAMP)
+    assert number_in(tmp_path) == 3
+    assert len(list(tmp_path.glob("*.blob"))) <= 4
+
+
+def test_a_checkpoint_that_grows_too_large_is_not_written(tmp_path: Path) -> None:
+    """The bound holds for the whole of it, and the one before stays."""
+    a_folder(tmp_path).save(a_capture(1), STAMP)
+    small = Folder(tmp_path, 1500, RUN)
+    with pytest.raises(StateError, match="bytes_max"):
+        small.save(a_capture(2), STAMP)
+    assert number_in(tmp_path) == 1
+
+
+def test_two_writers_of_one_folder_only_set_each_other_back(tmp_path: Path) -> None:
+    """Neither removes what the other has just written."""
+    one, other = a_folder(tmp_path), a_folder(tmp_path, OTHER_RUN)
+    for number in range(1, 9):
+        (one if number % 2 else other).save(a_capture(number), STAMP)
+        assert number_in(tmp_path) == number
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from tests.test_state_folder import STAMP, a_capture, a_folder
+folder = a_folder(Path(sys.argv[1]), sys.argv[2])
+number = int(sys.argv[3])
+print("up", flush=True)
+while True:
+    folder.save(a_capture(number, 300_000), STAMP)
+    print(number, flush=True)
+    number += 1
+"""
+
+
+def test_kill_9_at_any_moment_leaves_a_whole_checkpoint_that_is_not_stale(tmp_path: Path) -> None:
+    """What was said to be on the disk is found again, or something newer."""
+    generator = np.random.default_rng(5)
+    number = 1
+    for turn in range(8):
+        command = [sys.executable, "-c", WRITER, str(tmp_path), f"{turn:08x}", str(number)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            for _ in range(int(generator.integers(1, 4))):
+                said = int(process.stdout.readline())
+            signal.sigtimedwait([], float(generator.random() * 0.02))
+            process.send_signal(signal.SIGKILL)
+            said = max([said, *map(int, process.stdout.read().split())])
+        assert number_in(tmp_path, 300_000) >= said
+        number = said + 2
