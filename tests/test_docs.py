@@ -21,6 +21,7 @@ from engine.settings import Settings
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "engine" / "ARCHITECTURE.md").read_text()
+DECISIONS = (ROOT / "engine" / "DECISIONS.md").read_text()
 
 
 def section(title: str) -> str:
@@ -81,7 +82,9 @@ def test_every_make_target_in_the_readme_exists() -> None:
     assert set(re.findall(r"^make ([a-z-]+)", README, re.MULTILINE)) <= targets
 
 
-@pytest.mark.parametrize("text", [README, ARCHITECTURE], ids=["README", "ARCHITECTURE"])
+@pytest.mark.parametrize(
+    "text", [README, ARCHITECTURE, DECISIONS], ids=["README", "ARCHITECTURE", "DECISIONS"]
+)
 def test_every_file_that_is_named_exists(text: str) -> None:
     """Names of files and folders in the documents are checked against the tree."""
     for name in re.findall(r"`((?:engine|detectors|config|tests|bench)/[\w./-]*)`", text):

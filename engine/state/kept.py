@@ -72,7 +72,7 @@ FIELDS: Mapping[type, Fields] = {
     Partition: Fields(
         "topic partition clock held calls recent notes notes_by_slice declines_seen closed_until_ns "
         "_next_note _published _keys",
-        "slice_ns out_of_order_ns _runs _order _lost",
+        "slice_ns out_of_order_ns _runs _order _lost _sketches",
     ),
     # judge
     Judge: Fields("roller pages bank first_declines last", apart="book"),
@@ -97,7 +97,7 @@ FIELDS: Mapping[type, Fields] = {
         "index classifier",
     ),
     RollingSums: Fields("rows windows", "width"),
-    RunningSum: Fields("dense _held _pane", "window_ns pane_ns"),
+    RunningSum: Fields("dense _held _pane", "window_ns pane_ns width"),
     StageRows: Fields("pairs _stages _ids", "_columns"),
     FactRows: Fields("timings scores dependencies", "index"),
     Reports: Fields("_newest", "_names"),
