@@ -11,12 +11,14 @@ import time
 
 from bench import (
     alert_latency,
+    call_table,
     decode,
     judge_slice,
     kafka_windows,
     memory,
     metrics_render,
     replay,
+    sketch,
     start,
 )
 from bench.harness import SIZES, SMOKE, Benchmark, Result, Row, machine, report, table, write_result
@@ -27,6 +29,8 @@ BENCHMARKS = (
     memory.BENCHMARK,
     alert_latency.BENCHMARK,
     decode.BENCHMARK,
+    sketch.BENCHMARK,
+    call_table.BENCHMARK,
     replay.BENCHMARK,
     judge_slice.BENCHMARK,
     metrics_render.BENCHMARK,
