@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from bench import call_table, decode, harness, judge_slice, kafka_windows, metrics_render, replay, sketch
+from bench import (
+    call_table,
+    decode,
+    growth,
+    harness,
+    judge_slice,
+    kafka_windows,
+    metrics_render,
+    physical,
+    replay,
+    sketch,
+)
 from bench.harness import MET, MISSED, TINY, Benchmark, Result, Row
 from bench.smoke import BENCHMARKS
 
@@ -20,6 +31,8 @@ WITHOUT_BUDGET = {"call_table", "growth", "physical"}
     [
         sketch.BENCHMARK,
         call_table.BENCHMARK,
+        growth.BENCHMARK,
+        physical.BENCHMARK,
         decode.BENCHMARK,
         judge_slice.BENCHMARK,
         metrics_render.BENCHMARK,
