@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 TEXTS = (
     "type", "call_id", "id", "tenant", "region", "platform", "trunk", "provider", "agent", "release",
@@ -24,16 +24,17 @@ STAGES = ("setup", "stt", "llm", "tts")
 PACKAGES = {"pysimdjson to dict": "simdjson", "Polars to columns": "polars", "DuckDB to columns": "duckdb"}
 
 
-def missing() -> list[str]:
-    """Name the packages that are not installed."""
-    return [package for package in PACKAGES.values() if importlib.util.find_spec(package) is None]
+def missing(without: Collection[str] = ()) -> list[str]:
+    """Name the packages that are not installed; those of `without` shall pass for that."""
+    return [one for one in PACKAGES.values() if one in without or importlib.util.find_spec(one) is None]
 
 
-def ways(rows: list[bytes], folder: Path) -> dict[str, Callable[[], object]]:
+def ways(rows: list[bytes], folder: Path, without: Collection[str] = ()) -> dict[str, Callable[[], object]]:
     """Give what is installed, ready to read these rows."""
     makers = {"simdjson": _pysimdjson, "polars": _polars, "duckdb": _duckdb}
+    absent = missing(without)
     return {
-        name: makers[package](rows, folder) for name, package in PACKAGES.items() if package not in missing()
+        name: makers[package](rows, folder) for name, package in PACKAGES.items() if package not in absent
     }
 
 

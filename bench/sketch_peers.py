@@ -14,7 +14,7 @@ import numpy as np
 from engine.observe.latency import RELATIVE_ERROR_MAX, add_values, new_sketch, quantile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from numpy.typing import NDArray
 
@@ -38,19 +38,20 @@ class Sketch(NamedTuple):
     is_python_loop: bool
 
 
-def sketches() -> dict[str, Sketch]:
+def sketches(without: Collection[str] = ()) -> dict[str, Sketch]:
     """Give ours, and every other one that is installed."""
+    absent = missing(without)
     found = {OURS: Sketch(new_sketch, add_values, quantile, _add_counts, RELATIVE_ERROR_MAX, False)}
     makers = {"ddsketch": _ddsketch, "KLL": _kll, "HdrHistogram": _hdr, "t-digest": _tdigest}
     for name, maker in makers.items():
-        if importlib.util.find_spec(PACKAGES[name]) is not None:
+        if PACKAGES[name] not in absent:
             found |= maker()
     return found
 
 
-def missing() -> list[str]:
-    """Name the packages that are not installed."""
-    return [package for package in PACKAGES.values() if importlib.util.find_spec(package) is None]
+def missing(without: Collection[str] = ()) -> list[str]:
+    """Name the packages that are not installed; those of `without` shall pass for that."""
+    return [one for one in PACKAGES.values() if one in without or importlib.util.find_spec(one) is None]
 
 
 def _add_counts(into: NDArray[np.int64], other: NDArray[np.int64]) -> None:

@@ -15,6 +15,7 @@ from bench import (
     decode,
     growth,
     judge_slice,
+    kafka_streams,
     kafka_windows,
     memory,
     metrics_render,
@@ -39,6 +40,7 @@ BENCHMARKS = (
     judge_slice.BENCHMARK,
     metrics_render.BENCHMARK,
     kafka_windows.BENCHMARK,
+    kafka_streams.BENCHMARK,
 )
 
 

@@ -10,14 +10,17 @@ import pytest
 from bench import (
     call_table,
     decode,
+    decode_peers,
     growth,
     harness,
     judge_slice,
+    kafka_streams,
     kafka_windows,
     metrics_render,
     physical,
     replay,
     sketch,
+    sketch_peers,
 )
 from bench.harness import MET, MISSED, TINY, Benchmark, Result, Row
 from bench.smoke import BENCHMARKS
@@ -108,3 +111,20 @@ def test_make_knows_the_benchmarks() -> None:
 
     assert "-m bench\n" in done.stdout
     assert "-m bench.smoke" in done.stdout
+
+
+def test_other_stream_processors_that_are_missing_are_named(tmp_path: Path) -> None:
+    """They live in an environment of their own, which a test run has no need of."""
+    (row,) = kafka_streams.run(TINY, tmp_path / "python").rows
+
+    assert row.verdict == "skipped, not installed: bytewax and quixstreams (make .venv-streams)"
+
+
+def test_benchmarks_run_without_the_packages_that_they_compare_with(tmp_path: Path) -> None:
+    """`make test` installs none of them: each is named, and ours is measured."""
+    parsers, others = decode_peers.PACKAGES.values(), sketch_peers.PACKAGES.values()
+
+    assert decode_peers.ways([b"{}"], tmp_path, parsers) == {}
+    assert list(sketch_peers.sketches(others)) == [sketch_peers.OURS]
+    assert decode_peers.missing(parsers) == ["simdjson", "polars", "duckdb"]
+    assert sketch_peers.missing(others) == ["ddsketch", "datasketches", "hdrh", "fastdigest"]
