@@ -9,6 +9,7 @@ Rejected: plain `cache=True`, which raises "no locator available" at import on a
 at the first call on a full or damaged one, and does not notice an edit to a kernel that another one calls.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -16,6 +17,9 @@ import numba
 from numba.core.caching import FunctionCache
 
 from engine.kernel_cache import cache_folder, only_writer
+
+# The way back, should the fast path ever be wrong: rows are parsed, and Kafka's records are taken one by one.
+FAST_PATH = os.environ.get("CALLGAUGE_FAST_PATH", "on") != "off"
 
 P = ParamSpec("P")
 R = TypeVar("R")
