@@ -1,7 +1,7 @@
 """Scanner and framing against the plain decoder and plain aiokafka, for as long as you like.
 
 `python -m tests.fuzz_decode --minutes 30`: each round has a seed of its own, which is printed when it fails;
-`--seed N --minutes 0` does that one round again. `make test` has a bounded part: the fences, and the properties
+`--seed N --minutes 0` does that one round again. `make test` has a bounded part: fences, and the properties
 of `tests/test_scan_decoder.py` and `tests/test_record_batches.py`, which get other seeds here.
 """
 
