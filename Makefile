@@ -5,6 +5,12 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+PEERS := $(VENV)/peers-installed
+STREAMS := .venv-streams
+STREAMS_STAMP := $(STREAMS)/installed
+RESOLVE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header --no-annotate
+INSTALL := -m pip install --quiet --require-hashes --only-binary :all: -r
 # The first interpreter that is new enough; `make PYTHON=/path/to/python3` decides otherwise.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -23,8 +29,20 @@ $(STAMP): requirements.lock
 	@test -n "$(PYTHON)" || { echo "callgauge needs Python 3.11 or newer, and found none: install one, or say" \
 		"make PYTHON=/path/to/python3" >&2; exit 1; }
 	"$(PYTHON)" -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements.lock
+	$(BIN)/python $(INSTALL) requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-index --no-build-isolation --editable .
+	@touch $@
+
+# What the benchmarks compare with. They run without these too, and say what is missing.
+$(PEERS): $(STAMP) bench/requirements.lock
+	$(BIN)/python $(INSTALL) bench/requirements.lock
+	@touch $@
+
+.venv-streams: $(STREAMS_STAMP) ## make the environment of other stream processors, for the benchmarks alone
+
+$(STREAMS_STAMP): $(STAMP) bench/streams/requirements.lock
+	$(BIN)/python -m venv --clear $(STREAMS)
+	$(STREAMS)/bin/python $(INSTALL) bench/streams/requirements.lock
 	@touch $@
 
 demo: $(STAMP) ## show the engine at work on a recorded go-live; no server needed, ends by itself
@@ -39,7 +57,7 @@ test-full: $(STAMP) ## every test but the soak
 soak: $(STAMP) ## hours of faults and load
 	$(BIN)/python -m pytest tests -m soak
 
-bench: $(STAMP) ## every benchmark, full size
+bench: $(PEERS) $(STREAMS_STAMP) ## every benchmark, full size, against what others would use
 	$(BIN)/python -m bench
 
 bench-smoke: $(STAMP) ## the budgets, each beside what is measured here, in about five minutes
@@ -57,11 +75,12 @@ format: $(STAMP) ## rewrite the sources as `lint` wants them
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-lock: ## resolve requirements.lock anew: names, versions and hashes, no addresses (needs uv)
+lock: ## resolve the lock files anew: names, versions and hashes, no addresses (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv (python3 -m pip install uv)" >&2; exit 1; }
-	uv pip compile --quiet --universal --python-version 3.11 --upgrade --extra dev \
-		--generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.lock
+	$(RESOLVE) --upgrade --extra dev pyproject.toml -o requirements.lock
+	$(RESOLVE) --upgrade --extra bench -c requirements.lock pyproject.toml -o bench/requirements.lock
+	$(RESOLVE) --upgrade bench/streams/requirements.txt -o bench/streams/requirements.lock
 
 clean: ## remove the environment, the caches and the servers of the integration tests
-	rm -rf $(VENV) .servers .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) $(STREAMS) .servers .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

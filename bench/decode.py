@@ -9,18 +9,19 @@ what is wrong, limits, masking or exact times. Both of ours end in the same `Eve
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 import orjson
 
+from bench import decode_peers
 from bench.harness import (
     FULL,
     SMOKE,
@@ -34,6 +35,7 @@ from bench.harness import (
     ratios,
     spread,
 )
+from bench.physical import CHECKSUM, per_row, stream_ns_per_byte
 from engine.decode.decoder import JsonDecoder
 from engine.decode.fast_decoder import FastDecoder
 from engine.settings import EngineSettings
@@ -56,7 +58,6 @@ TO_DICT_MIN, TO_COLUMNS_MIN = 5.0, 14.0
 DICTS, COLUMNS, STRUCTS = "orjson.loads", "orjson to columns", "msgspec to typed structs"
 PLAIN, OURS = "our parser (msgspec) to columns", "our scanner to columns"
 WARM_UPS = 3  # a batch teaches a few hundred rows
-PEERS = ("simdjson", "polars", "duckdb")  # not in the lock file: `pip install pysimdjson polars duckdb`
 
 NO_LATENCIES: dict[str, float] = {}
 
@@ -240,16 +241,19 @@ def compare(name: str, rows: list[bytes], turns: int) -> tuple[list[Row], str]:
     before = fast.rows_scanned
     decode_all(fast, stream)
     taken = (fast.rows_scanned - before) / len(rows)
-    seconds = in_turns(
-        {
-            DICTS: lambda: to_dicts(stream),
-            COLUMNS: lambda: to_columns(stream),
-            STRUCTS: lambda: to_structs(stream),
-            PLAIN: lambda: decode_all(plain, stream),
-            OURS: lambda: decode_all(fast, stream),
-        },
-        turns,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        peers = decode_peers.ways(rows, Path(folder))
+        seconds = in_turns(
+            {
+                DICTS: lambda: to_dicts(stream),
+                COLUMNS: lambda: to_columns(stream),
+                STRUCTS: lambda: to_structs(stream),
+                **peers,
+                PLAIN: lambda: decode_all(plain, stream),
+                OURS: lambda: decode_all(fast, stream),
+            },
+            turns,
+        )
     ns = {way: sorted(each)[len(each) // 2] / len(rows) * 1e9 for way, each in seconds.items()}
     size = sum(map(len, rows)) / len(rows)
     found = [Row(f"{name}, {size:.0f} bytes: rows that the scanner takes", f"{100 * taken:.2f} %")]
@@ -260,7 +264,7 @@ def compare(name: str, rows: list[bytes], turns: int) -> tuple[list[Row], str]:
         found.append(
             at_least(f"{name}: ours is faster than {way}", middle, budget, "x", measured=spread(times, "x"))
         )
-    for way in (STRUCTS, PLAIN):
+    for way in (STRUCTS, *peers, PLAIN):
         found.append(Row(f"{name}: ours is faster than {way}", spread(ratios(seconds, way, OURS), "x")))
     return found, digest
 
@@ -295,9 +299,13 @@ def run(size: str) -> Result:
         digests.append(digest)
     if size != TINY:
         rows.append(Row("compiling the scanner at the very first start", f"{compile_s():.1f} s"))
-    missing = [name for name in PEERS if importlib.util.find_spec(name) is None]
+    ns_per_byte, _ = stream_ns_per_byte(size)
+    for name, each in ns_per_byte.items():
+        if name != CHECKSUM:
+            rows.append(Row(f"bound: {name}", per_row(each)))
+    missing = decode_peers.missing()
     notes = (
-        f"Not measured, not installed: {', '.join(missing)}." if missing else "No peer is missing.",
+        f"skipped, not installed: {', '.join(missing)}" if missing else "No peer is missing.",
         "Processor time; 500 tenants with three agents each, Zipf. Our decoders hash ids, too.",
     )
     return Result(tuple(rows), SEED, digest_of(*digests), notes)

@@ -8,6 +8,7 @@ loop keeps counts and sums by minute and tenant. Real brokers, groups and transa
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +29,7 @@ from bench.harness import (
     spread,
 )
 from bench.kafka_log import SEED, Served, serving
+from bench.physical import RECEIVED_BYTES, per_row, receive_ns_per_byte
 from engine.app import REPLAY_HASH_KEY, build_line, load_configuration
 from engine.commands.allocator import return_freed_memory
 from engine.commands.warmup import warm_up
@@ -56,10 +58,10 @@ CASES = {
     FULL: tuple((codec, size * KB) for codec in ("none", "lz4", "zstd") for size in (16, 300)),
 }
 PLAIN, RECORDS, BATCHES = "getmany + orjson + dict", "record by record, to rows", "whole batches, to rows"
+ASYNC_FOR, SKETCHES = "async for + orjson + dict", "getmany + orjson + dict + ddsketch"
 ENGINE, CONFLUENT = "whole batches, to windows", "confluent-kafka consume, bytes only"
 AT_LEAST = {16 * KB: 10.0, 300 * KB: 12.0}
-NOT_INSTALLED = "skipped, not installed: {}"
-PEERS = ("bytewax", "quixstreams", "ddsketch")
+RELATIVE_ERROR = 0.01
 
 
 class Standing:
@@ -100,6 +102,19 @@ class Way:
         """Read all rows from the first one on; `take` takes what came and gives how many rows that is."""
         return self.loop.run_until_complete(self._read(take))
 
+    def read_one_by_one(self, take: Callable[[list[Any]], int]) -> int:
+        """Read all rows with `async for`."""
+        return self.loop.run_until_complete(self._read_one_by_one(take))
+
+    async def _read_one_by_one(self, take: Callable[[list[Any]], int]) -> int:
+        self._consumer.seek(PARTITION, 0)
+        rows = 0
+        async for record in self._consumer:
+            rows += take([record])
+            if rows == self._rows:
+                break
+        return rows
+
     async def _read(self, take: Callable[[list[Any]], int]) -> int:
         self._consumer.seek(PARTITION, 0)
         rows_max = CHUNKS_PER_POLL_MAX if self._is_raw else SETTINGS.batch_rows_max
@@ -129,11 +144,16 @@ class Way:
 
 
 class PlainWindows:
-    """What an afternoon's script would keep: counts, sums and the largest latency by minute and tenant."""
+    """What an afternoon's script would keep: counts, sums and the largest latency by minute and tenant.
 
-    def __init__(self) -> None:
+    With ddsketch, `new_sketch` makes one for each stage as well.
+    """
+
+    def __init__(self, new_sketch: Callable[[], Any] | None = None) -> None:
         """Nothing yet."""
         self.cells: dict[tuple[int, str], list[float]] = {}
+        self.sketches: dict[tuple[int, str, str], Any] = {}
+        self._new_sketch = new_sketch
 
     def take(self, records: list[Any]) -> int:
         """Count records."""
@@ -144,10 +164,28 @@ class PlainWindows:
             if cell is None:
                 cell = self.cells[key] = [0.0, 0.0, 0.0]
             cell[0] += 1
-            for value in event.get("latency_ms", {}).values():
+            for stage, value in event.get("latency_ms", {}).items():
                 cell[1] += value
                 cell[2] = max(cell[2], value)
+                if self._new_sketch is not None:
+                    self._add((*key, stage), value)
         return len(records)
+
+    def _add(self, key: tuple[int, str, str], value: float) -> None:
+        assert self._new_sketch is not None, "asked for"
+        sketch = self.sketches.get(key)
+        if sketch is None:
+            sketch = self.sketches[key] = self._new_sketch()
+        sketch.add(value)
+
+
+def ddsketch_maker() -> Callable[[], Any] | None:
+    """Give what makes a sketch, if ddsketch is installed."""
+    if importlib.util.find_spec("ddsketch") is None:
+        return None
+    from ddsketch import DDSketch
+
+    return lambda: DDSketch(RELATIVE_ERROR)
 
 
 def confluent_reader(served: Served) -> tuple[Callable[[], int], Callable[[], None]]:
@@ -215,11 +253,14 @@ def compare(served: Served, configuration: Configuration, turns: int) -> Figures
 
     ways: dict[str, Callable[[], int]] = {
         PLAIN: plain_windows,
+        ASYNC_FOR: lambda: plain.read_one_by_one(PlainWindows().take),
         RECORDS: lambda: to_rows(plain, RECORDS),
         BATCHES: lambda: to_rows(raw, BATCHES),
         ENGINE: to_windows,
         CONFLUENT: confluent,
     }
+    if new_sketch := ddsketch_maker():
+        ways[SKETCHES] = lambda: plain.read(PlainWindows(new_sketch).take)
 
     def counting(name: str) -> Callable[[], None]:
         return lambda: counted.setdefault(name, []).append(ways[name]())
@@ -257,6 +298,11 @@ def figures(served: Served, found: Figures) -> list[Row]:
     budget = AT_LEAST[served.batch_bytes] if served.codec == "none" else 0.0
     rows.append(least_ratio(f"{log}: {PLAIN} / {ENGINE}", times(PLAIN, ENGINE), budget))
     rows.append(Row(f"{log}: {PLAIN} / {BATCHES}", spread(times(PLAIN, BATCHES), "x", 1)))
+    rows += [
+        Row(f"{log}: {one} / {ENGINE}", spread(times(one, ENGINE), "x", 1))
+        for one in (ASYNC_FOR, SKETCHES)
+        if one in found.seconds
+    ]
     return rows
 
 
@@ -273,14 +319,10 @@ def run(size: str) -> Result:
             found = compare(served, configuration, TURNS[size])
         rows += figures(served, found)
         digests.append(found.digest)
-    notes = tuple(NOT_INSTALLED.format(peer) for peer in PEERS if not _is_installed(peer))
+    received = [receive_ns_per_byte(RECEIVED_BYTES[size]) for _ in range(TURNS[size])]
+    rows.append(Row("bound: receiving from a socket", per_row(received)))
+    notes = () if ddsketch_maker() else ("skipped, not installed: ddsketch",)
     return Result(tuple(rows), SEED, digest_of(*digests), notes)
-
-
-def _is_installed(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(package) is not None
 
 
 BENCHMARK = Benchmark("kafka_windows", "What does a row from Kafka cost?", run)

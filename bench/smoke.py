@@ -11,12 +11,17 @@ import time
 
 from bench import (
     alert_latency,
+    call_table,
     decode,
+    growth,
     judge_slice,
+    kafka_streams,
     kafka_windows,
     memory,
     metrics_render,
+    physical,
     replay,
+    sketch,
     start,
 )
 from bench.harness import SIZES, SMOKE, Benchmark, Result, Row, machine, report, table, write_result
@@ -27,10 +32,15 @@ BENCHMARKS = (
     memory.BENCHMARK,
     alert_latency.BENCHMARK,
     decode.BENCHMARK,
+    sketch.BENCHMARK,
+    call_table.BENCHMARK,
+    growth.BENCHMARK,
+    physical.BENCHMARK,
     replay.BENCHMARK,
     judge_slice.BENCHMARK,
     metrics_render.BENCHMARK,
     kafka_windows.BENCHMARK,
+    kafka_streams.BENCHMARK,
 )
 
 

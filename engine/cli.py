@@ -160,6 +160,30 @@ def demo() -> None:
     _run(play)
 
 
+@app.command()
+def warmup(
+    into: Annotated[
+        str | None,
+        typer.Option("--into", metavar="DIR", help="Bake for an image; then run with NUMBA_CACHE_DIR=DIR."),
+    ] = None,
+) -> None:
+    """Compile every kernel now, so that the first start need not.
+
+    Without --into they are for this user and this processor. Baked ones are for every processor of a level
+    (x86-64-v3, or any aarch64), may lie on a read-only file system, and belong to whoever baked them.
+    """
+    if into is not None:
+        os.environ["NUMBA_CACHE_DIR"] = into
+        from engine.baked_kernels import compile_for, make_ready, this_target
+
+        make_ready(into)
+        compile_for(this_target("").cpu)
+    from engine.app import load_configuration
+    from engine.commands.bake import bake
+
+    bake(load_configuration(None, None, None), into)
+
+
 @app.command(help=CHECK_HELP)
 def check(
     scenarios: Annotated[

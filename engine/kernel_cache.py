@@ -28,15 +28,20 @@ CACHES_MAX = 8
 @functools.cache
 def cache_folder() -> Path | None:
     """Choose the first folder that will do, or None; one choice for the life of the process."""
-    name = source_digest(Path(__file__).parent.parent)
-    if numba.config.BOUNDSCHECK:
-        name += "-checked"
+    name = cache_name()
     for parent in parents():
         folder = parent / name
         if is_private(parent) and is_private(folder) and is_writable(folder):
             remove_old(parent, keep=folder)
             return folder
     return None
+
+
+@functools.cache
+def cache_name() -> str:
+    """Name the cache of these sources."""
+    name = source_digest(Path(__file__).parent.parent)
+    return name + "-checked" if numba.config.BOUNDSCHECK else name
 
 
 def source_digest(root: Path) -> str:

@@ -7,14 +7,35 @@ from pathlib import Path
 
 import pytest
 
-from bench import decode, harness, judge_slice, kafka_windows, metrics_render, replay
+from bench import (
+    call_table,
+    decode,
+    decode_peers,
+    growth,
+    harness,
+    judge_slice,
+    kafka_streams,
+    kafka_windows,
+    metrics_render,
+    physical,
+    replay,
+    sketch,
+    sketch_peers,
+)
 from bench.harness import MET, MISSED, TINY, Benchmark, Result, Row
 from bench.smoke import BENCHMARKS
+
+# Physics keep no budget, and small tables are not those that a budget is for.
+WITHOUT_BUDGET = {"call_table", "growth", "physical"}
 
 
 @pytest.mark.parametrize(
     "benchmark",
     [
+        sketch.BENCHMARK,
+        call_table.BENCHMARK,
+        growth.BENCHMARK,
+        physical.BENCHMARK,
         decode.BENCHMARK,
         judge_slice.BENCHMARK,
         metrics_render.BENCHMARK,
@@ -30,7 +51,7 @@ def test_a_benchmark_computes_the_same_in_every_run(benchmark: Benchmark) -> Non
     assert (first.seed, first.digest) == (second.seed, second.digest)
     assert [row.what for row in first.rows] == [row.what for row in second.rows]
     assert all(row.measured for row in first.rows)
-    assert any(row.budget for row in first.rows)
+    assert any(row.budget for row in first.rows) or benchmark.name in WITHOUT_BUDGET
 
 
 def test_a_figure_is_judged_by_its_budget() -> None:
@@ -90,3 +111,20 @@ def test_make_knows_the_benchmarks() -> None:
 
     assert "-m bench\n" in done.stdout
     assert "-m bench.smoke" in done.stdout
+
+
+def test_other_stream_processors_that_are_missing_are_named(tmp_path: Path) -> None:
+    """They live in an environment of their own, which a test run has no need of."""
+    (row,) = kafka_streams.run(TINY, tmp_path / "python").rows
+
+    assert row.verdict == "skipped, not installed: bytewax and quixstreams (make .venv-streams)"
+
+
+def test_benchmarks_run_without_the_packages_that_they_compare_with(tmp_path: Path) -> None:
+    """`make test` installs none of them: each is named, and ours is measured."""
+    parsers, others = decode_peers.PACKAGES.values(), sketch_peers.PACKAGES.values()
+
+    assert decode_peers.ways([b"{}"], tmp_path, parsers) == {}
+    assert list(sketch_peers.sketches(others)) == [sketch_peers.OURS]
+    assert decode_peers.missing(parsers) == ["simdjson", "polars", "duckdb"]
+    assert sketch_peers.missing(others) == ["ddsketch", "datasketches", "hdrh", "fastdigest"]

@@ -41,7 +41,7 @@ Run = Callable[..., list[str]]
 def run(tmp_path: Path) -> Run:
     """Run the program beside a copy of what it needs, so that nobody edits the sources between two runs."""
     (tmp_path / "engine").mkdir()
-    for name in ("__init__.py", "kernel.py", "kernel_cache.py"):
+    for name in ("__init__.py", "baked_kernels.py", "errors.py", "kernel.py", "kernel_cache.py"):
         shutil.copy(Path(kernel_cache.__file__).parent / name, tmp_path / "engine" / name)
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)

@@ -25,52 +25,16 @@ from engine.source.contract import RawBatch
 from engine.source.file import FileSource
 from tests.decoder_pairs import Pair
 from tests.event_rows import KEY, RECEIVED_NS, T, events, raw_batch, row
-from tests.scan_rows import Writer
+from tests.fuzz_decode import SETTINGS, fuzz_decoder, side_by_side
 from tests.test_scan import Guarded
 
 pytestmark = pytest.mark.skipif(not CAN_SCAN, reason="addresses need compiled kernels, little-endian")
-
-SETTINGS: list[dict[str, Any]] = [
-    {},
-    {"series_labels": ("tenant", "trunk", "provider", "release")},
-    {"series_max": 3, "causes_max": 16, "stages_max": 2},
-    {"series_max": 40, "causes_max": 40, "series_labels": ("tenant",)},
-    {"measures_max": 2, "row_bytes_max": 300},
-]
-LIMITS: list[dict[str, frozenset[str] | None]] = [{}, {"trunk": frozenset({"sip-1"})}, {"tenant": None}]
-
-
-def fuzz(seed: int, writers: int, rows: int) -> tuple[int, int]:
-    """Let writers write batches for a pair of decoders each; give the rows read, and how many were taken."""
-    rng = np.random.default_rng(seed)
-    read = taken = 0
-    for number in range(writers):
-        limits = LIMITS[number % len(LIMITS)]
-        pair = Pair(limits, has_vectors=number % 2 == 0, **SETTINGS[number % len(SETTINGS)])
-        writer = Writer(rng)
-        for count in (rows, 1, rows, 3, rows):
-            texts = writer.rows(count)
-            raw = raw_batch(texts, pair.fast.rows_read, RECEIVED_NS if number % 3 else -1)
-            pair.decode(raw if count != 3 else side_by_side(texts))
-        read += pair.fast.rows_read
-        taken += pair.fast.rows_scanned
-    return read, taken
-
-
-def side_by_side(texts: list[bytes]) -> RawBatch:
-    """Lay rows in a buffer without a byte between them, none before a page that cannot be read."""
-    end = np.cumsum([len(text) for text in texts], dtype=np.int64)
-    start = end - np.array([len(text) for text in texts], np.int64)
-    data = b"".join(texts)
-    return RawBatch(
-        data, start, end, np.arange(len(texts), dtype=np.int64), "calls", 0, RECEIVED_NS, (0,), ()
-    )
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_written_and_damaged_rows_come_to_the_same(seed: int) -> None:
     """Ten writers each; most rows are taken, or this would compare the parser with itself."""
-    read, taken = fuzz(seed, writers=10, rows=150)
+    read, taken = fuzz_decoder(seed, writers=10)
     assert taken > read // 4
 
 
@@ -79,7 +43,7 @@ def test_written_and_damaged_rows_come_to_the_same(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(100, 104))
 def test_many_written_and_damaged_rows_come_to_the_same(seed: int) -> None:
     """The same for longer."""
-    read, taken = fuzz(seed, writers=150, rows=1000)
+    read, taken = fuzz_decoder(seed, writers=150, rows=1000)
     assert taken > read // 4
 
 

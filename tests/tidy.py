@@ -58,7 +58,8 @@ BASES = {
 # A library looks at these with isinstance, or calls their other methods.
 BASES_THAT_LIBRARIES_DEMAND = {
     "AIOKafkaConsumer", "AbstractPartitionAssignor", "BaseHTTPRequestHandler", "Collector",
-    "ConsumerRebalanceListener", "Fetcher", "Formatter", "Handler", "NodeVisitor", "RuleBasedStateMachine",
+    "ConsumerRebalanceListener", "DynamicSink", "Fetcher", "Formatter", "Handler", "NodeVisitor",
+    "RuleBasedStateMachine", "StatelessSinkPartition", "UserProvidedCacheLocator",
 }  # fmt: skip
 LOG_METHODS = {"critical", "debug", "error", "exception", "info", "log", "warning"}
 JIT_NAMES = {"cfunc", "guvectorize", "jit", "jitclass", "njit", "vectorize"}

@@ -7,7 +7,8 @@ from tests.tidy_source import CORE, Problem, Source, is_core, is_in
 # Shared types, then the steps in their order, then what holds them together; what reads configuration stands
 # after the step whose labels it checks. A new module needs a place here.
 LINE = (
-    "engine.errors", "engine.addresses", "engine.config_files", "engine.kernel_cache", "engine.kernel",
+    "engine.errors", "engine.addresses", "engine.config_files", "engine.kernel_cache", "engine.baked_kernels",
+    "engine.kernel",
     "engine.erlang", "engine.durations", "engine.strict_yaml", "engine.fields", "engine.limits",
     "engine.settings", "engine.learned", "engine.zones",
     "engine.source", "engine.decode", "engine.register", "engine.settings_check", "engine.settings_file",

@@ -17,7 +17,7 @@ import orjson
 from engine.app import REPLAY_HASH_KEY, OwnedLine, Span, read_hash_key
 from engine.commands.expectations import Expectations, breaches
 from engine.commands.report import Outcome, headline, table
-from engine.commands.warmup import FIRST_START, is_first_start, warm_up
+from engine.commands.warmup import start_note, warm_up
 from engine.deliver.jsonl import alert_change_fields, alert_change_line
 from engine.errors import MALFORMED_REASONS, ExpectationError, LossReason, SourceError, UsageError
 from engine.settings_file import digest
@@ -126,8 +126,8 @@ async def read_all(
 
 def say_if_first_start() -> None:
     """Tell who waits what for."""
-    if is_first_start():
-        sys.stderr.write(f"{FIRST_START}\n")
+    if note := start_note():
+        sys.stderr.write(f"{note}\n")
         sys.stderr.flush()
 
 

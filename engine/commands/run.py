@@ -24,7 +24,7 @@ from prometheus_client import CollectorRegistry
 from engine.app import OwnedLine, load_inferred
 from engine.commands.checkpoints import Checkpoints
 from engine.commands.losses import LossLog
-from engine.commands.warmup import FIRST_START, is_first_start, warm_up
+from engine.commands.warmup import start_note, warm_up
 from engine.commands.whole_file import write_whole
 from engine.deliver.alertmanager import AlertmanagerSink
 from engine.deliver.handover import Handover
@@ -168,8 +168,8 @@ class Service:
             log.info("recording to %s", self._recorder.folder)
         await self.sink.start()
         loop = asyncio.get_running_loop()
-        if is_first_start():
-            log.info("%s", FIRST_START)
+        if note := start_note():
+            log.info("%s", note)
         await loop.run_in_executor(self._worker, warm_up, self.configuration)
         self.line = OwnedLine(self.configuration, hash_key)
         self._kept = self.line.line.pipeline.judge.learned()

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from engine.app import REPLAY_HASH_KEY, OwnedLine
+from engine.kernel import BAKED
 from engine.kernel_cache import cache_folder
 from engine.limits import Limit, Register
 from engine.source.contract import RawBatch
@@ -31,10 +32,13 @@ FIRST_START = "the kernels are compiled, which takes a while at the first start 
 Event = dict[str, object]
 
 
-def is_first_start() -> bool:
-    """Say whether the kernels still have to be compiled, which is worth a word to who waits."""
+def start_note() -> str:
+    """Say that the kernels still have to be compiled, and why, which is worth a word to who waits; or ""."""
+    if BAKED.why_not:
+        return f"baked kernels are not used, {BAKED.why_not}; {FIRST_START}"
     folder = cache_folder()
-    return folder is None or not any(folder.iterdir())
+    is_there = BAKED.folder is not None or (folder is not None and any(folder.iterdir()))
+    return "" if is_there else FIRST_START
 
 
 def warm_up(configuration: Configuration) -> None:

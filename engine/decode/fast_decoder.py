@@ -23,6 +23,7 @@ from engine.decode.fields import TYPE_RULES
 from engine.decode.scan import scan_rows
 from engine.decode.stages import METRIC
 from engine.decode.vocabulary import Vocabulary, kept_cause
+from engine.kernel import FAST_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 LEARNED_AT_ONCE = 8  # rows that the scan passes before what is new in them is learned
 LESSONS_MAX, LESSONS_MIN = 256, 4  # rows of a batch from which something is learned
 # The scanner reads words of eight bytes, the lowest first, and takes addresses, which plain Python cannot.
-CAN_SCAN = np.dtype("<i8").isnative and not numba.config.DISABLE_JIT
+CAN_SCAN = FAST_PATH and np.dtype("<i8").isnative and not numba.config.DISABLE_JIT
 HAS_VECTORS = platform.machine() in ("x86_64", "AMD64")
 MEASURES_SPARE = 64
 PER_ROW = (

@@ -18,6 +18,7 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher
 
+from engine.kernel import FAST_PATH
 from engine.source.batch_reader import Fetched, Room, read_chunks
 from engine.source.record_batch import SEGMENT_COLUMNS, frame_records
 
@@ -36,6 +37,8 @@ BOUND_ANEW = (
 
 def why_not_raw(version: str = aiokafka.__version__) -> str:
     """Say why whole batches cannot be taken out of the aiokafka that is installed; "" if they can."""
+    if not FAST_PATH:
+        return "CALLGAUGE_FAST_PATH is off"
     if version not in VERSIONS:
         return f"aiokafka {version} is not one of those it was tried with: {', '.join(VERSIONS)}"
     for owner, function, names in BOUND_ANEW:

@@ -1,0 +1,144 @@
+"""What do other stream processors take for a row from Kafka? bytewax and quixstreams, and ours, in turns.
+
+A real Kafka serves the same rows to all. bytewax keeps counts and ddsketches by minute and tenant;
+quixstreams counts, sums and largest values, on a topic keyed by tenant, since what it groups itself goes to
+Kafka once more; ours is the whole engine, calls in flight and detectors too. Processor time of the reader
+alone, without its start. Both pin versions that ours do not have, so they live in an environment of their
+own (`make .venv-streams`); where it is missing, the page says so.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import orjson
+
+from bench.harness import (
+    FULL,
+    SMOKE,
+    TINY,
+    Benchmark,
+    Result,
+    Row,
+    digest_of,
+    in_turns,
+    least_ratio,
+    spread,
+)
+from bench.kafka_log import SEED, Served, events
+from bench.kafka_windows import Way
+from engine.app import REPLAY_HASH_KEY, build_line, load_configuration
+from engine.commands.allocator import return_freed_memory
+from engine.commands.warmup import warm_up
+from engine.source.contract import RawBatch
+from engine.source.raw_fetch import load_framing
+from tests.integration.kafka_broker import Kafka
+from tests.kafka_double import TOPIC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.source.rows import Rows
+
+ROWS = {TINY: 3_000, SMOKE: 50_000, FULL: 100_000}
+TURNS = {TINY: 1, SMOKE: 3, FULL: 7}
+TIMES_AT_LEAST = 40.0
+BY_TENANT = "calls-by-tenant"
+OURS = "ours, to windows"
+FOLDER = Path(__file__).parent
+INTERPRETER = FOLDER.parent / ".venv-streams" / "bin" / "python"
+PROGRAMS = {"bytewax": ("bytewax_windows.py", TOPIC), "quixstreams": ("quix_windows.py", BY_TENANT)}
+PATIENCE_S = 300
+
+
+class Program:
+    """Another stream processor; `seconds` has its processor time of each run."""
+
+    def __init__(self, name: str, bootstrap: str, rows: int) -> None:
+        """Say what to run."""
+        program, topic = PROGRAMS[name]
+        self._command = [str(INTERPRETER), str(FOLDER / "streams" / program), bootstrap, topic, str(rows)]
+        self._rows = rows
+        self.seconds: list[float] = []
+
+    def run(self) -> None:
+        """Read all rows."""
+        done = subprocess.run(self._command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"{self._command[1]} failed: {done.stderr[-1000:]}")
+        said = msgspec.json.decode(done.stdout, type=dict[str, float])
+        assert said["rows"] == self._rows, "rows are missing"
+        assert said["counted"] > 0, "no window was closed"
+        self.seconds.append(said["seconds"])
+
+
+def tenant_of(row: bytes) -> bytes:
+    """Give the key of the topic that is grouped beforehand."""
+    return str(orjson.loads(row).get("tenant", "")).encode()
+
+
+def engine_reader(served: Served) -> tuple[Way, Callable[[], None]]:
+    """Give our reader, and how it reads everything."""
+    way = Way(served, is_raw=True)
+    configuration = load_configuration(None, None, None)
+    warm_up(configuration)
+    load_framing()
+
+    def read() -> None:
+        pipeline = build_line(configuration, REPLAY_HASH_KEY).pipeline
+
+        def step(rows: Rows) -> None:
+            pipeline.step(RawBatch(*rows, TOPIC, 0, time.time_ns(), (0,), ()))
+
+        way.read_rows(step)
+        assert pipeline.decoder.rows_read == served.rows, "rows are missing"
+
+    return way, read
+
+
+def run(size: str, interpreter: Path = INTERPRETER) -> Result:
+    """Start Kafka, let all read the same rows in turns."""
+    if not interpreter.exists():
+        names = " and ".join(PROGRAMS)
+        missing = f"skipped, not installed: {names} (make .venv-streams)"
+        return Result((Row("other stream processors", "not measured", "", missing),), SEED, "-")
+    return_freed_memory()
+    count = ROWS[size]
+    rows = events(count)
+    with tempfile.TemporaryDirectory(prefix="callgauge-bench-") as folder:
+        kafka = Kafka(Path(folder))
+        kafka.start()
+        try:
+            for topic in (TOPIC, BY_TENANT):
+                kafka.create_topic(topic, 1)
+            kafka.produce(TOPIC, rows)
+            kafka.produce(BY_TENANT, rows, key_of=tenant_of)
+            seconds = measure(kafka.bootstrap, count, TURNS[size])
+        finally:
+            kafka.stop()
+    found = [
+        Row(name, spread([one / count * 1e9 for one in each], "ns a row", 0))
+        for name, each in seconds.items()
+    ]
+    for name in PROGRAMS:
+        times = [slow / fast for slow, fast in zip(seconds[name], seconds[OURS], strict=True)]
+        found.append(least_ratio(f"{name} / {OURS}", times, TIMES_AT_LEAST))
+    return Result(tuple(found), SEED, digest_of(count))
+
+
+def measure(bootstrap: str, rows: int, turns: int) -> dict[str, list[float]]:
+    """Let all read in turns; give processor seconds by turn."""
+    way, read = engine_reader(Served("none", 0, rows, bootstrap))
+    programs = {name: Program(name, bootstrap, rows) for name in PROGRAMS}
+    read()  # Warm: connections, kernels.
+    ours = in_turns({OURS: read, **{name: one.run for name, one in programs.items()}}, turns)[OURS]
+    way.close()
+    return {OURS: ours, **{name: one.seconds for name, one in programs.items()}}
+
+
+BENCHMARK = Benchmark("kafka_streams", "What do other stream processors take for a row from Kafka?", run)

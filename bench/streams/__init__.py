@@ -1,0 +1,1 @@
+"""Programs of other stream processors, each in a process and an interpreter of its own."""
