@@ -198,6 +198,23 @@ def test_numbers_keep_their_bits_and_arrays_their_order_in_memory() -> None:
     assert again[4].sum() == table.sum()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
+def test_an_array_that_is_mostly_empty_takes_little_room_and_comes_back_whole(share: float) -> None:
+    """Whichever way it is written, and in whichever order it lies."""
+    generator = np.random.default_rng(1)
+    table = generator.integers(-5, 5, (300, 400), np.int32)
+    table[generator.random(table.shape) >= share] = 0
+    for one in (table, np.asfortranarray(table), table[:, ::2], table.astype(np.uint8)):
+        data = b"".join(encode(one, KEPT))
+        again = decode(data)
+        assert (again.dtype, again.shape, again.flags.f_contiguous) == (
+            one.dtype, one.shape, one.flags.f_contiguous,
+        )  # fmt: skip
+        assert again.tolist() == one.tolist()
+        assert again.flags.writeable
+        assert len(data) < one.nbytes * (0.6 if share < 0.2 and one.itemsize > 1 else 1.0) + 1000
+
+
 def test_a_limit_that_changed_in_between_takes_effect_as_a_reload_would(busy_line: Line) -> None:
     """What still counts the same calls goes on with its level."""
     cap, tenant = REGISTER.limits

@@ -108,9 +108,14 @@ class Checkpoints:
         """Give the key of this folder; the first start makes it."""
         path = self._folder.path / KEY_FILE
         try:
-            if not path.exists():
-                write_new(path, [secrets.token_hex(HASH_KEY_BYTES).encode() + b"\n"])
-                sync_folder(path.parent)
+            if path.exists():
+                return read_hash_key(str(path), b"")
+        except UsageError as error:
+            self._fail("key", f"calls are hidden under a new key: {error}")
+        try:
+            path.unlink(missing_ok=True)
+            write_new(path, [secrets.token_hex(HASH_KEY_BYTES).encode() + b"\n"])
+            sync_folder(path.parent)
             return read_hash_key(str(path), b"")
         except (OSError, UsageError) as error:
             self._fail("key", f"the key of call ids could not be kept: {error}")

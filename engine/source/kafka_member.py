@@ -85,9 +85,11 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _seek(self, assigned: Collection[TopicPartition]) -> None:
         progress = self._progress
         unknown = [tp for tp in assigned if tp.partition not in self._places]
-        if unknown and progress.resume is not None:
+        # A line that goes on has no state of what is new to it, whatever a checkpoint has.
+        if unknown and len(unknown) == len(assigned) and progress.resume is not None:
+            given = {tp.partition for tp in assigned}
             for partition, offset in (await progress.resume()).items():
-                if partition in {tp.partition for tp in unknown}:
+                if partition in given:
                     progress.begin(partition, offset)
             unknown = [tp for tp in unknown if tp.partition not in self._places]
         found: dict[TopicPartition, int] = {}

@@ -20,12 +20,18 @@ import numpy as np
 from engine.errors import CallgaugeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 # Records are looked up in these packages alone.
 RECORDS_FROM = ("engine.decode.", "engine.observe.", "engine.judge.", "engine.limits", "detectors.")
 ARRAY_KINDS = "biuf"
 LENGTH_BYTES = 8
+SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+# Whole numbers from so many on are written without their zeros if that at least halves them: windows are
+# mostly empty, and a checkpoint may not take as much memory again as the line.
+SPARSE_FROM = 1 << 13
+POSITION = np.dtype("<u4")
+ARRAY_BYTES_MAX = 4 << 30  # made of a few bytes that say so
 TUPLE, LIST, DICT, SET, DEQUE, RECORD, OBJECT, AGAIN, ARRAY, SCALAR = range(10)
 
 
@@ -58,6 +64,7 @@ class ArrayShape(msgspec.Struct, frozen=True, array_like=True):
     dtype: str  # little-endian
     shape: tuple[int, ...]
     is_fortran: bool  # sums depend on the order in memory
+    nonzero: int  # so many positions (uint32) and then their values; -1: all values
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
@@ -107,27 +114,30 @@ class _Writer:
     def plain(self, value: Any) -> Any:
         """Give a value as msgpack can hold it, with what is not a scalar as [kind, ...]."""
         kind = type(value)
-        if value is None or kind in (bool, int, float, str, bytes):
+        if kind in SCALARS:
             return value
         if kind is tuple:
-            return [TUPLE, *map(self.plain, value)]
+            return [TUPLE, *self._each(value)]
         if kind is np.ndarray:
             return [ARRAY, self._array(value)]
         if isinstance(value, tuple | msgspec.Struct):
             return self._record(value)
         if kind is list:
-            return [LIST, *map(self.plain, value)]
+            return [LIST, *self._each(value)]
         if kind is dict:
-            return [DICT, *(self.plain(part) for pair in value.items() for part in pair)]
+            return [DICT, *self._each([part for pair in value.items() for part in pair])]
         if kind is set:
-            return [SET, *map(self.plain, sorted(value))]
+            return [SET, *self._each(sorted(value))]
         if kind is deque:
-            return [DEQUE, *map(self.plain, value)]
+            return [DEQUE, *self._each(value)]
         if isinstance(value, np.generic):
             return [SCALAR, value.dtype.newbyteorder("<").str, value.tobytes()]
         if isinstance(value, int):  # An IntEnum.
             return int(value)
         return self._object(value)
+
+    def _each(self, values: Iterable[Any]) -> list[Any]:
+        return [one if type(one) in SCALARS else self.plain(one) for one in values]
 
     def _array(self, array: np.ndarray[Any, Any]) -> int:
         number = self._array_ids.get(id(array))
@@ -138,11 +148,24 @@ class _Writer:
             if self._is_shared:
                 self._array_ids[id(array)] = number
                 self._alive.append(array)
-            is_fortran = array.flags.f_contiguous and not array.flags.c_contiguous
-            dtype = array.dtype.newbyteorder("<")
-            self.arrays.append(ArrayShape(dtype.str, array.shape, is_fortran))
-            self.buffers.append(array.astype(dtype, copy=False).tobytes("F" if is_fortran else "C"))
+            self._write(array)
         return number
+
+    def _write(self, array: np.ndarray[Any, Any]) -> None:
+        is_fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+        dtype = array.dtype.newbyteorder("<")
+        flat = array.astype(dtype, copy=False).ravel("F" if is_fortran else "C")
+        nonzero = -1
+        if dtype.kind in "iu" and SPARSE_FROM <= len(flat) < 1 << 32:
+            count = int(np.count_nonzero(flat))
+            if 2 * count * (dtype.itemsize + POSITION.itemsize) <= flat.nbytes:
+                nonzero = count
+        self.arrays.append(ArrayShape(dtype.str, array.shape, is_fortran, nonzero))
+        if nonzero >= 0:
+            places = np.flatnonzero(flat)
+            self.buffers += [places.astype(POSITION).tobytes(), flat[places].tobytes()]
+        else:
+            self.buffers.append(flat.tobytes())
 
     def _record(self, value: Any) -> list[Any]:
         known = self._record_ids.get(id(value))
@@ -150,7 +173,7 @@ class _Writer:
             return [AGAIN, known]
         fields = _fields_of(type(value))
         class_id = self._class_id(type(value), fields)
-        plain = [RECORD, class_id, *(self.plain(getattr(value, name)) for name in fields)]
+        plain = [RECORD, class_id, *self._each([getattr(value, name) for name in fields])]
         if self._is_shared:
             self._record_ids[id(value)] = len(self._record_ids)
             self._alive.append(value)
@@ -217,10 +240,17 @@ def _arrays_of(shapes: tuple[ArrayShape, ...], buffers: memoryview) -> Iterator[
         dtype = np.dtype(one.dtype)
         if dtype.kind not in ARRAY_KINDS or min(one.shape, default=0) < 0:
             raise ValueError("an array of another kind")
-        end = at + int(np.prod(one.shape, dtype=np.int64)) * dtype.itemsize
+        size = int(np.prod(one.shape, dtype=np.int64))
+        if size * dtype.itemsize > ARRAY_BYTES_MAX:
+            raise ValueError("an array is too large")
+        places_end = at + max(one.nonzero, 0) * POSITION.itemsize
+        end = places_end + (size if one.nonzero < 0 else one.nonzero) * dtype.itemsize
         if end > len(buffers):
             raise ValueError("arrays are cut off")
-        flat = np.frombuffer(buffers[at:end], dtype).astype(dtype.newbyteorder("="))
+        flat = np.frombuffer(buffers[places_end:end], dtype).astype(dtype.newbyteorder("="))
+        if one.nonzero >= 0:
+            values, flat = flat, np.zeros(size, flat.dtype)
+            flat[np.frombuffer(buffers[at:places_end], POSITION)] = values
         yield flat.reshape(one.shape, order="F") if one.is_fortran else flat.reshape(one.shape)
         at = end
     if at != len(buffers):

@@ -1,0 +1,177 @@
+"""What a run does with its checkpoints: taken in time, written aside, read at an assignment, never fatal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from engine.app import Configuration, OwnedLine
+from engine.commands.checkpoints import Checkpoints, Resumed
+from engine.settings import KafkaSettings, Settings, StateSettings
+from engine.source.contract import tick
+from engine.state.line_state import state_hash
+from tests.line_runs import shipped_rules
+from tests.line_traffic import REGISTER, TOPIC, Traffic, batches_of, make_story
+
+if TYPE_CHECKING:
+    from engine.source.contract import RawBatch
+
+TRAFFIC = Traffic(duration_s=240, rate_first=2.0, rate_last=4.0)
+
+
+def configured(folder: Path | str, **settings: Any) -> Configuration:
+    state = StateSettings(folder=str(folder), period_ns=1, **settings)
+    return Configuration(
+        Settings(state=state, kafka=KafkaSettings(topic=TOPIC)),
+        REGISTER,
+        shipped_rules(),
+        Path("limits.yaml"),
+    )
+
+
+def rows() -> list[RawBatch]:
+    return list(batches_of(make_story(TRAFFIC).events, partitions=2, rows_max=200))
+
+
+async def kept(folder: Path, batches: list[RawBatch]) -> tuple[OwnedLine, dict[int, int]]:
+    """Let one process read these and keep a checkpoint of it."""
+    configuration = configured(folder)
+    checkpoints = Checkpoints(configuration)
+    line = OwnedLine(configuration, checkpoints.open(configuration))
+    for raw in batches:
+        line.step(raw)
+    durable: dict[int, int] = {}
+    taken = checkpoints.take_if_due(line, {})
+    assert taken is not None
+    await checkpoints.write(taken, durable)
+    return line, durable
+
+
+async def test_another_process_goes_on_with_the_same_line_key_and_offsets(tmp_path: Path) -> None:
+    """The key is made once: under another one no call would be known again."""
+    batches = rows()
+    line, durable = await kept(tmp_path, batches[:-2])
+    assert durable == {raw.partition: int(raw.offset[-1]) + 1 for raw in batches[:-2]}
+    configuration = configured(tmp_path)
+    checkpoints = Checkpoints(configuration)
+    fresh = OwnedLine(configuration, checkpoints.open(configuration))
+    resumed = checkpoints.resume(configuration)
+    assert resumed.next_offsets == durable
+    assert {one.state for one in resumed.firing} == {"firing"}
+    fresh.adopt(resumed.line)
+    for raw in batches[-2:]:
+        assert fresh.step(raw) == line.step(raw)
+    assert state_hash(fresh.line.pipeline) == state_hash(line.line.pipeline)
+    assert checkpoints.stats.outcomes == {"whole": 1}
+    assert (tmp_path / "call.key").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_line_that_was_read_waits_for_the_partitions(tmp_path: Path) -> None:
+    """Ticks before the assignment belong to nobody; a loss after it begins anew."""
+    batches = rows()
+    line, _ = await kept(tmp_path, batches)
+    configuration = configured(tmp_path)
+    checkpoints = Checkpoints(configuration)
+    fresh = OwnedLine(configuration, checkpoints.open(configuration))
+    fresh.adopt(checkpoints.resume(configuration).line)
+    at_ns = batches[-1].received_ns
+    fresh.step(tick(TOPIC, at_ns, (), ()))
+    assert fresh.line.pipeline.decoder.rows_read == 0
+    assert checkpoints.take(fresh, {}) is None  # It owns nothing: what it knows would replace what is there.
+    fresh.step(tick(TOPIC, at_ns, (0, 1), ()))
+    assert fresh.line.pipeline.decoder.rows_read == line.line.pipeline.decoder.rows_read
+    fresh.step(tick(TOPIC, at_ns, (), ()))
+    assert fresh.line.pipeline.decoder.rows_read == 0
+
+
+async def test_a_limit_that_is_loaded_while_a_line_waits_is_in_force_when_it_begins(tmp_path: Path) -> None:
+    await kept(tmp_path, rows())
+    configuration = configured(tmp_path)
+    checkpoints = Checkpoints(configuration)
+    fresh = OwnedLine(configuration, checkpoints.open(configuration))
+    fresh.adopt(checkpoints.resume(configuration).line)
+    cap, tenant = REGISTER.limits
+    register = msgspec.structs.replace(REGISTER, limits=(msgspec.structs.replace(cap, value=7.0), tenant))
+    fresh.reload(configuration._replace(register=register))
+    fresh.step(tick(TOPIC, 1, (0, 1), ()))
+    assert fresh.line.pipeline.judge.roller.index.instances[0].limit.value == 7.0
+
+
+def spoil(folder: Path, damage: str) -> None:
+    """Write over a file, or all of a kind."""
+    for path in folder.iterdir():
+        if damage in {path.name, "everything"} or (damage == "blobs" and path.suffix == ".blob"):
+            path.write_bytes(b"\xff" * 100)
+
+
+@pytest.mark.parametrize("damage", ["manifest", "blobs", "everything"])
+async def test_whatever_is_in_the_folder_the_engine_starts(tmp_path: Path, damage: str) -> None:
+    """It is counted by reason, and set aside: the next start does not meet it again."""
+    await kept(tmp_path, rows()[:5])
+    spoil(tmp_path, damage)
+    configuration = configured(tmp_path)
+    checkpoints = Checkpoints(configuration)
+    key = checkpoints.open(configuration)
+    assert key == Checkpoints(configuration).open(configuration)
+    assert checkpoints.resume(configuration) == Resumed()
+    assert checkpoints.stats.outcomes == {"refused_damaged": 1}
+    assert checkpoints.resume(configuration) == Resumed()
+    assert checkpoints.stats.outcomes == {"refused_damaged": 1}
+
+
+async def test_a_state_of_other_settings_gives_its_alerts_and_no_offsets(tmp_path: Path) -> None:
+    """Without the calls the partitions are read again from before."""
+    await kept(tmp_path, rows()[:5])
+    configuration = configured(tmp_path)
+    labels = msgspec.structs.replace(configuration.settings.engine, series_labels=("tenant",))
+    configuration = configuration._replace(
+        settings=msgspec.structs.replace(configuration.settings, engine=labels)
+    )
+    checkpoints = Checkpoints(configuration)
+    checkpoints.open(configuration)
+    resumed = checkpoints.resume(configuration)
+    assert resumed.next_offsets == {}
+    assert resumed.line is not None
+    assert checkpoints.stats.outcomes == {"alerts": 1}
+
+
+async def test_a_folder_that_cannot_be_used_costs_checkpoints_and_nothing_else(tmp_path: Path) -> None:
+    """A file where the folder should be: it is said once, counted each time, and the line goes on."""
+    (tmp_path / "file").write_bytes(b"")
+    configuration = configured(tmp_path / "file" / "state")
+    checkpoints = Checkpoints(configuration)
+    line = OwnedLine(configuration, checkpoints.open(configuration))
+    assert checkpoints.resume(configuration) == Resumed()
+    for raw in rows()[:3]:
+        line.step(raw)
+        taken = checkpoints.take_if_due(line, {})
+        assert taken is not None
+        durable: dict[int, int] = {}
+        await checkpoints.write(taken, durable)
+        assert durable == {}
+    assert checkpoints.stats.failures == {"disk": 4, "key": 1}
+    assert checkpoints.stats.count == 0
+
+
+async def test_without_a_folder_nothing_is_written_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    configuration = configured("")
+    checkpoints = Checkpoints(configuration)
+    line = OwnedLine(configuration, checkpoints.open(configuration))
+    line.step(rows()[0])
+    assert checkpoints.take_if_due(line, {}) is None
+    assert "state.folder is not set" in caplog.text
+
+
+async def test_a_checkpoint_that_is_larger_than_it_may_be_is_counted(tmp_path: Path) -> None:
+    configuration = configured(tmp_path, bytes_max=5000)
+    checkpoints = Checkpoints(configuration)
+    line = OwnedLine(configuration, checkpoints.open(configuration))
+    for raw in rows():
+        line.step(raw)
+    taken = checkpoints.take(line, {})
+    assert taken is not None
+    await checkpoints.write(taken, {})
+    assert checkpoints.stats.failures == {"too_large": 1}
