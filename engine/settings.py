@@ -130,9 +130,15 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Our own HTTP server."""
 
     listen: str = "127.0.0.1:9810"
-    external_url: str = ""  # how people reach it, for generatorURL; "": http://<listen>
+    external_url: str = (
+        ""  # how people reach it, for generatorURL; "": http://<listen>, https with a web file
+    )
+    config_file: str = ""  # TLS and users, as Prometheus' web configuration file
+    token_file: str = ""  # a bearer token, beside or instead of users
+    admin_listen: str = ""  # for what has an effect; "": nowhere
+    admin_config_file: str = ""
+    admin_token_file: str = ""
     allow_insecure: bool = False
-    enable_reload: bool = True
 
 
 class TimelineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -28,14 +28,14 @@ from engine.commands.warmup import FIRST_START, is_first_start, warm_up
 from engine.commands.whole_file import write_whole
 from engine.deliver.alertmanager import AlertmanagerSink
 from engine.deliver.handover import Handover
-from engine.deliver.metrics import Metrics, SourceStats
+from engine.deliver.metrics import Metrics, SourceStats, WebStats
 from engine.deliver.timeline import Timeline
 from engine.errors import CallgaugeError, UsageError
 from engine.judge.learned_limits import encode as encode_inferred
 from engine.settings_file import digest
 from engine.source.recording import RecordingWriter
+from engine.web.listener import STOP_S as WEB_STOP_S
 from engine.web.routes import Sources
-from engine.web.server import STOP_S as WEB_STOP_S
 from engine.web.server import WebServer
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ class Service:
         self._losses = LossLog()
         self._told: set[tuple[str, Pairs]] = set()  # limits whose first decline was written down
         self._kept: tuple[LearnedValue, ...] = ()  # inferred limits as they were last written
-        external_url = settings.web.external_url or f"http://{settings.web.listen}"
+        scheme = "https" if settings.web.config_file else "http"
+        external_url = settings.web.external_url or f"{scheme}://{settings.web.listen}"
         self.sink = AlertmanagerSink(settings.alertmanager, external_url)
         self.timeline = Timeline(settings.timeline)
         self.metrics = Metrics(
@@ -111,6 +112,7 @@ class Service:
             version=version("callgauge"),
             peers=self.sink.stats,
             source=self._source_stats,
+            web=self._web_stats,
         )
         self.web = WebServer(
             settings.web,
@@ -251,6 +253,9 @@ class Service:
             await asyncio.sleep(LAG_PROBE_S)
             self.metrics.loop_lagged(max(loop.time() - due, 0.0))
 
+    def _web_stats(self) -> WebStats:
+        return self.web.stats()
+
     def _source_stats(self) -> SourceStats:
         stats = getattr(self.source, "stats", None)
         if stats is None:
@@ -291,6 +296,7 @@ class Service:
         try:
             fresh = await asyncio.to_thread(self._load_again)
             self._refuse_new_labels(fresh)
+            self.web.reload()
         except CallgaugeError as error:
             self.metrics.reloaded(is_successful=False, now_s=time.time())
             log.warning("reload failed, the old configuration stays in force: %s", error)
@@ -302,7 +308,7 @@ class Service:
         self.configuration = fresh._replace(settings=self.configuration.settings)
         self._fresh = self.configuration
         self.metrics.reloaded(is_successful=True, now_s=time.time())
-        log.info("limits and decline rules were loaded anew")
+        log.info("limits, decline rules, certificates and logins were loaded anew")
 
     def _refuse_new_labels(self, fresh: Configuration) -> None:
         """Refuse limits on labels that the series table was not made with: nothing is there to match."""
