@@ -48,6 +48,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     call_key_file: str = (
         ""  # 32 bytes hex; "": a fixed, documented key for replay, a random one per process for run
     )
+    label_key_file: str = ""  # the same, of one's own: hashes numbers and addresses in labels; "": hidden
 
 
 class HeadroomSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -26,6 +26,7 @@ from engine.app import HASH_KEY_BYTES, OwnedLine, load_inferred, read_hash_key
 from engine.commands.losses import LossLog
 from engine.commands.warmup import FIRST_START, is_first_start, warm_up
 from engine.commands.whole_file import write_whole
+from engine.decode.mask import LabelMask
 from engine.deliver.alertmanager import AlertmanagerSink
 from engine.deliver.handover import Handover
 from engine.deliver.metrics import Metrics, SourceStats, WebStats
@@ -319,6 +320,16 @@ class Service:
                 f"limits use labels that are not kept apart: {', '.join(missing)}",
                 where=str(fresh.limits_file),
                 hint="restart callgauge, or add them to engine.series_labels beforehand",
+            )
+        mask = self.line.line.pipeline.decoder.mask if self.line else LabelMask()
+        hidden = [
+            label for label, value in fresh.register.named_values() if mask.shown(label, value) != value
+        ]
+        if self.line and hidden:
+            raise UsageError(
+                f"limits name numbers or addresses that are hidden so far, as values of {hidden[0]}",
+                where=str(fresh.limits_file),
+                hint="restart callgauge",
             )
 
     async def _shut_down(self, tasks: list[asyncio.Task[None]]) -> None:

@@ -26,6 +26,7 @@ class TimeCut:
         self.series = decoder.series
         self.causes = decoder.causes
         self.stages = decoder.stages
+        self.mask = decoder.mask
 
     @property
     def rows_read(self) -> int:
