@@ -115,7 +115,7 @@ def default_file(name: str) -> Path:
 
 
 def read_hash_key(path: str, default: bytes, what: str = "the call key") -> bytes:
-    """Give the key that call ids or labels are hashed with: 32 hexadecimal digits in a file, or the default."""
+    """Give the key that call ids or labels are hashed with: 32 hexadecimal digits, or the default."""
     if not path:
         return default
     try:
@@ -168,6 +168,7 @@ def build_line(
     settings, register = configuration.settings, configuration.register
     mask = LabelMask(configuration.label_key, register.named_values())
     decoder = new_decoder(settings.engine, hash_key, register.limit_labels(), mask)
+    decoder.rejects.is_on = bool(settings.quarantine.path)
     if span != EVERYTHING:
         decoder = TimeCut(decoder, span.from_ns, span.to_ns)
     observer = Observer(

@@ -149,6 +149,14 @@ class TimelineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     bytes_max: int = 64 << 20
 
 
+class QuarantineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rows that could not be decoded, redacted."""
+
+    path: str = ""  # "": none
+    bytes_max: int = 16 << 20
+    rows_per_s_max: int = 10
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it."""
 
@@ -159,6 +167,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     alertmanager: AlertmanagerSettings = AlertmanagerSettings()
     web: WebSettings = WebSettings()
     timeline: TimelineSettings = TimelineSettings()
+    quarantine: QuarantineSettings = QuarantineSettings()
     log_level: str = "info"
     log_format: str = "logfmt"  # logfmt | json
 

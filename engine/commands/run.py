@@ -30,6 +30,7 @@ from engine.decode.mask import LabelMask
 from engine.deliver.alertmanager import AlertmanagerSink
 from engine.deliver.handover import Handover
 from engine.deliver.metrics import Metrics, SourceStats, WebStats
+from engine.deliver.quarantine import Quarantine
 from engine.deliver.timeline import Timeline
 from engine.errors import CallgaugeError, UsageError
 from engine.judge.learned_limits import encode as encode_inferred
@@ -107,6 +108,7 @@ class Service:
         external_url = settings.web.external_url or f"{scheme}://{settings.web.listen}"
         self.sink = AlertmanagerSink(settings.alertmanager, external_url)
         self.timeline = Timeline(settings.timeline)
+        self.quarantine = Quarantine(settings.quarantine)
         self.metrics = Metrics(
             CollectorRegistry(),
             lambda: self.snapshot,
@@ -114,6 +116,7 @@ class Service:
             peers=self.sink.stats,
             source=self._source_stats,
             web=self._web_stats,
+            quarantine=lambda: self.quarantine.stats,
         )
         self.web = WebServer(
             settings.web,
@@ -203,6 +206,7 @@ class Service:
         if self._recorder is not None:
             self._recorder.write(raw)
         step = self.line.step(raw)
+        self.quarantine.add(*self.line.line.pipeline.decoder.rejects.take(), time.time_ns())
         snapshot = self.line.publish(raw.received_ns)
         samples = self.line.line.pipeline.decoder.samples()
         first = tuple(self.line.line.pipeline.judge.first_declines.values())

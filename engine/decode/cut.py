@@ -27,6 +27,7 @@ class TimeCut:
         self.causes = decoder.causes
         self.stages = decoder.stages
         self.mask = decoder.mask
+        self.rejects = decoder.rejects
 
     @property
     def rows_read(self) -> int:

@@ -34,6 +34,7 @@ from engine.decode.labels import LabelReader, note_labels
 from engine.decode.mask import PLAIN_MASK, LabelMask
 from engine.decode.notes import listed_calls, note_fields
 from engine.decode.redaction import clean_label, redact_reason
+from engine.decode.rejects import Rejects
 from engine.decode.series import SeriesTable
 from engine.decode.siphash import hash_key
 from engine.decode.stages import METRIC, StageTable
@@ -75,6 +76,7 @@ class Decoder(Protocol):
     causes: CauseTable
     stages: StageTable
     mask: LabelMask
+    rejects: Rejects
 
     @property
     def rows_read(self) -> int:
@@ -103,6 +105,7 @@ class JsonDecoder:
         self._settings = settings
         self.key = hash_key(call_hash_key)
         self.mask = mask
+        self.rejects = Rejects()
         self.labels = LabelReader(self.series, settings.series_max, self._ignore, mask)
         self.parser = msgspec.json.Decoder(EventFields)
         self._samples: deque[Sample] = deque(maxlen=SAMPLES_MAX)
@@ -120,7 +123,7 @@ class JsonDecoder:
         ):
             reason = self.decode_row(data[start:end], offset, columns, is_ascii=is_ascii)
             if reason is not None:
-                self.count_loss(Sample(raw.topic, raw.partition, offset, reason))
+                self.count_loss(Sample(raw.topic, raw.partition, offset, reason), data[start:end])
         batch = columns.batch(raw.topic, raw.partition, self.key)
         return batch._replace(received_ns=self.received_ns(raw, batch.time_ns))
 
@@ -128,10 +131,11 @@ class JsonDecoder:
         """Give the most recent rows that were lost, oldest first, at most SAMPLES_MAX."""
         return tuple(self._samples)
 
-    def count_loss(self, sample: Sample) -> None:
+    def count_loss(self, sample: Sample, text: bytes) -> None:
         """Count a row that `decode_row` did not append."""
         self.losses[sample.reason] += 1
         self._samples.append(sample)
+        self.rejects.add(sample, text)
 
     def decode_row(self, text: bytes, offset: int, columns: Columns, *, is_ascii: bool) -> LossReason | None:
         """Append one row to the columns, or say why not; nothing is appended then."""

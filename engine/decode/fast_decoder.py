@@ -68,6 +68,7 @@ class FastDecoder:
         """Make empty tables, as `JsonDecoder` does. `has_vectors`: see engine.decode.memory."""
         self.parsing = JsonDecoder(settings, call_hash_key, limit_labels, mask)
         self.mask = mask
+        self.rejects = self.parsing.rejects
         self.losses = self.parsing.losses
         self.fields_ignored = self.parsing.fields_ignored
         self.series: SeriesTable = self.parsing.series
@@ -174,7 +175,7 @@ class FastDecoder:
         offset = int(raw.offset[row])
         reason = self.parsing.decode_row(text, offset, parsed, is_ascii=False)
         if reason is not None:
-            self.parsing.count_loss(Sample(raw.topic, raw.partition, offset, reason))
+            self.parsing.count_loss(Sample(raw.topic, raw.partition, offset, reason), text)
         return reason is None
 
     def _learn(self, text: bytes) -> bool:

@@ -42,7 +42,7 @@ def is_number_like(value: str) -> bool:
 
 
 def is_address_like(value: str) -> bool:
-    """Say whether a value names a person's address: mail, or SIP with a user part; a SIP host alone does not."""
+    """Say whether a value names a person's address: mail, or SIP with a user part, not a host alone."""
     if "@" not in value:
         return False
     return bool(MAIL_ADDRESS.search(value) or ADDRESS_SCHEME.match(value))

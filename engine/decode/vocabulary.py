@@ -1,9 +1,9 @@
 """What the scanner knows: words, combinations of labels, causes, stages; learned from rows that were parsed.
 
-Only what may be kept is learned: a label that is masked without a key (see `engine.decode.mask`), a reason that
-is redacted, an outcome that is no word of ours never enters, so rows with them are parsed each time. Ids come from the tables of the decoder and
-are final there, so what is learned never changes. Everything is bounded; when full, the owner starts anew,
-which costs time and changes no result.
+Only what may be kept is learned: a label that is masked without a key (see `engine.decode.mask`), a reason
+that is redacted, an outcome that is no word of ours never enters, so rows with them are parsed each time. Ids
+come from the tables of the decoder and are final there, so what is learned never changes. Everything is
+bounded; when full, the owner starts anew, which costs time and changes no result.
 """
 
 from __future__ import annotations

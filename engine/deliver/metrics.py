@@ -19,6 +19,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from engine.deliver import histograms, native, text
 from engine.deliver.families import COUNTER, GAUGE, Family, peer_families, single, snapshot_families
+from engine.deliver.quarantine import QuarantineStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,6 +82,7 @@ class Metrics:
         peers: Callable[[], tuple[PeerStats, ...]] = no_peers,
         source: Callable[[], SourceStats] = no_source,
         web: Callable[[], WebStats] = no_web,
+        quarantine: Callable[[], QuarantineStats] = QuarantineStats,
     ) -> None:
         # The text format would otherwise get one more series for every counter and histogram.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -89,6 +91,7 @@ class Metrics:
         self._peers = peers
         self._source = source
         self._web = web
+        self._quarantine = quarantine
         self._texts = text.LabelTexts()
         self._messages = native.LabelMessages()
         self._lock = threading.Lock()
@@ -158,6 +161,10 @@ class Metrics:
         yield from peer_families(self._peers())
         yield from source_families(self._source())
         yield from web_families(self._web())
+        help_text = "Rows that could not be decoded, by what became of them in the quarantine."
+        results = self._quarantine()._asdict()
+        keys = [(("result", name),) for name in results]
+        yield Family("callgauge_quarantine_rows_total", COUNTER, help_text, keys, tuple(results.values()))
         if snapshot is not None:
             yield from snapshot_families(snapshot)
 
