@@ -220,6 +220,8 @@ class Service:
         alerts = self._handover.alerts(raw, stepped.snapshot, stepped.step.early)
         if alerts is not None:
             self.sink.update(alerts, time.time_ns())
+        bounds = (*stepped.snapshot.bounds_met, ("early_alerts_max", self._handover.refused))
+        self.snapshot = stepped.snapshot._replace(bounds_met=bounds)
         self._losses.tell(stepped.snapshot.rows_lost, stepped.samples, time.monotonic())
         # What fired while old events are read again is history.
         level = logging.DEBUG if alerts is None else logging.INFO

@@ -1,7 +1,7 @@
 """Rows that could not be decoded, redacted, a JSON line each in a file: where they lay, why, and their shape.
 
 Off unless a path is given: a sidecar may have no disk, and how many rows are lost, why and where is in
-metrics and log without it. Bounded three times: lines a second, bytes of a file, two files. What goes beyond is
+metrics and log without it. Bounded three times: lines a second, bytes of a file, two files. What is beyond is
 dropped and counted; nothing here may stop or slow the engine. There is no fsync: what a crash takes is only
 a hint. The topic itself holds the rows: `topic`, `partition` and `offset` lead there.
 """
