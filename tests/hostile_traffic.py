@@ -1,9 +1,10 @@
 """A line under attack, as a process of its own, so that its memory can be measured: prints what came of it.
 
-Good calls run all the time, two a second on one trunk under a limit. Then so many tenants join that
-tables are as full as their bounds allow; what that takes is `full_mb`. After that come the strangers: call
-ids and tenants that are new in every row, rows of ten megabytes, nesting a hundred thousand deep, clocks an
-hour off either way, rubbish; what they add is `grown_mb`. `python -m tests.hostile_traffic IDS`.
+Good calls run all the time, two a second on one trunk under a limit. Then a large platform joins: as many
+tenants as fill the tables up to their bounds, with as many calls a second as there will be; what that takes
+is `full_mb`. After that come the strangers at that rate: call ids and tenants that are new in every row,
+rows of ten megabytes, nesting a hundred thousand deep, clocks an hour off either way, rubbish; what they add
+is `grown_mb`. `python -m tests.hostile_traffic IDS SECONDS`.
 """
 
 import json
@@ -21,8 +22,8 @@ from tests.line_runs import shipped_rules
 
 S = 1_000_000_000
 START_S = 1_795_000_000
-WARM_S, FILL_S, ATTACK_S = 60, 60, 100
-FILL_IDS = 12_000
+WARM_S, FILL_S = 40, 120
+TENANTS = 5_000  # more than there are series
 GOOD_PER_S, HOLDING_S = 2, 30
 HOUR_S = 3600
 REGISTER = """
@@ -49,16 +50,17 @@ def good(second: int) -> list[bytes]:
     return rows
 
 
-def newcomers(second: int, each: int) -> list[bytes]:
-    """Write the rows of one second in which every id and tenant is new."""
+def newcomers(second: int, each: int, tenants: int = 0) -> list[bytes]:
+    """Write the rows of one second in which every id is new, and every tenant unless there are so many."""
     rows = []
     for number in range(each):
         at_s = START_S + second + number / each
         name = f"{second}-{number}"
-        labels = {"tenant": f"tenant-{name}", "trunk": f"trunk-{name}", "agent": f"agent-{name}"}
-        rows.append(event(at_s, "call.started", f"bad-{name}", **labels, release=f"r{name}"))
+        which = str((second * each + number) % tenants) if tenants else name
+        labels = {"tenant": f"tenant-{which}", "trunk": f"trunk-{which}", "agent": f"agent-{which}"}
+        rows.append(event(at_s, "call.started", f"bad-{name}", **labels, release=f"r{which}"))
         rows.append(
-            event(at_s, "call.ended", f"bad-{name}", **labels, outcome="failed", reason=f"why {name}")
+            event(at_s, "call.ended", f"bad-{name}", **labels, outcome="failed", reason=f"why {which}")
         )
     return rows
 
@@ -93,21 +95,21 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def main(ids: int) -> dict[str, Any]:
+def main(ids: int, attack_s: int) -> dict[str, Any]:
     """Run it, and say what memory it took and what became of the good calls."""
     register = parse_register(REGISTER, "limits.yaml")
     configuration = Configuration(Settings(), register, shipped_rules(), Path("limits.yaml"))
     line = build_line(configuration, REPLAY_HASH_KEY)
     alerts: set[str] = set()
-    full_at, end = WARM_S + FILL_S, WARM_S + FILL_S + ATTACK_S
+    full_at, end = WARM_S + FILL_S, WARM_S + FILL_S + attack_s
     before_mb = full_mb = peak_mb()
     for second in range(end):
         rows = []
         if ids and second >= full_at:
             # They come first, and take whatever room there is.
-            rows = [*newcomers(second, ids // ATTACK_S), *strangers(second)]
+            rows = [*newcomers(second, ids // attack_s), *strangers(second)]
         elif ids and second >= WARM_S:
-            rows = newcomers(second, FILL_IDS // FILL_S)
+            rows = newcomers(second, ids // attack_s, TENANTS)
         step = line.pipeline.step(batch([*rows, *good(second)], second))
         line.publisher.publish(0)
         named = [dict(change.labels) for change in step.changes]
@@ -140,4 +142,4 @@ def main(ids: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(main(int(sys.argv[1]))))
+    sys.stdout.write(json.dumps(main(int(sys.argv[1]), int(sys.argv[2]))))
