@@ -34,8 +34,9 @@ from bench.harness import (
 )
 from bench.sketch_peers import OURS, Sketch, missing, sketches
 from engine.judge.measures import quantiles_of_rows
-from engine.judge.windows import RollingSums, contribution_of
-from engine.observe.latency import BUCKETS, add_values, new_sketch
+from engine.judge.sparse import contribution_of
+from engine.judge.windows import RollingSums
+from engine.observe.latency import BUCKETS, OCTAVES, add_values, new_sketch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +150,8 @@ def windows(known: dict[str, Sketch], size: str) -> list[Row]:
         counts = new_sketch()
         add_values(counts, values)
         flat = np.flatnonzero(counts)
-        contribution = contribution_of(number * SLICE_NS, flat, counts[flat])
+        added = counts[flat].astype(np.int32)
+        contribution = contribution_of(number * SLICE_NS, flat.astype(np.int32), added, BUCKETS)
         sums.advance((number + 1) * SLICE_NS, contribution)
     rolled_us = (time.process_time() - began) / len(slices) * 1e6
     rows = [Row("window: a slice of one series enters and leaves three windows", f"{rolled_us:.1f} us")]
@@ -174,7 +176,8 @@ def _asking(table: NDArray[np.int32]) -> Callable[[], object]:
     """Give a query of running sums, by the kernel that the engine asks with."""
     rows = np.arange(len(table), dtype=np.int32)
     into, counted = np.zeros((len(RANKS), len(table))), np.zeros(len(table), np.int64)
-    return lambda: quantiles_of_rows(table, rows, np.array(RANKS), into, counted)
+    octaves = np.empty(OCTAVES, np.int64)
+    return lambda: quantiles_of_rows(table, rows, np.array(RANKS), into, counted, octaves)
 
 
 def _merging(sketch: Sketch, slices: NDArray[np.float64]) -> Callable[[], list[float]]:

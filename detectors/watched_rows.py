@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+NO_ROOM = -2  # what `engine.judge.bounds` counts
 LabelSet = tuple[tuple[str, str], ...]
 CARRIES_RATIO = 0.8  # of what is wrong: then a row is the cause, and the total says no more
 TELLING_RATIO = 0.8  # a row with more of the calls than this says no more than the total
@@ -23,9 +24,10 @@ TELLING_RATIO = 0.8  # a row with more of the calls than this says no more than 
 def with_slots(
     known: NDArray[np.int32], labels: Sequence[LabelSet], slots_max: int, kept_for_totals: int
 ) -> NDArray[np.int32]:
-    """Give each row its slot (int32, (rows,); -1: not watched), where `known` has those of the first rows.
+    """Give each row its slot (int32, (rows,)), where `known` has those of the first rows.
 
-    `labels` are those of the new rows alone. Single labels leave `kept_for_totals` slots free.
+    Below 0 a row is not watched: -1 as a combination of labels, NO_ROOM for want of a slot. `labels` are
+    those of the new rows alone. Single labels leave `kept_for_totals` slots free.
     """
     if not labels:
         return known
@@ -33,7 +35,7 @@ def with_slots(
     fresh = []
     for one in labels:
         is_watched = taken < slots_max - (kept_for_totals if one else 0) and len(one) <= 1
-        fresh.append(taken if is_watched else -1)
+        fresh.append(taken if is_watched else NO_ROOM if len(one) <= 1 else -1)
         taken += is_watched
     return np.concatenate([known, np.array(fresh, np.int32)])
 

@@ -16,6 +16,7 @@ from detectors.calibration import Lesson, learned_from
 from engine.config_files import config_path
 from engine.decode.cut import TimeCut
 from engine.decode.fast_decoder import new_decoder
+from engine.decode.mask import LabelMask
 from engine.errors import SettingsError, UsageError
 from engine.judge.declines import Rule, parse_rules
 from engine.judge.judge import Judge
@@ -26,6 +27,7 @@ from engine.limits import Register
 from engine.observe.observer import Observer
 from engine.pipeline import Pipeline
 from engine.publish import Publisher
+from engine.secret_file import SecretError, read_secret
 from engine.settings import Settings
 from engine.settings_file import load_register, load_settings, read_text_file
 
@@ -54,6 +56,7 @@ class Configuration(NamedTuple):
     limits_file: Path
     learned: Learned | None = None  # baselines and thresholds, from `headroom.learned_file`
     inferred: tuple[LearnedValue, ...] = ()  # caps that were in no register, from an earlier run
+    label_key: bytes = b""  # hashes numbers and addresses in labels; b"": they become one word
 
     def limits_origin(self) -> str:
         """Say which register is in use, and that the shipped one is nobody's."""
@@ -81,7 +84,8 @@ def load_configuration(
     rules_file = Path(declines) if declines else default_file("declines.yaml")
     rules = parse_rules(read_text_file(rules_file, "the decline rules"), str(rules_file))
     register = load_register(limits_file)
-    return Configuration(settings, register, rules, limits_file, load_learned(settings))
+    label_key = read_hash_key(settings.engine.label_key_file, b"", "the label key")
+    return Configuration(settings, register, rules, limits_file, load_learned(settings), label_key=label_key)
 
 
 def load_learned(settings: Settings) -> Learned | None:
@@ -110,18 +114,19 @@ def default_file(name: str) -> Path:
     return here if here.is_file() else config_path(name)
 
 
-def read_hash_key(path: str, default: bytes) -> bytes:
-    """Give the key that call ids are hashed with: 32 hexadecimal digits in a file, or the default."""
+def read_hash_key(path: str, default: bytes, what: str = "the call key") -> bytes:
+    """Give the key that call ids or labels are hashed with: 32 hexadecimal digits, or the default."""
     if not path:
         return default
-    text = read_text_file(Path(path), "the call key").strip()
     try:
-        key = bytes.fromhex(text)
+        key = bytes.fromhex(read_secret(path))
+    except SecretError as error:
+        raise UsageError(f"{what} cannot be read", where=path, cause=str(error)) from None
     except ValueError:
         key = b""
     if len(key) != HASH_KEY_BYTES:
         raise UsageError(
-            "the call key is not 32 hexadecimal digits",
+            f"{what} is not 32 hexadecimal digits",
             where=path,
             hint="make one with: openssl rand -hex 16",
         )
@@ -161,7 +166,9 @@ def build_line(
 ) -> Line:
     """Make a line that has seen nothing; `detectors` may stand in for those of the registry."""
     settings, register = configuration.settings, configuration.register
-    decoder = new_decoder(settings.engine, hash_key, register.limit_labels())
+    mask = LabelMask(configuration.label_key, register.named_values())
+    decoder = new_decoder(settings.engine, hash_key, register.limit_labels(), mask)
+    decoder.rejects.is_on = bool(settings.quarantine.path)
     if span != EVERYTHING:
         decoder = TimeCut(decoder, span.from_ns, span.to_ns)
     observer = Observer(

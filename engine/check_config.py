@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from engine.config_files import config_path
 from engine.durations import format_duration
 from engine.erlang import erlang_b, poisson_excess, safe_offered_load, safe_rate
-from engine.errors import SettingsError
+from engine.errors import CallgaugeError, SettingsError
 from engine.judge.declines import Rule, parse_rules
 from engine.limits import CONCURRENCY, QUOTA, RATE, TIMEOUT, Guardrail, Limit, Register
-from engine.settings import Settings
+from engine.settings import Settings, WebSettings
 from engine.settings_file import load_register, load_settings, read_text_file
+from engine.web.web_file import make_context, read_access
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -93,6 +94,7 @@ def check(
         rules = load_rules(declines)
     except SettingsError as error:
         problems.append(str(error))
+    problems += _web_problems(settings.web)
     guardrails = _counted(len(register.guardrails), "guardrail")
     checked = (
         f"settings: {config or 'defaults'}",
@@ -106,6 +108,22 @@ def check(
             f"  hint: raise engine.limit_instances_max, or leave out {too_many}"
         )
     return Report(checked, tuple(problems), tuple(map(_row, register.limits)), register.guardrails, launch)
+
+
+def _web_problems(settings: WebSettings) -> list[str]:
+    """Read the files of the listeners as `run` would."""
+    problems = []
+    for key, files in (
+        ("web.listen", (settings.config_file, settings.token_file)),
+        ("web.admin_listen", (settings.admin_config_file, settings.admin_token_file)),
+    ):
+        try:
+            access = read_access(*files, key)
+            if access.tls:
+                make_context(access.tls)
+        except CallgaugeError as error:
+            problems.append(str(error))
+    return problems
 
 
 def load_rules(path: Path) -> tuple[Rule, ...]:

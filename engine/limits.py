@@ -178,6 +178,20 @@ class Register(msgspec.Struct, frozen=True):
                 wanted[label] = None
         return dict(sorted(wanted.items()))
 
+    def named_values(self) -> frozenset[tuple[str, str]]:
+        """Give every (label, value) that a limit names, its own name among them."""
+        named = {
+            (label, value)
+            for limit in self.limits
+            for label, values in limit.applies_to.items()
+            for value in values
+        }
+        for limit in self.limits:
+            named.add(("limit", limit.name))
+            if len(limit.split_by) == 1:
+                named |= {(limit.split_by[0], value) for value in limit.values}
+        return frozenset(named)
+
     def named(self, name: str) -> Limit | None:
         """Give the limit of this name, or None."""
         return next((limit for limit in self.limits if limit.name == name), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.errors import LossReason
+from engine.judge.bounds import bounds_met
 from engine.judge.measures import TOTALS
 from engine.judge.snapshot import Snapshot
 from engine.judge.statuses import Statuses
@@ -85,6 +86,7 @@ class Publisher:
             measures_collapsed=0,
             fields_ignored=(),
             alerts_refused=0,
+            bounds_met=bounds_met(judge),
             slices_closed=roller.slices_closed,
             in_flight_healed=(),
             limits=self.statuses.rows(alerts),

@@ -48,6 +48,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     call_key_file: str = (
         ""  # 32 bytes hex; "": a fixed, documented key for replay, a random one per process for run
     )
+    label_key_file: str = ""  # the same, of one's own: hashes numbers and addresses in labels; "": hidden
 
 
 class HeadroomSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,9 +131,15 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Our own HTTP server."""
 
     listen: str = "127.0.0.1:9810"
-    external_url: str = ""  # how people reach it, for generatorURL; "": http://<listen>
+    external_url: str = (
+        ""  # how people reach it, for generatorURL; "": http://<listen>, https with a web file
+    )
+    config_file: str = ""  # TLS and users, as Prometheus' web configuration file
+    token_file: str = ""  # a bearer token, beside or instead of users
+    admin_listen: str = ""  # for what has an effect; "": nowhere
+    admin_config_file: str = ""
+    admin_token_file: str = ""
     allow_insecure: bool = False
-    enable_reload: bool = True
 
 
 class TimelineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,6 +157,14 @@ class StateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     bytes_max: int = 512 << 20  # of one checkpoint, compressed; read back, as many plain bytes a blob
 
 
+class QuarantineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rows that could not be decoded, redacted."""
+
+    path: str = ""  # "": none
+    bytes_max: int = 16 << 20
+    rows_per_s_max: int = 10
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it."""
 
@@ -161,6 +176,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     web: WebSettings = WebSettings()
     timeline: TimelineSettings = TimelineSettings()
     state: StateSettings = StateSettings()
+    quarantine: QuarantineSettings = QuarantineSettings()
     log_level: str = "info"
     log_format: str = "logfmt"  # logfmt | json
 

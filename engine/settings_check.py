@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         HeadroomSettings,
         KafkaSettings,
         Settings,
+        WebSettings,
     )
 
 SLICES_NS = (1_000_000_000, 3_000_000_000, 5_000_000_000, 15_000_000_000)
@@ -213,22 +214,30 @@ def _check_certificate(
 
 def _check_web(settings: Settings, problems: Problems) -> None:
     web = settings.web
-    place = split_listen(web.listen)
-    if place is None:
-        problems.add(
-            ("web", "listen"), f"{web.listen!r} is not host:port", "write 127.0.0.1:9810 or [::1]:9810"
-        )
-    elif not is_loopback(place[0]) and not web.allow_insecure:
-        problems.add(
-            ("web", "listen"),
-            f"{web.listen!r} can be reached from other machines, without a password",
-            "listen on 127.0.0.1, or set web.allow_insecure to true",
-        )
+    _check_listener("listen", "config_file", web, problems)
+    if web.admin_listen:
+        _check_listener("admin_listen", "admin_config_file", web, problems)
+    if web.admin_listen == web.listen and not web.listen.endswith(":0"):
+        problems.add(("web", "admin_listen"), "is web.listen as well", "give it a port of its own")
     if web.external_url and not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", web.external_url):
         problems.add(
             ("web", "external_url"),
             f"{web.external_url!r} is not an http or https address",
             "write https://host/path, or leave it out",
+        )
+
+
+def _check_listener(key: str, file_key: str, web: WebSettings, problems: Problems) -> None:
+    """Refuse an address that others can reach without a file of TLS and users, which the start reads."""
+    listen = getattr(web, key)
+    place = split_listen(listen)
+    if place is None:
+        problems.add(("web", key), f"{listen!r} is not host:port", "write 127.0.0.1:9810 or [::1]:9810")
+    elif not is_loopback(place[0]) and not getattr(web, file_key) and not web.allow_insecure:
+        problems.add(
+            ("web", key),
+            f"{listen!r} can be reached from other machines, without TLS and a login",
+            f"give web.{file_key}, listen on 127.0.0.1, or set web.allow_insecure to true",
         )
 
 

@@ -94,10 +94,11 @@ def digest(settings: Settings, register: Register, rules: tuple[tuple[object, ..
     """Give 64 hexadecimal digits that change with anything that can change an alert.
 
     A recording keeps it: a replay under other settings, limits or decline rules is another experiment.
-    Where events come from and where alerts go does not matter, nor does the file of the key that hides call
-    ids.
+    Where events come from and where alerts go does not matter, nor where the keys are that hide call ids and
+    numbers in labels.
     """
-    engine = msgspec.structs.replace(settings.engine, call_key_file="")
+    hides = "by a key" if settings.engine.label_key_file else ""
+    engine = msgspec.structs.replace(settings.engine, call_key_file="", label_key_file=hides)
     parts = (engine, settings.headroom, settings.detection, register, rules)
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 

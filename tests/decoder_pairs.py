@@ -9,6 +9,7 @@ import numpy as np
 from engine.decode.decoder import JsonDecoder
 from engine.decode.events import LABELS
 from engine.decode.fast_decoder import HAS_VECTORS, FastDecoder
+from engine.decode.mask import PLAIN_MASK, LabelMask
 from engine.settings import EngineSettings
 from tests.event_rows import KEY
 
@@ -21,12 +22,12 @@ class Pair:
     """The decoder over the scanner, and the parser that it must not differ from."""
 
     def __init__(
-        self, limit_labels: dict[str, frozenset[str] | None] | None = None, *,
+        self, limit_labels: dict[str, frozenset[str] | None] | None = None, mask: LabelMask = PLAIN_MASK, *,
         has_vectors: bool = HAS_VECTORS, **changes: Any,
     ) -> None:  # fmt: skip
         settings = EngineSettings(**{"series_labels": LABELS, **changes})
-        self.fast = FastDecoder(settings, KEY, limit_labels or {}, has_vectors=has_vectors)
-        self.plain = JsonDecoder(settings, KEY, limit_labels or {})
+        self.fast = FastDecoder(settings, KEY, limit_labels or {}, mask, has_vectors=has_vectors)
+        self.plain = JsonDecoder(settings, KEY, limit_labels or {}, mask)
 
     def decode(self, raw: RawBatch) -> EventBatch:
         """Decode a batch with both; every column and every table must be the same."""

@@ -14,7 +14,8 @@ from decimal import Decimal
 from fractions import Fraction
 
 from engine.decode.events import LABELS, OUTCOMES, Cause, EventType
-from engine.decode.redaction import clean_label, masked_label, redact_change, redact_reason
+from engine.decode.mask import PLAIN_MASK
+from engine.decode.redaction import clean_label, redact_change, redact_reason
 from engine.errors import LossReason
 
 MASK = (1 << 64) - 1
@@ -196,7 +197,7 @@ def decode_row(text: bytes, key: bytes, row_bytes_max: int = 1 << 20) -> Row | L
             identity_key(kind, bare["platform"], bare["tenant"], found, key) if isinstance(found, str) else 0
         )
 
-    labels = {label: masked_label(label, value) for label, value in bare.items()}
+    labels = {label: PLAIN_MASK.shown(label, value) for label, value in bare.items()}
     row = Row(time_ns, event_type, labels, key_of(0, call_id), key_of(1, event_id))
     if event_type in (EventType.CALL_ENDED, EventType.CALL_DECLINED, EventType.TRANSFER_ENDED,
                       EventType.DEPENDENCY_CALLED):  # fmt: skip
@@ -232,7 +233,7 @@ def _cause(fields: dict[str, object], event_type: EventType, platform: str) -> C
     operation, fallback = {EventType.TRANSFER_ENDED: "transfer"}.get(event_type, ""), ""
     if event_type is EventType.DEPENDENCY_CALLED:
         name = clean_label(fields.get("dependency")) or ""
-        operation = "dependency:" + masked_label("dependency", name)
+        operation = "dependency:" + PLAIN_MASK.shown("dependency", name)
         said = fields.get("fallback")
         fallback = said if isinstance(said, str) and said in ("none", "open", "closed") else ""
     return Cause(
@@ -241,7 +242,7 @@ def _cause(fields: dict[str, object], event_type: EventType, platform: str) -> C
         platform=platform,
         code=int(code) if is_code and isinstance(code, Decimal) else 0,
         reason=redact_reason(reason) if isinstance(reason, str) else "",
-        limit=masked_label("limit", clean_label(fields.get("limit")) or ""),
+        limit=PLAIN_MASK.shown("limit", clean_label(fields.get("limit")) or ""),
         operation=operation,
         fallback=fallback,
     )
@@ -272,7 +273,7 @@ def _note(fields: dict[str, object], event_type: EventType) -> dict[str, object]
         return note
     limit = clean_label(fields.get("limit"))
     if limit:
-        note["limit"] = masked_label("limit", limit)
+        note["limit"] = PLAIN_MASK.shown("limit", limit)
     for name in ("used", "max") if event_type is EventType.LIMIT_REPORTED else ("expected",):
         value = number(fields.get(name))
         if value is not None:

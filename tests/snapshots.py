@@ -127,6 +127,7 @@ def a_snapshot(rows: int = 3, **changes: object) -> Snapshot:
         measures_collapsed=5,
         fields_ignored=(("code", 0), ("duration_ms", 6)),
         alerts_refused=7,
+        bounds_met=(("window_rows_max", 3), ("reports_max", 0)),
         slices_closed=7,
         in_flight_healed=(("ttl", 1),),
         limits=(a_limit(), a_limit(limit="unknown", split=(), value=math.nan, state="unknown")),

@@ -9,7 +9,7 @@ import pytest
 
 from bench.detection.labelled_slices import LabelledSlices
 from detectors.error_burn import PANES, ErrorBurn, Params
-from detectors.watched_rows import Carrier, causes, with_slots
+from detectors.watched_rows import NO_ROOM, Carrier, causes, with_slots
 from engine.judge.detection import CRITICAL, WARNING, Finding
 from engine.settings import DetectionSettings
 
@@ -214,7 +214,7 @@ def test_slots_are_kept_when_rows_appear_later() -> None:
     none: NDArray[np.int32] = np.zeros(0, np.int32)
     first = with_slots(none, [(), ACME], 4, 1)
 
-    assert with_slots(first, [GLOBEX, SIP, ()], 4, 1).tolist() == [0, 1, 2, -1, 3]
+    assert with_slots(first, [GLOBEX, SIP, ()], 4, 1).tolist() == [0, 1, 2, NO_ROOM, 3]
 
 
 def test_label_values_without_a_total_stand_side_by_side() -> None:

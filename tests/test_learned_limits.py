@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.app import REPLAY_HASH_KEY, OwnedLine, load_configuration, load_inferred
-from engine.commands.run import inferred_before
+from engine.commands.inferred_file import InferredFile
 from engine.commands.whole_file import write_whole
 from engine.errors import SettingsError
 from engine.judge.detection import LearnedLimit
@@ -38,12 +38,12 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_whole(path, encode((TOTAL, TRUNK)))
 
     assert load_inferred(str(path)) == (TOTAL, TRUNK)
-    assert inferred_before(EngineSettings(learned_limits_file=str(path))) == (TOTAL, TRUNK)
+    assert InferredFile(EngineSettings(learned_limits_file=str(path))).before() == (TOTAL, TRUNK)
 
 
 def test_the_first_run_finds_no_file_and_begins_with_nothing(tmp_path: Path) -> None:
-    assert inferred_before(EngineSettings(learned_limits_file=str(tmp_path / "none.json"))) == ()
-    assert inferred_before(EngineSettings()) == ()
+    assert InferredFile(EngineSettings(learned_limits_file=str(tmp_path / "none.json"))).before() == ()
+    assert InferredFile(EngineSettings()).before() == ()
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_the_environment_can_say_every_type() -> None:
             "CALLGAUGE_HEADROOM__PAGE_THRESHOLD": "-1.5",
             "CALLGAUGE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1, localhost:2",
             "CALLGAUGE_ALERTMANAGER__EXTERNAL_LABELS": "cluster=eu-1",
-            "CALLGAUGE_WEB__ENABLE_RELOAD": "false",
+            "CALLGAUGE_WEB__ALLOW_INSECURE": "true",
             "CALLGAUGE_TIMELINE__BYTES_MAX": "1MiB",
         }
     )
@@ -127,7 +127,7 @@ def test_the_environment_can_say_every_type() -> None:
     assert settings.headroom.page_threshold == -1.5
     assert ("127.0.0.1:1", "localhost:2") == settings.kafka.bootstrap_servers
     assert {"cluster": "eu-1"} == settings.alertmanager.external_labels
-    assert not settings.web.enable_reload
+    assert settings.web.allow_insecure
     assert BYTES * BYTES == settings.timeline.bytes_max
 
 

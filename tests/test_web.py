@@ -11,45 +11,15 @@ import aiohttp
 import pytest
 
 from engine.deliver.fingerprint import fingerprint, full_labels
-from engine.errors import DeliveryError, SettingsError
-from engine.judge.snapshot import Snapshot
+from engine.errors import DeliveryError
 from engine.settings import WebSettings
-from engine.web.routes import SCRAPES_MAX, Sources
-from engine.web.server import WebServer, parse_listen
-from tests.snapshots import NS, WATERMARK_NS, a_limit, a_snapshot, an_alert
+from engine.web.listener import parse_listen
+from engine.web.routes import SCRAPES_MAX
+from engine.web.server import WebServer
+from tests.snapshots import a_limit, a_snapshot, an_alert
+from tests.web_world import EXTERNAL_LABELS, World
 
-EXTERNAL_LABELS = {"cluster": "eu"}
 KEY = fingerprint(full_labels(an_alert().labels, EXTERNAL_LABELS))
-
-
-class World:
-    """What the server is given; tests change it as they go."""
-
-    def __init__(self) -> None:
-        self.snapshot: Snapshot | None = a_snapshot()
-        self.not_ready = ""
-        self.reloads = 0
-        self.reload_error: Exception | None = None
-        self.accepted: list[str] = []
-
-    async def reload(self) -> None:
-        if self.reload_error:
-            raise self.reload_error
-        self.reloads += 1
-
-    def render(self, accept: str) -> tuple[bytes, str]:
-        self.accepted.append(accept)
-        return b"callgauge_up 1\n", "text/plain; version=0.0.4; charset=utf-8"
-
-    def sources(self) -> Sources:
-        return Sources(
-            lambda: self.snapshot,
-            self.render,
-            lambda: self.not_ready,
-            self.reload,
-            EXTERNAL_LABELS,
-            lambda: WATERMARK_NS + 7 * NS,
-        )
 
 
 @asynccontextmanager
@@ -92,39 +62,6 @@ async def test_readiness_says_what_is_missing() -> None:
     assert "no partition yet" in text
     world.not_ready = ""
     assert 200 == (await get(world, "/-/ready"))[0]
-
-
-async def test_reload_is_for_put_and_post_only() -> None:
-    """A GET has no side effects: a crawler or a prefetch must not reload anything."""
-    world = World()
-    async with serving(world) as session:
-        expected = {"PUT": 200, "POST": 200, "GET": 405}
-        for method, status in expected.items():
-            async with session.request(method, "/-/reload") as answer:
-                assert status == answer.status
-    assert 2 == world.reloads
-
-
-async def test_reload_can_be_switched_off_and_is_not_for_browsers() -> None:
-    """A page in somebody's browser can post to loopback; it always sends Origin."""
-    world = World()
-    async with serving(world, enable_reload=False) as session, session.post("/-/reload") as answer:
-        assert 403 == answer.status
-    headers = {"Origin": "https://elsewhere.example"}
-    async with serving(world) as session, session.post("/-/reload", headers=headers) as answer:
-        assert 403 == answer.status
-    assert 0 == world.reloads
-
-
-async def test_a_reload_that_fails_says_why() -> None:
-    """The old settings stay, and whoever asked is told the problem and the mend."""
-    world = World()
-    world.reload_error = SettingsError(
-        "wrong", where="limits.yaml", problems=("limits[0].kind: no such kind",)
-    )
-    async with serving(world) as session, session.post("/-/reload") as answer:
-        assert 500 == answer.status
-        assert "limits[0].kind" in await answer.text()
 
 
 async def test_metrics_are_rendered_as_accepted() -> None:
@@ -283,24 +220,6 @@ async def test_the_index_lists_limits_and_alerts() -> None:
     assert "No event has been read yet." in (await get(world, "/"))[1]
 
 
-@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "calls.example:0", "192.0.2.7:0"])
-async def test_the_server_refuses_to_face_the_network(listen: str) -> None:
-    """There is no password yet: off loopback only by an explicit setting."""
-    with pytest.raises(DeliveryError) as raised:
-        await WebServer(WebSettings(listen=listen), World().sources()).start()
-    assert "allow_insecure" in raised.value.hint
-
-
-async def test_the_server_faces_the_network_when_told_to() -> None:
-    """The explicit setting is obeyed."""
-    world = World()
-    async with (
-        serving(world, listen="0.0.0.0:0", allow_insecure=True) as session,
-        session.get("/-/healthy") as answer,
-    ):
-        assert 200 == answer.status
-
-
 async def test_a_port_in_use_is_named_with_the_mend() -> None:
     """The most likely cause is a second callgauge."""
     with socket.socket() as taken:
@@ -320,7 +239,7 @@ async def test_a_port_in_use_is_named_with_the_mend() -> None:
 )
 def test_addresses_are_split_into_host_and_port(listen: str, host: str, port: int) -> None:
     """The brackets of an IPv6 address are not part of the host."""
-    assert (host, port) == parse_listen(listen)
+    assert (host, port) == parse_listen(listen, "web.listen")
 
 
 @pytest.mark.parametrize(
@@ -329,7 +248,7 @@ def test_addresses_are_split_into_host_and_port(listen: str, host: str, port: in
 def test_other_addresses_are_refused_with_an_example(listen: str) -> None:
     """The message shows how to write it."""
     with pytest.raises(DeliveryError) as raised:
-        parse_listen(listen)
+        parse_listen(listen, "web.listen")
     assert "127.0.0.1:9810" in raised.value.hint
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from engine.judge.detection import CONTINUE, PROMOTE, ROLLBACK, ReleaseVerdict
 from tests.snapshots import NS, WATERMARK_NS, a_snapshot
-from tests.test_web import World, serving
+from tests.test_web import serving
+from tests.web_world import World
 
 BAD = ReleaseVerdict(
     release="v2.1/blue",

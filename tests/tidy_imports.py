@@ -10,7 +10,7 @@ LINE = (
     "engine.errors", "engine.addresses", "engine.config_files", "engine.kernel_cache", "engine.baked_kernels",
     "engine.kernel",
     "engine.erlang", "engine.durations", "engine.strict_yaml", "engine.fields", "engine.limits",
-    "engine.settings", "engine.learned", "engine.zones",
+    "engine.settings", "engine.learned", "engine.zones", "engine.secret_file",
     "engine.source", "engine.decode", "engine.register", "engine.settings_check", "engine.settings_file",
     "engine.observe", "engine.judge", "engine.pipeline", "engine.publish", "engine.deliver", "engine.state",
     "engine.web", "engine.check_config", "engine.scenario", "engine.app", "engine.commands", "engine.cli",

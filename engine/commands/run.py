@@ -16,27 +16,27 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from engine.app import OwnedLine, load_inferred
+from engine.app import OwnedLine
 from engine.commands.checkpoints import Checkpoints
+from engine.commands.inferred_file import InferredFile
 from engine.commands.losses import LossLog
 from engine.commands.warmup import start_note, warm_up
-from engine.commands.whole_file import write_whole
+from engine.decode.mask import LabelMask
 from engine.deliver.alertmanager import AlertmanagerSink
 from engine.deliver.handover import Handover
-from engine.deliver.metrics import Metrics, SourceStats
+from engine.deliver.metrics import Metrics, SourceStats, WebStats
+from engine.deliver.quarantine import Quarantine
 from engine.deliver.timeline import Timeline
 from engine.errors import CallgaugeError, UsageError
-from engine.judge.learned_limits import encode as encode_inferred
 from engine.settings_file import digest
 from engine.source.kafka import KafkaSource
 from engine.source.recording import RecordingWriter
+from engine.web.listener import STOP_S as WEB_STOP_S
 from engine.web.routes import Sources
-from engine.web.server import STOP_S as WEB_STOP_S
 from engine.web.server import WebServer
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from engine.judge.snapshot import Snapshot
     from engine.limits import Register
     from engine.pipeline import Step
-    from engine.settings import EngineSettings
     from engine.source.contract import RawBatch, Source
 
 # From the signal on, all of it within STOP_S: orchestrators kill after 30 s.
@@ -107,10 +106,12 @@ class Service:
         self._begun_at: dict[int, int] = {}  # where the source began, by partition
         self._durable: dict[int, int] = {}  # what checkpoints on the disk go on at
         self._told: set[tuple[str, Pairs]] = set()  # limits whose first decline was written down
-        self._kept: tuple[LearnedValue, ...] = ()  # inferred limits as they were last written
-        external_url = settings.web.external_url or f"http://{settings.web.listen}"
+        self._inferred = InferredFile(settings.engine)
+        scheme = "https" if settings.web.config_file else "http"
+        external_url = settings.web.external_url or f"{scheme}://{settings.web.listen}"
         self.sink = AlertmanagerSink(settings.alertmanager, external_url)
         self.timeline = Timeline(settings.timeline)
+        self.quarantine = Quarantine(settings.quarantine)
         self.metrics = Metrics(
             CollectorRegistry(),
             lambda: self.snapshot,
@@ -118,6 +119,8 @@ class Service:
             peers=self.sink.stats,
             source=self._source_stats,
             checkpoints=self._checkpoints.stats if self._checkpoints.is_on else None,
+            web=self._web_stats,
+            quarantine=lambda: self.quarantine.stats,
         )
         self.web = WebServer(
             settings.web,
@@ -160,7 +163,7 @@ class Service:
     async def _prepare(self) -> None:
         """Find what the user must mend before the kernels are loaded, which may take a while."""
         settings = self.configuration.settings
-        self.configuration = self.configuration._replace(inferred=inferred_before(settings.engine))
+        self.configuration = self.configuration._replace(inferred=self._inferred.before())
         hash_key = await asyncio.to_thread(self._checkpoints.open, self.configuration)
         if self._record_dir:
             started_with = digest(settings, self.configuration.register, self.configuration.rules)
@@ -172,7 +175,7 @@ class Service:
             log.info("%s", note)
         await loop.run_in_executor(self._worker, warm_up, self.configuration)
         self.line = OwnedLine(self.configuration, hash_key)
-        self._kept = self.line.line.pipeline.judge.learned()
+        self._inferred.begin(self.line.line.pipeline.judge.learned())
         if self._checkpoints.is_on and isinstance(self.source, KafkaSource):
             progress = self.source.progress
             self._begun_at, progress.durable, progress.resume = progress.begun, self._durable, self._resume
@@ -204,8 +207,8 @@ class Service:
             fresh, self._fresh = self._fresh, None
             stepped = await loop.run_in_executor(self._worker, self._work, raw, fresh)
             is_history = self._deliver(raw, stepped)
-            if stepped.inferred is not self._kept:
-                await loop.run_in_executor(self._worker, self._keep_inferred, stepped.inferred)
+            if self._inferred.is_behind(stepped.inferred):
+                await loop.run_in_executor(self._worker, self._inferred.keep, stepped.inferred)
             if stepped.step.changes or stepped.step.notes or len(stepped.first_declines) > len(self._told):
                 # A disk that hangs holds up the line, and neither heartbeats nor delivery.
                 await loop.run_in_executor(self._worker, self._write_down, stepped, is_history)
@@ -224,6 +227,7 @@ class Service:
         if self._recorder is not None:
             self._recorder.write(raw)
         step = self.line.step(raw)
+        self.quarantine.add(*self.line.line.pipeline.decoder.rejects.take(), time.time_ns())
         snapshot = self.line.publish(raw.received_ns)
         samples = self.line.line.pipeline.decoder.samples()
         first = tuple(self.line.line.pipeline.judge.first_declines.values())
@@ -239,6 +243,8 @@ class Service:
         alerts = self._handover.alerts(raw, stepped.snapshot, stepped.step.early)
         if alerts is not None:
             self.sink.update(alerts, time.time_ns())
+        bounds = (*stepped.snapshot.bounds_met, ("early_alerts_max", self._handover.refused))
+        self.snapshot = stepped.snapshot._replace(bounds_met=bounds)
         self._losses.tell(stepped.snapshot.rows_lost, stepped.samples, time.monotonic())
         # What fired while old events are read again is history.
         level = logging.DEBUG if self._handover.is_catching_up else logging.INFO
@@ -247,16 +253,6 @@ class Service:
             named = [labels[name] for name in ("alertname", "severity", "limit", "problem") if name in labels]
             log.log(level, "alert %s: %s", change.state, " ".join(named))
         return self._handover.is_catching_up
-
-    def _keep_inferred(self, inferred: tuple[LearnedValue, ...]) -> None:
-        """Write the inferred limits down, in the worker thread; a disk that refuses stops nothing."""
-        path, is_new = self.configuration.settings.engine.learned_limits_file, inferred != self._kept
-        self._kept = inferred
-        if path and is_new:
-            try:
-                write_whole(Path(path), encode_inferred(inferred))
-            except OSError as error:
-                log.warning("the inferred limits could not be written: %s", error.strerror)
 
     # An executor passes no names, hence the flag by place.
     def _write_down(self, stepped: Stepped, is_history: bool) -> None:  # noqa: FBT001
@@ -276,6 +272,9 @@ class Service:
             due = loop.time() + LAG_PROBE_S
             await asyncio.sleep(LAG_PROBE_S)
             self.metrics.loop_lagged(max(loop.time() - due, 0.0))
+
+    def _web_stats(self) -> WebStats:
+        return self.web.stats()
 
     def _source_stats(self) -> SourceStats:
         stats = getattr(self.source, "stats", None)
@@ -317,6 +316,7 @@ class Service:
         try:
             fresh = await asyncio.to_thread(self._load_again)
             self._refuse_new_labels(fresh)
+            self.web.reload()
         except CallgaugeError as error:
             self.metrics.reloaded(is_successful=False, now_s=time.time())
             log.warning("reload failed, the old configuration stays in force: %s", error)
@@ -328,7 +328,7 @@ class Service:
         self.configuration = fresh._replace(settings=self.configuration.settings)
         self._fresh = self.configuration
         self.metrics.reloaded(is_successful=True, now_s=time.time())
-        log.info("limits and decline rules were loaded anew")
+        log.info("limits, decline rules, certificates and logins were loaded anew")
 
     def _refuse_new_labels(self, fresh: Configuration) -> None:
         """Refuse limits on labels that the series table was not made with: nothing is there to match."""
@@ -339,6 +339,16 @@ class Service:
                 f"limits use labels that are not kept apart: {', '.join(missing)}",
                 where=str(fresh.limits_file),
                 hint="restart callgauge, or add them to engine.series_labels beforehand",
+            )
+        mask = self.line.line.pipeline.decoder.mask if self.line else LabelMask()
+        hidden = [
+            label for label, value in fresh.register.named_values() if mask.shown(label, value) != value
+        ]
+        if self.line and hidden:
+            raise UsageError(
+                f"limits name numbers or addresses that are hidden so far, as values of {hidden[0]}",
+                where=str(fresh.limits_file),
+                hint="restart callgauge",
             )
 
     async def _shut_down(self, tasks: list[asyncio.Task[None]]) -> None:
@@ -376,12 +386,6 @@ class Service:
             self._recorder.close()
         await self.web.close()
         log.info("stopped")
-
-
-def inferred_before(settings: EngineSettings) -> tuple[LearnedValue, ...]:
-    """Give what an earlier run has inferred; nothing if this is the first one."""
-    path = settings.learned_limits_file
-    return load_inferred(path) if path and Path(path).exists() else ()
 
 
 def _longest(register: Register) -> dict[str, int | None]:

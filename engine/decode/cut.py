@@ -26,6 +26,8 @@ class TimeCut:
         self.series = decoder.series
         self.causes = decoder.causes
         self.stages = decoder.stages
+        self.mask = decoder.mask
+        self.rejects = decoder.rejects
 
     @property
     def rows_read(self) -> int:

@@ -31,8 +31,10 @@ from engine.decode.fields import (
 )
 from engine.decode.identity import CALL, EVENT, id_bytes
 from engine.decode.labels import LabelReader, note_labels
+from engine.decode.mask import PLAIN_MASK, LabelMask
 from engine.decode.notes import listed_calls, note_fields
-from engine.decode.redaction import clean_label, masked_label, redact_reason
+from engine.decode.redaction import clean_label, redact_reason
+from engine.decode.rejects import Rejects
 from engine.decode.series import SeriesTable
 from engine.decode.siphash import hash_key
 from engine.decode.stages import METRIC, StageTable
@@ -73,6 +75,8 @@ class Decoder(Protocol):
     series: SeriesTable
     causes: CauseTable
     stages: StageTable
+    mask: LabelMask
+    rejects: Rejects
 
     @property
     def rows_read(self) -> int:
@@ -89,7 +93,8 @@ class JsonDecoder:
     """The decoder over msgspec. Not safe for use from two threads at once."""
 
     def __init__(self, settings: EngineSettings, call_hash_key: bytes,
-                 limit_labels: Mapping[str, frozenset[str] | None]) -> None:  # fmt: skip
+                 limit_labels: Mapping[str, frozenset[str] | None],
+                 mask: LabelMask = PLAIN_MASK) -> None:  # fmt: skip
         """Make empty tables. `call_hash_key` has 16 bytes; `limit_labels` is as in engine.decode.series."""
         self.losses: NDArray[np.int64] = np.zeros(len(LossReason), np.int64)
         self.rows_read = 0
@@ -99,7 +104,9 @@ class JsonDecoder:
         self.stages = StageTable(settings.stages_max)
         self._settings = settings
         self.key = hash_key(call_hash_key)
-        self.labels = LabelReader(self.series, settings.series_max, self._ignore)
+        self.mask = mask
+        self.rejects = Rejects()
+        self.labels = LabelReader(self.series, settings.series_max, self._ignore, mask)
         self.parser = msgspec.json.Decoder(EventFields)
         self._samples: deque[Sample] = deque(maxlen=SAMPLES_MAX)
         self._plain_log_ns: dict[tuple[str, int], int] = {}  # newest event time, by topic and partition
@@ -116,7 +123,7 @@ class JsonDecoder:
         ):
             reason = self.decode_row(data[start:end], offset, columns, is_ascii=is_ascii)
             if reason is not None:
-                self.count_loss(Sample(raw.topic, raw.partition, offset, reason))
+                self.count_loss(Sample(raw.topic, raw.partition, offset, reason), data[start:end])
         batch = columns.batch(raw.topic, raw.partition, self.key)
         return batch._replace(received_ns=self.received_ns(raw, batch.time_ns))
 
@@ -124,10 +131,11 @@ class JsonDecoder:
         """Give the most recent rows that were lost, oldest first, at most SAMPLES_MAX."""
         return tuple(self._samples)
 
-    def count_loss(self, sample: Sample) -> None:
+    def count_loss(self, sample: Sample, text: bytes) -> None:
         """Count a row that `decode_row` did not append."""
         self.losses[sample.reason] += 1
         self._samples.append(sample)
+        self.rejects.add(sample, text)
 
     def decode_row(self, text: bytes, offset: int, columns: Columns, *, is_ascii: bool) -> LossReason | None:
         """Append one row to the columns, or say why not; nothing is appended then."""
@@ -231,7 +239,7 @@ class JsonDecoder:
         name = clean_label(fields.dependency)
         if name is None:
             self._ignore("dependency")
-        return DEPENDENCY + (masked_label("dependency", name) if name else "")
+        return DEPENDENCY + (self.mask.shown("dependency", name) if name else "")
 
     def _cause_id(self, fields: EventFields, platform: str, rule: TypeRule) -> int:
         outcome = "" if rule.is_declined else outcome_name(fields.outcome)
@@ -248,7 +256,7 @@ class JsonDecoder:
         limit = clean_label(fields.limit)
         if limit is None:
             self._ignore("limit")
-        limit = masked_label("limit", limit) if limit else ""
+        limit = self.mask.shown("limit", limit) if limit else ""
         fallback = fallback_name(fields.fallback) if rule.operation == DEPENDENCY else ""
         if fallback is None:
             self._ignore("fallback")
@@ -258,10 +266,10 @@ class JsonDecoder:
         )
 
     def _note(self, fields: EventFields, rule: TypeRule, time_ns: int, prefix: bytes) -> Note:
-        pairs = note_fields(fields, rule.type_id, self._ignore)
+        pairs = note_fields(fields, rule.type_id, self._ignore, self.mask)
         if rule.is_list:
             pairs += (("call_keys", listed_calls(fields.calls, prefix, self.key)),)
-        return Note(time_ns, rule.type_id, note_labels(fields), pairs)
+        return Note(time_ns, rule.type_id, note_labels(fields, self.mask), pairs)
 
     def received_ns(self, raw: RawBatch, time_ns: NDArray[np.int64]) -> NDArray[np.int64]:
         """Give when each row of a batch was received, in order; for a plain log, remember the newest."""

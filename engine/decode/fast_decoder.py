@@ -20,6 +20,7 @@ from engine.decode.columns import Columns
 from engine.decode.decoder import DEFAULT_METRIC, Decoder, JsonDecoder, Sample
 from engine.decode.events import LABELS, EventBatch
 from engine.decode.fields import TYPE_RULES
+from engine.decode.mask import PLAIN_MASK, LabelMask
 from engine.decode.scan import scan_rows
 from engine.decode.stages import METRIC
 from engine.decode.vocabulary import Vocabulary, kept_cause
@@ -48,12 +49,13 @@ PER_ROW = (
 
 
 def new_decoder(
-    settings: EngineSettings, call_hash_key: bytes, limit_labels: Mapping[str, frozenset[str] | None]
-) -> Decoder:
+    settings: EngineSettings, call_hash_key: bytes, limit_labels: Mapping[str, frozenset[str] | None],
+    mask: LabelMask = PLAIN_MASK,
+) -> Decoder:  # fmt: skip
     """Make the decoder that settings and machine allow; arguments are those of `JsonDecoder`."""
     if settings.scan_rows and CAN_SCAN:
-        return FastDecoder(settings, call_hash_key, limit_labels)
-    return JsonDecoder(settings, call_hash_key, limit_labels)
+        return FastDecoder(settings, call_hash_key, limit_labels, mask)
+    return JsonDecoder(settings, call_hash_key, limit_labels, mask)
 
 
 class FastDecoder:
@@ -61,10 +63,13 @@ class FastDecoder:
 
     def __init__(
         self, settings: EngineSettings, call_hash_key: bytes,
-        limit_labels: Mapping[str, frozenset[str] | None], *, has_vectors: bool = HAS_VECTORS,
+        limit_labels: Mapping[str, frozenset[str] | None], mask: LabelMask = PLAIN_MASK, *,
+        has_vectors: bool = HAS_VECTORS,
     ) -> None:  # fmt: skip
         """Make empty tables, as `JsonDecoder` does. `has_vectors`: see engine.decode.memory."""
-        self.parsing = JsonDecoder(settings, call_hash_key, limit_labels)
+        self.parsing = JsonDecoder(settings, call_hash_key, limit_labels, mask)
+        self.mask = mask
+        self.rejects = self.parsing.rejects
         self.losses = self.parsing.losses
         self.fields_ignored = self.parsing.fields_ignored
         self.series: SeriesTable = self.parsing.series
@@ -114,7 +119,8 @@ class FastDecoder:
     def _new_vocabulary(self) -> Vocabulary:
         """Know only what every vocabulary knows."""
         names = self.parsing.labels.names
-        return Vocabulary(self._settings, names, self.parsing.key, has_vectors=self._has_vectors)
+        mask = self.parsing.mask
+        return Vocabulary(self._settings, names, self.parsing.key, mask, has_vectors=self._has_vectors)
 
     def _scan(
         self, raw: RawBatch, status: NDArray[np.uint8], columns: NDArray[np.int64]
@@ -170,7 +176,7 @@ class FastDecoder:
         offset = int(raw.offset[row])
         reason = self.parsing.decode_row(text, offset, parsed, is_ascii=False)
         if reason is not None:
-            self.parsing.count_loss(Sample(raw.topic, raw.partition, offset, reason))
+            self.parsing.count_loss(Sample(raw.topic, raw.partition, offset, reason), text)
         return reason is None
 
     def _learn(self, text: bytes) -> bool:
@@ -189,10 +195,10 @@ class FastDecoder:
         for name in self._unwanted:
             vocabulary.learn_unwanted(name, getattr(fields, name))
         if rule.has_cause:
-            cause = kept_cause(fields, rule, labels.platform)
+            cause = kept_cause(fields, rule, labels.platform, self.parsing.mask)
             cause_id = self.causes.known(cause) if cause else None
             if cause_id is not None:
-                is_new |= vocabulary.learn_cause(fields, rule, labels.platform, cause_id)
+                is_new |= vocabulary.learn_cause(fields, rule, cause_id)
         if rule.has_latency and isinstance(fields.latency_ms, dict):
             for name in fields.latency_ms:
                 stage_id = self.stages.known(name)

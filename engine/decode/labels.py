@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.decode.events import LABELS
 from engine.decode.identity import identity_prefix
-from engine.decode.redaction import clean_label, masked_label
+from engine.decode.redaction import clean_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.decode.fields import EventFields
+    from engine.decode.mask import LabelMask
     from engine.decode.series import SeriesTable
 
 REMEMBERED_PER_SERIES = 4
@@ -35,7 +36,9 @@ class RowLabels(NamedTuple):
 class LabelReader:
     """Reads the labels that series and identities need; counts unusable ones through `ignore`."""
 
-    def __init__(self, series: SeriesTable, series_max: int, ignore: Callable[[str], None]) -> None:
+    def __init__(
+        self, series: SeriesTable, series_max: int, ignore: Callable[[str], None], mask: LabelMask
+    ) -> None:
         """Remember at most a few combinations per series."""
         # Platform and tenant are in every identity, whether or not they are labels of the series.
         always = tuple(name for name in ("platform", "tenant") if name not in series.labels)
@@ -43,6 +46,7 @@ class LabelReader:
         self.values_of: Callable[[EventFields], tuple[Any, ...]] = attrgetter(*self.names)
         self._series = series
         self._ignore = ignore
+        self._mask = mask
         self._remembered: dict[tuple[Any, ...], RowLabels] = {}
         self._remembered_max = REMEMBERED_PER_SERIES * series_max
 
@@ -70,18 +74,21 @@ class LabelReader:
             if text is None:
                 self._ignore(name)
             clean[name] = text or ""
-            kept[name] = masked_label(name, clean[name])
+            kept[name] = self._mask.shown(name, clean[name])
         series_id, admission = self._series.admit(tuple(kept[name] for name in self._series.labels))
         prefix = identity_prefix(clean["platform"], clean["tenant"])
         labels = RowLabels(series_id, int(admission), kept["platform"], prefix)
-        if all(value is None or value == kept[name] for name, value in zip(self.names, values, strict=True)):
+        if all(
+            value is None or (value == clean[name] and self._mask.may_be_learned(name, value))
+            for name, value in zip(self.names, values, strict=True)
+        ):
             if len(self._remembered) >= self._remembered_max:
                 self._remembered.clear()
             self._remembered[values] = labels
         return labels
 
 
-def note_labels(fields: EventFields) -> tuple[tuple[str, str], ...]:
+def note_labels(fields: EventFields, mask: LabelMask) -> tuple[tuple[str, str], ...]:
     """Give the usable labels of a note, in the order of LABELS."""
     cleaned = ((name, clean_label(getattr(fields, name))) for name in LABELS)
-    return tuple((name, masked_label(name, value)) for name, value in cleaned if value)
+    return tuple((name, mask.shown(name, value)) for name, value in cleaned if value)

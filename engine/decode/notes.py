@@ -14,7 +14,7 @@ import msgspec
 from engine.decode.events import EventType
 from engine.decode.fields import EventFields, quantity
 from engine.decode.identity import CALL, id_bytes, identity_keys
-from engine.decode.redaction import clean_label, masked_label, redact_change
+from engine.decode.redaction import clean_label, redact_change
 from engine.decode.timestamp import event_time_ns
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from engine.decode.mask import LabelMask
 
 NoteFields = tuple[tuple[str, object], ...]
 
@@ -32,13 +34,15 @@ NUMBERS = {
 TEXTS = ("what", "from", "to", "by")
 
 
-def note_fields(fields: EventFields, type_id: int, ignore: Callable[[str], None]) -> NoteFields:
+def note_fields(
+    fields: EventFields, type_id: int, ignore: Callable[[str], None], mask: LabelMask
+) -> NoteFields:
     """Give the fields of a note other than a list of calls; `ignore` is told which could not be used."""
     pairs: list[tuple[str, object]] = []
     if type_id in (EventType.LIMIT_REPORTED, EventType.LOAD_PLANNED) and fields.limit is not None:
         limit = clean_label(fields.limit)
         if limit:
-            pairs.append(("limit", masked_label("limit", limit)))
+            pairs.append(("limit", mask.shown("limit", limit)))
         else:
             ignore("limit")
     for name in NUMBERS.get(EventType(type_id), ()):

@@ -1,9 +1,9 @@
 """What text of an event may be kept: labels, reasons and changes, without people's numbers and addresses.
 
-A label is taken whole or not at all: cutting one would join two tenants into one. A label that is a telephone
-number becomes `__number__`: at least seven digits and at most one letter, so that a UUID passes. `release` is
-not masked, since dates and build numbers look just the same. Free text is cut, and only its tell-tale parts
-are replaced. Lengths bound the work, and no expression here can backtrack over more than one word.
+A label is taken whole or not at all: cutting one would join two tenants into one. What is a telephone number
+has at least seven digits and at most one letter, so that a UUID passes; what stands for it in a label says
+`engine/decode/mask.py`. Free text is cut, and only its tell-tale parts are replaced. Lengths bound the work,
+and no expression here can backtrack over more than one word.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ LABEL_BYTES_MAX = 128
 REASON_BYTES_MAX = 64
 CHANGE_BYTES_MAX = 128
 TEXT_CHARS_MAX = 1024  # of free text are looked at
-NUMBER_MASK = "__number__"
 NUMBER_DIGITS_MIN = 7
 
 # C0, DEL and C1; line and paragraph separators; marks that change the direction of writing.
@@ -35,16 +34,18 @@ def clean_label(value: object) -> str | None:
     return value if len(value.encode()) <= LABEL_BYTES_MAX else None
 
 
-def masked_label(label: str, value: str) -> str:
-    """Give the mask instead of a clean value that looks like a telephone number."""
-    return NUMBER_MASK if label != "release" and is_number_like(value) else value
-
-
 def is_number_like(value: str) -> bool:
     """Say whether a value may be a telephone number, bare or as a SIP or tel address."""
     bare = ADDRESS_SCHEME.sub("", value, count=1).partition("@")[0]
     digits = sum(char.isdigit() for char in bare)
     return digits >= NUMBER_DIGITS_MIN and sum(char.isalpha() for char in bare) <= 1
+
+
+def is_address_like(value: str) -> bool:
+    """Say whether a value names a person's address: mail, or SIP with a user part, not a host alone."""
+    if "@" not in value:
+        return False
+    return bool(MAIL_ADDRESS.search(value) or ADDRESS_SCHEME.match(value))
 
 
 def redact_reason(text: str) -> str:

@@ -1,9 +1,9 @@
 """What the scanner knows: words, combinations of labels, causes, stages; learned from rows that were parsed.
 
-Only what may be kept is learned: a label that is masked, a reason that is redacted, an outcome that is no
-word of ours never enters, so rows with them are parsed each time. Ids come from the tables of the decoder and
-are final there, so what is learned never changes. Everything is bounded; when full, the owner starts anew,
-which costs time and changes no result.
+Only what may be kept is learned: a label that is masked without a key (see `engine.decode.mask`), a reason
+that is redacted, an outcome that is no word of ours never enters, so rows with them are parsed each time. Ids
+come from the tables of the decoder and are final there, so what is learned never changes. Everything is
+bounded; when full, the owner starts anew, which costs time and changes no result.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from engine.decode.events import DEPENDENCY, FALLBACKS, LABELS, OUTCOMES, Cause
 from engine.decode.fields import TYPE_RULES, EventFields, code_number, fallback_name
 from engine.decode.identity import CALL, EVENT
 from engine.decode.labels import REMEMBERED_PER_SERIES
-from engine.decode.redaction import clean_label, masked_label, redact_reason
+from engine.decode.redaction import clean_label, redact_reason
 from engine.decode.scan_words import add_pair, add_word, pair_at
 from engine.decode.siphash import absorbed
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from engine.decode.fields import TypeRule
     from engine.decode.labels import RowLabels
+    from engine.decode.mask import LabelMask
     from engine.settings import EngineSettings
 
 WORDS_MAX = 1 << 16  # a word's number has sixteen bits
@@ -61,14 +62,15 @@ class Vocabulary:
     """Owns the memory that `scan_rows` works on. Not safe for use from two threads at once."""
 
     def __init__(
-        self, settings: EngineSettings, label_names: tuple[str, ...], key: NDArray[np.uint64], *,
-        has_vectors: bool,
+        self, settings: EngineSettings, label_names: tuple[str, ...], key: NDArray[np.uint64],
+        mask: LabelMask, *, has_vectors: bool,
     ) -> None:  # fmt: skip
         """Know the names of fields, types, outcomes and fallbacks; `key` is that of identities."""
         assert len(label_names) <= f.LABELS_MAX, "a label has a slot of its own"
         labels_max = min(REMEMBERED_PER_SERIES * settings.series_max, COMBINATIONS_MAX)
         self.is_full = False
         self._key = key
+        self._mask = mask
         self._words_max = min(labels_max + WORDS_BESIDE_LABELS, WORDS_MAX)
         self._causes_max = min(REMEMBERED_PER_SERIES * settings.causes_max, COMBINATIONS_MAX)
         self._labels_max = labels_max
@@ -234,7 +236,8 @@ class Vocabulary:
 
     def learn_unwanted(self, name: str, value: object) -> None:
         """Learn the value of a label that nothing needs, if it may be kept: it may be part of a phrase."""
-        if value is not None and (text := _kept_label(name, value)) is not None:
+        text = clean_label(value)
+        if text and self._mask.may_be_learned(name, text):
             self._word(text)
 
     def _add(self, slots: int, pair: tuple[int, int], found: int) -> bool:
@@ -243,7 +246,7 @@ class Vocabulary:
         table = self.get(f.SEED), self.get(slots), self.get(mask)
         return pair_at(one, other, *table) == 0 and add_pair(one, other, found, *table)
 
-    def learn_cause(self, fields: EventFields, rule: TypeRule, platform: str, cause_id: int) -> bool:
+    def learn_cause(self, fields: EventFields, rule: TypeRule, cause_id: int) -> bool:
         """Learn the cause of a row, see `kept_cause`; False: it is not taken, or known."""
         if self._cause_count == self._causes_max:
             self.is_full = True
@@ -256,7 +259,7 @@ class Vocabulary:
                 return False
             halves[slot // 4 - 2] |= number << f.SLOT_BITS * (slot % 4)
         code = code_number(fields.code) or 0
-        number = self._word(platform) if fields.platform is not None else 0
+        number = self._word(fields.platform) if fields.platform is not None else 0
         halves[1] |= code << f.CODE_SHIFT | number << f.PLATFORM_SHIFT | rule.type_id << f.TYPE_SHIFT
         is_added = self._add(f.CAUSE_SLOTS, (halves[0], halves[1]), cause_id + 1)
         self._cause_count += is_added
@@ -279,13 +282,13 @@ class Vocabulary:
         return is_new
 
 
-def kept_cause(fields: EventFields, rule: TypeRule, platform: str) -> Cause | None:
+def kept_cause(fields: EventFields, rule: TypeRule, platform: str, mask: LabelMask) -> Cause | None:
     """Give the cause of a row if it is kept as it was written, nothing ignored, masked or redacted."""
     outcome = "other" if fields.outcome is None else fields.outcome
     code = code_number(fields.code)
-    texts = [_kept_label("limit", fields.limit)]
+    texts = [_kept_label("limit", fields.limit, mask)]
     if rule.operation == DEPENDENCY:
-        texts += [_kept_label("dependency", fields.dependency), fallback_name(fields.fallback)]
+        texts += [_kept_label("dependency", fields.dependency, mask), fallback_name(fields.fallback)]
     reason = "" if fields.reason is None else fields.reason
     if code is None or None in texts or not isinstance(reason, str) or redact_reason(reason) != reason:
         return None
@@ -297,9 +300,9 @@ def kept_cause(fields: EventFields, rule: TypeRule, platform: str) -> Cause | No
     return Cause(rule.is_declined, outcome, platform, code, reason, limit or "", operation, fallback or "")
 
 
-def _kept_label(name: str, value: object) -> str | None:
+def _kept_label(name: str, value: object, mask: LabelMask) -> str | None:
     text = clean_label(value)
-    return text if text is not None and masked_label(name, text) == text else None
+    return text if text is not None and mask.shown(name, text) == text else None
 
 
 def _cause_slots(rule: TypeRule) -> dict[int, str]:

@@ -17,7 +17,6 @@ import itertools
 import logging
 import ssl
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
@@ -28,6 +27,7 @@ from engine.deliver.fingerprint import Labels, fingerprint, full_labels
 from engine.deliver.timestamps import rfc3339
 from engine.errors import DeliveryError
 from engine.judge.lifecycle import FIRING, RESOLVED, Alert
+from engine.secret_file import SecretError, read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -372,11 +372,11 @@ def _headers(settings: AlertmanagerSettings) -> dict[str, str]:
     password = ""
     if settings.password_file:
         try:
-            password = Path(settings.password_file).read_text("utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
+            password = read_secret(settings.password_file)
+        except SecretError as error:
             hint = "alertmanager.password_file must be a text file that callgauge may read"
             what = "the Alertmanager password cannot be read"
-            raise DeliveryError(what, where=settings.password_file, cause=str(error), hint=hint) from error
+            raise DeliveryError(what, where=settings.password_file, cause=str(error), hint=hint) from None
     credentials = base64.b64encode(f"{settings.username}:{password}".encode()).decode()
     return {**headers, "Authorization": f"Basic {credentials}"}
 

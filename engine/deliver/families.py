@@ -86,6 +86,10 @@ def _stream_families(snapshot: Snapshot) -> Iterator[Family]:
     yield _by_key("callgauge_fields_ignored_total", COUNTER, text, "field", snapshot.fields_ignored)
     text = "Findings that became no alert because there were too many alerts already."
     yield single("callgauge_alerts_refused_total", COUNTER, text, snapshot.alerts_refused)
+    text = (
+        "Times that something did not fit within a bound, by bound; what then, ARCHITECTURE section 6 says."
+    )
+    yield _by_key("callgauge_bounds_met_total", COUNTER, text, "bound", snapshot.bounds_met)
     if snapshot.watermark_ns >= 0:
         text = "Event time up to which the stream is taken as complete."
         yield single("callgauge_watermark_timestamp_seconds", GAUGE, text, snapshot.watermark_ns / NS_PER_S)

@@ -34,6 +34,7 @@ class Handover:
         self.is_catching_up = True
         self._since_ns = -1  # when the first partition was assigned
         self._early: dict[Pairs, Alert] = {}
+        self.refused = 0  # beyond EARLY_ALERTS_MAX: these come with their slice
         self._next_restored: tuple[Alert, ...] = ()
         self._restored: tuple[Alert, ...] = ()
 
@@ -72,6 +73,8 @@ class Handover:
         for alert in early:
             if len(self._early) < EARLY_ALERTS_MAX:
                 self._early.setdefault(alert.labels, alert)
+            else:
+                self.refused += alert.labels not in self._early
         firing = {alert.labels for alert in snapshot.alerts if alert.state == FIRING}
         for labels, alert in list(self._early.items()):
             if labels in firing or alert.fired_ns <= snapshot.watermark_ns:

@@ -20,6 +20,7 @@ from prometheus_client.process_collector import ProcessCollector
 from engine.deliver import histograms, native, text
 from engine.deliver.checkpoint_families import checkpoint_families
 from engine.deliver.families import COUNTER, GAUGE, Family, peer_families, single, snapshot_families
+from engine.deliver.quarantine import QuarantineStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,6 +49,14 @@ class SourceStats(NamedTuple):
     state: str = "reading"  # waiting | standby | reading | closed
 
 
+class WebStats(NamedTuple):
+    """What our own HTTP server can say of itself."""
+
+    insecure: tuple[tuple[str, bool], ...] = ()  # by listener: open to strangers, as it was told to
+    logins_refused: int = 0
+    connections_refused: int = 0
+
+
 def no_source() -> SourceStats:
     """Stand in for a source without figures of its own."""
     return SourceStats()
@@ -56,6 +65,11 @@ def no_source() -> SourceStats:
 def no_peers() -> tuple[PeerStats, ...]:
     """Stand in for a deployment without Alertmanager."""
     return ()
+
+
+def no_web() -> WebStats:
+    """Stand in for an HTTP server that refuses nothing."""
+    return WebStats()
 
 
 class Metrics:
@@ -70,6 +84,8 @@ class Metrics:
         peers: Callable[[], tuple[PeerStats, ...]] = no_peers,
         source: Callable[[], SourceStats] = no_source,
         checkpoints: CheckpointStats | None = None,
+        web: Callable[[], WebStats] = no_web,
+        quarantine: Callable[[], QuarantineStats] = QuarantineStats,
     ) -> None:
         # The text format would otherwise get one more series for every counter and histogram.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -78,6 +94,8 @@ class Metrics:
         self._peers = peers
         self._source = source
         self._checkpoints = checkpoints
+        self._web = web
+        self._quarantine = quarantine
         self._texts = text.LabelTexts()
         self._messages = native.LabelMessages()
         self._lock = threading.Lock()
@@ -148,6 +166,11 @@ class Metrics:
         yield from source_families(self._source())
         if self._checkpoints is not None:
             yield from checkpoint_families(self._checkpoints)
+        yield from web_families(self._web())
+        help_text = "Rows that could not be decoded, by what became of them in the quarantine."
+        results = self._quarantine()._asdict()
+        keys = [(("result", name),) for name in results]
+        yield Family("callgauge_quarantine_rows_total", COUNTER, help_text, keys, tuple(results.values()))
         if snapshot is not None:
             yield from snapshot_families(snapshot)
 
@@ -179,6 +202,18 @@ def source_families(stats: SourceStats) -> Iterator[Family]:
     )
     help_text = "Batches that were read and wait for a step."
     yield single("callgauge_source_queue_batches", GAUGE, help_text, stats.queue_batches)
+
+
+def web_families(stats: WebStats) -> Iterator[Family]:
+    """Give the figures of our own HTTP server."""
+    help_text = "1 if a listener is open to the network without TLS or a login (web.allow_insecure)."
+    listeners = [(("listener", name),) for name, _ in stats.insecure]
+    insecure = [int(is_insecure) for _, is_insecure in stats.insecure]
+    yield Family("callgauge_web_insecure", GAUGE, help_text, listeners, insecure)
+    help_text = "Requests without a right login."
+    yield single("callgauge_web_logins_refused_total", COUNTER, help_text, stats.logins_refused)
+    help_text = "Connections beyond those that may be open at a time."
+    yield single("callgauge_web_connections_refused_total", COUNTER, help_text, stats.connections_refused)
 
 
 def prefers_protobuf(accept: str) -> bool:

@@ -51,6 +51,10 @@ class DetectorBank:
                 found[detector.name] = [self.word(finding, rolled) for finding in detection.findings]
         return found
 
+    def states(self) -> tuple[Any, ...]:
+        """Give the states of all detectors."""
+        return tuple(self._states.values())
+
     def state_of(self, name: str) -> Any:
         """Give the state of one detector."""
         return self._states[name]

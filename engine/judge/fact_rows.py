@@ -61,6 +61,7 @@ class FactRows:
         self.timings = StageRows()
         self.scores = StageRows()
         self.dependencies: list[str] = []
+        self.dependencies_refused = 0  # times that a name fell to `__other__`
 
     def gather(
         self, merged: SliceSummary | None, ids: NDArray[np.int32], newest: Newest, classifier: Classifier
@@ -141,8 +142,9 @@ class FactRows:
         """Give the number of what a cause is of; a name is taken up when it is first seen."""
         name = cause.operation.removeprefix(DEPENDENCY_PREFIX) or OTHER
         if name not in self.dependencies:
-            if len(self.dependencies) >= DEPENDENCIES_MAX - 1:
+            if len(self.dependencies) >= DEPENDENCIES_MAX - 1 and name != OTHER:
                 name = OTHER
+                self.dependencies_refused += 1
             if name not in self.dependencies:
                 self.dependencies.append(name)
         return self.dependencies.index(name)

@@ -34,6 +34,7 @@ class Reports:
         """Start without a report."""
         self._newest: dict[tuple[str, tuple[str, ...]], Report] = {}
         self._names: dict[str, tuple[str, ...]] = {}
+        self.refused = 0  # beyond REPORTS_MAX
 
     def know(self, register: Register) -> None:
         """Take reports of these limits from now on; reports of unknown limits are not kept."""
@@ -51,6 +52,7 @@ class Reports:
             split = tuple(labels.get(label, "") for label in self._names[name])
             newest = self._newest.get((name, split))
             if newest is None and len(self._newest) >= REPORTS_MAX:
+                self.refused += 1
                 continue
             if newest is None or note.time_ns >= newest.time_ns:
                 used, cap = (_number(fields.get(key)) for key in ("used", "max"))

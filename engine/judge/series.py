@@ -6,6 +6,7 @@ not depend on partitions or processes.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -62,6 +63,7 @@ class SeriesIndex:
         self.window_rows_max = window_rows_max
         self.implicit = implicit
         self._implicit_count = 0
+        self.met: Counter[str] = Counter()  # by bound: how often something did not fit
         self.series: list[LabelSet] = []
         self.instances: list[LimitInstance] = []
         self.by_start = Csr()  # instances of limits that count from `call.started`
@@ -149,6 +151,8 @@ class SeriesIndex:
             if is_known or has_room:
                 self._implicit_count += not is_known
                 rows.append(self._instance(limit, split))
+            else:
+                self.met["hidden_cap_instances_max"] += 1
         return rows
 
     def _instance(self, limit: Limit, split: LabelSet) -> int:
@@ -156,6 +160,7 @@ class SeriesIndex:
         key = (what_is_counted(limit), split)
         if key not in self._instance_ids:
             if split and len(self.instances) - self._implicit_count >= self.instances_max:
+                self.met["limit_instances_max"] += 1
                 key = (key[0], tuple((label, OTHER) for label, _ in split))
             if key not in self._instance_ids:
                 self._instance_ids[key] = len(self.instances)
@@ -189,6 +194,7 @@ class SeriesIndex:
         """Give a window row its number; -1 when full: then only the rows that exist count it."""
         if labelset not in self._row_ids:
             if len(self.row_labels) >= self.window_rows_max:
+                self.met["window_rows_max"] += 1
                 return -1
             self._row_ids[labelset] = len(self.row_labels)
             self.row_labels.append(labelset)

@@ -71,6 +71,7 @@ class Snapshot(NamedTuple):
     measures_collapsed: int  # latencies whose stage fell to `__other__`
     fields_ignored: tuple[tuple[str, int], ...]  # values that could not be used, by field, in rows that were
     alerts_refused: int  # findings that became no alert because the book was full
+    bounds_met: tuple[tuple[str, int], ...]  # by bound: how often something did not fit
     slices_closed: int
     in_flight_healed: tuple[tuple[str, int], ...]  # by cause
     limits: tuple[LimitStatus, ...]

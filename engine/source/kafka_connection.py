@@ -17,7 +17,6 @@ import logging
 import re
 import ssl
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, codec, errors
@@ -26,6 +25,7 @@ from aiokafka.helpers import create_ssl_context
 
 from engine.addresses import is_loopback
 from engine.errors import SourceError
+from engine.secret_file import SecretError, read_secret
 from engine.source.raw_fetch import make_raw_consumer
 
 if TYPE_CHECKING:
@@ -249,10 +249,9 @@ class OnceInAWhile:
 def _secret(path: str) -> str:
     """Read a password from its file; no part of it goes into an error."""
     try:
-        return Path(path).read_text("utf-8").strip("\r\n")
-    except (OSError, UnicodeError) as error:
+        return read_secret(path)
+    except SecretError as error:
         raise SourceError(
-            "the password cannot be read", where=path or "kafka.sasl_password_file",
-            cause=getattr(error, "strerror", None) or type(error).__name__,
+            "the password cannot be read", where=path or "kafka.sasl_password_file", cause=str(error),
             hint="name a text file that this user can read",
-        ) from error  # fmt: skip
+        ) from None  # fmt: skip

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from engine.judge.detection import CONTINUE, ROLLBACK, ReleaseVerdict
 from engine.web.answers import json_answer, moment
+from engine.web.guard import Policy, Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,13 +38,14 @@ class ReleaseRoutes:
         self._get_snapshot = get_snapshot
         self._age_s = age_s
 
-    def table(self) -> list[web.RouteDef]:
-        """List method, path and handler."""
+    def table(self) -> list[Route]:
+        """List method, path, handler and policy."""
+        release = "/api/v1/releases/{release}"
         return [
-            web.get("/api/v1/releases", self.releases),
-            web.get("/api/v1/releases/{release}", self.release),
-            web.post("/api/v1/releases/{release}/gate", self.gate),
-            web.post("/api/v1/releases/{release}/rollback", self.rollback),
+            Route("GET", "/api/v1/releases", self.releases, Policy.READ),
+            Route("GET", release, self.release, Policy.READ),
+            Route("POST", f"{release}/gate", self.gate, Policy.READ),
+            Route("POST", f"{release}/rollback", self.rollback, Policy.READ),
         ]
 
     async def releases(self, _: web.Request) -> web.Response:

@@ -1,14 +1,13 @@
 """What the HTTP server answers, all of it read from one published snapshot: nothing here changes the engine.
 
-The one exception is `/-/reload`, which calls what the composition root injected. Answers are for machines
-that must not depend on us: `/api/v1/headroom` says in so many words that a client which cannot reach it, or
-finds it too old, should let the call through.
+What has an effect is on a listener of its own (`engine/web/admin.py`). Answers are for machines that must
+not depend on us: `/api/v1/headroom` says in so many words that a client which cannot reach it, or finds it
+too old, should let the call through.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,9 +17,9 @@ from aiohttp import web
 from engine.decode.events import LABELS
 from engine.deliver.families import headroom_ratio
 from engine.deliver.fingerprint import Labels, fingerprint, full_labels
-from engine.errors import CallgaugeError
 from engine.web import pages
 from engine.web.answers import json_answer, moment
+from engine.web.guard import KNOWN, Policy, Route
 from engine.web.releases import ReleaseRoutes
 
 if TYPE_CHECKING:
@@ -39,8 +38,6 @@ PAGE_HEADERS = {
 }
 ADVICE = "Let the call through when this cannot be reached or data_age_seconds is too high for you."
 
-log = logging.getLogger(__name__)
-
 
 class Sources(NamedTuple):
     """What the server reads, and the one thing it may call."""
@@ -56,28 +53,25 @@ class Sources(NamedTuple):
 class Routes:
     """The handlers, and the thread in which metrics are written."""
 
-    def __init__(self, sources: Sources, *, enable_reload: bool) -> None:
+    def __init__(self, sources: Sources) -> None:
         self._sources = sources
-        self._enable_reload = enable_reload
         self._releases = ReleaseRoutes(sources.get_snapshot, self._age_s)
         # A thread of its own: scrapes must not take the threads in which the engine works.
         self._scraper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics")
         self._scrapes = 0
         self._fingerprints: dict[Labels, tuple[str, Labels]] = {}
 
-    def table(self) -> list[web.RouteDef]:
-        """List method, path and handler of everything there is; GET answers HEAD as well."""
+    def table(self) -> list[Route]:
+        """List method, path, handler and policy of everything there is."""
         return [
-            web.get("/", self.index),
-            web.get("/metrics", self.metrics),
-            web.get("/-/healthy", self.healthy),
-            web.get("/-/ready", self.ready),
-            web.put("/-/reload", self.reload),
-            web.post("/-/reload", self.reload),
-            web.get("/api/v1/headroom", self.headroom),
-            web.get("/api/v1/alerts", self.alerts),
+            Route("GET", "/", self.index, Policy.READ),
+            Route("GET", "/metrics", self.metrics, Policy.READ),
+            Route("GET", "/-/healthy", self.healthy, Policy.OPEN),
+            Route("GET", "/-/ready", self.ready, Policy.OPEN),
+            Route("GET", "/api/v1/headroom", self.headroom, Policy.READ),
+            Route("GET", "/api/v1/alerts", self.alerts, Policy.READ),
             *self._releases.table(),
-            web.get("/alerts/{fingerprint}", self.alert),
+            Route("GET", "/alerts/{fingerprint}", self.alert, Policy.READ),
         ]
 
     def close(self) -> None:
@@ -101,25 +95,13 @@ class Routes:
         """Say that the event loop turns; nothing else is looked at, or a dead broker would restart us."""
         return web.Response(text="callgauge is healthy.\n")
 
-    async def ready(self, _: web.Request) -> web.Response:
-        """Say whether the engine is at work, and if not why."""
+    async def ready(self, request: web.Request) -> web.Response:
+        """Say whether the engine is at work, and if not why, but the latter not to strangers."""
         because = self._sources.not_ready_because()
         if because:
-            return web.Response(status=503, text=f"callgauge is not ready: {because}\n")
+            why = f": {because}" if request[KNOWN] else ""
+            return web.Response(status=503, text=f"callgauge is not ready{why}\n")
         return web.Response(text="callgauge is ready.\n")
-
-    async def reload(self, request: web.Request) -> web.Response:
-        """Take over the settings and the register anew; on an error the old ones stay in force."""
-        if not self._enable_reload:
-            return web.Response(status=403, text="reloading over HTTP is switched off (web.enable_reload)\n")
-        if "Origin" in request.headers:
-            # A page in somebody's browser can post to a loopback address; no tool sends this header.
-            return web.Response(status=403, text="reloading from a browser is not allowed\n")
-        try:
-            await self._sources.reload()
-        except CallgaugeError as error:
-            return web.Response(status=500, text=f"not reloaded, the old settings stay: {error}\n")
-        return web.Response(text="reloaded\n")
 
     async def headroom(self, request: web.Request) -> web.Response:
         """Give the limits: all, those named by `limit=`, or those a call may meet that has `tenant=acme`."""

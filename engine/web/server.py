@@ -1,86 +1,65 @@
-"""Our own HTTP server: where it listens, and when it refuses to.
+"""Our own HTTP server: what only reads on one listener, what has an effect on another, off by default.
 
-It listens on loopback unless told otherwise. Off loopback it refuses to start, since there is neither TLS nor
-a password yet and anybody could reload settings or read who is near a limit; `web.allow_insecure` overrides
-that for networks that keep strangers out by other means.
+Both listen on loopback unless told otherwise; `engine/web/listener.py` says when they refuse to.
 """
 
 from __future__ import annotations
 
-import errno
-import logging
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
-from engine.addresses import is_loopback, split_listen
-from engine.errors import DeliveryError
+from engine.deliver.metrics import WebStats
+from engine.web.admin import AdminRoutes
+from engine.web.listener import Listener
 from engine.web.routes import Routes, Sources
 
 if TYPE_CHECKING:
     from engine.settings import WebSettings
 
-REQUEST_BYTES_MAX = 16 * 1024
-STOP_S = 2.0  # for requests under way at shutdown
-
-log = logging.getLogger(__name__)
-
 
 class WebServer:
-    """Serves `Routes`; `address` is where it listens once started (of interest for port 0)."""
+    """Serves `Routes`, and `AdminRoutes` where `web.admin_listen` says."""
 
     def __init__(self, settings: WebSettings, sources: Sources) -> None:
-        self._settings = settings
-        self._routes = Routes(sources, enable_reload=settings.enable_reload)
-        self._runner: web.AppRunner | None = None
-        self.address = settings.listen
+        self._routes = Routes(sources)
+        self._admin = AdminRoutes(sources.reload)
+        insecure = settings.allow_insecure
+        files = settings.config_file, settings.token_file
+        self.main = Listener("web.listen", settings.listen, files, allow_insecure=insecure)
+        files = settings.admin_config_file, settings.admin_token_file
+        self.admin = Listener("web.admin_listen", settings.admin_listen, files, allow_insecure=insecure)
+        self._has_admin = bool(settings.admin_listen)
+
+    @property
+    def address(self) -> str:
+        """Where the main listener is."""
+        return self.main.address
 
     async def start(self) -> None:
-        """Listen; raises DeliveryError when the address is not allowed, not valid, or taken."""
-        host, port = parse_listen(self._settings.listen)
-        if not self._settings.allow_insecure and not is_loopback(host):
-            raise DeliveryError(
-                "the HTTP server would be open to the network without TLS or a password",
-                where=f"web.listen: {self._settings.listen}",
-                hint="listen on 127.0.0.1 and put a proxy in front, or set web.allow_insecure: true",
-            )
-        app = web.Application(client_max_size=REQUEST_BYTES_MAX)
-        app.add_routes(self._routes.table())
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=STOP_S)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise _cannot_listen(self._settings.listen, error) from error
-        self._runner = runner
-        bound_host, bound_port, *_ = runner.addresses[0]
-        self.address = f"[{bound_host}]:{bound_port}" if ":" in bound_host else f"{bound_host}:{bound_port}"
-        log.info("listening on http://%s", self.address)
+        """Listen; raises DeliveryError when an address is not allowed, not valid, or taken."""
+        await self.main.start(self._routes.table())
+        if self._has_admin:
+            try:
+                await self.admin.start(self._admin.table())
+            except BaseException:
+                await self.close()
+                raise
+
+    def reload(self) -> None:
+        """Read certificates, users and tokens anew; raises CallgaugeError, and the old ones stay."""
+        for listener in (self.main, self.admin):
+            listener.reload()
+
+    def stats(self) -> WebStats:
+        """Give the counters as they stand."""
+        listeners = (("main", self.main), ("admin", self.admin))
+        return WebStats(
+            tuple((name, one.is_insecure) for name, one in listeners),
+            sum(one.guard.refused for _, one in listeners if one.guard),
+            sum(one.connections_refused for _, one in listeners),
+        )
 
     async def close(self) -> None:
         """Stop listening, and wait a moment for requests under way."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self.main.close()
+        await self.admin.close()
         self._routes.close()
-
-
-def parse_listen(listen: str) -> tuple[str, int]:
-    """Split `host:port` or `[v6]:port`; raises DeliveryError."""
-    place = split_listen(listen)
-    if place is None:
-        hint = "write it as host:port, such as 127.0.0.1:9810 or [::1]:9810"
-        raise DeliveryError("not an address to listen on", where=f"web.listen: {listen}", hint=hint)
-    return place
-
-
-def _cannot_listen(listen: str, error: OSError) -> DeliveryError:
-    if error.errno == errno.EADDRINUSE:
-        return DeliveryError(
-            "the port is in use",
-            where=f"web.listen: {listen}",
-            hint="another callgauge may be running (ss -ltnp shows who listens); choose another port",
-        )
-    hint = "is the address one of this machine, and the port one that this user may open?"
-    return DeliveryError("cannot listen", where=f"web.listen: {listen}", cause=str(error), hint=hint)

@@ -75,7 +75,7 @@ class Kafka:
     At `login_bootstrap` it asks for `USER` and `PASSWORD` (SASL PLAIN).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, properties: str = PROPERTIES, *format_arguments: str) -> None:
         """Format the folder; `start` starts the broker."""
         jars = installed_kafka()
         port, login_port, controller_port = free_ports(3)
@@ -83,14 +83,15 @@ class Kafka:
         self.login_bootstrap = f"127.0.0.1:{login_port}"
         folder.mkdir(parents=True, exist_ok=True)
         self._data = folder / "data"
-        properties = PROPERTIES.format(
+        properties = properties.format(
             port=port, login_port=login_port, controller_port=controller_port,
             login_module=LOGIN_MODULE, user=USER, password=PASSWORD,
         )  # fmt: skip
         (folder / "server.properties").write_text(properties, "utf-8")
         java = ["java", *JVM, QUIET, "-cp", f"{jars}/*"]
         done = subprocess.run(
-            [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", "server.properties"],
+            [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", "server.properties",
+             *format_arguments],
             cwd=folder, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         if done.returncode != 0:

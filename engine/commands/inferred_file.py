@@ -1,0 +1,47 @@
+"""The file of inferred limits: read before a start, written whenever they have changed."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.app import load_inferred
+from engine.commands.whole_file import write_whole
+from engine.judge.learned_limits import encode
+
+if TYPE_CHECKING:
+    from engine.judge.implicit import LearnedValue
+    from engine.settings import EngineSettings
+
+log = logging.getLogger(__name__)
+
+
+class InferredFile:
+    """Knows what is written down."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        """Read nothing yet; without `engine.learned_limits_file` nothing is ever written."""
+        self._path = settings.learned_limits_file
+        self._kept: tuple[LearnedValue, ...] = ()
+
+    def before(self) -> tuple[LearnedValue, ...]:
+        """Give what an earlier run has inferred; nothing if this is the first one."""
+        return load_inferred(self._path) if self._path and Path(self._path).exists() else ()
+
+    def begin(self, inferred: tuple[LearnedValue, ...]) -> None:
+        """Take these as written down: they are what was read."""
+        self._kept = inferred
+
+    def is_behind(self, inferred: tuple[LearnedValue, ...]) -> bool:
+        """Say whether `keep` has something to look at; the same object is the same values."""
+        return inferred is not self._kept
+
+    def keep(self, inferred: tuple[LearnedValue, ...]) -> None:
+        """Write them down if they have changed; a disk that refuses stops nothing. For a worker thread."""
+        is_new, self._kept = inferred != self._kept, inferred
+        if self._path and is_new:
+            try:
+                write_whole(Path(self._path), encode(inferred))
+            except OSError as error:
+                log.warning("the inferred limits could not be written: %s", error.strerror)

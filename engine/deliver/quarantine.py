@@ -1,0 +1,107 @@
+"""Rows that could not be decoded, redacted, a JSON line each in a file: where they lay, why, and their shape.
+
+Off unless a path is given: a sidecar may have no disk, and how many rows are lost, why and where is in
+metrics and log without it. Bounded three times: lines a second, bytes of a file, two files. What is beyond is
+dropped and counted; nothing here may stop or slow the engine. There is no fsync: what a crash takes is only
+a hint. The topic itself holds the rows: `topic`, `partition` and `offset` lead there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+
+from engine.deliver.timestamps import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.decode.rejects import Reject
+    from engine.settings import QuarantineSettings
+
+FILE_MODE = 0o600
+NS_PER_S = 1_000_000_000
+
+log = logging.getLogger(__name__)
+
+
+class QuarantineStats(NamedTuple):
+    """Lines since the start."""
+
+    written: int = 0
+    dropped: int = 0  # beyond the rate
+    failed: int = 0  # the disk refused
+
+
+class Quarantine:
+    """Appends to the file of the settings; without a path it does nothing. A write is short, and blocks."""
+
+    def __init__(self, settings: QuarantineSettings) -> None:
+        self._path = settings.path
+        self._bytes_max = settings.bytes_max
+        self._rate_max = settings.rows_per_s_max
+        self._room = float(settings.rows_per_s_max)
+        self._filled_ns = 0
+        self._trouble = ""
+        self.stats = QuarantineStats()
+
+    def add(self, rejects: Sequence[Reject], dropped_before: int, now_ns: int) -> None:
+        """Write rejected rows down, at wall clock `now_ns`; `dropped_before` more were not kept."""
+        if not self._path:
+            return
+        past_s = max(now_ns - self._filled_ns, 0) / NS_PER_S
+        self._room = min(self._room + past_s * self._rate_max, float(self._rate_max))
+        self._filled_ns = now_ns
+        taken = rejects[: int(self._room)]
+        self._room -= len(taken)
+        dropped = self.stats.dropped + dropped_before + len(rejects) - len(taken)
+        self.stats = self.stats._replace(dropped=dropped)
+        if taken:
+            self._append([_line(one, now_ns) for one in taken])
+
+    def _append(self, lines: list[bytes]) -> None:
+        try:
+            self._write(b"".join(lines))
+        except OSError as error:
+            self.stats = self.stats._replace(failed=self.stats.failed + len(lines))
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                log.warning("the quarantine %s cannot be written: %s", self._path, error)
+        else:
+            self.stats = self.stats._replace(written=self.stats.written + len(lines))
+            self._trouble = ""
+
+    def _write(self, data: bytes) -> None:
+        path = Path(self._path)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags, FILE_MODE)
+        try:
+            if os.fstat(descriptor).st_size + len(data) > self._bytes_max:
+                path.replace(f"{path}.1")
+                os.close(descriptor)
+                descriptor = os.open(path, flags, FILE_MODE)
+            written = os.write(descriptor, data)
+            if written < len(data):
+                # The line that was cut off ends here, and the next one begins anew.
+                os.write(descriptor, b"\n")
+                raise OSError(None, "no room for the whole of it")
+        finally:
+            os.close(descriptor)
+
+
+def _line(reject: Reject, now_ns: int) -> bytes:
+    sample = reject.sample
+    fields = {
+        "at": rfc3339(now_ns),
+        "topic": sample.topic,
+        "partition": sample.partition,
+        "offset": sample.offset,
+        "reason": sample.reason.name.lower(),
+        "size_bytes": reject.size_bytes,
+        "shape": reject.shape,
+    }
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)

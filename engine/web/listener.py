@@ -1,0 +1,178 @@
+"""One address that we listen on: how many may connect, for how long, and when it refuses to be opened.
+
+Off loopback there must be TLS, and a login or certificates of clients; `allow_insecure` overrides that for
+networks that keep strangers out by other means, and `is_insecure` then says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+from typing import TYPE_CHECKING, cast
+
+from aiohttp import web
+
+from engine.addresses import is_loopback, split_listen
+from engine.errors import DeliveryError
+from engine.web.guard import HEADER_BYTES_MAX, USUAL_BOUNDS, Bounds, Guard, Route
+from engine.web.web_file import Access, load_certificates, make_context, read_access
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterable
+
+STOP_S = 2.0  # for requests under way at shutdown
+IDLE_S_MAX = 75.0  # of a connection without a whole request, longer than the usual time between two scrapes
+HANDSHAKE_S_MAX = 5.0
+LINGER_S = 0.5  # how long the body of a request that was answered is read
+
+log = logging.getLogger(__name__)
+# aiohttp logs what it cannot parse, word for word: anything that a stranger sends.
+SILENT = logging.getLogger(f"{__name__}.requests")
+SILENT.setLevel(logging.CRITICAL + 1)
+
+
+class Listener:
+    """Serves routes on one address; `address` is where it listens once started (of interest for port 0)."""
+
+    def __init__(
+        self, key: str, listen: str, files: tuple[str, str], *, allow_insecure: bool,
+        bounds: Bounds = USUAL_BOUNDS,
+    ) -> None:  # fmt: skip
+        """Open nothing yet; `key` is the setting, such as `web.listen`, `files` those of TLS and token."""
+        self.address = listen
+        self.is_insecure = False
+        self.connections_refused = 0
+        self.guard: Guard | None = None
+        self._where = f"{key}: {listen}"
+        self._listen = listen
+        self._files = files
+        self._bounds = bounds
+        self._allow_insecure = allow_insecure
+        self._context: ssl.SSLContext | None = None
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+
+    async def start(self, routes: Iterable[Route]) -> None:
+        """Listen; raises DeliveryError when the address is not allowed, not valid, or taken."""
+        host, port = parse_listen(self._listen, self._where)
+        access = read_access(*self._files, self._where)
+        self._refuse_insecure(host, access)
+        self._context = make_context(access.tls) if access.tls else None
+        self.guard = Guard(routes, access, self._bounds)
+        self._runner = runner = web.AppRunner(
+            self.guard.application(), access_log=None, handle_signals=False, shutdown_timeout=STOP_S,
+            keepalive_timeout=IDLE_S_MAX, lingering_time=LINGER_S, max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX, auto_decompress=False, logger=SILENT,
+        )  # fmt: skip
+        await runner.setup()
+        try:
+            self._server = await asyncio.get_running_loop().create_server(
+                self._connected, host, port, ssl=self._context, reuse_address=True,
+                ssl_handshake_timeout=HANDSHAKE_S_MAX if self._context else None,
+            )  # fmt: skip
+        except OSError as error:
+            await self.close()
+            raise _cannot_listen(self._where, error) from error
+        bound_host, bound_port, *_ = self._server.sockets[0].getsockname()
+        self.address = f"[{bound_host}]:{bound_port}" if ":" in bound_host else f"{bound_host}:{bound_port}"
+        log.info("listening on %s://%s", "https" if self._context else "http", self.address)
+
+    def reload(self) -> None:
+        """Read certificates, users and token anew; DeliveryError or SettingsError leaves the old ones.
+
+        Connections that are open go on; whether there is TLS at all stays as it was at the start.
+        """
+        if self.guard is None:
+            return
+        access = read_access(*self._files, self._where)
+        host, _ = parse_listen(self._listen, self._where)
+        self._refuse_insecure(host, access)
+        if (access.tls is None) != (self._context is None):
+            raise DeliveryError("TLS is switched on or off only at a start", where=self._where)
+        if access.tls and self._context:
+            make_context(access.tls)  # Raises for files that do not belong together, before one is in use.
+            load_certificates(self._context, access.tls)
+        self.guard.take(access)
+
+    async def close(self) -> None:
+        """Stop listening, and wait a moment for requests under way."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        if self.guard is not None:
+            self.guard.close()
+
+    def _connected(self) -> asyncio.BaseProtocol:
+        """Take a connection, or drop it at once when there are too many."""
+        assert self._runner is not None, "there is a runner before connections"
+        server = self._runner.server
+        assert server is not None, "setup comes first"
+        if len(server.connections) >= self._bounds.connections_max:
+            self.connections_refused += 1
+            return cast("asyncio.BaseProtocol", _Dropped())
+        return server()
+
+    def _refuse_insecure(self, host: str, access: Access) -> None:
+        missing = [name for name, is_there in (
+            ("TLS", access.tls is not None), ("a login", access.knows_callers),
+        ) if not is_there]  # fmt: skip
+        self.is_insecure = bool(missing) and not is_loopback(host)
+        if not self.is_insecure:
+            return
+        if not self._allow_insecure:
+            raise DeliveryError(
+                f"the HTTP server would be open to the network without {' and '.join(missing)}",
+                where=self._where,
+                hint="listen on 127.0.0.1, name a file with TLS and users (web.config_file, for the admin "
+                "listener web.admin_config_file), or set web.allow_insecure: true",
+            )
+        log.warning("%s is open to the network without %s", self._where, " and ".join(missing))
+
+
+class _Dropped:
+    """A connection that is closed before anything is read."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        with contextlib.suppress(OSError):
+            transport.abort()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Nothing was begun."""
+
+    def data_received(self, _: bytes) -> None:
+        """Nothing is read."""
+
+    def eof_received(self) -> None:
+        """Nothing is expected."""
+
+    def pause_writing(self) -> None:
+        """Nothing is written."""
+
+    def resume_writing(self) -> None:
+        """Nothing is written."""
+
+
+def parse_listen(listen: str, where: str) -> tuple[str, int]:
+    """Split `host:port` or `[v6]:port`; raises DeliveryError."""
+    place = split_listen(listen)
+    if place is None:
+        hint = "write it as host:port, such as 127.0.0.1:9810 or [::1]:9810"
+        raise DeliveryError("not an address to listen on", where=where, hint=hint)
+    return place
+
+
+def _cannot_listen(where: str, error: OSError) -> DeliveryError:
+    if error.errno == errno.EADDRINUSE:
+        return DeliveryError(
+            "the port is in use",
+            where=where,
+            hint="another callgauge may be running (ss -ltnp shows who listens); choose another port",
+        )
+    hint = "is the address one of this machine, and the port one that this user may open?"
+    return DeliveryError("cannot listen", where=where, cause=str(error), hint=hint)
