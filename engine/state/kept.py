@@ -52,12 +52,12 @@ FIELDS: Mapping[type, Fields] = {
     # decode: ids are only meant where the tables are, so the tables go with every partition
     FastDecoder: Fields(
         "parsing",
-        "losses fields_ignored series causes stages rows_scanned _settings _unwanted _has_vectors "
-        "_vocabulary _lessons_max _measure_row _measure_stage _measure_ms",
+        "losses fields_ignored series causes stages rows_scanned mask rejects _settings _unwanted "
+        "_has_vectors _vocabulary _lessons_max _measure_row _measure_stage _measure_ms",
     ),
     JsonDecoder: Fields(
         "losses rows_read fields_ignored series causes stages _plain_log_ns",
-        "_settings key labels parser _samples",
+        "_settings key labels parser mask rejects _samples",
     ),
     SeriesTable: Fields(
         "labels values rows_by_admission _ids", "_limit_labels _limits_end _free_end _series_max"
@@ -86,7 +86,7 @@ FIELDS: Mapping[type, Fields] = {
     SeriesIndex: Fields(
         "register _implicit_count series instances by_start by_answer rows row_labels _ids _ids_by_values "
         "_instance_ids _row_ids",
-        "instances_max window_rows_max implicit",
+        "instances_max window_rows_max implicit met",
     ),
     Csr: Fields("_start _rows", "_arrays"),
     LearnedValues: Fields("values _by_key"),
@@ -99,8 +99,8 @@ FIELDS: Mapping[type, Fields] = {
     RollingSums: Fields("rows windows", "width"),
     RunningSum: Fields("dense _held _pane", "window_ns pane_ns width"),
     StageRows: Fields("pairs _stages _ids", "_columns"),
-    FactRows: Fields("timings scores dependencies", "index"),
-    Reports: Fields("_newest", "_names"),
+    FactRows: Fields("timings scores dependencies", "index dependencies_refused"),
+    Reports: Fields("_newest", "_names refused"),
     PageWriter: Fields("_changes", "roller"),
     DetectorBank: Fields("forecast verdicts", "detectors roller pages _policies", apart="_states"),
     AlertBook: Fields("refused _lives _last_fired_ns", "alerts_max resolved_keep_ns"),
