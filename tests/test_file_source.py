@@ -4,6 +4,7 @@ import gzip
 import os
 import subprocess
 import sys
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from engine.errors import SourceError
 from engine.source.file import FileSource
-from engine.source.lines import LineCutter
+from engine.source.lines import LineCutter, LogRows
 from engine.source.merge import event_time_ns
 from tests.source_contract import read_all, rows_by_partition, rows_of
 
@@ -22,6 +23,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+BOMB_BYTES = 300_000_000
 LINES = [b'{"time":%d.5,"call_id":"call-%d"}' % (1_767_600_000 + n, n * 7919) for n in range(3000)]
 TEXT = b"\n".join(LINES) + b"\n"
 
@@ -92,6 +94,28 @@ async def test_a_row_that_is_too_long_is_cut(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_bytes(b"a\n" + b"x" * 3_000_000 + b"\nb\n" + b"y" * 200 + b"\n")
     rows = await rows_in(tmp_path / "log.jsonl", row_bytes_max=100)
     assert rows == [b"a", b"x" * 101, b"b", b"y" * 101]
+
+
+@pytest.mark.parametrize("name", ["log.gz", "log.zst"])
+@pytest.mark.parametrize("filler", [b"x", b"{}\n"])
+def test_a_log_that_expands_ten_thousandfold_costs_no_more_memory(
+    tmp_path: Path, name: str, filler: bytes
+) -> None:
+    """300 MB in some kilobytes: one endless line, or a hundred million short ones; good rows come through."""
+    plain = b"good\n" + filler * (BOMB_BYTES // len(filler)) + b"\ngood\n"
+    packed = gzip.compress(plain) if name.endswith("gz") else zstd.compress(plain)
+    assert len(packed) < BOMB_BYTES // 500
+    (tmp_path / name).write_bytes(packed)
+    del plain, packed
+    rows = LogRows(str(tmp_path / name), 1 << 20)
+    good = 0
+    tracemalloc.start()
+    while (found := rows.read()) is not None:
+        good += found.data.count(b"good")
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 2 == good
+    assert peak_bytes < 64 << 20
 
 
 @pytest.mark.parametrize("name", ["log.gz", "log.zst"])

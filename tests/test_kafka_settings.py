@@ -52,6 +52,14 @@ def test_calls_do_not_leave_the_machine_unencrypted(protocol: str) -> None:
     check_settings(msgspec.structs.replace(there, allow_insecure=True))
 
 
+def test_what_was_allowed_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """At each start, and only where it matters."""
+    connection_options(KafkaSettings())
+    assert "" == caplog.text
+    connection_options(KafkaSettings(bootstrap_servers=("kafka.example:9092",), allow_insecure=True))
+    assert "unencrypted" in caplog.text
+
+
 def test_with_tls_any_host_may_be_named() -> None:
     """Encryption is what loopback stands in for."""
     check_settings(KafkaSettings(bootstrap_servers=("kafka.example:9093",), security_protocol="SSL"))

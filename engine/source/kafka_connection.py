@@ -41,6 +41,7 @@ MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 STOP_S = 5.0
 LOG_EVERY_S = 30.0
 LOGGED_TEXTS_MAX = 256
+log = logging.getLogger(__name__)
 REFUSED = (
     errors.AuthenticationFailedError, errors.SaslAuthenticationFailed, errors.UnsupportedSaslMechanismError,
     errors.IllegalSaslStateError,
@@ -110,6 +111,11 @@ def check_codecs() -> None:
 def connection_options(settings: KafkaSettings) -> dict[str, Any]:
     """Give the options of a connection; files that cannot be read are a SourceError that names them."""
     options: dict[str, Any] = {"security_protocol": settings.security_protocol}
+    hosts = [
+        found["host"].strip("[]") for found in map(ADDRESS.fullmatch, settings.bootstrap_servers) if found
+    ]
+    if settings.security_protocol in UNENCRYPTED and not all(map(is_loopback, hosts)):
+        log.warning("calls come from Kafka unencrypted, as kafka.allow_insecure says")
     if settings.security_protocol.endswith("SSL"):
         try:
             context = create_ssl_context(
