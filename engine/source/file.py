@@ -4,9 +4,10 @@ One file streams: its pieces are handed on as they are read, with the places of 
 are merged by event time (`merge.py`); each must be roughly in order itself. Rows are numbered from 0
 without gaps over all files; empty lines take no number. A plain log does not say when a row was received,
 so every batch carries `PLAIN_LOG_RECEIVED_NS`, and the partition is never caught up: a log is over when
-it ends, not when it is quiet. Reading and decompressing happen in a thread, so that a slow pipe never
-holds up the loop; while it is quiet, ticks come. Which span of time to replay is the pipeline's business,
-which knows the decoded time. A folder that a recording run made is read by `recording.py`.
+it ends, not when it is quiet. Reading happens in a thread, so that a slow pipe never holds up the loop;
+while it is quiet, ticks come. Decompressing, merging and Parquet have a thread of their own (`ahead.py`).
+Which span of time to replay is the pipeline's business, which knows the decoded time. A folder that a
+recording run made is read by `recording.py`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.errors import SourceError
+from engine.source.ahead import ReadAhead
 from engine.source.columns import RowColumns
 from engine.source.compression import STDIN
 from engine.source.contract import NO_ROWS, PLAIN_LOG_RECEIVED_NS, RawBatch, tick
-from engine.source.lines import Rows
-from engine.source.log import Log, open_log
+from engine.source.lines import LogRows, Rows
+from engine.source.log import open_log
 from engine.source.merge import LogMerge
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ class FileSource:
         """Remember what to read; nothing is opened before `start`."""
         self._paths = tuple(paths)
         self._row_bytes_max = row_bytes_max
-        self._log: Log | LogMerge | None = None
+        self._log: LogRows | ReadAhead | None = None
         self._ready: deque[RawBatch] = deque()
         self._offset = 0
         # Serialises a read that was cancelled, whose thread still runs, with `close`.
@@ -88,7 +90,11 @@ class FileSource:
     async def read(self) -> RawBatch | None:
         """Give the next rows, a tick while standard input is quiet, None at the end or after `close`."""
         if not self._ready:
-            await asyncio.to_thread(self._fill)
+            if isinstance(self._log, ReadAhead) and self._log.is_ready:
+                await asyncio.sleep(0)  # Signals and other tasks get their turn.
+                self._fill()
+            else:
+                await asyncio.to_thread(self._fill)
         return self._ready.popleft() if self._ready else None
 
     async def close(self) -> None:
@@ -104,9 +110,10 @@ class FileSource:
         files = expand(self._paths)
         with self._lock:
             if len(files) > 1:
-                self._log = LogMerge(files, self._row_bytes_max)
-            else:
-                self._log = open_log(files[0], self._row_bytes_max)
+                self._log = ReadAhead(LogMerge(files, self._row_bytes_max))
+                return
+            log = open_log(files[0], self._row_bytes_max)
+            self._log = log if isinstance(log, LogRows) and log.reader.is_plain else ReadAhead(log)
 
     def _fill(self) -> None:
         """Read on until there is at least one batch or tick, or the end."""

@@ -8,6 +8,7 @@ from engine.source.lines import LogRows, Rows, rows_of
 from engine.source.parquet import ParquetLog, is_parquet
 
 Log = LogRows | ParquetLog
+Piece = Rows | RowColumns | list[bytes]
 
 
 def open_log(path: str, row_bytes_max: int) -> Log:

@@ -49,10 +49,12 @@ NS_LEAST = 10**17
 
 
 def is_parquet(path: str) -> bool:
-    """Tell by the name, or by the first bytes of a file."""
+    """Tell by the name, or by the first bytes; those of a pipe are not to be had twice."""
     if path.endswith(SUFFIXES):
         return True
     try:
+        if not Path(path).is_file():
+            return False
         with Path(path).open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
