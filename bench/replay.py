@@ -1,9 +1,12 @@
-"""How fast does one core replay a log? Against a plain loop over the same rows, in the same run.
+"""How fast does one core replay a log? Against what one would use instead, on the same events, in turns.
 
+One log of a busy platform, as lines, in zstd and as Parquet: the full engine (slices, order, calls in flight
+as a set, windows, limits, forecasts, every detector) beside DuckDB and Polars, which are asked for a few
+windows of it, and beside a plain loop. The engine's numbers are compared with DuckDB's exact ones.
 The plain loop is what one would write in an afternoon: orjson, dicts, a set of calls in flight, and a sketch
 with logarithmic buckets. It has no slices, no order, no windows, no limits, no forecast and no alerts: it
-says what parsing and counting alone cost in Python. Logs: synthetic traffic of few and of many series, as
-zst, and the bundled recording of a real server. Kernels are loaded before the clock starts.
+says what parsing and counting alone cost in Python. It is also run on quieter logs, where few rows share the
+price of a slice, and on the bundled recording of a real server. Kernels are loaded before the clock starts.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import orjson
 
 from bench.harness import (
@@ -26,11 +30,16 @@ from bench.harness import (
     Result,
     Row,
     at_least,
+    at_most,
     digest_of,
     in_turns,
+    least_ratio,
     ratios,
     spread,
 )
+from bench.replay_cells import GUARANTEE_RATIO, cells_of, compared
+from bench.replay_logs import write_formats
+from bench.replay_peers import PEERS, installed
 from engine.app import REPLAY_HASH_KEY, build_line, load_configuration
 from engine.commands.warmup import warm_up
 from engine.config_files import config_path
@@ -46,7 +55,7 @@ else:
     from backports import zstd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from engine.app import Configuration
     from engine.judge.lifecycle import AlertChange
@@ -60,6 +69,22 @@ TURNS = {TINY: 1, SMOKE: 3, FULL: 7}
 SERIES = (10, 1000)
 CALLS_PER_S = 16.0
 BUSY_CALLS_PER_S = 320.0
+BUSY_SERIES = 20
+EVENTS = {TINY: 5_000, SMOKE: 500_000, FULL: 5_000_000}
+EVENTS_PER_S_LEAST = 1500.0  # of the busy log, its slow beginning included
+NOTES = (
+    "Times are processor time, of all threads together.",
+    (
+        "Peers are asked, by minute and labels, for attempts, ends, failures, p50 and p99 of each stage and"
+        " the most calls in flight. The engine answers that, and does what else it does: order, repeated"
+        " events, calls by id, limits, forecasts, every detector."
+    ),
+    (
+        "What reading and decoding do not take is holding rows, closing slices and judging them; a slice has"
+        " a price of its own, which quiet logs share among few rows."
+    ),
+)
+FASTER_THAN_DUCKDB = {"jsonl": 4.0, "zst": 0.0, "parquet": 3.0}
 
 
 def scenario(series: int, duration_s: float, calls_per_s: float = CALLS_PER_S) -> Scenario:
@@ -97,18 +122,42 @@ def replay_log(path: Path, configuration: Configuration) -> tuple[int, bytes]:
     return asyncio.run(replay())
 
 
+def decode_log(path: Path, configuration: Configuration) -> int:
+    """Read and decode a log, and no more; give its rows."""
+
+    async def decode() -> int:
+        source = FileSource((str(path),))
+        decoder = build_line(configuration, REPLAY_HASH_KEY).pipeline.decoder
+        await source.start()
+        while (raw := await source.read()) is not None:
+            decoder.decode(raw)
+        await source.close()
+        return decoder.rows_read
+
+    return asyncio.run(decode())
+
+
+def lines_of(path: Path) -> Iterator[bytes]:
+    """Give the lines of a log."""
+    if path.suffix == ".jsonl":
+        with path.open("rb") as file:
+            yield from file
+        return
+    reader = LogReader(str(path))
+    pieces = []
+    while (piece := reader.read()) is not None:
+        pieces.append(piece)
+    reader.close()
+    yield from b"".join(pieces).splitlines()
+
+
 def plain_loop(path: Path) -> tuple[int, int]:
     """Count what an afternoon's script would count; give the rows and the most calls in flight at a time."""
     counts: dict[tuple[str, str, str], int] = Counter()
     sketches: dict[tuple[str, str, str], dict[int, int]] = {}
     in_flight: set[str] = set()
     peak = rows = 0
-    reader = LogReader(str(path))
-    pieces = []
-    while (piece := reader.read()) is not None:
-        pieces.append(piece)
-    reader.close()
-    for line in b"".join(pieces).splitlines():
+    for line in lines_of(path):
         rows += 1
         event: dict[str, Any] = orjson.loads(line)
         tenant, trunk, call_id = event.get("tenant", ""), event.get("trunk", ""), event.get("call_id", "")
@@ -125,55 +174,119 @@ def plain_loop(path: Path) -> tuple[int, int]:
     return rows, peak
 
 
-def compare(path: Path, what: str, configuration: Configuration, turns: int) -> tuple[list[Row], str]:
-    """Replay one log both ways, in turns."""
+def timed(ways: dict[str, Callable[[], object]], turns: int) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Run ways in turns; give the seconds of each, and what each came to."""
     done: dict[str, Any] = {}
 
-    def keep(way: str, work: Callable[[], object]) -> Callable[[], None]:
+    def keep(way: str) -> Callable[[], None]:
         def run() -> None:
-            done[way] = work()
+            done[way] = ways[way]()
 
         return run
 
-    seconds = in_turns(
-        {
-            "replay": keep("replay", lambda: replay_log(path, configuration)),
-            "plain loop": keep("plain loop", lambda: plain_loop(path)),
-        },
-        turns,
+    return in_turns({way: keep(way) for way in ways}, turns), done
+
+
+def compare(path: Path, what: str, configuration: Configuration, turns: int) -> tuple[list[Row], str]:
+    """Replay one log both ways, in turns."""
+    seconds, done = timed(
+        {"replay": lambda: replay_log(path, configuration), "plain loop": lambda: plain_loop(path)}, turns
     )
     rows, changes = done["replay"]
-    per_s = sorted(rows / one for one in seconds["replay"])[len(seconds["replay"]) // 2]
     slower = spread(ratios(seconds, "replay", "plain loop"), "x")
     found = [
-        at_least(f"replay, {what}", per_s, BUDGET_PER_S, "events/s"),
+        at_least(f"replay, {what}", median_per_s(rows, seconds["replay"]), BUDGET_PER_S, "events/s"),
         Row(f"replay, {what}: time over that of a plain Python loop", slower),
     ]
     return found, digest_of(rows, changes, done["plain loop"])
 
 
-def run(size: str) -> Result:
-    """Replay few series, many series, and the recording."""
-    configuration = load_configuration(None, str(config_path("demo/limits.yaml")), None)
-    warm_up(configuration)
+def median_per_s(rows: int, seconds: list[float]) -> float:
+    """Give the median of the speeds."""
+    return sorted(rows / one for one in seconds)[len(seconds) // 2]
+
+
+def compare_format(
+    path: Path, name: str, configuration: Configuration, turns: int
+) -> tuple[list[Row], str]:  # fmt: skip
+    """Put one log of the busy platform to the engine and to its peers, in turns."""
+    ways: dict[str, Callable[[], object]] = {
+        "engine": lambda: replay_log(path, configuration), "decode": lambda: decode_log(path, configuration),
+    }  # fmt: skip
+    peers = installed()
+    for peer in peers:
+        ways[peer] = lambda ask=PEERS[peer]: ask(path)  # type: ignore[misc]
+    if name == "jsonl":
+        ways["plain loop"] = lambda: plain_loop(path)
+    seconds, done = timed(ways, turns)
+    events, changes = done["engine"]
+    rows = [
+        at_least(f"{name}: full engine", median_per_s(events, seconds["engine"]), BUDGET_PER_S, "events/s"),
+        Row(f"{name}: reading and decoding", f"{median_per_s(events, seconds['decode']):,.0f} events/s"),
+        Row(f"{name}: reading and decoding, part of it", spread(ratios(seconds, "decode", "engine"), "x")),
+    ]
+    for peer in ways:
+        if peer not in ("engine", "decode"):
+            budget = FASTER_THAN_DUCKDB[name] if peer == "duckdb" else 0.0
+            rows.append(
+                least_ratio(f"{name}: time of {peer} over ours", ratios(seconds, peer, "engine"), budget)
+            )
+    digest = digest_of(events, changes)
+    if "duckdb" in peers:
+        cells = compared(asyncio.run(cells_of(path, configuration)), done["duckdb"])
+        rows += [
+            at_most(f"{name}: cells unlike the exact ones, of {cells.cells:,}", cells.wrong, 0, ""),
+            at_most(
+                f"{name}: largest error of a p50 or p99", 100 * cells.error_ratio, 100 * GUARANTEE_RATIO, "%"
+            ),
+        ]
+    return rows, digest
+
+
+def compare_peers(folder: Path, configuration: Configuration, size: str) -> tuple[list[Row], list[str]]:
+    """Compare over all formats; the same events give the same alerts in each."""
+    duration_s = EVENTS[size] / EVENTS_PER_S_LEAST + 60.0
+    busy = msgspec.structs.replace(scenario(BUSY_SERIES, duration_s, BUSY_CALLS_PER_S), failed_ratio=0.02)
     rows: list[Row] = []
     digests = []
-    with tempfile.TemporaryDirectory() as folder:
+    for name, path in write_formats(folder, busy, SEED, EVENTS[size]).items():
+        found, digest = compare_format(path, name, configuration, min(TURNS[size], 5))
+        rows += found
+        digests.append(digest)
+        path.unlink()
+    same = len(set(digests)) - 1
+    rows.append(at_most("formats whose alerts differ from those of lines", same, 0, ""))
+    return rows, digests
+
+
+def run(size: str) -> Result:
+    """Replay the busy log in every format, then few series, many series, and the recording."""
+    configuration = load_configuration(None, str(config_path("demo/limits.yaml")), None)
+    warm_up(configuration)
+    peers = installed()
+    missing = [
+        f"{name} is not installed: skipped (pip install 'callgauge[bench]')"
+        for name in PEERS
+        if name not in peers
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows, digests = compare_peers(folder, configuration, size)
         logs = [(config_path(RECORDING), "bundled recording")]
         for series in SERIES:
-            path = Path(folder) / f"{series}.jsonl.zst"
+            path = folder / f"{series}.jsonl.zst"
             write_log(path, series, DURATION_S[size])
             logs.append((path, f"synthetic zst, {series} series"))
-        # A slice has a price of its own: what a row costs is seen where many of them share it.
-        busy = Path(folder) / "busy.jsonl.zst"
-        write_log(busy, SERIES[0], DURATION_S[size] / 20.0, BUSY_CALLS_PER_S)
-        logs.append((busy, f"synthetic zst, {SERIES[0]} series, twenty times as busy"))
         for path, what in logs:
             found, digest = compare(path, what, configuration, TURNS[size])
             rows += found
             digests.append(digest)
-    note = "Rows are scanned (engine.scan_rows); holding rows, closing slices and judging them is the rest."
-    return Result(tuple(rows), SEED, digest_of(*digests), (note,))
+    versions = ", ".join(f"{peer} {peers[peer]}" for peer in peers) or "none"
+    log = (
+        f"{EVENTS[size]:,} events, {BUSY_CALLS_PER_S:g} calls a second, {BUSY_SERIES} combinations of labels"
+    )
+    notes = (f"The log of every format: {log}.", f"Peers, one thread each: {versions}.", *missing, *NOTES)
+    return Result(tuple(rows), SEED, digest_of(*digests), notes)
 
 
 BENCHMARK = Benchmark("replay", "How many events a second does one core replay?", run)

@@ -2,7 +2,7 @@
 
 Kernels take addresses; these take bytes and give what the kernel would, an address as the number of bytes
 behind the first. Parts of the scan that mean nothing by themselves are named in PARTS: they are compared as a
-whole, row by row and batch by batch, with the parser (tests/test_scan_decoder.py).
+whole, row by row and batch by batch, with the parser (tests/test_scan_decoder.py, tests/test_parquet.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from tests.oracle_decode import siphash
 
-# Of engine.decode.scan, scan_row, scan_phrases, scan_words: twin is the parser, JsonDecoder.
+# Of engine.decode.scan, scan_columns, scan_row, scan_phrases, scan_words: twin is the parser, JsonDecoder.
 PARTS = (
     "scan_rows", "row_address", "clear", "finish", "cause_of", "measure", "queue_ids",
     "key_after", "key_anew", "remember_next", "read_row", "behind_bracket", "field_at", "word_value_at",
@@ -21,6 +21,8 @@ PARTS = (
     "phrase_of", "phrase_at", "is_text", "miss_phrase", "extend_note", "end_note",
     "word_at", "add_word", "pair_at", "add_pair", "pair_place", "address_of", "copy_text", "head_of",
     "hash_of", "hash_of_long", "folded", "is_same", "queue_id", "flush_ids",
+    "scan_columns", "read_columns", "word_in", "words_in", "id_in", "number_in", "latencies_in", "time_in",
+    "written_time", "magnified",
 )  # fmt: skip
 # Steps of kernels that have a twin here.
 STEPS = {

@@ -16,7 +16,7 @@ LINE = (
     "engine.web", "engine.check_config", "engine.scenario", "engine.app", "engine.commands", "engine.cli",
 )  # fmt: skip
 
-CORE_MAY_IMPORT = (*CORE, "engine.kernel", "engine.source.contract")
+CORE_MAY_IMPORT = (*CORE, "engine.kernel", "engine.source.contract", "engine.source.columns")
 
 # Beside the contract: what summaries hold, with the names of events and the layout of the latency sketch.
 DETECTORS_MAY_IMPORT = (

@@ -115,15 +115,10 @@ class JsonDecoder:
         """Give the columns of the rows that decode; never raises for what is in them."""
         self.rows_read += raw.rows
         columns = Columns()
-        data = raw.data
         # ASCII, the usual case, is known for the whole batch at once.
-        is_ascii = data.isascii()
-        for start, end, offset in zip(
-            raw.row_start.tolist(), raw.row_end.tolist(), raw.offset.tolist(), strict=True
-        ):
-            reason = self.decode_row(data[start:end], offset, columns, is_ascii=is_ascii)
-            if reason is not None:
-                self.count_loss(Sample(raw.topic, raw.partition, offset, reason), data[start:end])
+        is_ascii = raw.columns is None and raw.data.isascii()
+        for text, offset in zip(raw.texts(), raw.offset.tolist(), strict=True):
+            self.take_row(raw, text, offset, columns, is_ascii=is_ascii)
         batch = columns.batch(raw.topic, raw.partition, self.key)
         return batch._replace(received_ns=self.received_ns(raw, batch.time_ns))
 
@@ -131,16 +126,26 @@ class JsonDecoder:
         """Give the most recent rows that were lost, oldest first, at most SAMPLES_MAX."""
         return tuple(self._samples)
 
-    def count_loss(self, sample: Sample, text: bytes) -> None:
-        """Count a row that `decode_row` did not append."""
-        self.losses[sample.reason] += 1
-        self._samples.append(sample)
-        self.rejects.add(sample, text)
+    def take_row(
+        self, raw: RawBatch, text: bytes, offset: int, columns: Columns, *, is_ascii: bool
+    ) -> bool:  # fmt: skip
+        """Append a row of a batch to the columns, or count it as lost; say whether it was appended."""
+        # Only a line is long: in a row that came as columns, everything has a bound of its own.
+        if raw.columns is None and len(text) > self._settings.row_bytes_max:
+            reason: LossReason | None = LossReason.ROW_TOO_LONG
+        else:
+            reason = self._decode_row(text, offset, columns, is_ascii=is_ascii)
+        if reason is not None:
+            sample = Sample(raw.topic, raw.partition, offset, reason)
+            self.losses[reason] += 1
+            self._samples.append(sample)
+            self.rejects.add(sample, text)
+        return reason is None
 
-    def decode_row(self, text: bytes, offset: int, columns: Columns, *, is_ascii: bool) -> LossReason | None:
+    def _decode_row(
+        self, text: bytes, offset: int, columns: Columns, *, is_ascii: bool
+    ) -> LossReason | None:  # fmt: skip
         """Append one row to the columns, or say why not; nothing is appended then."""
-        if len(text) > self._settings.row_bytes_max:
-            return LossReason.ROW_TOO_LONG
         try:
             if not is_ascii:
                 text.decode()  # The parser does not look at the encoding of what it skips.

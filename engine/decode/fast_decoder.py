@@ -16,6 +16,7 @@ import numba
 import numpy as np
 
 from engine.decode import scan_frame as f
+from engine.decode.column_rows import ColumnRows, WordNumbers
 from engine.decode.columns import Columns
 from engine.decode.decoder import DEFAULT_METRIC, Decoder, JsonDecoder, Sample
 from engine.decode.events import LABELS, EventBatch
@@ -58,6 +59,35 @@ def new_decoder(
     return JsonDecoder(settings, call_hash_key, limit_labels, mask)
 
 
+class TextRows:
+    """The rows of a batch for `scan_rows`; keeps alive what the kernel reads."""
+
+    def __init__(self, raw: RawBatch, vocabulary: Vocabulary) -> None:
+        """Say where the rows lie."""
+        self._data = np.frombuffer(raw.data, np.uint8)
+        self._start, self._end = (
+            np.ascontiguousarray(each, np.int64) for each in (raw.row_start, raw.row_end)
+        )
+        self._vocabulary = vocabulary
+        vocabulary.place({f.DATA: self._data, f.ROW_START: self._start, f.ROW_END: self._end})
+        vocabulary.put(f.DATA_BYTES, len(self._data))
+
+    @property
+    def measures_max(self) -> int:
+        """How many measures the rows have at most.
+
+        Rows may share bytes, so it is their lengths that count. A measure takes two bytes at least.
+        """
+        return int(np.maximum(self._end - self._start, 0).sum()) // 2 + len(self._start)
+
+    def scan(self, first: int, new_max: int) -> int:
+        """Take rows from `first` on, see `scan_rows`."""
+        return scan_rows(self._vocabulary.address, first, len(self._start), new_max)
+
+    def renew(self, row: int) -> None:
+        """Look nothing up again: the kernel looks up every word."""
+
+
 class FastDecoder:
     """The decoder over the scanner. Not safe for use from two threads at once."""
 
@@ -80,6 +110,7 @@ class FastDecoder:
         self._unwanted = tuple(name for name in LABELS if name not in self.parsing.labels.names)
         self._has_vectors = has_vectors
         self._vocabulary = self._new_vocabulary()
+        self._numbers = WordNumbers(self._vocabulary)
         self._lessons_max = LESSONS_MAX
         self._measure_row: NDArray[np.int64] = np.empty(0, np.int64)
         self._measure_stage: NDArray[np.int64] = np.empty(0, np.int64)
@@ -96,11 +127,12 @@ class FastDecoder:
 
     def decode(self, raw: RawBatch) -> EventBatch:
         """Give the columns of the rows that decode; never raises for what is in them."""
-        if not raw.rows or not len(raw.data):
+        if not raw.rows or not (len(raw.data) or raw.columns):
             return self.parsing.decode(raw)
         self.parsing.rows_read += raw.rows
         if self._vocabulary.is_full:
             self._vocabulary = self._new_vocabulary()
+            self._numbers = WordNumbers(self._vocabulary)
         status = np.empty(raw.rows, np.uint8)
         columns = np.empty((f.COLUMNS_COUNT, raw.rows), np.int64)
         parsed, parsed_rows = self._scan(raw, status, columns)
@@ -129,19 +161,19 @@ class FastDecoder:
 
         Give what was parsed, and the rows that it is of.
         """
-        data = np.frombuffer(raw.data, np.uint8)
-        start, end = (np.ascontiguousarray(each, np.int64) for each in (raw.row_start, raw.row_end))
-        # Rows may share bytes, so it is their lengths that count. A measure takes two bytes at least.
-        self._make_room(int(np.maximum(end - start, 0).sum()) // 2 + raw.rows + MEASURES_SPARE)
         vocabulary = self._vocabulary
+        rows: TextRows | ColumnRows
+        if raw.columns is not None:
+            rows = ColumnRows(raw.columns, self._numbers)
+        else:
+            rows = TextRows(raw, vocabulary)
+        self._make_room(rows.measures_max + MEASURES_SPARE)
         vocabulary.place(
             {
-                f.DATA: data, f.ROW_START: start, f.ROW_END: end, f.ROW_STATUS: status, f.COLUMNS: columns,
-                f.MEASURE_ROW: self._measure_row, f.MEASURE_STAGE: self._measure_stage,
-                f.MEASURE_MS: self._measure_ms,
+                f.ROW_STATUS: status, f.COLUMNS: columns, f.MEASURE_ROW: self._measure_row,
+                f.MEASURE_STAGE: self._measure_stage, f.MEASURE_MS: self._measure_ms,
             }
         )  # fmt: skip
-        vocabulary.put(f.DATA_BYTES, len(data))
         vocabulary.put(f.COLUMN_BYTES, raw.rows * f.WORD)
         vocabulary.put(f.MEASURES, 0)
         parsed, parsed_rows = Columns(), []
@@ -149,19 +181,20 @@ class FastDecoder:
         first = 0
         while first < raw.rows:
             stop_after = min(LEARNED_AT_ONCE, lessons) or raw.rows
-            following = scan_rows(vocabulary.address, first, raw.rows, stop_after)
+            following = rows.scan(first, stop_after)
             for row in (first + np.flatnonzero(status[first:following] != f.TAKEN)).tolist():
-                text = bytes(raw.data[start[row] : end[row]])
-                if self._parse(raw, row, text, parsed):
+                text = raw.text(row)
+                if self.parsing.take_row(raw, text, int(raw.offset[row]), parsed, is_ascii=False):
                     parsed_rows.append(row)
                     if status[row] == f.NEW and lessons:
                         lessons -= 1
                         learned += self._learn(text)
+                        rows.renew(row)
             first = following
         if lessons < self._lessons_max:
             self._lessons_max = LESSONS_MAX if learned else max(self._lessons_max // 2, LESSONS_MIN)
-        for admission, rows in enumerate(vocabulary.take_admissions()):
-            self.series.rows_by_admission[admission] += rows
+        for admission, taken in enumerate(vocabulary.take_admissions()):
+            self.series.rows_by_admission[admission] += taken
         return parsed, parsed_rows
 
     def _make_room(self, measures_max: int) -> None:
@@ -170,14 +203,6 @@ class FastDecoder:
             self._measure_row = np.empty(measures_max, np.int64)
             self._measure_stage = np.empty(measures_max, np.int64)
             self._measure_ms = np.empty(measures_max, np.float64)
-
-    def _parse(self, raw: RawBatch, row: int, text: bytes, parsed: Columns) -> bool:
-        """Let the parser read a row; say whether it was appended, or counted as lost."""
-        offset = int(raw.offset[row])
-        reason = self.parsing.decode_row(text, offset, parsed, is_ascii=False)
-        if reason is not None:
-            self.parsing.count_loss(Sample(raw.topic, raw.partition, offset, reason), text)
-        return reason is None
 
     def _learn(self, text: bytes) -> bool:
         """Learn from a row that was just parsed; say whether there was something to learn."""

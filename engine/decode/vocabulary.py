@@ -69,6 +69,7 @@ class Vocabulary:
         assert len(label_names) <= f.LABELS_MAX, "a label has a slot of its own"
         labels_max = min(REMEMBERED_PER_SERIES * settings.series_max, COMBINATIONS_MAX)
         self.is_full = False
+        self.slots = {label: slot for slot, label in enumerate(label_names)} | SLOTS  # of words, by field
         self._key = key
         self._mask = mask
         self._words_max = min(labels_max + WORDS_BESIDE_LABELS, WORDS_MAX)
@@ -138,14 +139,22 @@ class Vocabulary:
         """Read a number of the frame."""
         return int(self.frame[place // f.WORD])
 
+    def number_of(self, text: str) -> int:
+        """Give the number of a word; 0: it is not known."""
+        return self._numbers.get(text, 0)
+
+    def word_address(self, text: str) -> int:
+        """Give where a word stands; 0: it is not known."""
+        number = self.number_of(text)
+        return _address(self._words) + number * f.WORD_BYTES if number else 0
+
     def _know_names(self, label_names: tuple[str, ...]) -> None:
         # These words have no text: what comes after them is the first field or stage, or the one behind it.
         self._words_count = 4
         for number in range(4):
             self.put(f.FIRST_FIELD + number * f.WORD, _address(self._words) + number * f.WORD_BYTES)
         for bit, name in enumerate(EventFields.__struct_encode_fields__):
-            slots = dict.fromkeys(LABELS, f.SLOT_UNWANTED) | SLOTS
-            slots |= {label: slot for slot, label in enumerate(label_names)}
+            slots = dict.fromkeys(LABELS, f.SLOT_UNWANTED) | self.slots
             slot = slots.get(name, 0)
             kind = f.KIND_WORD if name in slots else KINDS.get(name, f.KIND_SKIPPED)
             number = self._word(name)

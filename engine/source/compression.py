@@ -1,10 +1,10 @@
 """The bytes of one log, whatever its compression, in bounded pieces.
 
 `.gz` and `.zst` say what the file must be; anything else, standard input too, goes by its first bytes.
-Several frames or members in a row are one log, as `cat a.gz b.gz` makes them. Compressed input is fed in
-small steps, because a decoder that finds damage throws away what it had decoded in that call: so the rows
-before the damage are delivered, and only then comes the error with the place. One step gives at most
-`PIECE_BYTES` at a time, so a file that expands ten thousandfold costs no more memory than any other.
+Several frames or members in a row are one log, as `cat a.gz b.gz` makes them. Output is taken in small
+steps, because a decoder that finds damage throws away what it had decoded in that call: so the rows before
+the damage are delivered, and only then comes the error with the place. So a file that expands ten
+thousandfold costs no more memory than any other.
 `gzip.open` and `zstd.open` were rejected: they can do neither.
 """
 
@@ -27,8 +27,10 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PIECE_BYTES = 1 << 19
-FEED_BYTES = 512  # what can be lost in front of damage: the rows that 512 compressed bytes hold
+# Larger pieces take fewer steps, and are slower: their pages are mapped and cleared anew for each of them.
+PIECE_BYTES = 1 << 18
+FEED_BYTES = 1 << 14  # how exactly the place of damage can be told
+STEP_BYTES = 1 << 14  # what can be lost in front of damage: the rows in so many bytes
 WAIT_S = 0.2  # how long standard input is waited for
 STDIN = "-"
 
@@ -80,7 +82,7 @@ class _Gzip:
                 if not fed:
                     return
                 self._member = zlib.decompressobj(wbits=31)
-            plain = self._member.decompress(fed, PIECE_BYTES)
+            plain = self._member.decompress(fed, STEP_BYTES)
             if plain:
                 yield plain
             if self._member.eof:
@@ -88,7 +90,7 @@ class _Gzip:
                 self._member = None
             elif self._member.unconsumed_tail:
                 fed = self._member.unconsumed_tail
-            elif len(plain) == PIECE_BYTES:
+            elif len(plain) == STEP_BYTES:
                 fed = b""  # The decoder may hold output back without holding input back.
             else:
                 return
@@ -110,7 +112,7 @@ class _Zstd:
         while fed or (self._frame is not None and not self._frame.needs_input):
             if self._frame is None:
                 self._frame = zstd.ZstdDecompressor()
-            plain = self._frame.decompress(fed, PIECE_BYTES)
+            plain = self._frame.decompress(fed, STEP_BYTES)
             fed = b""
             if plain:
                 yield plain
@@ -132,7 +134,10 @@ def _decoder_for(path: str, head: bytes) -> _Decoder:
 
 
 class LogReader:
-    """One open log. `bytes_done` of `bytes_total` (0: not known) are read, counted as stored."""
+    """One open log. `bytes_done` of `bytes_total` (0: not known) are read, counted as stored.
+
+    `is_plain`: a file that is not compressed, so that reading it costs next to nothing.
+    """
 
     def __init__(self, path: str) -> None:
         """Open the file; a SourceError says why it cannot be."""
@@ -155,6 +160,8 @@ class LogReader:
             )  # fmt: skip
         self.bytes_total = mode.st_size if stat.S_ISREG(mode.st_mode) else 0
         self._waits = not stat.S_ISREG(mode.st_mode)
+        head = b"" if self._waits else os.pread(self._fd, len(ZSTD_MAGIC), 0)
+        self.is_plain = bool(head) and isinstance(_decoder_for(path, head), _Plain)
         self._open = True
         self._pieces = self._decoded()
 
@@ -212,25 +219,25 @@ class LogReader:
             )  # fmt: skip
 
     def _decoded_from(self, decoder: _Decoder, fed: bytes) -> Iterator[bytes]:
-        """Decode one input piece in small steps, gathering the output."""
+        """Decode one input piece step by step, gathering the output."""
         gathered: list[bytes] = []
         size = 0
-        for at in range(0, len(fed), FEED_BYTES):
-            try:
+        try:
+            for at in range(0, len(fed), FEED_BYTES):
                 for plain in decoder.decode(fed[at : at + FEED_BYTES]):
                     gathered.append(plain)
                     size += len(plain)
                     if size >= PIECE_BYTES:
                         yield b"".join(gathered)
                         gathered, size = [], 0
-            except (zlib.error, zstd.ZstdError) as error:
-                if gathered:
-                    yield b"".join(gathered)
-                raise SourceError(
-                    f"the {decoder.name} data is damaged", where=self._place(), cause=str(error),
-                    hint="the rows before this place were read; copy the file again from where it came",
-                ) from error  # fmt: skip
-            self.bytes_done += len(fed[at : at + FEED_BYTES])
+                self.bytes_done += len(fed[at : at + FEED_BYTES])
+        except (zlib.error, zstd.ZstdError) as error:
+            if gathered:
+                yield b"".join(gathered)
+            raise SourceError(
+                f"the {decoder.name} data is damaged", where=self._place(), cause=str(error),
+                hint="the rows before this place were read; copy the file again from where it came",
+            ) from error  # fmt: skip
         if gathered:
             yield b"".join(gathered)
 

@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
+
+    from engine.source.columns import RowColumns
 
 NO_ROWS: NDArray[np.int64] = np.empty(0, np.int64)
 NO_ROWS.setflags(write=False)
@@ -30,6 +34,7 @@ class RawBatch:
     is when the batch was read (for a plain log: the running maximum of event time, which the decoder knows,
     so it is -1 here). `assigned` are the partitions that this process reads now; `caught_up` those whose
     position equalled the end of the partition at `received_ns`. A tick has no rows and partition -1.
+    Rows that came as columns are in `columns`; there are no bytes then, and no places in them.
     """
 
     data: bytes
@@ -41,11 +46,26 @@ class RawBatch:
     received_ns: int
     assigned: tuple[int, ...]
     caught_up: tuple[int, ...]
+    columns: RowColumns | None = None
 
     @property
     def rows(self) -> int:
         """How many rows the batch holds."""
-        return len(self.row_start)
+        return len(self.offset)
+
+    def text(self, row: int) -> bytes:
+        """Give the text of a row, JSON if all is well."""
+        if self.columns is not None:
+            return self.columns.text(row)
+        return bytes(self.data[self.row_start[row] : self.row_end[row]])
+
+    def texts(self) -> Iterator[bytes]:
+        """Give the texts of all rows."""
+        if self.columns is not None:
+            yield from map(self.columns.text, range(self.rows))
+        data = self.data
+        for start, end in zip(self.row_start.tolist(), self.row_end.tolist(), strict=True):
+            yield data[start:end]
 
 
 PLAIN_LOG_RECEIVED_NS = -1

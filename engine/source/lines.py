@@ -110,6 +110,16 @@ class LogRows:
         self._failed: SourceError | None = None
         self._ended = False
 
+    @property
+    def bytes_done(self) -> int:
+        """How many bytes of the file have been read."""
+        return self.reader.bytes_done
+
+    @property
+    def bytes_total(self) -> int:
+        """How many bytes the file has; 0: not known."""
+        return self.reader.bytes_total
+
     def read(self) -> Rows | None:
         """Give the next rows, no rows when a pipe has none yet, None at the end; SourceError at damage."""
         while not self._ended:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.source.compression import STDIN
-from engine.source.lines import LogRows, rows_of
+from engine.source.log import open_log, rows_in, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +88,7 @@ class _Lane:
     def __init__(self, path: str, index: int, row_bytes_max: int) -> None:
         """Open the file."""
         self.index = index
-        self.log = LogRows(path, row_bytes_max)
+        self.log = open_log(path, row_bytes_max)
         self.rows: list[bytes] = []
         self.keys = NO_KEYS
         self._held: list[bytes] = []
@@ -101,9 +101,9 @@ class _Lane:
             cut = self.log.read()
             if cut is None and not self._held:
                 return True
-            if cut is not None and not len(cut.start):
+            if cut is not None and not rows_in(cut):
                 return False
-            self._take([] if cut is None else rows_of(cut), is_end=cut is None)
+            self._take([] if cut is None else texts_of(cut), is_end=cut is None)
         return True
 
     def _take(self, fresh: list[bytes], *, is_end: bool) -> None:
@@ -144,7 +144,7 @@ class LogMerge:
         self.bytes_total = 0
         for index, path in enumerate(paths):
             lane = _Lane(path, index, row_bytes_max)
-            self.bytes_total += lane.log.reader.bytes_total
+            self.bytes_total += lane.log.bytes_total
             if path == STDIN:
                 self._open.append(lane)
                 continue
@@ -159,7 +159,7 @@ class LogMerge:
     @property
     def bytes_done(self) -> int:
         """How many bytes of the files have been read."""
-        return self._bytes_closed + sum(lane.log.reader.bytes_done for lane in self._open)
+        return self._bytes_closed + sum(lane.log.bytes_done for lane in self._open)
 
     def read(self) -> list[bytes] | None:
         """Give the next rows in order, [] if standard input has to be waited for, None at the end."""
@@ -196,7 +196,7 @@ class LogMerge:
 
     def _shut(self, lane: _Lane) -> None:
         """Close a file that has ended."""
-        self._bytes_closed += lane.log.reader.bytes_done
+        self._bytes_closed += lane.log.bytes_done
         lane.log.close()
         self._open.remove(lane)
 

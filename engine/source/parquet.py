@@ -1,0 +1,256 @@
+"""Logs in Parquet: columns as they lie in the file, with no Python object for a row.
+
+A column has the name of a field of the event contract; `latency_ms` is a struct of stages, or a column
+`latency_ms.<stage>` for each. Any integer, float, text, dictionary or timestamp type that says what the
+contract wants will do; what is rarer (lists, maps, decimals) is read as well, row by row.
+A file is read some rows at a time, whatever the size of its row groups: pages are decompressed one by one,
+and labels come as the dictionaries that they are in the file. A timestamp without a zone is refused: DuckDB
+and pandas write local time so as well as UTC, and a guess that is wrong moves every alert by hours.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine.errors import SourceError, UsageError
+from engine.source.columns import (
+    ABSENT,
+    FIELDS,
+    LATENCY,
+    SPARE_BYTES,
+    STAGE_OF,
+    Column,
+    Numbers,
+    Others,
+    RowColumns,
+    Texts,
+    Words,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+CHUNK_ROWS = 1 << 16  # are read at a time
+COLUMNS_MAX = 512  # that are read; a stage is one
+BUFFER_BYTES = 1 << 20  # of a compressed column in memory
+MAGIC = b"PAR1"
+SUFFIXES = (".parquet", ".pq")
+INSTALL = "install it with: pip install 'callgauge[parquet]'"
+# Fields whose texts differ from row to row; those of the others are dictionaries.
+SELDOM_REPEATED = ("time", "call_id", "id", "calls", "until")
+UNIT_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+# A number of nanoseconds below this would be read as one of a coarser unit (1973 is out of range anyway).
+NS_LEAST = 10**17
+
+
+def is_parquet(path: str) -> bool:
+    """Tell by the name, or by the first bytes; those of a pipe are not to be had twice."""
+    if path.endswith(SUFFIXES):
+        return True
+    try:
+        if not Path(path).is_file():
+            return False
+        with Path(path).open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    """Import pyarrow, which is large and only for who has Parquet."""
+    try:
+        import pyarrow as pa
+        import pyarrow.compute
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise UsageError("reading Parquet needs pyarrow, which is not installed", hint=INSTALL) from None
+    return pa, pq
+
+
+class ParquetLog:
+    """One open file. `bytes_done` of `bytes_total` are read, by the share of its rows."""
+
+    def __init__(self, path: str, chunk_rows: int = CHUNK_ROWS) -> None:
+        """Open the file and look at its columns; a SourceError says what is wrong with it."""
+        self.name = path
+        self._pa, pq = _pyarrow()
+        try:
+            self.bytes_total = Path(path).stat().st_size
+            self._file = pq.ParquetFile(
+                path, read_dictionary=_repeated(pq.read_schema(path), self._pa.types), pre_buffer=False,
+                buffer_size=BUFFER_BYTES, page_checksum_verification=True,
+            )  # fmt: skip
+        except (OSError, self._pa.ArrowException) as error:
+            raise self._failure("cannot be read as Parquet", error) from error
+        self._rows = int(self._file.metadata.num_rows)
+        self._rows_done = 0
+        self._chunk_rows = chunk_rows
+        self._chunks = self._read(_wanted(self._file.schema_arrow, self._pa, path))
+
+    @property
+    def bytes_done(self) -> int:
+        """How much of the file has been read."""
+        return self.bytes_total * self._rows_done // max(self._rows, 1)
+
+    def read(self) -> RowColumns | None:
+        """Give the next rows, None at the end; SourceError at damage."""
+        return next(self._chunks, None)
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine."""
+        self._chunks = iter(())
+        self._file.close()
+
+    def _read(self, columns: list[str]) -> Iterator[RowColumns]:
+        if not columns:  # Rows without a field are rows all the same.
+            yield RowColumns(self._rows, {})
+            return
+        try:
+            for batch in self._file.iter_batches(self._chunk_rows, columns=columns, use_threads=False):
+                if batch.num_rows:
+                    self._rows_done += batch.num_rows
+                    yield RowColumns(batch.num_rows, _fields(batch, self._pa))
+        except (OSError, self._pa.ArrowException) as error:
+            raise self._failure("cannot be read further", error) from error
+
+    def _failure(self, what: str, error: Exception) -> SourceError:
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        hint = "the rows before this place were read; write the file again, or check that it is whole"
+        return SourceError(what, where=self.name, cause=cause, hint=hint)
+
+
+def _repeated(schema: Any, kinds: Any) -> list[str]:
+    """Name the columns that are read as dictionaries."""
+    return [
+        field.name for field in schema
+        if field.name in FIELDS and field.name not in SELDOM_REPEATED and _is_text(field.type, kinds)
+    ]  # fmt: skip
+
+
+def _wanted(schema: Any, pa: Any, path: str) -> list[str]:
+    """Name the columns to read; SourceError if one cannot be taken for what its name says."""
+    names = [name for name in schema.names if name in FIELDS or name.startswith(STAGE_OF)]
+    stages = [name for name in names if name.startswith(STAGE_OF)]
+    if LATENCY in names and pa.types.is_struct(kind := schema.field(LATENCY).type):
+        stages += [STAGE_OF + kind.field(place).name for place in range(kind.num_fields)]
+    twice = {name for name in names if names.count(name) > 1} | {
+        name for name in stages if stages.count(name) > 1
+    }
+    if twice:
+        raise SourceError("has a column twice", where=path, cause=min(twice), hint="keep one of them")
+    if len(names) + len(stages) > COLUMNS_MAX:
+        raise SourceError(f"has more than {COLUMNS_MAX} columns of events", where=path,
+                          hint="one column for each stage, not for each call")  # fmt: skip
+    if "time" in names and pa.types.is_timestamp(kind := schema.field("time").type) and kind.tz is None:
+        raise SourceError(
+            "the column `time` is a timestamp without a zone", where=path,
+            hint="write it with one, such as TIMESTAMP WITH TIME ZONE, or as a number since 1970",
+        )  # fmt: skip
+    return names
+
+
+def _fields(batch: Any, pa: Any) -> dict[str, Column]:
+    """Convert the columns of a batch."""
+    fields: dict[str, Column] = {}
+    for name, array in zip(batch.schema.names, batch.columns, strict=True):
+        if name == LATENCY and pa.types.is_struct(array.type):
+            for place, stage in enumerate(array.flatten()):
+                fields[STAGE_OF + array.type.field(place).name] = _column("", stage, pa)
+        elif not pa.types.is_null(array.type):
+            fields[name] = _column(name, array, pa)
+    return fields
+
+
+def _column(name: str, array: Any, pa: Any) -> Column:
+    """Convert a column, by its type alone but for `time` and the fields whose texts seldom repeat."""
+    kinds = pa.types
+    if kinds.is_dictionary(array.type) and (
+        name in SELDOM_REPEATED or not _is_text(array.type.value_type, kinds)
+    ):
+        array = array.dictionary_decode()
+    kind = array.type
+    if kinds.is_dictionary(kind):
+        return _words(array, pa)
+    if _is_text(kind, kinds):
+        return _texts(array, pa) if name in SELDOM_REPEATED else _words(array.dictionary_encode(), pa)
+    if kinds.is_timestamp(kind):
+        return _moments(array, pa) if kind.tz is not None else _texts(array.cast(pa.string()), pa)
+    if kinds.is_floating(kind):
+        return _floats(name, array, pa)
+    is_null = array.is_null().to_numpy(zero_copy_only=False)
+    if kinds.is_integer(kind) and _fits(array):
+        return Numbers(_integers(array, pa.int64()), is_null)
+    if kinds.is_map(kind):  # pyarrow gives its pairs.
+        return Others(lambda row: dict(array[row].as_py()), is_null)
+    return Others(lambda row: array[row].as_py(), is_null)
+
+
+def _fits(integers: Any) -> bool:
+    """Say whether int64 holds them all; only of uint64 it may not."""
+    values = integers.fill_null(0).to_numpy(zero_copy_only=False)
+    return values.dtype != np.uint64 or int(values.max(initial=0)) <= np.iinfo(np.int64).max
+
+
+def _is_text(kind: Any, kinds: Any) -> bool:
+    return bool(
+        kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_binary(kind)
+        or kinds.is_large_binary(kind) or kinds.is_string_view(kind) or kinds.is_binary_view(kind)
+    )  # fmt: skip
+
+
+def _integers(array: Any, wide: Any) -> NDArray[np.int64]:
+    values: NDArray[np.int64] = array.cast(wide).fill_null(0).to_numpy(zero_copy_only=False)
+    return values
+
+
+def _words(array: Any, pa: Any) -> Words:
+    """Take a dictionary; null gets the code behind the last one."""
+    texts = array.dictionary.cast(pa.large_binary())
+    codes = array.indices.cast(pa.int32()).fill_null(len(texts))
+    if texts.null_count:  # A dictionary may hold null as well.
+        is_null = texts.is_null().to_numpy(zero_copy_only=False)
+        place = np.where(np.append(is_null, True), len(texts), np.arange(len(texts) + 1))
+        codes = pa.array(place[codes.to_numpy(zero_copy_only=False)].astype(np.int32))
+        texts = texts.fill_null(b"")
+    return Words(codes.to_numpy(zero_copy_only=False), tuple(texts.to_pylist()))
+
+
+def _texts(array: Any, pa: Any) -> Texts:
+    """Take texts as bytes, with room behind the last one."""
+    array = array.cast(pa.large_binary())
+    _, offsets, data = array.buffers()
+    places = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    first, last = int(places[0]), int(places[-1])
+    padded = np.zeros(last - first + SPARE_BYTES, np.uint8)
+    if last > first:
+        padded[: last - first] = np.frombuffer(data, np.uint8)[first:last]
+    length = np.diff(places)
+    if array.null_count:
+        length[array.is_null().to_numpy(zero_copy_only=False)] = ABSENT
+    return Texts(padded, places[:-1] - first, length)
+
+
+def _moments(array: Any, pa: Any) -> Numbers:
+    """Take moments as nanoseconds since 1970; 0, which is out of range, for what no such number says."""
+    unit_ns = UNIT_NS[array.type.unit]
+    values = _integers(array, pa.int64())
+    is_sayable = (values >= NS_LEAST // unit_ns) & (values <= np.iinfo(np.int64).max // unit_ns)
+    is_null = array.is_null().to_numpy(zero_copy_only=False)
+    return Numbers(np.where(is_sayable, values, 0) * unit_ns, is_null)
+
+
+def _floats(name: str, array: Any, pa: Any) -> Column:
+    """Take floats; a time is written out, as it would be in JSON, for the sake of its decimals."""
+    values = array.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
+    is_null = ~np.isfinite(values)
+    if name != "time":
+        return Numbers(values, is_null)
+    # A comma behind each: else the digits of the next row would follow those of a row.
+    written = pa.array(values, mask=is_null).cast(pa.string())
+    texts = _texts(pa.compute.binary_join_element_wise(written, "", ","), pa)
+    return texts._replace(length=np.where(is_null, ABSENT, texts.length - 1), is_number=True)
