@@ -145,6 +145,16 @@ def test_what_may_not_be_kept_is_nowhere_in_the_scanner() -> None:
         assert secret.encode() not in kept.tobytes()
 
 
+def test_a_cause_of_a_platform_that_is_not_learned_is_not_that_of_rows_without_one() -> None:
+    """A name of more than 63 bytes is no word of the scanner's; fuzzing found that it counted as none."""
+    pair = Pair()
+    fields = {"outcome": "failed", "reason": "Service Unavailable", "limit": "sip"}
+    named, bare = row("call.ended", platform="x" * 64, **fields), row("call.ended", **fields)
+    for _ in range(3):
+        pair.decode(raw_batch([named, bare, named, bare]))
+    assert {"", "x" * 64} <= {cause.platform for cause in pair.fast.causes.causes}
+
+
 def test_a_vocabulary_that_is_full_starts_anew() -> None:
     """Many tenants over small tables: slower, and the same."""
     pair = Pair(series_max=4, causes_max=4)

@@ -268,7 +268,9 @@ class Vocabulary:
                 return False
             halves[slot // 4 - 2] |= number << f.SLOT_BITS * (slot % 4)
         code = code_number(fields.code) or 0
-        number = self._word(fields.platform) if fields.platform is not None else 0
+        number = 0 if fields.platform is None else self._word(fields.platform)
+        if number == 0 and fields.platform is not None:
+            return False  # 0 is what rows without a platform have.
         halves[1] |= code << f.CODE_SHIFT | number << f.PLATFORM_SHIFT | rule.type_id << f.TYPE_SHIFT
         is_added = self._add(f.CAUSE_SLOTS, (halves[0], halves[1]), cause_id + 1)
         self._cause_count += is_added
