@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 TOPIC = "log"
 PARTITION = 0
-BATCH_ROWS = 4096
+BATCH_ROWS = 1 << 14
 
 
 def expand(paths: Sequence[str]) -> list[str]:
