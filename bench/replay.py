@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from engine.app import Configuration
+    from engine.decode.decoder import Decoder
     from engine.judge.lifecycle import AlertChange
 
 SEED = 20_260_601
@@ -122,19 +123,26 @@ def replay_log(path: Path, configuration: Configuration) -> tuple[int, bytes]:
     return asyncio.run(replay())
 
 
-def decode_log(path: Path, configuration: Configuration) -> int:
-    """Read and decode a log, and no more; give its rows."""
+def read_log(path: Path, decoder: Decoder | None = None) -> int:
+    """Read a log, decode it if there is a decoder, and no more; give its rows."""
 
-    async def decode() -> int:
+    async def read() -> int:
         source = FileSource((str(path),))
-        decoder = build_line(configuration, REPLAY_HASH_KEY).pipeline.decoder
+        rows = 0
         await source.start()
         while (raw := await source.read()) is not None:
-            decoder.decode(raw)
+            rows += raw.rows
+            if decoder is not None:
+                decoder.decode(raw)
         await source.close()
-        return decoder.rows_read
+        return rows
 
-    return asyncio.run(decode())
+    return asyncio.run(read())
+
+
+def decode_log(path: Path, configuration: Configuration) -> int:
+    """Read and decode a log, and no more; give its rows."""
+    return read_log(path, build_line(configuration, REPLAY_HASH_KEY).pipeline.decoder)
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
@@ -212,6 +220,7 @@ def compare_format(
     """Put one log of the busy platform to the engine and to its peers, in turns."""
     ways: dict[str, Callable[[], object]] = {
         "engine": lambda: replay_log(path, configuration), "decode": lambda: decode_log(path, configuration),
+        "read": lambda: read_log(path),
     }  # fmt: skip
     peers = installed()
     for peer in peers:
@@ -224,9 +233,10 @@ def compare_format(
         at_least(f"{name}: full engine", median_per_s(events, seconds["engine"]), BUDGET_PER_S, "events/s"),
         Row(f"{name}: reading and decoding", f"{median_per_s(events, seconds['decode']):,.0f} events/s"),
         Row(f"{name}: reading and decoding, part of it", spread(ratios(seconds, "decode", "engine"), "x")),
+        Row(f"{name}: reading alone, part of it", spread(ratios(seconds, "read", "engine"), "x")),
     ]
     for peer in ways:
-        if peer not in ("engine", "decode"):
+        if peer not in ("engine", "decode", "read"):
             budget = FASTER_THAN_DUCKDB[name] if peer == "duckdb" else 0.0
             rows.append(
                 least_ratio(f"{name}: time of {peer} over ours", ratios(seconds, peer, "engine"), budget)
