@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TINY, SMOKE, FULL = "tiny", "smoke", "full"
 SIZES = (TINY, SMOKE, FULL)  # inside the tests; the budgets in five minutes; with more repeats
+FEW = 2.0  # times: below, a tenth is much
 MET, MISSED, FOR_INFORMATION = "met", "MISSED", ""
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("numba", "numpy", "msgspec", "orjson", "aiokafka")
@@ -69,7 +70,7 @@ def at_least(what: str, value: float, budget: float, unit: str, *, measured: str
 
 def least_ratio(what: str, values: list[float], budget: float) -> Row:
     """Put the median of ratios beside the least that it must be; 0: there is no budget."""
-    shown = spread(values, "x", 1)
+    shown = spread(values, "x", 1 if statistics.median(values) >= FEW else 2)
     if not budget:
         return Row(what, shown)
     return Row(what, shown, f"at least {budget:g} x", MET if statistics.median(values) >= budget else MISSED)

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from engine.app import Configuration
+    from engine.decode.decoder import Decoder
     from engine.judge.lifecycle import AlertChange
 
 SEED = 20_260_601
@@ -66,6 +67,7 @@ LOG_GAMMA = math.log(1.02)
 RECORDING = "demo/sip-go-live.events.jsonl.zst"
 DURATION_S = {TINY: 60.0, SMOKE: 1200.0, FULL: 3600.0}
 TURNS = {TINY: 1, SMOKE: 3, FULL: 7}
+LOG_TURNS = {TINY: 1, SMOKE: 3, FULL: 3}
 SERIES = (10, 1000)
 CALLS_PER_S = 16.0
 BUSY_CALLS_PER_S = 320.0
@@ -75,9 +77,9 @@ EVENTS_PER_S_LEAST = 1500.0  # of the busy log, its slow beginning included
 NOTES = (
     "Times are processor time, of all threads together.",
     (
-        "Peers are asked, by minute and labels, for attempts, ends, failures, p50 and p99 of each stage and"
-        " the most calls in flight. The engine answers that, and does what else it does: order, repeated"
-        " events, calls by id, limits, forecasts, every detector."
+        "Peers are asked, by minute and labels, for attempts, ends, failures, quantiles of each stage and the"
+        " most calls in flight. The engine answers that, and does what else it does: order, repeated events,"
+        " calls by id, limits, forecasts, every detector."
     ),
     (
         "What reading and decoding do not take is holding rows, closing slices and judging them; a slice has"
@@ -122,19 +124,26 @@ def replay_log(path: Path, configuration: Configuration) -> tuple[int, bytes]:
     return asyncio.run(replay())
 
 
-def decode_log(path: Path, configuration: Configuration) -> int:
-    """Read and decode a log, and no more; give its rows."""
+def read_log(path: Path, decoder: Decoder | None = None) -> int:
+    """Read a log, decode it if there is a decoder, and no more; give its rows."""
 
-    async def decode() -> int:
+    async def read() -> int:
         source = FileSource((str(path),))
-        decoder = build_line(configuration, REPLAY_HASH_KEY).pipeline.decoder
+        rows = 0
         await source.start()
         while (raw := await source.read()) is not None:
-            decoder.decode(raw)
+            rows += raw.rows
+            if decoder is not None:
+                decoder.decode(raw)
         await source.close()
-        return decoder.rows_read
+        return rows
 
-    return asyncio.run(decode())
+    return asyncio.run(read())
+
+
+def decode_log(path: Path, configuration: Configuration) -> int:
+    """Read and decode a log, and no more; give its rows."""
+    return read_log(path, build_line(configuration, REPLAY_HASH_KEY).pipeline.decoder)
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
@@ -212,6 +221,7 @@ def compare_format(
     """Put one log of the busy platform to the engine and to its peers, in turns."""
     ways: dict[str, Callable[[], object]] = {
         "engine": lambda: replay_log(path, configuration), "decode": lambda: decode_log(path, configuration),
+        "read": lambda: read_log(path),
     }  # fmt: skip
     peers = installed()
     for peer in peers:
@@ -224,15 +234,18 @@ def compare_format(
         at_least(f"{name}: full engine", median_per_s(events, seconds["engine"]), BUDGET_PER_S, "events/s"),
         Row(f"{name}: reading and decoding", f"{median_per_s(events, seconds['decode']):,.0f} events/s"),
         Row(f"{name}: reading and decoding, part of it", spread(ratios(seconds, "decode", "engine"), "x")),
+        Row(f"{name}: reading alone, part of it", spread(ratios(seconds, "read", "engine"), "x")),
     ]
     for peer in ways:
-        if peer not in ("engine", "decode"):
+        if peer not in ("engine", "decode", "read"):
             budget = FASTER_THAN_DUCKDB[name] if peer == "duckdb" else 0.0
             rows.append(
                 least_ratio(f"{name}: time of {peer} over ours", ratios(seconds, peer, "engine"), budget)
             )
     digest = digest_of(events, changes)
     if "duckdb" in peers:
+        bound = ratios(seconds, "duckdb", "decode")
+        rows.append(least_ratio(f"{name}: time of duckdb over our reading and decoding alone", bound, 0.0))
         cells = compared(asyncio.run(cells_of(path, configuration)), done["duckdb"])
         rows += [
             at_most(f"{name}: cells unlike the exact ones, of {cells.cells:,}", cells.wrong, 0, ""),
@@ -250,7 +263,7 @@ def compare_peers(folder: Path, configuration: Configuration, size: str) -> tupl
     rows: list[Row] = []
     digests = []
     for name, path in write_formats(folder, busy, SEED, EVENTS[size]).items():
-        found, digest = compare_format(path, name, configuration, min(TURNS[size], 5))
+        found, digest = compare_format(path, name, configuration, LOG_TURNS[size])
         rows += found
         digests.append(digest)
         path.unlink()

@@ -99,7 +99,7 @@ def replay(  # noqa: PLR0913, PLR0917 - each option is a parameter.
         list[str],
         typer.Argument(
             metavar="LOG...",
-            help="Logs (.jsonl, .gz, .zst), globs, - for stdin, or the folder of a recording.",
+            help="Logs (.jsonl, .gz, .zst, .parquet), globs, - for stdin, or the folder of a recording.",
         ),
     ],
     config: Config = None,

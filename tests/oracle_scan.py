@@ -21,8 +21,8 @@ PARTS = (
     "phrase_of", "phrase_at", "is_text", "miss_phrase", "extend_note", "end_note",
     "word_at", "add_word", "pair_at", "add_pair", "pair_place", "address_of", "copy_text", "head_of",
     "hash_of", "hash_of_long", "folded", "is_same", "queue_id", "flush_ids",
-    "scan_columns", "read_columns", "word_in", "words_in", "id_in", "number_in", "latencies_in", "time_in",
-    "written_time", "magnified",
+    "scan_columns", "read_columns", "word_in", "words_in", "id_in", "number_in", "quantity_in",
+    "latencies_in", "time_in", "written_time", "magnified",
 )  # fmt: skip
 # Steps of kernels that have a twin here.
 STEPS = {

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from engine.errors import SourceError
 from engine.source.file import FileSource
 from engine.source.lines import LineCutter, LogRows
-from engine.source.merge import event_time_ns
+from engine.source.order_times import event_time_ns
 from tests.source_contract import read_all, rows_by_partition, rows_of
 
 if sys.version_info >= (3, 14):

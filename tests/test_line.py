@@ -19,7 +19,7 @@ from engine.judge.windows import WINDOWS_NS
 from engine.observe.latency import RELATIVE_ERROR_MAX
 from engine.source.contract import RawBatch
 from engine.source.file import FileSource
-from engine.source.merge import event_time_ns
+from engine.source.order_times import event_time_ns
 from tests import oracle_judge, oracle_latency
 from tests.line_runs import Run, run_all
 from tests.line_traffic import (

@@ -129,7 +129,7 @@ def test_the_fields_read_are_those_of_the_contract() -> None:
 def test_the_kernels_have_twins() -> None:
     """All of them are compared with the parser above."""
     assert {"scan_columns", "read_columns", "word_in", "words_in", "id_in", "number_in"} <= set(PARTS)
-    assert {"latencies_in", "time_in", "written_time", "magnified"} <= set(PARTS)
+    assert {"quantity_in", "latencies_in", "time_in", "written_time", "magnified"} <= set(PARTS)
 
 
 def test_text_that_is_none_is_no_json(tmp_path: Path) -> None:

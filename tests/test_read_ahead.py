@@ -21,7 +21,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-LINES = [b'{"time":%d,"call_id":"call-%d"}' % (1_767_600_000 + n, n * 7919) for n in range(100_000)]
+LINES = [b'{"time":%d,"call_id":"call-%0120d"}' % (1_767_600_000 + n, n * 7919) for n in range(100_000)]
 TEXT = b"\n".join(LINES)
 
 

@@ -15,7 +15,8 @@ from engine.app import REPLAY_HASH_KEY, OwnedLine
 from engine.kernel import BAKED
 from engine.kernel_cache import cache_folder
 from engine.limits import Limit, Register
-from engine.source.contract import RawBatch
+from engine.source.columns import SPARE_BYTES, Numbers, RowColumns, Texts, Words
+from engine.source.contract import NO_ROWS, RawBatch
 
 if TYPE_CHECKING:
     from engine.app import Configuration
@@ -56,11 +57,12 @@ def warm_up(configuration: Configuration) -> None:
         _batch(0, [_event(_end_s() + 60, "call.started", "after")], CALLS * 20),
         _batch(1, [_event(_end_s() + 60, "call.started", "elsewhere")], CALLS),
         _batch(0, _late_calls(), CALLS * 30),
+        _columns(_end_s() + 61, CALLS * 40),
     ]
     for batch in batches:
         line.step(batch)
     line.reload(configuration)
-    line.step(_batch(0, [_event(_end_s() + 120, "call.heartbeat", "after")], CALLS * 40, assigned=(0,)))
+    line.step(_batch(0, [_event(_end_s() + 120, "call.heartbeat", "after")], CALLS * 50, assigned=(0,)))
     line.line.pipeline.finish()
     line.publish(0)
 
@@ -105,6 +107,22 @@ def _late_calls() -> list[Event]:
     events.append(_event(late_s + HOLDING_S / 4, "call.ended", "late", outcome="completed"))
     events.append(_event(late_s + 3, "call.ended", "call-7", outcome="completed"))
     return events
+
+
+def _columns(time_s: float, first: int) -> RawBatch:
+    """Make a heartbeat that came as columns."""
+    texts = Texts(
+        np.zeros(len("after") + SPARE_BYTES, np.uint8), np.zeros(1, np.int64), np.full(1, 5, np.int64)
+    )
+    texts.data[: len("after")] = list(b"after")
+    columns = RowColumns(1, {
+        "time": Numbers(np.array([int(time_s)], np.int64), np.zeros(1, np.bool_)),
+        "type": Words(np.zeros(1, np.int32), (b"call.heartbeat",)),
+        "call_id": texts,
+    })  # fmt: skip
+    received_ns = int((_end_s() + 600) * 1e9)
+    offset = np.array([first], np.int64)
+    return RawBatch(b"", NO_ROWS, NO_ROWS, offset, "warm-up", 0, received_ns, (0, 1), (), columns)
 
 
 def _batch(

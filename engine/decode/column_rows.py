@@ -16,7 +16,7 @@ from engine.decode import scan_frame as f
 from engine.decode.fields import code_number
 from engine.decode.identity import ID_BYTES_MAX
 from engine.decode.scan_columns import scan_columns
-from engine.source.columns import STAGE_OF, Column, Numbers, Others, RowColumns, Texts, Words
+from engine.source.columns import STAGE_OF, Column, Numbers, RowColumns, Texts, Words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -193,11 +193,13 @@ class ColumnRows:
         return codes
 
     def _quantities(self, column: Column, *, negative_is_absent: bool) -> NDArray[np.float64]:
-        """Give numbers, NaN where absent, without a negative zero."""
+        """Give numbers, NaN where absent."""
         if not isinstance(column, Numbers):
             self._must_parse |= _is_there(column)
             return np.full(self._columns.rows, np.nan)
-        values = np.where(_is_there(column), column.values.astype(np.float64), np.nan) + 0.0
+        values = column.values.astype(np.float64, copy=False)
+        if column.values.dtype != np.float64:
+            values = np.where(column.is_null, np.nan, values)
         if not negative_is_absent:
             self._must_parse |= values < 0
         return values
@@ -209,6 +211,4 @@ def _is_there(column: Column) -> NDArray[np.bool_]:
         return np.asarray(column.length >= 0)
     if isinstance(column, Words):
         return np.asarray(column.code < len(column.texts))
-    if isinstance(column, Others):
-        return ~column.is_null
-    return ~column.is_null & np.isfinite(column.values)
+    return ~column.is_null

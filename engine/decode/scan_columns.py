@@ -81,8 +81,8 @@ def read_columns(row: int, table: int, frame: int) -> bool:
     id_in(row, table + CALL_DATA, frame + f.CALL_AT)
     id_in(row, table + EVENT_DATA, frame + f.EVENT_AT)
     number_in(row, load(table + CODES), frame + f.CODE)
-    number_in(row, load(table + DURATIONS), frame + f.DURATION_MS)
-    number_in(row, load(table + SCORES), frame + f.SCORE)
+    quantity_in(row, load(table + DURATIONS), frame + f.DURATION_MS)
+    quantity_in(row, load(table + SCORES), frame + f.SCORE)
     flags = load(load(frame + f.RULES) + type_id * f.RULE_BYTES + f.RULE_FLAGS)
     if flags & f.HAS_LATENCY:
         latencies_in(row, table, frame)
@@ -122,9 +122,18 @@ def id_in(row: int, column: int, where: int) -> None:
 
 @inlined_kernel
 def number_in(row: int, values: int, where: int) -> None:
-    """Copy a number of eight bytes."""
+    """Copy a whole number."""
     if values != 0:
         store(where, load(values + row * f.WORD))
+
+
+@inlined_kernel
+def quantity_in(row: int, values: int, where: int) -> None:
+    """Copy a number that is there; NaN is absent, and may have any bits."""
+    if values != 0:
+        value = float_from_bits(load64(values + row * f.WORD))
+        if value >= 0.0:
+            store_float(where, value + 0.0)  # No negative zero.
 
 
 @inlined_kernel
@@ -140,7 +149,7 @@ def latencies_in(row: int, table: int, frame: int) -> None:
                 store(frame + f.MISSING, load(frame + f.MISSING) | (1 << f.SLOT_STAGE))
             store(load(frame + f.MEASURE_ROW) + count * f.WORD, row)
             store(load(frame + f.MEASURE_STAGE) + count * f.WORD, stage)
-            store_float(load(frame + f.MEASURE_MS) + count * f.WORD, value)
+            store_float(load(frame + f.MEASURE_MS) + count * f.WORD, value + 0.0)
             count += 1
         column += STAGE_COLUMN_WORDS * f.WORD
     store(frame + f.MEASURES, count)

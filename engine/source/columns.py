@@ -86,15 +86,17 @@ class Words(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """Numbers, int64 or float64, shape (rows,); `is_null` says which are absent, beside those not finite."""
+    """Numbers, int64 or float64, shape (rows,); `is_null` says which are absent.
+
+    Of floats, these are NaN and no others are; there are no infinities.
+    """
 
     values: NDArray[np.int64] | NDArray[np.float64]
     is_null: NDArray[np.bool_]
 
     def value(self, row: int) -> object:
         """Give what to encode, or None."""
-        number = self.values[row]
-        return None if self.is_null[row] or not np.isfinite(number) else number.item()
+        return None if self.is_null[row] else self.values[row].item()
 
     def part(self, first: int, stop: int) -> Numbers:
         return Numbers(self.values[first:stop], self.is_null[first:stop])

@@ -27,8 +27,7 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Larger pieces take fewer steps, and are slower: their pages are mapped and cleared anew for each of them.
-PIECE_BYTES = 1 << 18
+PIECE_BYTES = 1 << 20  # a step of the engine has a price of its own, so that smaller pieces are slower
 FEED_BYTES = 1 << 14  # how exactly the place of damage can be told
 STEP_BYTES = 1 << 14  # what can be lost in front of damage: the rows in so many bytes
 WAIT_S = 0.2  # how long standard input is waited for

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 TOPIC = "log"
 PARTITION = 0
-BATCH_ROWS = 4096
+BATCH_ROWS = 1 << 14
 
 
 def expand(paths: Sequence[str]) -> list[str]:
@@ -59,15 +59,6 @@ def expand(paths: Sequence[str]) -> list[str]:
     if not files:
         raise SourceError("no log was named", hint="name at least one file, or `-` for standard input")
     return list(files.values())
-
-
-def _joined(rows: Sequence[bytes]) -> Rows:
-    """Lay rows side by side in one buffer."""
-    end = np.cumsum(np.fromiter(map(len, rows), np.int64, len(rows)), dtype=np.int64)
-    start = end - np.fromiter(map(len, rows), np.int64, len(rows))
-    start.setflags(write=False)
-    end.setflags(write=False)
-    return Rows(b"".join(rows), start, end)
 
 
 class FileSource:
@@ -125,11 +116,10 @@ class FileSource:
                 for first in range(0, read.rows, BATCH_ROWS):
                     self._ready.append(self._batch_of_columns(read.part(first, first + BATCH_ROWS)))
                 return
-            rows = read if isinstance(read, Rows) else _joined(read)
-            if not len(rows.start):
+            if not len(read.start):
                 self._ready.append(tick(TOPIC, PLAIN_LOG_RECEIVED_NS, (PARTITION,), ()))
-            for first in range(0, len(rows.start), BATCH_ROWS):
-                self._ready.append(self._batch(rows, first))
+            for first in range(0, len(read.start), BATCH_ROWS):
+                self._ready.append(self._batch(read, first))
 
     def _batch(self, rows: Rows, first: int) -> RawBatch:
         """Make a batch of up to `BATCH_ROWS` rows; batches of one piece share its buffer."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from engine.source.columns import RowColumns
 from engine.source.compression import STDIN
-from engine.source.lines import LogRows, Rows, rows_of
+from engine.source.lines import LogRows, Rows
 from engine.source.parquet import ParquetLog, is_parquet
 
 Log = LogRows | ParquetLog
-Piece = Rows | RowColumns | list[bytes]
+Piece = Rows | RowColumns
 
 
 def open_log(path: str, row_bytes_max: int) -> Log:
@@ -16,13 +16,6 @@ def open_log(path: str, row_bytes_max: int) -> Log:
     if path != STDIN and is_parquet(path):
         return ParquetLog(path)
     return LogRows(path, row_bytes_max)
-
-
-def texts_of(piece: Rows | RowColumns) -> list[bytes]:
-    """Give the rows of a piece one by one, those of columns as the lines of JSON that they are."""
-    if isinstance(piece, RowColumns):
-        return list(map(piece.text, range(piece.rows)))
-    return rows_of(piece)
 
 
 def rows_in(piece: Rows | RowColumns) -> int:

@@ -4,62 +4,64 @@ Each file must be roughly in order itself, as logs are; then the merged rows are
 block by block: all rows up to the time that every open file has reached. A file is opened only when the
 merge comes to its first event, so a thousand rotated logs that follow each other cost no more than one.
 
-The time is read lightly: the first `"time":` of a row. A row without one stays behind the row before it,
-and a single wrong clock does not hold its file up, because the key is the running maximum of the median
-of five rows. Decoding for real is not done here: what is malformed is counted there. A heap of rows was
-rejected: a Python step for each row.
+The time is read lightly (`order_times.py`). A row without one stays behind the row before it, and a single
+wrong clock does not hold its file up, because the key is the running maximum of the median of five rows.
+Decoding for real is not done here: what is malformed is counted there. Rows stay in the buffers that they
+were read into, so that no row is a Python object; a heap of rows was rejected for that.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.kernel import kernel
 from engine.source.compression import STDIN
-from engine.source.log import open_log, rows_in, texts_of
+from engine.source.lines import NOTHING_YET, Rows
+from engine.source.log import open_log, rows_in
+from engine.source.order_times import NO_TIME, event_times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-EVENT_TIME = re.compile(rb'"time"\s*:\s*(?:"([^"]{1,40})"|(-?[0-9][0-9.eE+-]{0,39}))')
+    from engine.source.columns import RowColumns
+
 NEIGHBOURS = 2  # rows on each side in the median
-NS = 1_000_000_000
-DAY_S = 86_400
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 LONG_AGO_NS = 0
-YEAR_2100_NS = 4.2e18  # twice as much still fits
 FAR_AHEAD_NS = 1 << 62
 NO_KEYS: NDArray[np.int64] = np.empty(0, np.int64)
 
 
-def event_time_ns(row: bytes) -> int | None:
-    """Find the event's time, good enough to order by; None if there is none."""
-    found = EVENT_TIME.search(row)
-    if found is None:
-        return None
-    text = (found[1] or found[2]).decode("ascii", "replace")
-    try:
-        number = float(text)
-    except ValueError:
-        try:
-            moment = dt.datetime.fromisoformat(text)
-        except ValueError:
-            return None
-        if moment.tzinfo is None:
-            return None
-        # What an int64 cannot hold, the years 1 and 9999 among it, orders nothing.
-        since = moment - EPOCH
-        time_ns = (since.days * DAY_S + since.seconds) * NS + since.microseconds * 1000
-        return time_ns if 0 <= time_ns < YEAR_2100_NS else None
-    for below, unit_ns in ((1e11, NS), (1e14, 1_000_000), (1e17, 1_000), (YEAR_2100_NS, 1)):
-        if 0 <= number < below:
-            return int(number) * unit_ns + int(number % 1 * unit_ns)
-    return None
+def side_by_side(parts: Sequence[Rows]) -> Rows:
+    """Put the rows of several buffers into one, in their order; rows of a part lie in order in its buffer."""
+    starts, ends, data = [], [], []
+    size = 0
+    for part in parts:
+        if len(part.start):
+            first, last = int(part.start[0]), int(part.end[-1])
+            data.append(part.data[first:last])
+            starts.append(part.start + (size - first))
+            ends.append(part.end + (size - first))
+            size += last - first
+    if not data:
+        return NOTHING_YET
+    return Rows(b"".join(data), np.concatenate(starts), np.concatenate(ends))
+
+
+def lines_of(piece: Rows | RowColumns) -> Rows:
+    """Give rows as lines, those of columns as the lines of JSON that they are."""
+    if isinstance(piece, Rows):
+        return piece
+    texts = list(map(piece.text, range(piece.rows)))
+    end = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), dtype=np.int64)
+    return Rows(b"".join(texts), np.concatenate((np.zeros(1, np.int64), end[:-1])), end)
+
+
+def _part(rows: Rows, first: int, stop: int | None = None) -> Rows:
+    return Rows(rows.data, rows.start[first:stop], rows.end[first:stop])
 
 
 def order_keys(times: NDArray[np.int64], before: int) -> NDArray[np.int64]:
@@ -89,46 +91,46 @@ class _Lane:
         """Open the file."""
         self.index = index
         self.log = open_log(path, row_bytes_max)
-        self.rows: list[bytes] = []
+        self.rows = NOTHING_YET
         self.keys = NO_KEYS
-        self._held: list[bytes] = []
-        self._held_times: list[int] = []  # of the last rows that were given, then of the rows held back
+        self._held = NOTHING_YET
+        self._held_times = NO_KEYS  # of the last rows that were given, then of the rows held back
         self._last_key = LONG_AGO_NS
 
     def fill(self) -> bool:
         """Read until there is a row or the end; False if the input has to be waited for."""
-        while not self.rows:
+        while not len(self.keys):
             cut = self.log.read()
-            if cut is None and not self._held:
+            if cut is None and not len(self._held.start):
                 return True
             if cut is not None and not rows_in(cut):
                 return False
-            self._take([] if cut is None else texts_of(cut), is_end=cut is None)
+            self._take(NOTHING_YET if cut is None else lines_of(cut), is_end=cut is None)
         return True
 
-    def _take(self, fresh: list[bytes], *, is_end: bool) -> None:
+    def _take(self, fresh: Rows, *, is_end: bool) -> None:
         """Give keys to the rows whose neighbours are known."""
-        before = len(self._held_times) - len(self._held)
-        previous = self._held_times[-1] if self._held_times else LONG_AGO_NS
-        for row in fresh:
-            found = event_time_ns(row)
-            previous = previous if found is None else found
-            self._held_times.append(previous)
-        self._held += fresh
-        ready = len(self._held) - (0 if is_end else NEIGHBOURS)
+        before = len(self._held_times) - len(self._held.start)
+        times = np.concatenate((self._held_times, event_times(fresh)))
+        # A row without a time stays behind the row before it.
+        place = np.maximum.accumulate(np.where(times == NO_TIME, -1, np.arange(len(times))))
+        times = np.where(place < 0, LONG_AGO_NS, times[place])
+        held = side_by_side((self._held, fresh))
+        ready = len(held.start) - (0 if is_end else NEIGHBOURS)
+        self._held, self._held_times = held, times
         if ready <= 0:
             return
-        keys = order_keys(np.array(self._held_times, np.int64), before)[:ready]
+        keys = order_keys(times, before)[:ready]
         self.keys = np.maximum.accumulate(np.maximum(keys, self._last_key))
         self._last_key = int(self.keys[-1])
-        self.rows, self._held = self._held[:ready], self._held[ready:]
-        self._held_times = self._held_times[max(before + ready - NEIGHBOURS, 0) :]
+        self.rows, self._held = _part(held, 0, ready), _part(held, ready)
+        self._held_times = times[max(before + ready - NEIGHBOURS, 0) :]
 
-    def give(self, up_to: int) -> tuple[list[bytes], NDArray[np.int64]]:
+    def give(self, up_to: int) -> tuple[Rows, NDArray[np.int64]]:
         """Hand over the rows with keys at most `up_to`."""
         count = int(np.searchsorted(self.keys, up_to, side="right"))
-        given = self.rows[:count], self.keys[:count]
-        self.rows, self.keys = self.rows[count:], self.keys[count:]
+        given = _part(self.rows, 0, count), self.keys[:count]
+        self.rows, self.keys = _part(self.rows, count), self.keys[count:]
         return given
 
 
@@ -150,7 +152,7 @@ class LogMerge:
                 continue
             try:
                 lane.fill()
-                waiting.append((int(lane.keys[0]) if lane.rows else FAR_AHEAD_NS, index, path))
+                waiting.append((int(lane.keys[0]) if len(lane.keys) else FAR_AHEAD_NS, index, path))
             finally:
                 lane.log.close()
         # Last first, so that the next to open is popped from the end.
@@ -161,15 +163,15 @@ class LogMerge:
         """How many bytes of the files have been read."""
         return self._bytes_closed + sum(lane.log.bytes_done for lane in self._open)
 
-    def read(self) -> list[bytes] | None:
-        """Give the next rows in order, [] if standard input has to be waited for, None at the end."""
+    def read(self) -> Rows | None:
+        """Give the next rows in order, no rows if standard input has to be waited for, None at the end."""
         if not self._open and not self._open_next():
             return None
         while True:
             filled = [lane.fill() for lane in self._open]
             if not all(filled):
-                return []
-            for lane in [lane for lane in self._open if not lane.rows]:
+                return NOTHING_YET
+            for lane in [lane for lane in self._open if not len(lane.keys)]:
                 self._shut(lane)
             up_to = min((int(lane.keys[-1]) for lane in self._open), default=FAR_AHEAD_NS)
             if self._waiting and self._waiting[-1][0] <= up_to:
@@ -200,12 +202,42 @@ class LogMerge:
         lane.log.close()
         self._open.remove(lane)
 
-    def _merged(self, up_to: int) -> list[bytes]:
-        """Put the rows of all open files up to a time in order; rows of one file keep theirs."""
-        rows: list[bytes] = []
-        keys: list[NDArray[np.int64]] = []
+    def _merged(self, up_to: int) -> Rows:
+        """Put the rows of all open files up to a time in order; rows of one file keep theirs.
+
+        A file that ends at that time may go on with it, and its rows come before those of later files.
+        """
+        given: list[tuple[Rows, NDArray[np.int64]]] = []
+        limit = up_to
         for lane in self._open:
-            given, given_keys = lane.give(up_to)
-            rows += given
-            keys.append(given_keys)
-        return [rows[index] for index in np.argsort(np.concatenate(keys), kind="stable").tolist()]
+            ends_there = int(lane.keys[-1]) == up_to
+            given.append(lane.give(limit))
+            if ends_there:
+                limit = up_to - 1
+        rows = side_by_side([part for part, _ in given])
+        order = np.argsort(np.concatenate([keys for _, keys in given]), kind="stable")
+        return _laid_out(rows, order)
+
+
+def _laid_out(rows: Rows, order: NDArray[np.int64]) -> Rows:
+    """Copy rows into a buffer in which they lie in another order."""
+    start, end = rows.start[order], rows.end[order]
+    stop = np.cumsum(end - start, dtype=np.int64)
+    data = np.empty(int(stop[-1]) if len(stop) else 0, np.uint8)
+    copy_rows(np.frombuffer(rows.data, np.uint8), start, end, data)
+    begin = stop - (end - start)
+    begin.setflags(write=False)
+    stop.setflags(write=False)
+    return Rows(data.tobytes(), begin, stop)
+
+
+@kernel
+def copy_rows(
+    data: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64], target: NDArray[np.uint8]
+) -> None:
+    """Copy data[start[i]:end[i]], uint8, one behind the other to `target`, which has just that room."""
+    place = 0
+    for row in range(len(start)):
+        for at in range(start[row], end[row]):
+            target[place] = data[at]
+            place += 1

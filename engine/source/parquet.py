@@ -246,8 +246,10 @@ def _moments(array: Any, pa: Any) -> Numbers:
 
 def _floats(name: str, array: Any, pa: Any) -> Column:
     """Take floats; a time is written out, as it would be in JSON, for the sake of its decimals."""
-    values = array.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
-    is_null = ~np.isfinite(values)
+    values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)  # Null is NaN there.
+    if np.isinf(values).any():
+        values = np.where(np.isinf(values), np.nan, values)
+    is_null = np.isnan(values)
     if name != "time":
         return Numbers(values, is_null)
     # A comma behind each: else the digits of the next row would follow those of a row.

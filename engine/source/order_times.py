@@ -1,0 +1,144 @@
+"""When the rows of a log happened, read lightly: good enough to order files by.
+
+It is the first `"time":` of a row, whatever else the row holds. A kernel reads plain numbers, which is nearly
+every row; the few others are read as text. Both give the same: whole numbers exactly, others as a double.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.kernel import kernel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engine.source.lines import Rows
+
+EVENT_TIME = re.compile(rb'"time"\s*:\s*(?:"([^"]{1,40})"|(-?[0-9][0-9.eE+-]{0,39}))')
+NS = 1_000_000_000
+DAY_S = 86_400
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+YEAR_2100_NS = 4_200_000_000_000_000_000  # twice as much still fits
+
+NO_TIME, UNSURE = -1, -2
+NAME = np.frombuffer(b'"time":', np.uint8)
+ZERO, NINE, POINT = ord("0"), ord("9"), ord(".")
+DIGITS_MAX = 19  # below 2^64
+WHOLE_MAX = 1 << 53  # as a double; beyond it, only whole numbers are read here
+GOES_ON = np.frombuffer(b"0123456789eE+-.", np.uint8)
+POWERS = np.array([float(10**power) for power in range(DIGITS_MAX + 1)])
+
+
+def event_time_ns(row: bytes) -> int | None:
+    """Find the event's time, good enough to order by; None if there is none."""
+    found = EVENT_TIME.search(row)
+    if found is None:
+        return None
+    text = (found[1] or found[2]).decode("ascii", "replace")
+    try:
+        number = int(text) if text.isdigit() else float(text)
+    except ValueError:
+        try:
+            moment = dt.datetime.fromisoformat(text)
+        except ValueError:
+            return None
+        if moment.tzinfo is None:
+            return None
+        # What an int64 cannot hold, the years 1 and 9999 among it, orders nothing.
+        since = moment - EPOCH
+        time_ns = (since.days * DAY_S + since.seconds) * NS + since.microseconds * 1000
+        return time_ns if 0 <= time_ns < YEAR_2100_NS else None
+    for below, unit_ns in ((1e11, NS), (1e14, 1_000_000), (1e17, 1_000), (YEAR_2100_NS, 1)):
+        if 0 <= number < below:
+            time_ns = int(number) * unit_ns + int(number % 1 * unit_ns)
+            return time_ns if number < YEAR_2100_NS // unit_ns else None
+    return None
+
+
+def event_times(rows: Rows) -> NDArray[np.int64]:
+    """Give the time of every row as `event_time_ns` does, NO_TIME if there is none; shape (rows,)."""
+    times = np.empty(len(rows.start), np.int64)
+    plain_times(np.frombuffer(rows.data, np.uint8), rows.start, rows.end, times)
+    for row in np.flatnonzero(times == UNSURE).tolist():
+        found = event_time_ns(rows.data[rows.start[row] : rows.end[row]])
+        times[row] = NO_TIME if found is None else found
+    return times
+
+
+@kernel
+def plain_times(
+    data: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64], times: NDArray[np.int64]
+) -> None:
+    """Write the time of row data[start[i]:end[i]], uint8, to times[i], int64: UNSURE if not a plain number.
+
+    `start`, `end` and `times` have the shape (rows,) and belong to the caller.
+    """
+    for row in range(len(start)):
+        times[row] = plain_time(data, start[row], end[row])
+
+
+@kernel
+def plain_time(data: NDArray[np.uint8], at: int, end: int) -> int:
+    """Give the time of data[at:end]: UNSURE if its first `"time"` is not followed by a plain number."""
+    matched = 0
+    while matched < len(NAME):
+        if at >= end:
+            return UNSURE
+        if data[at] == NAME[matched]:
+            matched += 1
+        elif matched == len(NAME) - 1:
+            return UNSURE  # The name, and something else than a colon.
+        else:
+            matched = int(data[at] == NAME[0])
+        at += 1
+    value = np.uint64(0)
+    digits, places, points = 0, 0, 0
+    while at < end and digits < DIGITS_MAX:
+        code = data[at]
+        if code == POINT and points == 0 and digits > 0:
+            points = 1
+        elif ZERO <= code <= NINE:
+            value = np.uint64(value * np.uint64(10) + np.uint64(code - ZERO))
+            digits += 1
+            places += points
+        else:
+            break
+        at += 1
+    if digits == 0 or (places > 0 and value > np.uint64(WHOLE_MAX)):
+        return UNSURE
+    if at < end:
+        for code in GOES_ON:
+            if data[at] == code:
+                return UNSURE
+    if places > 0:
+        return decimal_ns(float(value) / POWERS[places])
+    if value >= np.uint64(YEAR_2100_NS):
+        return NO_TIME
+    number = np.int64(value)
+    unit_ns = unit_of(float(number))
+    return int(number * unit_ns) if number < YEAR_2100_NS // unit_ns else NO_TIME
+
+
+@kernel
+def decimal_ns(number: float) -> int:
+    """Give the nanoseconds that a number with decimals says; NO_TIME: too large."""
+    unit_ns = unit_of(number)
+    if number >= float(YEAR_2100_NS // unit_ns):
+        return NO_TIME
+    whole = np.int64(number)
+    return int(whole * unit_ns + np.int64((number - whole) * unit_ns))
+
+
+@kernel
+def unit_of(number: float) -> int:
+    """Give the unit of a time that is not negative, in nanoseconds, by its magnitude."""
+    if number < 1e11:  # noqa: PLR2004 (as in event_time_ns)
+        return NS
+    if number < 1e14:  # noqa: PLR2004
+        return 1_000_000
+    return 1_000 if number < 1e17 else 1  # noqa: PLR2004

@@ -1,0 +1,125 @@
+"""Several logs as one: every row where the slow twin puts it, and every time as it reads it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.source.lines import Rows
+from engine.source.merge import LogMerge, lines_of, side_by_side
+from engine.source.order_times import (
+    NO_TIME,
+    decimal_ns,
+    event_time_ns,
+    event_times,
+    plain_time,
+    plain_times,
+    unit_of,
+)
+from tests import oracle_merge
+
+T = 1_767_600_000
+TIMES = [
+    "0", "1", "00", "-1", "-0", "1e9", "1.", ".5", "1..2", "5-3", "", "null", "99999999999", "100000000000",
+    "99999999999.999999", "9007199254740993", "9007199254740993.5", "1767600000.1234567890123",
+    "18446744073709551615", "18446744073709551616", "4200000000000000000", "4199999999999999999",
+    "99999999999999999999999", f"{T}.043607", f"{T}123.5", f"{T}000005", f"{T}043607001", f'"{T}"',
+    '"2026-01-05T08:00:00Z"', '"2026-01-05T08:00:00+01:00"', '"2026-01-05"', '"soon"',
+    '"9999-12-31T23:59:59Z"',
+    "9223372036854776.0", "0.0000000000000001", f"{T}.0000000001", f"{T}000000001", f"{T}000000002",
+    "99999999999999999", "100000000000000001",
+]  # fmt: skip
+
+
+def rows_with(times: list[str]) -> list[bytes]:
+    """Write rows that begin with a time."""
+    return [f'{{"time":{time},"call_id":"c{number}"}}'.encode() for number, time in enumerate(times)]
+
+
+ROWS = st.one_of(
+    st.sampled_from(rows_with(TIMES)),
+    st.integers(0, 2**64).map(lambda value: b'{"time":%d}' % value),
+    st.floats(0, 1e19, allow_nan=False).map(lambda value: f'{{"time":{value!r},"x":1}}'.encode()),
+    st.decimals(0, 1e12, places=6, allow_nan=False).map(lambda value: f'{{"time":{value},"x":1}}'.encode()),
+    st.sampled_from([
+        b'{"time" : 5}', b'{"time": 1767600000}', b'{"time":1767600000', b'{"time', b"", b"time", b'"time":7',
+        b'{"a":{"time":8},"time":9}', b'{"a":"\\"time\\":5","time":6}', b'"time"time":5', b'""time":5',
+        b'{"time":5', b'{"time":', b'{"times":1,"time":2}', b"\xff\x00",
+    ]),
+)  # fmt: skip
+
+
+def laid_out(rows: list[bytes]) -> Rows:
+    """Lay rows side by side with a byte between them."""
+    end = np.cumsum([len(row) + 1 for row in rows], dtype=np.int64) - 1
+    start = end - np.array([len(row) for row in rows], np.int64)
+    return Rows(b"".join(row + b"\n" for row in rows), start, end)
+
+
+@given(st.lists(ROWS, max_size=6))
+def test_times_are_read_as_text_is(rows: list[bytes]) -> None:
+    """The kernels `plain_times`, `plain_time`, `decimal_ns` and `unit_of`, and what is left to the text."""
+    expected = [event_time_ns(row) for row in rows]
+    assert [NO_TIME if one is None else one for one in expected] == event_times(laid_out(rows)).tolist()
+
+
+def test_plain_numbers_need_no_text() -> None:
+    """Or every row would be read twice."""
+    rows = laid_out(rows_with([f"{T}", f"{T}.5", f"{T}043607001"]))
+    times = np.zeros(3, np.int64)
+    plain_times(np.frombuffer(rows.data, np.uint8), rows.start, rows.end, times)
+    assert [T * 10**9, T * 10**9 + 5 * 10**8] == times[:2].tolist()
+    assert times[2] == event_time_ns(rows.data[rows.start[2] : rows.end[2]])
+    assert times[2] == plain_time(np.frombuffer(rows.data, np.uint8), int(rows.start[2]), int(rows.end[2]))
+    assert T * 10**9 == decimal_ns(float(T))
+    assert [10**9, 10**6, 10**3, 1] == [unit_of(float(T * 10**power)) for power in (0, 3, 6, 9)]
+
+
+def merged(files: list[list[bytes]]) -> list[bytes]:
+    """Merge files that are read for real."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{number}.jsonl" for number in range(len(files))]
+        for path, rows in zip(paths, files, strict=True):
+            path.write_bytes(b"\n".join(rows))
+        merge = LogMerge([str(path) for path in paths], 1 << 20)
+        found: list[bytes] = []
+        while (read := merge.read()) is not None:
+            found += [read.data[start:end] for start, end in zip(read.start, read.end, strict=True)]
+        merge.close()
+    return found
+
+
+FORMS = ["{}", "{}.5", '"2026-01-05T08:00:00Z"', "null", "4000000000"]
+FILE = st.lists(st.tuples(st.integers(0, 40), st.sampled_from(FORMS)), max_size=12)
+
+
+@settings(deadline=None)
+@given(st.lists(FILE, min_size=1, max_size=4), st.booleans())
+def test_files_are_merged_as_the_twin_merges_them(files: list[list[tuple[int, str]]], in_order: bool) -> None:
+    """Rows without a time, wrong clocks, the same times in several files."""
+    written = [
+        [
+            f'{{"time":{form.format(T + second)},"call_id":"{number}-{place}"}}'.encode()
+            for place, (second, form) in enumerate(sorted(rows) if in_order else rows)
+        ]
+        for number, rows in enumerate(files)
+    ]
+    assert oracle_merge.merged(written) == merged(written)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_rows_of_several_buffers_lie_in_one(count: int) -> None:
+    """Only the bytes of the rows are copied."""
+    rows = laid_out([b"a" * number for number in range(1, 9)])
+    parts = [Rows(rows.data, rows.start[2:5], rows.end[2:5])] * count
+    found = side_by_side(parts)
+    assert [b"aaa", b"aaaa", b"aaaaa"] * count == [
+        found.data[start:end] for start, end in zip(found.start, found.end, strict=True)
+    ]
+    assert len(found.data) == 14 * count
+    assert lines_of(found) is found
