@@ -77,9 +77,9 @@ EVENTS_PER_S_LEAST = 1500.0  # of the busy log, its slow beginning included
 NOTES = (
     "Times are processor time, of all threads together.",
     (
-        "Peers are asked, by minute and labels, for attempts, ends, failures, quantiles of each stage and the"
-        " most calls in flight. The engine answers that, and does what else it does: order, repeated events,"
-        " calls by id, limits, forecasts, every detector."
+        "Peers are asked, by minute and labels, for attempts, ends, failures, p50 and p99 of each stage and"
+        " the most calls in flight. The engine answers that, and does what else it does: order, repeated"
+        " events, calls by id, limits, forecasts, every detector."
     ),
     (
         "What reading and decoding do not take is holding rows, closing slices and judging them; a slice has"

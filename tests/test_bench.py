@@ -23,6 +23,7 @@ from bench import (
     sketch_peers,
 )
 from bench.harness import MET, MISSED, TINY, Benchmark, Result, Row
+from bench.replay_peers import installed
 from bench.smoke import BENCHMARKS
 
 # Physics keep no budget, and small tables are not those that a budget is for.
@@ -52,6 +53,16 @@ def test_a_benchmark_computes_the_same_in_every_run(benchmark: Benchmark) -> Non
     assert [row.what for row in first.rows] == [row.what for row in second.rows]
     assert all(row.measured for row in first.rows)
     assert any(row.budget for row in first.rows) or benchmark.name in WITHOUT_BUDGET
+
+
+def test_replay_gives_the_same_alerts_in_every_format_and_exact_numbers() -> None:
+    """The latter where DuckDB is installed, which has the exact ones."""
+    verdicts = {row.what: row.verdict for row in replay.run(TINY).rows}
+    told = {what: verdict for what, verdict in verdicts.items() if "unlike" in what or "error of" in what}
+
+    assert verdicts["formats whose alerts differ from those of lines"] == MET
+    assert len(told) == (6 if "duckdb" in installed() else 0)
+    assert set(told.values()) <= {MET}
 
 
 def test_a_figure_is_judged_by_its_budget() -> None:
@@ -91,6 +102,7 @@ def test_ratios_without_a_budget_are_for_information() -> None:
     """The median is what is judged."""
     assert harness.least_ratio("faster", [9.0, 12.0, 15.0], 12.0).verdict == MET
     assert harness.least_ratio("faster", [9.0, 11.0, 15.0], 12.0).verdict == MISSED
+    assert harness.least_ratio("faster", [1.25], 2.0).measured == "1.25 x (1.25 to 1.25, 1 times)"
     assert harness.least_ratio("faster", [9.0], 0.0) == Row("faster", "9.0 x (9.0 to 9.0, 1 times)")
 
 

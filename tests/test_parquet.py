@@ -84,7 +84,8 @@ def test_any_columns_come_to_what_their_lines_come_to(
 
 
 @pytest.mark.full
-@settings(max_examples=20_000, deadline=None)
+@pytest.mark.timeout(900)
+@settings(max_examples=5_000, deadline=None)
 @given(logs(), st.sampled_from([1, 4, 100]), st.sampled_from(DECODERS), st.sampled_from(SETTINGS))
 def test_very_many_columns_come_to_what_their_lines_come_to(
     log: Log, chunk_rows: int, decoder: type[FastDecoder | JsonDecoder], changes: dict[str, Any]
