@@ -36,5 +36,11 @@ def digest(event: Event) -> int:
     """Give a number that depends on the latencies and not on their order."""
     total = 0
     for stage, ms in event.latencies:
-        total ^= struct.unpack("<q", struct.pack("<d", ms))[0] ^ (zlib.crc32(stage.encode()) << 20)
+        total += folded(struct.unpack("<q", struct.pack("<d", ms))[0] ^ (zlib.crc32(stage.encode()) << 20))
     return total
+
+
+def folded(word: int) -> int:
+    """Mix both halves of a word of 64 bits."""
+    halves = struct.unpack("<II", struct.pack("<q", word))
+    return int((halves[0] * 0x5E3779B1) ^ (halves[1] * 0x45EBCA77)) >> 20

@@ -9,6 +9,7 @@ import pytest
 
 from bench.detection.labelled_slices import LabelledSlices, Latencies
 from detectors.latency_shift import LatencyShift, Params, rises
+from detectors.watched_rows import NO_ROOM
 from engine.observe.latency import bucket_number
 
 MINUTE = 12  # slices
@@ -120,7 +121,7 @@ def test_rows_beyond_the_bound_are_not_watched() -> None:
     slices = LabelledSlices(LABELS, stages=STAGES)
     state = detector.detect(detector.new_state(), slices.write(), ()).state
 
-    assert state.slot_of.tolist() == [0, -1, -1]
+    assert state.slot_of.tolist() == [0, NO_ROOM, NO_ROOM]
 
 
 def test_turns_that_are_slow_together_are_not_told() -> None:

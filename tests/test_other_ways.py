@@ -44,7 +44,12 @@ def run(way: str, files: tuple[str, ...]) -> None:
         *(f"tests/{file}" for file in files),
     ]  # fmt: skip
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | WAYS[way], capture_output=True, text=True, check=False
+        command,
+        cwd=ROOT,
+        env=os.environ | {"PYTEST_ADDOPTS": ""} | WAYS[way],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout

@@ -164,10 +164,29 @@ def test_a_hash_goes_on_from_where_the_framing_ended(framing: bytes) -> None:
 
 def kernel_names() -> Iterator[str]:
     """Name the kernels of the scanner's modules."""
-    from engine.decode import memory, scan, scan_identity, scan_numbers, scan_phrases, scan_row, scan_text
-    from engine.decode import scan_words as words
+    from engine.decode import (
+        memory,
+        scan,
+        scan_columns,
+        scan_identity,
+        scan_numbers,
+        scan_phrases,
+        scan_row,
+        scan_text,
+        scan_words,
+    )
 
-    for module in (memory, scan, scan_identity, scan_numbers, scan_phrases, scan_row, scan_text, words):
+    scanners = (
+        scan,
+        scan_columns,
+        scan_identity,
+        scan_numbers,
+        scan_phrases,
+        scan_row,
+        scan_text,
+        scan_words,
+    )
+    for module in (memory, *scanners):
         for name, value in vars(module).items():
             function: Any = getattr(value, "py_func", None)
             if function is not None and function.__module__ == module.__name__:

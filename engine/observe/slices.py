@@ -35,6 +35,10 @@ COUNTERS = 8
 DUPLICATE, TOO_LATE_LOSS = int(LossReason.DUPLICATE), int(LossReason.LATE)
 TIME_AHEAD, HELD_ROWS_FULL = int(LossReason.TIME_AHEAD), int(LossReason.HELD_ROWS_FULL)
 ENDED, DECLINED = int(EventType.CALL_ENDED), int(EventType.CALL_DECLINED)
+WORD32_BITS, FOLD_SHIFT = 32, 20
+WORD32_MASK = (1 << WORD32_BITS) - 1
+# Odd numbers below 2^31: no product leaves int64, and the sum of a row that fits its bytes does not either.
+LOW_MULTIPLIER, HIGH_MULTIPLIER = 0x5E3779B1, 0x45EBCA77
 ROWS_MIN = 1024
 ROOMY = 8  # a buffer with more than so many times the room that it needs is given up
 
@@ -203,6 +207,13 @@ def hold(
 
 
 @kernel
+def folded(word: int) -> int:
+    """Give 43 bits that depend on all of an int64; a sum of them tells multisets apart, as `^` does not."""
+    low, high = word & WORD32_MASK, (word >> WORD32_BITS) & WORD32_MASK
+    return ((low * LOW_MULTIPLIER) ^ (high * HIGH_MULTIPLIER)) >> FOLD_SHIFT
+
+
+@kernel
 def keep(batch: Columns, held: Held, bounds: Bounds, row: int, place: tuple[int, int, int, int]) -> None:
     """Append a row of a batch to what is held; `place`: its measures from and to, its slice, its standing."""
     first, end, slice_ns, standing = place
@@ -225,7 +236,7 @@ def keep(batch: Columns, held: Held, bounds: Bounds, row: int, place: tuple[int,
         stage = batch.measure_stage[measure]
         held.measure_stage[to] = stage
         held.measure_ms[to] = batch.measure_ms[measure]
-        digest ^= np.float64(batch.measure_ms[measure]).view(np.int64) ^ bounds.stage_digest[stage]
+        digest += folded(np.float64(batch.measure_ms[measure]).view(np.int64) ^ bounds.stage_digest[stage])
         to += 1
     held.digest[at] = digest
     held.cells[MEASURES] = to

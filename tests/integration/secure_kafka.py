@@ -15,7 +15,7 @@ TOPIC_KIND, GROUP_KIND = _names.ResourceType.TOPIC, _names.ResourceType.GROUP
 LITERAL, ALLOW = _names.ResourcePatternType.LITERAL, _names.AclPermissionType.ALLOW
 READ = _names.AclOperation.READ
 USER, PASSWORD = "callgauge", "scram-password-of-the-test"
-STRANGER = "stranger"
+STRANGER, NEWCOMER = "stranger", "newcomer"  # rights that were given stay: one user for each test
 MECHANISM = "SCRAM-SHA-512"
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 SECURE = """\
@@ -57,7 +57,7 @@ class SecureKafka:
         )  # fmt: skip
         users = [
             part
-            for name in (USER, STRANGER)
+            for name in (USER, STRANGER, NEWCOMER)
             for part in ("--add-scram", f"SCRAM-SHA-512=[name={name},password={PASSWORD}]")
         ]
         self.kafka = Kafka(folder, PROPERTIES + properties, *users)

@@ -17,6 +17,7 @@ from engine.source.kafka import KafkaSource
 from tests.integration.secure_kafka import (
     GROUP_KIND,
     MECHANISM,
+    NEWCOMER,
     PASSWORD,
     STRANGER,
     TOPIC_KIND,
@@ -134,10 +135,12 @@ async def test_without_a_right_it_waits_and_says_for_which(
     """The right may still be given; nothing is read before that, and reading begins when it is."""
     group = f"group-without-{missing}"
     if missing == "topic":
-        broker.allow(f"User:{STRANGER}", GROUP_KIND, group)
+        user = STRANGER
+        broker.allow(f"User:{user}", GROUP_KIND, group)
     else:
-        broker.allow(f"User:{STRANGER}", TOPIC_KIND, TOPIC)
-    source = await open_source(sasl_username=STRANGER, group_id=group)
+        user = NEWCOMER
+        broker.allow(f"User:{user}", TOPIC_KIND, TOPIC)
+    source = await open_source(sasl_username=user, group_id=group)
     async with asyncio.timeout(60):
         while "uthoriz" not in caplog.text:
             batch = await source.read()
