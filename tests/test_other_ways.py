@@ -27,7 +27,7 @@ SOME = {
 }
 MANY = {
     "without the fast path": (
-        "test_line.py", "test_observe.py", "test_planned_load.py", "test_raw_contract.py",
+        "test_line.py", "test_observe.py", "test_planned_load.py",
         "test_recording.py", "test_source_contract.py", "test_stream_incomplete.py",
     ),
     "without compiling": ("test_windows.py", "test_decoder.py", "test_holding_time.py", "test_statistics.py"),
