@@ -2,8 +2,7 @@
 
 `@kernel` is `numba.njit` with our choices: no GIL (the event loop stays alive), no fastmath (the same bits on
 every run), numpy's division (an empty series gives NaN, not an exception), and no counting of references: a
-kernel borrows its arrays. Counted, each array handed to another kernel costs two atomic additions, which in
-the loop over rows came to more than the work itself.
+kernel borrows its arrays. Counted, each array handed to another kernel costs two atomic additions.
 
 Compiled code is kept on disk where `engine.kernel_cache` finds a folder, and taken from what was baked into
 an image (`engine.baked_kernels`). Nothing about that disk may stop the engine: a cache that cannot be read or

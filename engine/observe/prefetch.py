@@ -1,7 +1,7 @@
 """A hint to the processor: this row of a table is needed soon.
 
-A table of calls is larger than the caches, and its rows are met in no order: waiting for them was a third of
-the loop over rows. The hint is asked for some rows ahead, and changes nothing that can be seen.
+A table of calls is larger than the caches, and its rows are met in no order. The hint is asked for some rows
+ahead, and changes nothing that can be seen.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 A latency finds the place of its (series, stage) by one probe, the page of its octave in a row of numbers,
 and its counter in that page. A stage keeps to a few octaves, so that all pages that a slice touches stay in
 the processor's nearest caches, and a series that is met once costs one page and not a whole sketch.
-The memory is used again by the next slice. Rejected: a hash key for every bucket, which costs three times as
-much for each latency; dense sketches, which are larger than the caches with a hundred series.
+The memory is used again by the next slice. Rejected: a hash key for every bucket, which spreads a slice
+over more memory than the caches hold; dense sketches, which are larger than the caches with a hundred series.
 """
 
 from __future__ import annotations
