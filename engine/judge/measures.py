@@ -53,15 +53,22 @@ def quantiles_of_rows(
     sketches); `counted` (sketches,). Other rows of both are left as they are. `octaves` (OCTAVES,) is working
     memory: a quantile is looked for octave by octave and then inside one.
     """
-    buckets = table.shape[1]
+    whole = table.shape[1] // PER_OCTAVE
     for k in range(len(rows)):
         sketch = table[rows[k]]
         total = 0
-        for octave in range(len(octaves)):
-            octaves[octave] = 0
-            for i in range(octave * PER_OCTAVE, min((octave + 1) * PER_OCTAVE, buckets)):
-                octaves[octave] += sketch[i]
-            total += octaves[octave]
+        for octave in range(whole):
+            inside, first = 0, octave * PER_OCTAVE
+            for i in range(PER_OCTAVE):  # Of a length that the compiler knows: it adds eight at a time.
+                inside += sketch[first + i]
+            octaves[octave] = inside
+            total += inside
+        rest = 0
+        for i in range(whole * PER_OCTAVE, len(sketch)):
+            rest += sketch[i]
+        if whole < len(octaves):
+            octaves[whole] = rest
+        total += rest
         counted[rows[k]] = total
         for place in range(len(ranks)):
             rank = max(math.ceil(ranks[place] * total), 1)

@@ -99,11 +99,12 @@ def _ranked(
     ids: NDArray[np.int64], name_of: Callable[[int], Any]
 ) -> tuple[tuple[Any, ...], NDArray[np.int64]]:
     """Sort the names of the ids in use; give them, and a table from id to place."""
-    used = np.unique(ids)
+    table = np.zeros(int(ids.max()) + 1 if len(ids) else 0, np.int64)
+    table[ids] = 1
+    used = np.flatnonzero(table)
     names = [name_of(one) for one in used.tolist()]
     unique = tuple(sorted(set(names)))
     place = {name: number for number, name in enumerate(unique)}
-    table = np.zeros(int(used[-1]) + 1 if len(used) else 0, np.int64)
     table[used] = [place[name] for name in names]
     return unique, table
 
