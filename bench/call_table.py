@@ -2,9 +2,10 @@
 
 Both are filled with so many calls, growing as they do in use, and then each step takes up a new call, looks
 one up that is there and takes one out, so that their number stays. Ours is the kernels of `observe/calls.py`,
-by the 64-bit hash that the decoder has made, called once for a batch as the engine does; an entry has eight
-columns. The dict has what a script would keep: call id -> start, series, answer, newest heartbeat. At ten
-million calls its keys are the same hashes, since ids in text would not fit beside them.
+by the 64-bit hash that the decoder has made, called once for a batch and asking for entries ahead, both as in
+the engine; an entry has eight columns. The dict has what a script would keep: call id -> start, series,
+answer, newest heartbeat. At ten million calls its keys are the same hashes, since ids in text would not fit
+beside them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from bench.harness import (
     spread,
 )
 from engine.kernel import kernel
+from engine.observe.absorb import AHEAD
 from engine.observe.calls import (
     IN_FLIGHT,
     SERIES,
@@ -45,6 +47,7 @@ from engine.observe.calls import (
     new_calls,
     remove,
 )
+from engine.observe.prefetch import prefetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,9 +86,12 @@ def fill(calls: Calls, keys: NDArray[np.int64], first: int) -> int:
 def turn_over(
     calls: Calls, fresh: NDArray[np.int64], asked: NDArray[np.int64], ended: NDArray[np.int64]
 ) -> int:
-    """Take up, look up and take out; give the sum of what was looked up."""
+    """Take up, look up and take out; give the sum of what was looked up. Asks ahead as `absorb_rows` does."""
     found = 0
     for i in range(len(fresh)):
+        if i + AHEAD < len(fresh):
+            for key in (fresh[i + AHEAD], asked[i + AHEAD], ended[i + AHEAD]):
+                prefetch(calls, key & (len(calls) - 2))
         if find(calls, fresh[i]) < 0:
             slot = insert(calls, fresh[i])
             calls[slot, SINCE_NS] = i
