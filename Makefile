@@ -10,6 +10,8 @@ STREAMS := .venv-streams
 STREAMS_STAMP := $(STREAMS)/installed
 RESOLVE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate
+# Two workers: one for all that needs real servers and mostly waits for them, one for what computes.
+TESTS := -m pytest tests --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 INSTALL := -m pip install --quiet --require-hashes --only-binary :all: -r
 # The first interpreter that is new enough; `make PYTHON=/path/to/python3` decides otherwise.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -49,10 +51,10 @@ demo: $(STAMP) ## show the engine at work on a recorded go-live; no server neede
 	$(BIN)/callgauge demo
 
 test: $(STAMP) ## every test but the long ones, at most 12 minutes
-	$(BIN)/python -m pytest tests -m "not full and not soak"
+	$(BIN)/python $(TESTS) -m "not full and not soak"
 
 test-full: $(STAMP) ## every test but the soak
-	$(BIN)/python -m pytest tests -m "not soak"
+	$(BIN)/python $(TESTS) -m "not soak"
 
 soak: $(STAMP) ## hours of faults and load
 	$(BIN)/python -m pytest tests -m soak

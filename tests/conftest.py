@@ -1,8 +1,14 @@
-"""What holds for every test: the same examples on every run, and kernels that are really compiled."""
+"""What holds for every test: the same examples on every run, kernels that are really compiled, two workers.
+
+The tests that need real servers go to one worker, so that each server is started once, and first of all,
+since they take longest. The others go file by file to whoever is free: what a file prepares is prepared once.
+"""
 
 import logging
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 from engine.commands.logs import LineFormatter
@@ -12,11 +18,22 @@ from engine.kernel import kernel
 settings.register_profile("callgauge", derandomize=True, deadline=None, database=None)
 settings.load_profile("callgauge")
 
+SERVERS = Path(__file__).parent / "integration"
+
 
 def pytest_sessionstart() -> None:
     """Refuse to test plain Python in the belief that it is compiled."""
     if os.environ.get("NUMBA_DISABLE_JIT", "0") == "0":
         assert hasattr(kernel(_nothing), "py_func"), "kernels are not compiled, and nobody asked for that"
+
+
+@pytest.hookimpl(trylast=True)  # behind pytest-randomly, which deals the files
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests stay together, and which come first."""
+    for item in items:
+        name = "servers" if SERVERS in item.path.parents else item.path.name
+        item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: SERVERS not in item.path.parents)
 
 
 def pytest_runtest_teardown() -> None:
