@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SEED = 20_261_126
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 TENANTS = 50
-EVENTS_PER_S = 800.0  # of the traffic, about
+EVENTS_PER_S = 5000.0  # of the traffic, about: that of the soak
 
 
 class Served(NamedTuple):
@@ -46,7 +46,7 @@ def events(rows: int) -> list[bytes]:
     tenants = tuple(
         Tenant(
             name=f"tenant-{number}", trunk=f"sip-{number % 4}", provider=f"provider-{number % 3}",
-            rate_per_s=80.0 / TENANTS, holding_mean_s=60.0,
+            rate_per_s=EVENTS_PER_S / 10 / TENANTS, holding_mean_s=60.0,
         )
         for number in range(TENANTS)
     )  # fmt: skip

@@ -2,8 +2,9 @@
 
 A broker in a process of its own serves synthetic events, packed beforehand; every way reads the same rows
 from the first one on, in turns, and only the reader's processor time counts. `to rows` is the bytes of the
-socket to rows that a decoder can take; `to windows` is all of the engine behind it, detectors too. The plain
-loop keeps counts and sums by minute and tenant. Real brokers, groups and transactions: tests/integration.
+socket to rows that a decoder can take; `to windows` is the engine behind it without detectors: calls in flight,
+limits, windows and quantiles; `to alerts` is all of it. What it replaces keeps counts, sums and a ddsketch for
+each stage, by minute and tenant; without the sketches it has no quantiles. Real brokers, groups and transactions: tests/integration.
 """
 
 from __future__ import annotations
@@ -44,14 +45,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.app import Configuration
+    from engine.judge.detection import Detector
     from engine.source.rows import Rows
 
 PARTITION = TopicPartition(TOPIC, 0)
 SETTINGS = KafkaSettings()
 MINUTE_NS = 60_000_000_000
 KB = 1000
-ROWS = {TINY: 3000, SMOKE: 100_000, FULL: 200_000}
-TURNS = {TINY: 1, SMOKE: 5, FULL: 9}
+ROWS = {TINY: 3000, SMOKE: 200_000, FULL: 400_000}
+TURNS = {TINY: 1, SMOKE: 3, FULL: 5}
 CASES = {
     TINY: (("none", 16 * KB), ("zstd", 300 * KB)),
     SMOKE: (("none", 16 * KB), ("none", 300 * KB), ("lz4", 300 * KB), ("zstd", 300 * KB)),
@@ -59,7 +61,8 @@ CASES = {
 }
 PLAIN, RECORDS, BATCHES = "getmany + orjson + dict", "record by record, to rows", "whole batches, to rows"
 ASYNC_FOR, SKETCHES = "async for + orjson + dict", "getmany + orjson + dict + ddsketch"
-ENGINE, CONFLUENT = "whole batches, to windows", "confluent-kafka consume, bytes only"
+ENGINE, ALERTS = "whole batches, to windows", "whole batches, to alerts"
+CONFLUENT = "confluent-kafka consume, bytes only"
 AT_LEAST = {16 * KB: 10.0, 300 * KB: 12.0}
 RELATIVE_ERROR = 0.01
 
@@ -241,14 +244,14 @@ def compare(served: Served, configuration: Configuration, turns: int) -> Figures
         computed[name] = sum(sizes)
         return rows
 
-    def to_windows() -> int:
-        pipeline = build_line(configuration, REPLAY_HASH_KEY).pipeline
+    def through(name: str, detectors: tuple[Detector, ...] | None) -> int:
+        pipeline = build_line(configuration, REPLAY_HASH_KEY, detectors=detectors).pipeline
 
         def step(rows: Rows) -> None:
             pipeline.step(RawBatch(*rows, TOPIC, 0, time.time_ns(), (0,), ()))
 
         rows = raw.read_rows(step)
-        computed[ENGINE] = pipeline.decoder.rows_read
+        computed[name] = pipeline.decoder.rows_read
         return rows
 
     ways: dict[str, Callable[[], int]] = {
@@ -256,7 +259,8 @@ def compare(served: Served, configuration: Configuration, turns: int) -> Figures
         ASYNC_FOR: lambda: plain.read_one_by_one(PlainWindows().take),
         RECORDS: lambda: to_rows(plain, RECORDS),
         BATCHES: lambda: to_rows(raw, BATCHES),
-        ENGINE: to_windows,
+        ENGINE: lambda: through(ENGINE, ()),
+        ALERTS: lambda: through(ALERTS, None),
         CONFLUENT: confluent,
     }
     if new_sketch := ddsketch_maker():
@@ -296,13 +300,12 @@ def figures(served: Served, found: Figures) -> list[Row]:
         Row(f"{log}: {CONFLUENT} / whole batches, to rows", spread(times(CONFLUENT, BATCHES), "x", 1))
     )
     budget = AT_LEAST[served.batch_bytes] if served.codec == "none" else 0.0
-    rows.append(least_ratio(f"{log}: {PLAIN} / {ENGINE}", times(PLAIN, ENGINE), budget))
+    if SKETCHES in found.seconds:
+        rows.append(least_ratio(f"{log}: {SKETCHES} / {ENGINE}", times(SKETCHES, ENGINE), budget))
+        rows.append(Row(f"{log}: {SKETCHES} / {ALERTS}", spread(times(SKETCHES, ALERTS), "x", 1)))
+    rows.append(Row(f"{log}: {PLAIN} / {ENGINE}", spread(times(PLAIN, ENGINE), "x", 1)))
     rows.append(Row(f"{log}: {PLAIN} / {BATCHES}", spread(times(PLAIN, BATCHES), "x", 1)))
-    rows += [
-        Row(f"{log}: {one} / {ENGINE}", spread(times(one, ENGINE), "x", 1))
-        for one in (ASYNC_FOR, SKETCHES)
-        if one in found.seconds
-    ]
+    rows.append(Row(f"{log}: {ASYNC_FOR} / {ENGINE}", spread(times(ASYNC_FOR, ENGINE), "x", 1)))
     return rows
 
 

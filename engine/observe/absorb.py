@@ -177,9 +177,11 @@ def take(desk: Desk, row: Row, kind: int) -> int:
         if kind == DECLINED:
             return on_declined(desk, row)
         if kind == TURN:
-            if living_slot(desk, row.key, row.series, row.time_ns) == TABLE_FULL:
+            slot = living_slot(desk, row.key, row.series, row.time_ns)
+            if slot == TABLE_FULL:
                 return NO_PLACE
-            mark(desk, row, HAD_TURN)
+            if slot >= 0 and not is_of_earlier_attempt(desk, slot, row.time_ns):
+                desk.calls[slot, STATE] |= HAD_TURN
         if kind == AGENT:
             mark(desk, row, HAD_AGENT)
     if kind in (TRANSFER, DEPENDENCY):
