@@ -2,9 +2,10 @@
 
 A broker in a process of its own serves synthetic events, packed beforehand; every way reads the same rows
 from the first one on, in turns, and only the reader's processor time counts. `to rows` is the bytes of the
-socket to rows that a decoder can take; `to windows` is the engine behind it without detectors: calls in flight,
-limits, windows and quantiles; `to alerts` is all of it. What it replaces keeps counts, sums and a ddsketch for
-each stage, by minute and tenant; without the sketches it has no quantiles. Real brokers, groups and transactions: tests/integration.
+socket to rows that a decoder can take; `to windows` is the engine behind it without detectors: calls in
+flight, limits, windows and quantiles; `to alerts` is all of it. What it is compared with keeps counts, sums
+and a ddsketch for each stage, by minute and tenant; without sketches it has no quantiles. Real brokers,
+groups and transactions: tests/integration.
 """
 
 from __future__ import annotations
