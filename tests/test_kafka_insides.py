@@ -17,8 +17,11 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 
+from engine.settings import KafkaSettings
 from engine.source.bounded import CancelledWithinError, bounded
 from engine.source.kafka_insides import VERSIONS, Pulse
+from engine.source.kafka_member import Member
+from engine.source.kafka_places import Progress
 
 SOURCES = Path(__file__).resolve().parents[1] / "engine" / "source"
 LOOKS_INSIDE = re.compile(r"\bconsumer\._[a-z]")
@@ -66,6 +69,7 @@ class Coordinator:
 
     def __init__(self) -> None:
         self.is_answered = True
+        self.generation = 1
 
     async def _do_heartbeat(self) -> bool:
         return self.is_answered
@@ -87,6 +91,30 @@ async def test_a_pulse_is_an_answer_and_not_a_try() -> None:
     consumer._coordinator.is_answered = True
     assert await consumer._coordinator._do_heartbeat()
     assert pulse.answered_s > 0
+
+
+async def test_a_standby_whose_heartbeats_are_not_answered_is_not_well() -> None:
+    """It has no partition by which to see it, and would wait for ever to take over."""
+
+    class Consumer:
+        _coordinator = Coordinator()
+
+        def ignore(self, *_: object) -> None:
+            """Do nothing."""
+
+        pause = resume = ignore
+
+    consumer: Any = Consumer()
+    member = Member(consumer, KafkaSettings(), Progress(), lambda *_: None)
+    assert "" == member.stuck(-1.0), "it has not joined yet"
+    await member.on_partitions_assigned([])
+    assert "" == member.stuck(60.0)
+    member._watched_since_s -= 61.0
+    assert "heartbeat" in member.stuck(60.0)
+    await consumer._coordinator._do_heartbeat()
+    assert "" == member.stuck(60.0)
+    await member.on_partitions_revoked([])
+    assert "" == member.stuck(-1.0), "while the group is arranged anew there are no heartbeats"
 
 
 async def test_a_cancellation_from_within_is_an_error_like_others() -> None:

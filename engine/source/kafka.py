@@ -71,12 +71,13 @@ class KafkaStats(NamedTuple):
 class KafkaSource:
     """Rows of one topic. `stats` may be called at any time from the loop's thread."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, commit_every_s: float = COMMIT_EVERY_S) -> None:
         """Remember the settings; nothing is opened before `start`."""
         self._settings = settings
+        self._commit_every_s = commit_every_s
         self._member_id = settings.member_id or socket.gethostname()
         self.progress = Progress()
-        self._supervisor = Supervisor(settings, self._member_id, self.progress, self._assign)
+        self.supervisor = Supervisor(settings, self._member_id, self.progress, self._assign)
         self._assigned: tuple[int, ...] = ()
         self._is_placing = False  # there are partitions whose place is being looked for
         self._ready: deque[RawBatch] = deque()
@@ -98,7 +99,7 @@ class KafkaSource:
         await self._choose_path(
             "kafka.raw_batches is false" if not self._settings.raw_batches else why_not_raw()
         )
-        self._supervisor.begin(options)
+        self.supervisor.begin(options)
         self._committing = asyncio.create_task(self._commit_often(), name="kafka-commit")
 
     async def read(self) -> RawBatch | None:
@@ -109,7 +110,7 @@ class KafkaSource:
             return None
         if self._ready:
             return self._ready.popleft()
-        member = self._supervisor.member
+        member = self.supervisor.member
         caught_up = await member.caught_up() if member is not None else ()
         return tick(self._settings.topic, time.time_ns(), self._assigned, caught_up)
 
@@ -121,22 +122,22 @@ class KafkaSource:
         if committing is not None:
             committing.cancel()
             await asyncio.gather(committing, return_exceptions=True)
-        await self._supervisor.close()
+        await self.supervisor.close()
 
     def stats(self) -> KafkaStats:
         """Give the counters as they are now."""
-        member = self._supervisor.member
+        member = self.supervisor.member
         lags = [] if member is None else [(p, member.lag(p)) for p in sorted(member.placed)]
         return KafkaStats(
             lag_rows=tuple((self._settings.topic, partition, rows) for partition, rows in lags),
-            rebuilds=self._supervisor.rebuilds,
+            rebuilds=self.supervisor.rebuilds,
             rebalances=self._rebalances,
             queue_batches=len(self._ready),
             commits_failed=self._commits_failed,
-            unauthorized=self._supervisor.unauthorized,
+            unauthorized=self.supervisor.unauthorized,
             lost_rows=tuple(self._intake.lost_rows.items()),
             tombstones=self._intake.tombstones,
-            raw_batches=self._supervisor.is_raw,
+            raw_batches=self.supervisor.is_raw,
             last_poll_ns=self._last_poll_ns,
             state=self._state(),
         )
@@ -144,20 +145,20 @@ class KafkaSource:
     def _state(self) -> str:
         if self._is_closed:
             return "closed"
-        if self._supervisor.member is None or self._is_placing:
+        if self.supervisor.member is None or self._is_placing:
             return "waiting"
         return "reading" if self._assigned else "standby"
 
     async def _poll(self) -> None:
         """Ask the consumer once, for at most about a poll interval, and put what came into `_ready`."""
         poll_s = self._settings.poll_ns / NS_PER_S
-        member = self._supervisor.member
+        member = self.supervisor.member
         if member is None:
-            await self._supervisor.wait(poll_s)
+            await self.supervisor.wait(poll_s)
             self._alive_s = time.monotonic()
             return
         self._notice_pause(member)
-        most = CHUNKS_PER_POLL_MAX if self._supervisor.is_raw else self._settings.batch_rows_max
+        most = CHUNKS_PER_POLL_MAX if self.supervisor.is_raw else self._settings.batch_rows_max
         try:
             fetched = await bounded(
                 member.consumer.getmany(timeout_ms=self._settings.poll_ns // NS_PER_MS, max_records=most),
@@ -182,7 +183,7 @@ class KafkaSource:
 
     async def _choose_path(self, why_not: str) -> None:
         """Read whole batches, or records if there is a reason, which is said."""
-        self._supervisor.is_raw = not why_not
+        self.supervisor.is_raw = not why_not
         if why_not:
             log.warning("reading record by record, which is slower: %s", why_not)
         else:
@@ -199,7 +200,7 @@ class KafkaSource:
     async def _take(self, member: Member, fetched: dict[TopicPartition, list[Any]]) -> None:
         """Make batches of what came; a partition with rows still to hand over is not caught up."""
         taken = self._intake.take(fetched, member)
-        if not self._supervisor.is_raw:
+        if not self.supervisor.is_raw:
             await member.pass_markers()
         stuck = member.stuck(2 * self._settings.session_timeout_ns / NS_PER_S)
         if self._intake.wants_new_connection:
@@ -229,24 +230,24 @@ class KafkaSource:
         session_s = self._settings.session_timeout_ns / NS_PER_S
         if not member.failed and time.monotonic() - self._alive_s > START_S + 2 * session_s:
             member.failed = "it never joined the group again"
-        if member.failed and self._supervisor.member is member:
+        if member.failed and self.supervisor.member is member:
             self._give_up(member.failed)
 
     async def _count_failure(self, error: Exception, poll_s: float) -> None:
         if "FencedInstanceId" in repr(error):
             raise self._not_alone() from error
-        self._supervisor.note(error)
+        self.supervisor.note(error)
         self._failed_polls += 1
         if self._failed_polls < FAILED_POLLS_MAX:
             await asyncio.sleep(poll_s)
             return
-        if self._supervisor.is_raw and not isinstance(error, errors.KafkaError):
+        if self.supervisor.is_raw and not isinstance(error, errors.KafkaError):
             await self._choose_path(f"reading whole batches failed ({type(error).__name__})")
         self._give_up(f"{type(error).__name__}: {error}")
 
     def _give_up(self, reason: str) -> None:
         self._failed_polls = 0
-        self._supervisor.give_up(reason)
+        self.supervisor.give_up(reason)
 
     def _not_alone(self) -> SourceError:
         return SourceError(
@@ -289,7 +290,7 @@ class KafkaSource:
     async def _commit_often(self) -> None:
         """Tell the group how far reading has come; nothing depends on it, so no failure matters."""
         while True:
-            await asyncio.sleep(COMMIT_EVERY_S)
-            member = self._supervisor.member
+            await asyncio.sleep(self._commit_every_s)
+            member = self.supervisor.member
             if member is not None:
                 self._commits_failed += not await member.commit()
