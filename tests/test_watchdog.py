@@ -1,11 +1,13 @@
 """A step that does not end is said where somebody can act on it, and loop lag is measured."""
 
 import asyncio
+import gc
 import logging
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from engine.commands.collector import leave_alone_what_is_there
 from engine.commands.watchdog import Watchdog
 from engine.deliver.metrics import Metrics
 from tests.web_world import World, running, status_of
@@ -67,3 +69,12 @@ async def test_an_orchestrator_is_asked_for_a_restart() -> None:
         assert 200 == await status_of(server.address, "GET", "/-/healthy")
         world.not_healthy = "a step has not ended"
         assert 503 == await status_of(server.address, "GET", "/-/healthy")
+
+
+def test_the_collector_leaves_alone_what_was_there() -> None:
+    """A full collection over a million objects of numba's holds up the loop for a tenth of a second."""
+    try:
+        leave_alone_what_is_there()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()

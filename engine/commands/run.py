@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from engine.app import OwnedLine
 from engine.commands.checkpoints import Checkpoints
+from engine.commands.collector import leave_alone_what_is_there
 from engine.commands.inferred_file import InferredFile
 from engine.commands.losses import LossLog
 from engine.commands.warmup import start_note, warm_up
@@ -181,6 +182,7 @@ class Service:
             log.info("%s", note)
         await loop.run_in_executor(self._worker, warm_up, self.configuration)
         self.line = OwnedLine(self.configuration, hash_key)
+        leave_alone_what_is_there()
         self._inferred.begin(self.line.line.pipeline.judge.learned())
         if self._checkpoints.is_on and isinstance(self.source, KafkaSource):
             progress = self.source.progress
