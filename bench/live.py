@@ -23,7 +23,7 @@ from tests.integration.kafka_broker import Kafka
 from tests.integration.servers import Web, free_ports, get, start_alertmanager
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 TOPIC = "calls"
 PARTITIONS = 4
@@ -73,8 +73,19 @@ def load_kernels(over: Stack) -> None:
 class Service:
     """One `callgauge run`, in a consumer group of its own."""
 
-    def __init__(self, over: Stack, name: str, limits: list[dict[str, object]]) -> None:
-        """Write its files; `name` must differ between the services of a stack."""
+    def __init__(
+        self,
+        over: Stack,
+        name: str,
+        limits: list[dict[str, object]],
+        *,
+        command: Sequence[str] = (),
+        state: Mapping[str, object] | None = None,
+    ) -> None:
+        """Write its files; `name` must differ between the services of a stack.
+
+        `command` takes the place of `callgauge`.
+        """
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self._log = over.folder / f"{name}.log"
@@ -87,12 +98,13 @@ class Service:
             },
             "alertmanager": {"urls": [over.alertmanager.url]},
             "web": {"listen": f"127.0.0.1:{port}"},
+            "state": state or {},
         }
         files = {"engine": settings, "limits": {"limits": limits}}
         for file, content in files.items():
             (over.folder / f"{name}.{file}.yaml").write_bytes(msgspec.yaml.encode(content))
         self._command = [
-            str(Path(sys.executable).with_name("callgauge")), "run",
+            *(command or [str(Path(sys.executable).with_name("callgauge"))]), "run",
             "--config", str(over.folder / f"{name}.engine.yaml"),
             "--limits", str(over.folder / f"{name}.limits.yaml"),
         ]  # fmt: skip

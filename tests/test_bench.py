@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench import (
@@ -16,6 +17,7 @@ from bench import (
     judge_slice,
     kafka_streams,
     kafka_windows,
+    loop_lag,
     metrics_render,
     physical,
     replay,
@@ -63,6 +65,13 @@ def test_replay_gives_the_same_alerts_in_every_format_and_exact_numbers() -> Non
     assert verdicts["formats whose alerts differ from those of lines"] == MET
     assert len(told) == (6 if "duckdb" in installed() else 0)
     assert set(told.values()) <= {MET}
+
+
+def test_a_block_of_the_loop_counts_for_every_moment_of_it() -> None:
+    """Else a loop that is blocked half of the time would have a median of nothing."""
+    met = loop_lag.as_it_would_be_met(np.array([0.0, 3.0, 0.5]), 1.0)
+    assert met.tolist() == [0.0, 3.0, 2.0, 1.0, 0.0, 0.5]
+    assert not len(loop_lag.as_it_would_be_met(np.zeros(0), 1.0))
 
 
 def test_a_figure_is_judged_by_its_budget() -> None:

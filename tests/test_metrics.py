@@ -24,7 +24,13 @@ from tests.snapshots import a_limit, a_snapshot, no_windows
 PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 PEER = PeerStats("http://am:9093", 7, (("timeout", 2),), (("queue_full", 3),), 1, 100, 9, 0.25, 1.8e9)
 SOURCE = SourceStats(
-    (("calls", 0, 12), ("calls", 1, 0)), 1, 2, 3, lost_rows=(("deleted", 0), ("damaged", 9)), raw_batches=True
+    (("calls", 0, 12), ("calls", 1, 0)),
+    1,
+    2,
+    3,
+    unauthorized=4,
+    lost_rows=(("deleted", 0), ("damaged", 9)),
+    raw_batches=True,
 )
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]
@@ -32,9 +38,14 @@ Sample = tuple[str, tuple[tuple[str, str], ...]]
 
 def some_metrics(snapshot: Snapshot | None) -> Metrics:
     metrics = Metrics(
-        CollectorRegistry(), lambda: snapshot, version="1.2.3", peers=lambda: (PEER,), source=lambda: SOURCE
+        CollectorRegistry(),
+        lambda: snapshot,
+        version="1.2.3",
+        peers=lambda: (PEER,),
+        source=lambda: SOURCE,
     )
     metrics.step_took(0.02)
+    metrics.step_runs(0.25)
     metrics.loop_lagged(0.003)
     metrics.reloaded(is_successful=True, now_s=1.8e9)
     return metrics
@@ -78,7 +89,10 @@ def test_the_text_says_what_the_snapshot_holds() -> None:
         ("callgauge_kafka_lost_rows_total", (("reason", "deleted"),)): 0,
         ("callgauge_kafka_lost_rows_total", (("reason", "damaged"),)): 9,
         ("callgauge_kafka_raw_batches", ()): 1,
+        ("callgauge_kafka_unauthorized_total", ()): 4,
         ("callgauge_step_seconds_count", ()): 1,
+        ("callgauge_step_running_seconds", ()): 0.25,
+        ("callgauge_event_loop_lag_seconds_sum", ()): 0.003,
         ("callgauge_config_last_reload_successful", ()): 1,
     }
     assert expected == {key: samples[key] for key in expected}

@@ -33,6 +33,7 @@ class World:
     def __init__(self) -> None:
         self.snapshot: Snapshot | None = a_snapshot()
         self.not_ready = ""
+        self.not_healthy = ""
         self.reloads = 0
         self.reload_error: Exception | None = None
         self.accepted: list[str] = []
@@ -54,6 +55,7 @@ class World:
             self.reload,
             EXTERNAL_LABELS,
             lambda: WATERMARK_NS + 7 * NS,
+            lambda: self.not_healthy,
         )
 
 

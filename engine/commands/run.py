@@ -22,9 +22,11 @@ from prometheus_client import CollectorRegistry
 
 from engine.app import OwnedLine
 from engine.commands.checkpoints import Checkpoints
+from engine.commands.collector import leave_alone_what_is_there
 from engine.commands.inferred_file import InferredFile
 from engine.commands.losses import LossLog
 from engine.commands.warmup import start_note, warm_up
+from engine.commands.watchdog import Watchdog
 from engine.decode.mask import LabelMask
 from engine.deliver.alertmanager import AlertmanagerSink
 from engine.deliver.handover import Handover
@@ -58,7 +60,6 @@ if TYPE_CHECKING:
 STOP_S = 20.0
 FINISH_S = 8.0  # for batches that were read
 SEND_S = 14.0  # for alerts that are queued
-LAG_PROBE_S = 0.25
 
 log = logging.getLogger(__name__)
 
@@ -122,12 +123,14 @@ class Service:
             web=self._web_stats,
             quarantine=lambda: self.quarantine.stats,
         )
+        self._watchdog = Watchdog(self.metrics)
         self.web = WebServer(
             settings.web,
             Sources(
                 get_snapshot=lambda: self.snapshot,
                 render_metrics=self.metrics.render,
                 not_ready_because=self._not_ready_because,
+                not_healthy_because=self._watchdog.not_healthy_because,
                 reload=self.reload,
                 external_labels=settings.alertmanager.external_labels,
                 clock_ns=time.time_ns,
@@ -150,7 +153,11 @@ class Service:
                 return
             tasks = [
                 asyncio.create_task(work, name=name)
-                for name, work in (("read", self._read()), ("step", self._step()), ("lag", self._probe_lag()))
+                for name, work in (
+                    ("read", self._read()),
+                    ("step", self._step()),
+                    ("watch", self._watchdog.run()),
+                )
             ]
             stopping = asyncio.create_task(self._stop.wait(), name="signal")
             done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -175,6 +182,7 @@ class Service:
             log.info("%s", note)
         await loop.run_in_executor(self._worker, warm_up, self.configuration)
         self.line = OwnedLine(self.configuration, hash_key)
+        leave_alone_what_is_there()
         self._inferred.begin(self.line.line.pipeline.judge.learned())
         if self._checkpoints.is_on and isinstance(self.source, KafkaSource):
             progress = self.source.progress
@@ -204,6 +212,7 @@ class Service:
         loop = asyncio.get_running_loop()
         while True:
             raw = await self._queue.get()
+            self._watchdog.step_begins()
             fresh, self._fresh = self._fresh, None
             stepped = await loop.run_in_executor(self._worker, self._work, raw, fresh)
             is_history = self._deliver(raw, stepped)
@@ -214,6 +223,7 @@ class Service:
                 await loop.run_in_executor(self._worker, self._write_down, stepped, is_history)
             if stepped.taken is not None:
                 self._checkpoints.write_soon(stepped.taken, self._durable)
+            self._watchdog.step_ended()
             self._queue.task_done()
 
     def _work(self, raw: RawBatch, fresh: Configuration | None) -> Stepped:
@@ -264,14 +274,6 @@ class Service:
         self.timeline.alert_changes(step.changes, is_history=is_history)
         self.timeline.notes(step.notes, lambda note: _declared(register, note), is_history=is_history)
         self.metrics.wrote_down(lines=self.timeline.lines_written, failed=self.timeline.lines_failed)
-
-    async def _probe_lag(self) -> None:
-        """Measure how late the event loop runs."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + LAG_PROBE_S
-            await asyncio.sleep(LAG_PROBE_S)
-            self.metrics.loop_lagged(max(loop.time() - due, 0.0))
 
     def _web_stats(self) -> WebStats:
         return self.web.stats()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from engine.judge.snapshot import Snapshot
 
 STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 SOURCE_STATES = ("waiting", "standby", "reading", "closed")
 PROTOBUF_MEDIA = "application/vnd.google.protobuf"
 PROTOBUF_PARAMETERS = {"proto": "io.prometheus.client.MetricFamily", "encoding": "delimited"}
@@ -43,6 +44,7 @@ class SourceStats(NamedTuple):
     rebalances: int = 0
     queue_batches: int = 0
     commits_failed: int = 0
+    unauthorized: int = 0  # times that the broker did not let us read
     lost_rows: tuple[tuple[str, int], ...] = ()  # (reason, rows) of what was in the log and could not be read
     tombstones: int = 0  # records without a value
     raw_batches: bool = False  # whole record batches are read, not record by record
@@ -107,8 +109,16 @@ class Metrics:
         self._steps = Histogram(
             "callgauge_step_seconds", "Time one step took.", buckets=STEP_SECONDS, registry=registry
         )
-        self._loop_lag = Gauge(
-            "callgauge_event_loop_lag_seconds", "How late the event loop ran, last time.", registry=registry
+        self._loop_lag = Histogram(
+            "callgauge_event_loop_lag_seconds",
+            "How late a timer of the event loop fired.",
+            buckets=LAG_SECONDS,
+            registry=registry,
+        )
+        self._step_running = Gauge(
+            "callgauge_step_running_seconds",
+            "How long the step has taken that is under way; 0: there is none.",
+            registry=registry,
         )
         self._timeline_lines = Gauge(
             "callgauge_timeline_lines",
@@ -129,6 +139,10 @@ class Metrics:
         """Note how long a step took."""
         self._steps.observe(seconds)
 
+    def step_runs(self, seconds: float) -> None:
+        """Note how long the step has taken that is under way."""
+        self._step_running.set(seconds)
+
     def wrote_down(self, *, lines: int, failed: int) -> None:
         """Note how many lines of the timeline were written, and how many could not be."""
         self._timeline_lines.labels("written").set(lines)
@@ -136,7 +150,7 @@ class Metrics:
 
     def loop_lagged(self, seconds: float) -> None:
         """Note how late a timer of the event loop fired."""
-        self._loop_lag.set(seconds)
+        self._loop_lag.observe(seconds)
 
     def reloaded(self, *, is_successful: bool, now_s: float) -> None:
         """Note how a start or reload with new settings went, at wall clock `now_s`."""
@@ -187,6 +201,8 @@ def source_families(stats: SourceStats) -> Iterator[Family]:
     yield single("callgauge_kafka_rebalances_total", COUNTER, help_text, stats.rebalances)
     help_text = "Offset commits that failed; nothing depends on them but lag tools."
     yield single("callgauge_kafka_commits_failed_total", COUNTER, help_text, stats.commits_failed)
+    help_text = "Times that the broker refused access to the topic or the group."
+    yield single("callgauge_kafka_unauthorized_total", COUNTER, help_text, stats.unauthorized)
     help_text = "Rows of the topic that could not be read, by reason."
     reasons = [(("reason", reason),) for reason, _ in stats.lost_rows]
     lost_rows = [rows for _, rows in stats.lost_rows]

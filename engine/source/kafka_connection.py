@@ -4,14 +4,11 @@ Security fails closed: without TLS a broker must be on loopback, unless `allow_i
 host names are always checked. What no waiting can mend (a bad address, a wrong password, an unreadable
 certificate) is a `SourceError` with a hint; a broker that is not there is waited for.
 
-This file, `kafka.py` and `raw_fetch.py` are the only ones that touch private names of aiokafka, whose version
-is pinned for that.
+Private names of aiokafka are touched in `kafka_insides.py` and `raw_fetch.py` alone; its version is pinned.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
 import logging
 import re
@@ -26,9 +23,13 @@ from aiokafka.helpers import create_ssl_context
 from engine.addresses import is_loopback
 from engine.errors import SourceError
 from engine.secret_file import SecretError, read_secret
+from engine.source.bounded import bounded
+from engine.source.kafka_insides import close_connections
 from engine.source.raw_fetch import make_raw_consumer
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from engine.settings import KafkaSettings
     from engine.source.assignor import OneOwnerAssignor
 
@@ -177,20 +178,20 @@ def make_consumer(
 async def close_consumer(consumer: AIOKafkaConsumer) -> None:
     """Stop a consumer within a bounded time, whatever state its broker is in.
 
-    With the broker down, `stop` raises CancelledError out of its own tasks and leaves its connections
-    open. Only a cancellation that was meant for the caller is passed on.
+    With the broker down, `stop` cancels itself and leaves its connections open.
     """
-    task = asyncio.current_task()
     try:
-        await asyncio.wait_for(consumer.stop(), STOP_S)
-    except asyncio.CancelledError:
-        if task is not None and task.cancelling():
-            raise
-    except Exception as error:  # noqa: BLE001  # It is thrown away; nothing it says matters any more.
-        logging.getLogger(__name__).debug("a consumer did not stop cleanly: %s", type(error).__name__)
+        await _end(consumer.stop())
     finally:
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(consumer._client.close(), STOP_S)  # noqa: SLF001
+        await _end(close_connections(consumer))
+
+
+async def _end(work: Coroutine[Any, Any, None]) -> None:
+    """Let it end; it is thrown away, and nothing it says matters any more."""
+    try:
+        await bounded(work, STOP_S)
+    except Exception as error:  # noqa: BLE001
+        log.debug("a consumer did not stop cleanly: %s", type(error).__name__)
 
 
 async def why_not_connected(settings: KafkaSettings, options: dict[str, Any]) -> str:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
+from engine.source.bounded import bounded
+from engine.source.kafka_insides import Pulse, generation_of
 from engine.source.kafka_places import Progress, Replaced, replace, start_offsets
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self.failed = ""
         self.replaced = 0
         self._generation = -1
+        self._pulse = Pulse()
+        self._has_joined = False
         self._settings = settings
         self._progress = progress
         self._places = progress.places
@@ -58,15 +62,17 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, _revoked: Collection[TopicPartition]) -> None:
         """Take no more rows until there is an assignment again."""
         self.placed = set()
+        self._has_joined = False
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Seek every partition to its place; no row is fetched before that."""
         self.consumer.pause(*assigned)
         # A rebalance begins a new generation. To be assigned in the same one again means to have lost the
         # membership to somebody who joined with the same static id.
-        generation = self.consumer._coordinator.generation  # noqa: SLF001
+        generation = generation_of(self.consumer)
         self.replaced += generation == self._generation
         self._generation = generation
+        self._pulse.watch(self.consumer)
         partitions = tuple(sorted(tp.partition for tp in assigned))
         self._progress.keep(partitions)
         # What is new is ours when it has its place: a line must not begin before it is restored.
@@ -75,11 +81,12 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         # aiokafka logs an exception that is raised here, and reads on from anywhere.
         try:
             await self._seek(assigned)
-        except (errors.KafkaError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001  # Whatever it is, it would be lost there.
             self.failed = f"no place to begin at was found ({type(error).__name__})"
         else:
             if held != partitions:
                 self._tell(partitions, partitions)
+        self._has_joined = True
         self.watch_anew()
 
     async def _seek(self, assigned: Collection[TopicPartition]) -> None:
@@ -127,8 +134,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             if known:
                 offsets = {self._tp(partition): offset for partition, offset in known.items()}
-                await asyncio.wait_for(self.consumer.commit(offsets), COMMIT_S)
-        except (errors.KafkaError, TimeoutError, ValueError):
+                await bounded(self.consumer.commit(offsets), COMMIT_S)
+        except Exception as error:  # noqa: BLE001  # Whatever it is, the next one may do better.
+            log.debug("a commit failed: %s", type(error).__name__)
             return False
         return True
 
@@ -142,7 +150,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
                 continue
             end, answered_ms = self.consumer.highwater(tp), self.consumer.last_poll_timestamp(tp)
             is_fresh = answered_ms is not None and 0 <= now_ms - answered_ms < ANSWERED_MS
-            if is_fresh and end is not None and await self.consumer.position(tp) >= end:
+            if is_fresh and end is not None and await self._position(tp) >= end:
                 at_end.append(partition)
         return tuple(at_end)
 
@@ -151,9 +159,16 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition in sorted(self.placed):
             tp = self._tp(partition)
             if tp in self.consumer.assignment() and self.consumer.highwater(tp) is not None:
-                position = await self.consumer.position(tp)
+                position = await self._position(tp)
                 if partition in self.placed:
                     self._places[partition] = max(self._places[partition], position)
+
+    async def _position(self, tp: TopicPartition) -> int:
+        """Give the offset that is fetched next; -1 if there is none just now, as in a rebalance."""
+        try:
+            return int(await self.consumer.position(tp))
+        except errors.KafkaError:
+            return -1
 
     def log_end(self, partition: int) -> int:
         """Give the offset after the last row of a partition, as far as the log has said; else its place."""
@@ -173,6 +188,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
     def stuck(self, limit_s: float) -> str:
         """Say why a consumer that is polled gives nothing; "" if it is well. Call it after each poll."""
         now_s = time.monotonic()
+        if self._has_joined and now_s - max(self._pulse.answered_s, self._watched_since_s) > limit_s:
+            return "the group has not answered a heartbeat"
         for partition in self.placed:
             tp = self._tp(partition)
             if tp not in self.consumer.assignment():

@@ -39,6 +39,11 @@ PAGE_HEADERS = {
 ADVICE = "Let the call through when this cannot be reached or data_age_seconds is too high for you."
 
 
+def nothing() -> str:
+    """Stand in for an engine that only its end can hurt."""
+    return ""
+
+
 class Sources(NamedTuple):
     """What the server reads, and the one thing it may call."""
 
@@ -48,6 +53,7 @@ class Sources(NamedTuple):
     reload: Callable[[], Awaitable[None]]  # raises CallgaugeError when the old settings stay
     external_labels: Mapping[str, str]
     clock_ns: Callable[[], int]
+    not_healthy_because: Callable[[], str] = nothing  # what only a restart mends; "": healthy
 
 
 class Routes:
@@ -91,8 +97,12 @@ class Routes:
             self._scrapes -= 1
         return web.Response(body=body, headers={"Content-Type": content_type, "Vary": "Accept"})
 
-    async def healthy(self, _: web.Request) -> web.Response:
-        """Say that the event loop turns; nothing else is looked at, or a dead broker would restart us."""
+    async def healthy(self, request: web.Request) -> web.Response:
+        """Say whether only a restart would help; of a dead broker it would not."""
+        because = self._sources.not_healthy_because()
+        if because:
+            why = f": {because}" if request[KNOWN] else ""
+            return web.Response(status=503, text=f"callgauge is not healthy{why}\n")
         return web.Response(text="callgauge is healthy.\n")
 
     async def ready(self, request: web.Request) -> web.Response:

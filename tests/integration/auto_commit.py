@@ -34,7 +34,7 @@ class AutoCommitted:
             if progress.resume is not None and progress.durable is not None:
                 self._whole_resume = progress.resume
                 progress.durable, progress.resume = None, self._resume
-            member = getattr(self.source, "_member")  # noqa: B009
+            member = self.source.supervisor.member
             if member is not None:
                 await member.commit()
 

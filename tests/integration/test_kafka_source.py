@@ -243,7 +243,7 @@ async def test_rows_deleted_before_they_were_read_are_counted(
     source = await open_source(topic, start="latest")
     await read_until(source, has_all)
     kafka.delete_rows(topic, 0, 60)
-    member = source._member
+    member = source.supervisor.member
     assert member is not None
     source.progress.places[0] = 5  # As if it had been away for longer than the topic keeps its rows.
     member.consumer.seek(member._tp(0), 5)
