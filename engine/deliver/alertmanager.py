@@ -37,6 +37,7 @@ ANSWER_BYTES_MAX = 2048  # of an answer's text that is read, for the log
 OK_FROM, OK_BEFORE, BAD_REQUEST, UNAUTHORIZED = 200, 300, 400, 401
 RENEWALS_MISSED_MAX = 2  # an entry that was not renewed for so long is what a stuck engine left behind
 OWED = "owed"  # resolved, but nobody has heard yet that it fired
+OWED_RESENDS = 4  # so much later its end is told: longer than Alertmanager gathers what it says of a group
 
 log = logging.getLogger(__name__)
 
@@ -128,13 +129,13 @@ class AlertmanagerSink:
         return handed
 
     def _is_owed(self, alert: Alert, before: Handed | None, now_ns: int) -> bool:
-        """Say whether a resolved alert must be told as firing first, and for one resend after that."""
+        """Say whether a resolved alert must be told as firing first, and stay so for a while."""
         if alert.state != RESOLVED or before is None or before.fired_ns != alert.fired_ns or not self._peers:
             return False
         if not self._is_taken(alert):
             return before.state != RESOLVED
         taken_ns = self._taken[alert.labels].taken_ns
-        return before.state == OWED and 0 <= now_ns - taken_ns < self._settings.resend_ns
+        return before.state == OWED and 0 <= now_ns - taken_ns < OWED_RESENDS * self._settings.resend_ns
 
     def _is_taken(self, alert: Alert) -> bool:
         """Say whether an Alertmanager has taken this life of an alert as firing."""

@@ -40,10 +40,10 @@ class Notified:
         return [status for status, *which in self.heard if which == [alertname, severity]]
 
 
-def telling(notified: Notified) -> dict[str, object]:
+def telling(notified: Notified, group_interval_s: int = 1) -> dict[str, object]:
     """Give a configuration of Alertmanager that notifies of each alert by itself, at once and once."""
     route = {
-        "receiver": "told", "group_by": ["..."], "group_wait": "0s", "group_interval": "1s",
+        "receiver": "told", "group_by": ["..."], "group_wait": "0s", "group_interval": f"{group_interval_s}s",
         "repeat_interval": "1h",
     }  # fmt: skip
     told = {"name": "told", "webhook_configs": [{"url": notified.url, "send_resolved": True}]}
