@@ -115,7 +115,8 @@ class AlertmanagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     urls: tuple[str, ...] = ()
     external_labels: dict[str, str] = {}
     resend_ns: int = 30 * S
-    ends_after_ns: int = 5 * MINUTE
+    retry_ns: int = 5 * S
+    ends_after_ns: int = 6 * MINUTE
     resolved_resend_ns: int = 15 * MINUTE
     timeout_ns: int = 10 * S
     batch_alerts_max: int = 256

@@ -63,7 +63,7 @@ RELATIONS = (
 # At zero these would be busy loops, or would never do anything.
 ABOVE_ZERO = (
     "engine.out_of_order", "headroom.evaluate", "kafka.heartbeat", "kafka.poll", "kafka.fetch_wait",
-    "alertmanager.resend", "alertmanager.timeout", "state.period",
+    "alertmanager.resend", "alertmanager.retry", "alertmanager.timeout", "state.period",
 )  # fmt: skip
 
 

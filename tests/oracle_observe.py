@@ -362,7 +362,7 @@ class Twin:
             return
         for call, entry in list(self.calls.items()):
             has = dict(zip(names, entry.series, strict=True))
-            is_meant = all(has[label] == value for label, value in one.labels)
+            is_meant = all(has[label] == value for label, value in {"tenant": "", **dict(one.labels)}.items())
             is_old = entry.since_ns < one.time_ns - self.rules.out_of_order_ns
             if entry.flying and is_meant and is_old and call not in one.listed:
                 self.heal(call, entry, Count.HEALED_LISTED)

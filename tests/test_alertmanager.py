@@ -1,61 +1,24 @@
 """Alerts reach every Alertmanager, are sent again, and a peer in trouble costs nobody else."""
 
-import asyncio
 import logging
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.deliver.alertmanager import AlertmanagerSink, PeerStats, Posting, PostingQueue
+from engine.deliver.alertmanager import AlertmanagerSink
 from engine.deliver.fingerprint import fingerprint, full_labels
+from engine.deliver.postings import Posting, PostingQueue
 from engine.errors import DeliveryError
-from engine.judge.lifecycle import FIRING, PENDING, RESOLVED, Alert
+from engine.judge.lifecycle import FIRING, PENDING, RESOLVED
 from engine.settings import AlertmanagerSettings
+from tests.alert_sinks import EXTERNAL_URL, NOW, S, an_alert, drained, running, until_failed
 from tests.alertmanager_double import AlertmanagerDouble
 from tests.integration.servers import tool
-
-S = 1_000_000_000
-NOW = 1_800_000_000 * S
-EXTERNAL_URL = "http://callgauge.example:9810"
-
-
-def an_alert(name: str = "CallLimitApproaching", state: str = FIRING, **labels: str) -> Alert:
-    pairs = tuple(sorted({"alertname": name, "severity": "critical", **labels}.items()))
-    resolved_ns = NOW - 5 * S if state == RESOLVED else -1
-    return Alert(
-        pairs, (("summary", "The trunk fills up."),), state, NOW - 90 * S, NOW - 60 * S, NOW, resolved_ns
-    )
-
-
-@asynccontextmanager
-async def running(peers: AlertmanagerSettings) -> AsyncIterator[AlertmanagerSink]:
-    sink = AlertmanagerSink(peers, EXTERNAL_URL, clock_ns=lambda: NOW)
-    await sink.start()
-    try:
-        yield sink
-    finally:
-        await sink.drain(asyncio.get_running_loop().time())
-
-
-async def drained(sink: AlertmanagerSink, seconds: float = 20.0) -> tuple[PeerStats, ...]:
-    await sink.drain(asyncio.get_running_loop().time() + seconds)
-    return sink.stats()
-
-
-async def until_failed(sink: AlertmanagerSink, batches: int) -> PeerStats:
-    async with asyncio.timeout(20):
-        while True:
-            (peer,) = sink.stats()
-            if sum(count for _, count in peer.batches_failed_by_reason) >= batches:
-                return peer
-            await asyncio.sleep(0)
 
 
 async def test_a_firing_alert_is_sent_with_everything_alertmanager_needs() -> None:
@@ -188,31 +151,6 @@ async def test_a_hanging_and_a_dead_peer_delay_no_other() -> None:
             assert (("shutdown", 5),) == of_hanging.alerts_dropped_by_reason
 
 
-async def test_a_peer_that_does_not_answer_in_time_is_given_up() -> None:
-    """The batch is dropped and counted; the next resend is the retry."""
-    async with AlertmanagerDouble() as double:
-        double.release.clear()
-        async with running(AlertmanagerSettings(urls=(double.url,), timeout_ns=S // 20)) as sink:
-            sink.update((an_alert(),), NOW)
-            assert (("timeout", 1),) == (await until_failed(sink, 1)).alerts_dropped_by_reason
-            double.release.set()
-            sink.update((an_alert(),), NOW + 30 * S)
-            assert 1 == (await drained(sink))[0].alerts_sent
-
-
-@pytest.mark.parametrize("status", [302, 404, 500, 503])
-async def test_a_refused_batch_is_counted_and_not_retried(status: int) -> None:
-    """Any answer but 2xx is a failure with its own reason; a redirect is not followed."""
-    async with AlertmanagerDouble() as double:
-        double.status = status
-        async with running(AlertmanagerSettings(urls=(double.url,))) as sink:
-            sink.update((an_alert(), an_alert(tenant="b")), NOW)
-            (peer,) = await drained(sink)
-        assert ((f"http_{status}", 1),) == peer.batches_failed_by_reason
-        assert ((f"http_{status}", 2),) == peer.alerts_dropped_by_reason
-        assert 1 == double.requests
-
-
 async def test_one_bad_alert_does_not_keep_the_others_back(caplog: pytest.LogCaptureFixture) -> None:
     """Alertmanager takes the good ones and answers 400: counted each time, logged once per text."""
     alerts = (an_alert(), an_alert(**{"bad-name": "x"}))
@@ -294,7 +232,7 @@ async def test_draining_sends_what_waits_and_resolves_nothing() -> None:
         async with running(AlertmanagerSettings(urls=(double.url,))) as sink:
             sink.update((an_alert(),), NOW)
             await drained(sink)
-        assert [NOW + 300 * S] == [alert.ends_ns for alert in double.alerts]
+        assert [NOW + 360 * S] == [alert.ends_ns for alert in double.alerts]
 
 
 async def test_draining_a_dead_peer_ends_at_the_deadline() -> None:
@@ -335,7 +273,7 @@ async def test_wrong_settings_are_refused_with_a_hint(wanted: dict[str, object],
 
 def a_posting(number: int, state: str, version: int = 0) -> Posting:
     alert = an_alert(state=state, tenant=str(number))._replace(found_ns=version)
-    return Posting(f"{number:016x}", alert.labels, alert)
+    return Posting(f"{number:016x}", alert.labels, alert, 0.0)
 
 
 @settings(max_examples=100)

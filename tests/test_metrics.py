@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine.deliver import histograms, native, text
-from engine.deliver.alertmanager import PeerStats
 from engine.deliver.families import GAUGE, Family, headroom_ratio
 from engine.deliver.metrics import Metrics, SourceStats, prefers_protobuf
+from engine.deliver.peer import PeerStats
 from engine.errors import LossReason
 from engine.judge.snapshot import HistogramFamily, Snapshot
 from engine.observe.latency import BUCKET_FIRST, BUCKETS, SCHEMA, UPPER_S

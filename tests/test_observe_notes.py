@@ -22,7 +22,14 @@ def started(at_s: int, call: int) -> Event:
 
 def listed(at_s: int, *calls: int, received_s: int = -1) -> Event:
     received_ns = T0 + received_s * S if received_s >= 0 else -1
-    return Event(T0 + at_s * S, T.CALLS_LISTED, series=("acme",), listed=calls, received_ns=received_ns)
+    return Event(
+        T0 + at_s * S,
+        T.CALLS_LISTED,
+        series=("acme",),
+        labels=(("tenant", "acme"),),
+        listed=calls,
+        received_ns=received_ns,
+    )
 
 
 def changed(at_s: int, number: int, received_s: int = -1) -> Event:

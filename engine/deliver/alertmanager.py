@@ -1,9 +1,10 @@
 """Alerts to every Alertmanager, by its API v2.
 
 Each Alertmanager has a queue and a send loop of its own, so a dead one delays no other. A queue holds one
-entry per alert and the newest state wins, so an outage does not make it grow. Nothing is retried: whatever
-fails is counted, and the periodic resend is the retry. Resends are driven by `update` alone: an engine that
-no longer steps lets its alerts, and above all its watchdog, run out after `ends_after_ns`.
+entry per alert and the newest state wins, so an outage does not make it grow. What fails waits and is tried
+again (`retry`), as long as `update` renews it: an engine that no longer steps lets its alerts, and above all
+its watchdog, run out after `ends_after`. An alert that was resolved before any Alertmanager took it as firing
+is sent as firing first: somebody promised a page.
 
 Rejected: one queue for all peers (the slowest sets the pace); a timer of the sink's own (it would keep the
 watchdog of a stuck engine alive); resolving on shutdown (the next process would have to page again).
@@ -13,18 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import itertools
 import logging
 import ssl
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
-import orjson
-from yarl import URL
 
 from engine.deliver.fingerprint import Labels, fingerprint, full_labels
-from engine.deliver.timestamps import rfc3339
+from engine.deliver.peer import Peer, PeerStats
+from engine.deliver.postings import Posting, encode_batch
 from engine.errors import DeliveryError
 from engine.judge.lifecycle import FIRING, RESOLVED, Alert
 from engine.secret_file import SecretError, read_secret
@@ -34,144 +33,29 @@ if TYPE_CHECKING:
 
     from engine.settings import AlertmanagerSettings
 
-NS_PER_S = 1_000_000_000
-API_PATH = "/api/v2/alerts"
 ANSWER_BYTES_MAX = 2048  # of an answer's text that is read, for the log
-OK_FROM, OK_BEFORE, UNAUTHORIZED = 200, 300, 401
+OK_FROM, OK_BEFORE, BAD_REQUEST, UNAUTHORIZED = 200, 300, 400, 401
+RENEWALS_MISSED_MAX = 2  # an entry that was not renewed for so long is what a stuck engine left behind
+OWED = "owed"  # resolved, but nobody has heard yet that it fired
+OWED_RESENDS = 4  # so much later its end is told: longer than Alertmanager gathers what it says of a group
 
 log = logging.getLogger(__name__)
 
 
-class PeerStats(NamedTuple):
-    """Counters of one Alertmanager since the start; `*_by_reason` are (reason, count)."""
+class Taken(NamedTuple):
+    """When an Alertmanager, whichever, last took an alert as firing (wall clock), and of which life."""
 
-    peer: str
-    alerts_sent: int
-    batches_failed_by_reason: tuple[tuple[str, int], ...]
-    alerts_dropped_by_reason: tuple[tuple[str, int], ...]
-    queue_alerts: int
-    queue_alerts_max: int
-    batches: int  # answered or failed
-    latency_s: float  # sum over these
-    last_success_s: float  # wall clock, 0: none yet
-
-
-class Posting(NamedTuple):
-    """One alert on its way, under its fingerprint."""
-
-    fingerprint: str
-    labels: Labels  # full, as they are sent
-    alert: Alert
+    fired_ns: int
+    taken_ns: int
 
 
 class Handed(NamedTuple):
     """What was last handed over of one alert; times are wall clock."""
 
-    state: str
+    state: str  # firing | resolved | owed
     fired_ns: int
     since_ns: int  # first handed over in this state
     queued_ns: int
-
-
-class PostingQueue:
-    """Alerts waiting for one Alertmanager: one per fingerprint, the newest state wins, firing ones first.
-
-    When full, the oldest resolved entry is dropped, and only if there is none the oldest firing one: a
-    resolution that gets lost comes about by `endsAt` anyway, a page that gets lost does not.
-    """
-
-    def __init__(self, alerts_max: int) -> None:
-        self.alerts_max = alerts_max
-        self._firing: dict[str, Posting] = {}
-        self._resolved: dict[str, Posting] = {}
-
-    def __len__(self) -> int:
-        return len(self._firing) + len(self._resolved)
-
-    def put(self, posting: Posting) -> int:
-        """Add or replace an entry; return how many others were dropped for it."""
-        is_firing = posting.alert.state == FIRING
-        mine, other = (self._firing, self._resolved) if is_firing else (self._resolved, self._firing)
-        other.pop(posting.fingerprint, None)
-        mine[posting.fingerprint] = posting
-        dropped = 0
-        while len(self) > self.alerts_max:
-            victims = self._resolved or self._firing
-            del victims[next(iter(victims))]
-            dropped += 1
-        return dropped
-
-    def take(self, alerts_max: int) -> list[Posting]:
-        """Remove and return up to `alerts_max` entries, oldest first, firing before resolved."""
-        taken: list[Posting] = []
-        for waiting in (self._firing, self._resolved):
-            keys = list(itertools.islice(waiting, alerts_max - len(taken)))
-            taken += [waiting.pop(key) for key in keys]
-        return taken
-
-
-class Peer:
-    """One Alertmanager: its queue, its send loop's state and its counters."""
-
-    def __init__(self, url: str, settings: AlertmanagerSettings) -> None:
-        parsed = _peer_url(url)
-        self.name = str(parsed)
-        self.post_url = URL(self.name.rstrip("/") + API_PATH)
-        self.queue = PostingQueue(settings.queue_alerts_max)
-        self.batch_alerts_max = settings.batch_alerts_max
-        self.wake = asyncio.Event()
-        self.idle = asyncio.Event()
-        self.idle.set()
-        self.in_flight = 0
-        self.alerts_sent = 0
-        self.batches = 0
-        self.latency_s = 0.0
-        self.last_success_s = 0.0
-        self.last_trouble = ""
-        self.batches_failed: dict[str, int] = {}
-        self.alerts_dropped: dict[str, int] = {}
-
-    def put(self, posting: Posting) -> None:
-        """Queue one alert and wake the send loop."""
-        self.drop("queue_full", self.queue.put(posting))
-        self.idle.clear()
-        self.wake.set()
-
-    def drop(self, reason: str, alerts: int) -> None:
-        """Count alerts that are not known to have arrived."""
-        if alerts:
-            self.alerts_dropped[reason] = self.alerts_dropped.get(reason, 0) + alerts
-
-    def succeed(self, alerts: int, now_s: float) -> None:
-        """Count a batch that was accepted, and say so if the one before was not."""
-        self.alerts_sent += alerts
-        self.last_success_s = now_s
-        if self.last_trouble:
-            log.info("Alertmanager %s accepts alerts again", self.name)
-            self.last_trouble = ""
-
-    def fail(self, reason: str, text: str, alerts: int) -> None:
-        """Count a failed batch, and log it when the text differs from that of the failure before."""
-        self.batches_failed[reason] = self.batches_failed.get(reason, 0) + 1
-        self.drop(reason, alerts)
-        trouble = f"{reason}: {text}" if text else reason
-        if trouble != self.last_trouble:
-            log.warning("Alertmanager %s did not take a batch of %d alerts: %s", self.name, alerts, trouble)
-            self.last_trouble = trouble
-
-    def stats(self) -> PeerStats:
-        """Give the counters as they stand."""
-        return PeerStats(
-            self.name,
-            self.alerts_sent,
-            tuple(sorted(self.batches_failed.items())),
-            tuple(sorted(self.alerts_dropped.items())),
-            len(self.queue),
-            self.queue.alerts_max,
-            self.batches,
-            self.latency_s,
-            self.last_success_s,
-        )
 
 
 class AlertmanagerSink:
@@ -192,6 +76,7 @@ class AlertmanagerSink:
         self._headers: dict[str, str] = {}
         self._alerts: tuple[Alert, ...] = ()
         self._handed: dict[Labels, Handed] = {}
+        self._taken: dict[Labels, Taken] = {}
         self._postings: dict[Labels, tuple[str, Labels]] = {}
         self._due_ns = 0
         self._handed_at_ns = 0
@@ -225,37 +110,76 @@ class AlertmanagerSink:
                 handed[alert.labels] = self._hand_over(alert, now_ns)
         self._handed = handed
         self._postings = {labels: made for labels, made in self._postings.items() if labels in handed}
+        self._taken = {labels: taken for labels, taken in self._taken.items() if labels in handed}
         oldest_ns = min((entry.queued_ns for entry in handed.values()), default=now_ns)
         self._due_ns = oldest_ns + self._settings.resend_ns
 
     def _hand_over(self, alert: Alert, now_ns: int) -> Handed:
         before = self._handed.get(alert.labels)
-        if before is None or (before.state, before.fired_ns) != (alert.state, alert.fired_ns):
-            self._queue(alert)
-            return Handed(alert.state, alert.fired_ns, now_ns, now_ns)
+        state = OWED if self._is_owed(alert, before, now_ns) else alert.state
+        if before is None or (before.state, before.fired_ns) != (state, alert.fired_ns):
+            self._queue(alert, state)
+            return Handed(state, alert.fired_ns, now_ns, now_ns)
         # A wall clock that was set back must not hold resends up until it has caught up.
         if 0 <= now_ns - before.queued_ns < self._settings.resend_ns:
             return before
-        since_ns = min(before.since_ns, now_ns)
-        if alert.state == FIRING or now_ns - since_ns < self._settings.resolved_resend_ns:
-            self._queue(alert)
-        return Handed(alert.state, alert.fired_ns, since_ns, now_ns)
+        handed = Handed(state, alert.fired_ns, min(before.since_ns, now_ns), now_ns)
+        if not self._is_told(alert, handed, now_ns):
+            self._queue(alert, state)
+        return handed
 
-    def _queue(self, alert: Alert) -> None:
+    def _is_owed(self, alert: Alert, before: Handed | None, now_ns: int) -> bool:
+        """Say whether a resolved alert must be told as firing first, and stay so for a while."""
+        if alert.state != RESOLVED or before is None or before.fired_ns != alert.fired_ns or not self._peers:
+            return False
+        if not self._is_taken(alert):
+            return before.state != RESOLVED
+        taken_ns = self._taken[alert.labels].taken_ns
+        return before.state == OWED and 0 <= now_ns - taken_ns < OWED_RESENDS * self._settings.resend_ns
+
+    def _is_taken(self, alert: Alert) -> bool:
+        """Say whether an Alertmanager has taken this life of an alert as firing."""
+        taken = self._taken.get(alert.labels)
+        return taken is not None and taken.fired_ns == alert.fired_ns
+
+    def _tell_all(self, peer: Peer, but: set[Labels]) -> None:
+        """Queue all others for a peer that is back: an Alertmanager that was restarted knows no alerts."""
+        for alert in self._alerts:
+            handed = self._handed.get(alert.labels)
+            if (
+                handed is not None
+                and alert.labels not in but
+                and not self._is_told(alert, handed, self._handed_at_ns)
+            ):
+                peer.put(self._posting(alert, handed.state))
+
+    def _is_told(self, alert: Alert, handed: Handed, now_ns: int) -> bool:
+        """Say whether an alert need not be sent again: nobody asks for it, or its end is told in a while."""
+        if handed.state == OWED:
+            return self._is_taken(alert)
+        return handed.state == RESOLVED and now_ns - handed.since_ns >= self._settings.resolved_resend_ns
+
+    def _queue(self, alert: Alert, state: str) -> None:
+        for peer in self._peers:
+            peer.put(self._posting(alert, state))
+
+    def _posting(self, alert: Alert, state: str) -> Posting:
         made = self._postings.get(alert.labels)
         if made is None:
             sent = full_labels(alert.labels, self._settings.external_labels)
             made = self._postings[alert.labels] = (fingerprint(sent), sent)
-        posting = Posting(*made, alert)
-        for peer in self._peers:
-            peer.put(posting)
+        said = alert._replace(state=FIRING, resolved_ns=-1) if state == OWED else alert
+        return Posting(*made, said, asyncio.get_running_loop().time())
 
     async def drain(self, deadline_s: float) -> None:
         """Send what is queued until the event loop's clock shows `deadline_s`; count the rest, and end.
 
+        A peer that is down is tried once more, not until the deadline.
         Nothing is resolved: alerts run out by `endsAt`, or the next process goes on with them.
         """
         loop = asyncio.get_running_loop()
+        for peer in self._peers:
+            peer.hurry()
         pending = [asyncio.create_task(peer.idle.wait()) for peer in self._peers if self._tasks]
         if pending:
             _, late = await asyncio.wait(pending, timeout=max(0.0, deadline_s - loop.time()))
@@ -268,6 +192,7 @@ class AlertmanagerSink:
         for peer in self._peers:
             peer.drop("shutdown", len(peer.queue.take(peer.queue.alerts_max)) + peer.in_flight)
             peer.in_flight = 0
+            peer.wake_in(0.0)  # Nothing waits any more: no timer is left behind.
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -277,91 +202,78 @@ class AlertmanagerSink:
         return tuple(peer.stats() for peer in self._peers)
 
     async def _send_loop(self, peer: Peer) -> None:
+        """Send what is queued; what fails is tried again with the next put, or `retry` after it was tried."""
+        loop = asyncio.get_running_loop()
         while True:
             await peer.wake.wait()
             peer.wake.clear()
+            begun_s = loop.time()
             while batch := peer.queue.take(peer.batch_alerts_max):
-                await self._send(peer, batch)
-            peer.idle.set()
+                begun_s = loop.time()
+                if not await self._send(peer, batch):
+                    break
+            if not peer.wake.is_set():
+                peer.idle.set()
+            peer.wake_in(max(begun_s + self._settings.retry_ns / 1e9 - loop.time(), 0.0))
 
-    async def _send(self, peer: Peer, batch: list[Posting]) -> None:
-        loop = asyncio.get_running_loop()
-        peer.in_flight = len(batch)
-        begun_s = loop.time()
+    async def _send(self, peer: Peer, batch: list[Posting]) -> bool:
+        """Send a batch; say whether the next one may follow at once."""
+        begun_s = asyncio.get_running_loop().time()
+        patience_s = RENEWALS_MISSED_MAX * self._settings.resend_ns / 1e9
+        fresh = [one for one in batch if begun_s - one.queued_s <= patience_s]
+        peer.drop("stale", len(batch) - len(fresh))
+        if not fresh:
+            return True
+        peer.in_flight = len(fresh)
+        has_arrived = False
         try:
-            body = encode_batch(batch, self._external_url, self._clock_ns(), self._settings.ends_after_ns)
-            await self._post(peer, body, len(batch))
+            body = encode_batch(fresh, self._external_url, self._clock_ns(), self._settings.ends_after_ns)
+            has_arrived = await self._post(peer, body, len(fresh))
         except TimeoutError:
-            peer.fail("timeout", "", len(batch))
+            peer.fail("timeout", "", len(fresh))
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
-            peer.fail("connection", str(error), len(batch))
+            peer.fail("connection", str(error), len(fresh))
         except Exception as error:
             # Whatever it is, it must cost one batch and not the send loop.
             log.exception("Alertmanager %s: sending failed in an unforeseen way", peer.name)
-            peer.fail("internal", type(error).__name__, len(batch))
+            peer.fail("internal", type(error).__name__, len(fresh))
         peer.in_flight = 0
         peer.batches += 1
-        peer.latency_s += loop.time() - begun_s
+        peer.latency_s += asyncio.get_running_loop().time() - begun_s
+        if not has_arrived:
+            peer.try_again(fresh)
+            return False
+        for one in fresh:
+            if one.alert.state == FIRING:
+                self._taken[one.alert.labels] = Taken(one.alert.fired_ns, self._clock_ns())
+        if peer.is_down:
+            peer.is_down = False
+            self._tell_all(peer, {one.alert.labels for one in fresh})
+        return True
 
-    async def _post(self, peer: Peer, body: bytes, alerts: int) -> None:
+    async def _post(self, peer: Peer, body: bytes, alerts: int) -> bool:
+        """Post a batch; say whether there is nothing left to send of it."""
         assert self._session is not None, "start() comes first"
         async with self._session.post(
             peer.post_url, data=body, headers=self._headers, allow_redirects=False
         ) as answer:
             if OK_FROM <= answer.status < OK_BEFORE:
                 peer.succeed(alerts, self._clock_ns() / 1e9)
-                return
-            # 400 means that at least one alert was refused; Alertmanager has taken the others of the batch.
+                return True
             text = (await answer.content.read(ANSWER_BYTES_MAX)).decode("utf-8", "replace").strip()
             peer.fail(f"http_{answer.status}", text, alerts)
             if answer.status == UNAUTHORIZED:
                 self._renew_headers()
+            if answer.status == BAD_REQUEST:
+                # At least one alert was refused, and would be again; Alertmanager has taken the others.
+                peer.drop(f"http_{answer.status}", alerts)
+            return answer.status == BAD_REQUEST
 
     def _renew_headers(self) -> None:
         try:
             self._headers = _headers(self._settings)  # The password may have been rotated.
         except DeliveryError as error:
             log.warning("The Alertmanager password cannot be read again: %s", error)
-
-
-def encode_batch(batch: list[Posting], external_url: str, now_ns: int, ends_after_ns: int) -> bytes:
-    """Encode alerts as the JSON array that `POST /api/v2/alerts` takes, as of wall clock `now_ns`.
-
-    Event time may lie ahead of the wall clock; nothing that is sent does, but the `endsAt` of firing alerts.
-    """
-    postable = []
-    for posting in batch:
-        alert = posting.alert
-        starts_ns = min(alert.fired_ns, now_ns)
-        is_firing = alert.state == FIRING
-        ends_ns = now_ns + ends_after_ns if is_firing else max(starts_ns, min(alert.resolved_ns, now_ns))
-        # Only here: how old the data is depends on when it is said; all else is as a replay says it.
-        age_s = max(now_ns - alert.found_ns, 0) // NS_PER_S
-        postable.append(
-            {
-                "labels": dict(posting.labels),
-                "annotations": dict(alert.annotations) | {"data_age_seconds": str(age_s)},
-                "startsAt": rfc3339(starts_ns),
-                "endsAt": rfc3339(ends_ns),
-                "generatorURL": f"{external_url}/alerts/{posting.fingerprint}",
-            }
-        )
-    return orjson.dumps(postable)
-
-
-def _peer_url(url: str) -> URL:
-    try:
-        parsed = URL(url)
-    except ValueError:
-        parsed = URL()
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
-        msg = "not the address of an Alertmanager"
-        raise DeliveryError(msg, where=f"alertmanager.urls: {url}", hint="write it as http://host:9093")
-    if parsed.user or parsed.password:
-        msg = "a password does not belong into an address"
-        hint = "use alertmanager.username and alertmanager.password_file"
-        raise DeliveryError(msg, where=f"alertmanager.urls: {parsed.with_user(None)}", hint=hint)
-    return parsed
 
 
 def _headers(settings: AlertmanagerSettings) -> dict[str, str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from engine.deliver.alertmanager import PeerStats
+    from engine.deliver.peer import PeerStats
     from engine.judge.snapshot import LimitStatus, Snapshot
     from engine.judge.windows import WindowView
 
@@ -233,7 +233,7 @@ def peer_families(peers: tuple[PeerStats, ...]) -> Iterator[Family]:
         ),
         (
             "alerts_dropped",
-            "Alerts not known to have arrived, by reason; of http_400 all but one may have.",
+            "Alerts given up and not known to have arrived, by reason; of http_400 all but one may have.",
             "alerts_dropped_by_reason",
         ),
     ):

@@ -25,8 +25,8 @@ from engine.deliver.quarantine import QuarantineStats
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from engine.deliver.alertmanager import PeerStats
     from engine.deliver.checkpoint_families import CheckpointStats
+    from engine.deliver.peer import PeerStats
     from engine.judge.snapshot import Snapshot
 
 STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)

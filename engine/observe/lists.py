@@ -4,10 +4,10 @@ A list says what was in flight at its time, in every partition, but it comes in 
 effect in each partition at the same slice, LIST_DELAY after its time, so that the result is the same
 however calls are spread; a partition that is already beyond takes it in its next slice. A call is healed
 if its labels match all labels of the note that the series keep, it entered flight before the list's time
-less the out-of-order bound, and it is not listed. Where the note names a label that series do not keep,
-nothing can be said to match, and nothing is healed. Listed calls that no partition knows enter flight
-with unknown age, in the partition of the note. Rejected: taking effect at once, which would depend on how
-far each partition has come.
+less the out-of-order bound, and it is not listed. Tenant and platform are part of what a call is, so a list
+that names none speaks of calls that have none. Where the note names a label that series do not keep, nothing
+can be said to match, and nothing is healed. Listed calls that no partition knows enter flight with unknown
+age, in the partition of the note. Rejected: taking effect at once, which would depend on how far each partition is.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from engine.decode.events import Note
 
 CALL_KEYS = "call_keys"
+IDENTITY = ("platform", "tenant")  # hashed with the call id
 
 
 class CallList(NamedTuple):
@@ -54,7 +55,8 @@ def matching_series(
     labels: tuple[tuple[str, str], ...], names: tuple[str, ...], values: Sequence[tuple[str, ...]]
 ) -> NDArray[np.bool_]:
     """Say which series (bool, (series,)) have all the given labels, of those with `names` and `values`."""
-    wanted = [(label, value) for label, value in labels if label in LABELS]
+    given = {label: value for label, value in labels if label in LABELS}
+    wanted = list(({label: "" for label in IDENTITY if label in names} | given).items())
     if any(label not in names for label, _ in wanted):
         return np.zeros(len(values), np.bool_)
     at = [(names.index(label), value) for label, value in wanted]

@@ -10,6 +10,7 @@ from typing import Protocol
 import pytest
 
 from tests.integration.kafka_broker import Kafka
+from tests.integration.notified import Notified
 from tests.integration.servers import ServerMissing, Web, start_alertmanager, start_prometheus, without
 
 
@@ -76,3 +77,11 @@ def alertmanager(tmp_path: Path) -> Iterator[StartWeb]:
 def prometheus(tmp_path: Path) -> Iterator[StartWeb]:
     """Give `prometheus(config, files, arguments)`, which starts a real Prometheus."""
     yield from _started(start_prometheus, tmp_path / "prometheus")
+
+
+@pytest.fixture
+def notified() -> Iterator[Notified]:
+    """Give a receiver of notifications."""
+    receiver = Notified()
+    yield receiver
+    receiver.close()

@@ -114,10 +114,12 @@ def test_a_topic_that_is_not_keyed_by_call_id_is_an_alert(troubled: Service) -> 
     assert "sets the key to call_id" in problems(troubled)["topic_not_keyed_by_call_id"]
 
 
-def test_an_alertmanager_that_never_answers_costs_counted_drops_and_nothing_else(troubled: Service) -> None:
+def test_an_alertmanager_that_never_answers_costs_counted_failures_and_nothing_else(
+    troubled: Service,
+) -> None:
     """Slices go on being judged while every batch of alerts times out."""
-    dropped = "callgauge_alertmanager_alerts_dropped_total"
-    wait_until(lambda: troubled.metric(dropped, reason="timeout") > 1, what="alerts are dropped")
+    failed = "callgauge_alertmanager_batches_failed_total"
+    wait_until(lambda: troubled.metric(failed, reason="timeout") > 1, what="batches time out")
     slices = troubled.metric("callgauge_slices_closed_total")
     wait_until(lambda: troubled.metric("callgauge_slices_closed_total") > slices, what="slices are judged")
     assert "" == not_ready_because(troubled)
