@@ -36,11 +36,12 @@ def rows() -> list[RawBatch]:
     return list(batches_of(make_story(TRAFFIC).events, partitions=2, rows_max=200))
 
 
-async def kept(folder: Path, batches: list[RawBatch]) -> tuple[OwnedLine, dict[int, int]]:
+async def kept(folder: Path, batches: list[RawBatch], topic_id: str = "") -> tuple[OwnedLine, dict[int, int]]:
     """Let one process read these and keep a checkpoint of it."""
     configuration = configured(folder)
     checkpoints = Checkpoints(configuration)
     line = OwnedLine(configuration, checkpoints.open(configuration))
+    line.adopt(None, topic_id)
     for raw in batches:
         line.step(raw)
     durable: dict[int, int] = {}
@@ -98,6 +99,19 @@ async def test_a_limit_that_is_loaded_while_a_line_waits_is_in_force_when_it_beg
     fresh.reload(configuration._replace(register=register))
     fresh.step(tick(TOPIC, 1, (0, 1), ()))
     assert fresh.line.pipeline.judge.roller.index.instances[0].limit.value == 7.0
+
+
+async def test_a_checkpoint_of_a_topic_that_was_made_anew_is_set_aside(tmp_path: Path) -> None:
+    """The name is the same, the log another one; where an id is not known, nothing is compared."""
+    for written, read, outcome in (
+        ("a", "a", "whole"), ("", "a", "whole"), ("a", "", "whole"), ("a", "b", "refused_topic_made_anew"),
+    ):  # fmt: skip
+        await kept(tmp_path, rows()[:5], written)
+        checkpoints = Checkpoints(configured(tmp_path))
+        checkpoints.open(configured(tmp_path))
+        resumed = checkpoints.resume(configured(tmp_path), read)
+        assert outcome in checkpoints.stats.outcomes
+        assert (resumed == Resumed()) == (outcome != "whole")
 
 
 def spoil(folder: Path, damage: str) -> None:

@@ -121,10 +121,10 @@ class Checkpoints:
             self._fail("key", f"the key of call ids could not be kept: {error}")
             return secrets.token_bytes(HASH_KEY_BYTES)
 
-    def resume(self, configuration: Configuration) -> Resumed:
+    def resume(self, configuration: Configuration, topic_id: str = "") -> Resumed:
         """Read the newest checkpoint that can be used into a new line. Blocks, never raises."""
         try:
-            found, refused = self._folder.load(self._topic)
+            found, refused = self._folder.load(self._topic, topic_id)
             for one in refused:
                 self._refuse(one)
             return self._resumed(configuration, found) if found is not None else Resumed()
@@ -182,7 +182,7 @@ class Checkpoints:
             self._fail("encode", f"the state cannot be written down: {error}")
             return None
         digests = digests_of(configuration.settings, configuration.learned, self._hash_key)
-        stamp = Stamp(self._topic, digests, pipeline.observer.watermark_ns, time.time_ns())
+        stamp = Stamp(self._topic, digests, pipeline.observer.watermark_ns, time.time_ns(), line.topic_id)
         return Taken(cut, stamp, time.perf_counter() - begin_s)
 
     def write_soon(self, taken: Taken, durable: dict[int, int]) -> None:

@@ -183,14 +183,14 @@ class Service:
             await self.source.start()
         self.metrics.reloaded(is_successful=True, now_s=time.time())
 
-    async def _resume(self) -> dict[int, int]:
+    async def _resume(self, topic_id: str) -> dict[int, int]:
         """Go on with the newest checkpoint: the line at its first batch, the source at its offsets."""
         assert self.line is not None, "there is a line before anything is read"
         if self._recorder is not None:
             log.warning("what is recorded begins anew, so that it can be replayed: no checkpoint is used")
             return {}
-        resumed = await asyncio.to_thread(self._checkpoints.resume, self.configuration)
-        self.line.adopt(resumed.line)
+        resumed = await asyncio.to_thread(self._checkpoints.resume, self.configuration, topic_id)
+        self.line.adopt(resumed.line, topic_id)
         self._handover.restore(resumed.firing)
         self._told.update((one.limit, one.split) for one in resumed.first_declines)
         return dict(resumed.next_offsets)

@@ -279,6 +279,7 @@ class KafkaSource:
 
     async def _find_again(self, member: Member, error: errors.OffsetOutOfRangeError) -> None:
         """Go on where rows were deleted; a topic made anew begins anew, without what was held of it."""
+        await member.watch_topic()
         try:
             for tp in error.args[0]:
                 if tp.partition not in member.placed:
@@ -290,6 +291,7 @@ class KafkaSource:
                     self._ready.append(tick(self._settings.topic, time.time_ns(), held, ()))
         except errors.KafkaError as failure:
             await self._count_failure(failure, self._settings.poll_ns / NS_PER_S)
+        self._check(member)
 
     def _rebuild(self, reason: str) -> None:
         """Throw the consumer away and begin to make another."""
@@ -373,10 +375,13 @@ class KafkaSource:
 
         Rows of partitions that are read elsewhere now are not handed over.
         """
+        is_less = bool(set(self._assigned) - set(partitions))
         self._assigned, self._is_placing = partitions, partitions != given
         kept = [batch for batch in self._ready if batch.partition in partitions]
         self._ready.clear()
         self._ready.extend(kept)
+        if is_less:  # What comes back at once comes back without what was known of it.
+            self._ready.append(tick(self._settings.topic, time.time_ns(), partitions, ()))
         if self._is_placing:
             return
         self._rebalances += 1
@@ -390,4 +395,5 @@ class KafkaSource:
         while True:
             await asyncio.sleep(COMMIT_EVERY_S)
             if self._member is not None:
+                await self._member.watch_topic()
                 self._commits_failed += not await self._member.commit()

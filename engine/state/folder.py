@@ -57,6 +57,7 @@ class Manifest(msgspec.Struct, frozen=True):
     watermark_ns: int
     next_offsets: dict[int, int]
     blobs: dict[str, BlobEntry]
+    topic_id: str = ""  # of Kafka; "": not known
 
     @property
     def digests(self) -> Digests:
@@ -71,6 +72,7 @@ class Stamp(NamedTuple):
     digests: Digests
     watermark_ns: int
     written_ns: int
+    topic_id: str = ""
 
 
 class Found(NamedTuple):
@@ -121,7 +123,7 @@ class Folder:
                 lengths = tuple((part, sum(map(len, of))) for part, of in parts.items())
                 partition = name.removeprefix(PARTITION)
                 offset = capture.next_offsets.get(int(partition), -1) if partition.isdecimal() else -1
-                head = BlobHead(name, stamp.topic, offset, stamp.digests.core, lengths)
+                head = BlobHead(name, stamp.topic, offset, stamp.digests.core, lengths, stamp.topic_id)
                 file = f"{name}.{self._sequence}-{self._run}.blob"
                 used = sum(entry.bytes for entry in entries.values())
                 length = write_new(
@@ -131,7 +133,7 @@ class Folder:
                 entries[name] = BlobEntry(file, length)
             manifest = Manifest(
                 self._sequence, stamp.written_ns, stamp.topic, *stamp.digests, stamp.watermark_ns,
-                capture.next_offsets, entries,
+                capture.next_offsets, entries, stamp.topic_id,
             )  # fmt: skip
             sync_folder(self.path, self._disk)
             fresh = self.path / f"{MANIFEST}.{self._run}.new"
@@ -147,13 +149,13 @@ class Folder:
         self._clean()
         return length + sum(entry.bytes for entry in entries.values())
 
-    def load(self, topic: str) -> tuple[Found | None, list[Refused]]:
+    def load(self, topic: str, topic_id: str = "") -> tuple[Found | None, list[Refused]]:
         """Give the newest checkpoint of this topic that can be used, and what was set aside on the way."""
         refused: list[Refused] = []
         for name in (MANIFEST, PREVIOUS):
             path = self.path / name
             try:
-                manifest = _manifest_of(read_whole(path, MANIFEST_BYTES_MAX), topic)
+                manifest = _manifest_of(read_whole(path, MANIFEST_BYTES_MAX), topic, topic_id)
                 return Found(manifest, self._blobs_of(manifest)), refused
             except FileNotFoundError:
                 continue
@@ -181,8 +183,8 @@ class Folder:
             head, read[name] = parts_of(data, name, left)
             partition = name.removeprefix(PARTITION)
             offset = manifest.next_offsets.get(int(partition), -1) if partition.isdecimal() else -1
-            if (head.topic, head.core_digest, head.next_offset) != (
-                manifest.topic, manifest.core_digest, offset,
+            if (head.topic, head.topic_id, head.core_digest, head.next_offset) != (
+                manifest.topic, manifest.topic_id, manifest.core_digest, offset,
             ):  # fmt: skip
                 raise StateError("damaged", f"the blob {name} is not of this checkpoint")
             left -= sum(map(len, read[name].values()))
@@ -227,7 +229,7 @@ def _manifest_bytes(manifest: Manifest) -> bytes:
     return b" ".join([TITLE, str(VERSION).encode(), check]) + b"\n" + body
 
 
-def _manifest_of(data: bytes, topic: str | None = None) -> Manifest:
+def _manifest_of(data: bytes, topic: str | None = None, topic_id: str = "") -> Manifest:
     """Read a manifest; StateError if it is none, of a newer version or of another topic."""
     first, _, body = data.partition(b"\n")
     title, _, rest = first.partition(b" ")
@@ -244,6 +246,8 @@ def _manifest_of(data: bytes, topic: str | None = None) -> Manifest:
         raise StateError("damaged", "the manifest cannot be read") from error
     if topic is not None and manifest.topic != topic:
         raise StateError("other_topic", "the checkpoint is of another topic")
+    if topic_id and manifest.topic_id and manifest.topic_id != topic_id:
+        raise StateError("topic_made_anew", "the topic was deleted and made anew since the checkpoint")
     if len(manifest.blobs) > BLOBS_MAX:
         raise StateError("damaged", "the manifest names too many blobs")
     return manifest
