@@ -20,7 +20,7 @@ import socket
 import time
 import zlib
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from aiokafka import TopicPartition, errors
@@ -34,12 +34,14 @@ from engine.source.kafka_connection import (
     check_settings,
     close_consumer,
     connection_options,
+    is_insecure,
     limit_client_logs,
     make_consumer,
     why_not_connected,
 )
 from engine.source.kafka_member import Member
 from engine.source.kafka_places import Progress
+from engine.source.kafka_stats import KafkaStats
 from engine.source.raw_fetch import load_framing, why_not_raw
 from engine.source.rows import DELETED
 
@@ -59,21 +61,6 @@ WAITING_LOG_S = 30.0
 CHUNKS_PER_POLL_MAX = 4  # some milliseconds of work each, in which the loop does nothing else
 
 log = logging.getLogger(__name__)
-
-
-class KafkaStats(NamedTuple):
-    """What the source says of itself, for metrics."""
-
-    lag_rows: tuple[tuple[str, int, int], ...]  # (topic, partition, rows that wait)
-    rebuilds: int
-    rebalances: int
-    queue_batches: int
-    commits_failed: int
-    lost_rows: tuple[tuple[str, int], ...]  # (reason, rows) of what was in the log and could not be read
-    tombstones: int  # rows without a value
-    raw_batches: bool  # whole batches are read, not record by record
-    last_poll_ns: int  # 0: never polled
-    state: str  # waiting | standby | reading | closed
 
 
 class KafkaSource:
@@ -157,6 +144,7 @@ class KafkaSource:
             raw_batches=self._is_raw,
             last_poll_ns=self._last_poll_ns,
             state=self._state(),
+            insecure=is_insecure(self._settings),
         )
 
     def _state(self) -> str:

@@ -4,8 +4,8 @@ Security fails closed: without TLS a broker must be on loopback, unless `allow_i
 host names are always checked. What no waiting can mend (a bad address, a wrong password, an unreadable
 certificate) is a `SourceError` with a hint; a broker that is not there is waited for.
 
-This file, `kafka.py` and `raw_fetch.py` are the only ones that touch private names of aiokafka, whose version
-is pinned for that.
+This file, `kafka.py`, `kafka_member.py`, `raw_fetch.py` and `state/topic.py` are the only ones that touch
+private names of aiokafka, whose version is pinned for that.
 """
 
 from __future__ import annotations
@@ -108,13 +108,18 @@ def check_codecs() -> None:
             raise SourceError(f"the codec {name} does not give back what it got", hint="reinstall cramjam")
 
 
-def connection_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Give the options of a connection; files that cannot be read are a SourceError that names them."""
-    options: dict[str, Any] = {"security_protocol": settings.security_protocol}
+def is_insecure(settings: KafkaSettings) -> bool:
+    """Say whether a broker on another machine is talked to without encryption."""
     hosts = [
         found["host"].strip("[]") for found in map(ADDRESS.fullmatch, settings.bootstrap_servers) if found
     ]
-    if settings.security_protocol in UNENCRYPTED and not all(map(is_loopback, hosts)):
+    return settings.security_protocol in UNENCRYPTED and not all(map(is_loopback, hosts))
+
+
+def connection_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Give the options of a connection; files that cannot be read are a SourceError that names them."""
+    options: dict[str, Any] = {"security_protocol": settings.security_protocol}
+    if is_insecure(settings):
         log.warning("calls come from Kafka unencrypted, as kafka.allow_insecure says")
     if settings.security_protocol.endswith("SSL"):
         try:

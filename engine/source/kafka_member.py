@@ -57,8 +57,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._watched_since_s = time.monotonic()
 
     async def on_partitions_revoked(self, _revoked: Collection[TopicPartition]) -> None:
-        """Take no more rows until there is an assignment again."""
-        self.placed = set()
+        """Take no more rows until there is an assignment again; save what is known for who gets it."""
+        had, self.placed = self.placed, set()
+        if had and self._progress.save is not None:
+            await self._progress.save()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Seek every partition to its place; no row is fetched before that."""

@@ -37,6 +37,7 @@ class Progress:
         self.durable: dict[int, int] | None = None
         self.topic_id = ""  # "": not known
         self.resume: Callable[[str], Awaitable[dict[int, int]]] | None = None
+        self.save: Callable[[], Awaitable[None]] | None = None
 
     def keep(self, partitions: Collection[int]) -> None:
         """Forget partitions that are read elsewhere now."""
