@@ -48,7 +48,7 @@ from detectors.headroom_state import (
 from detectors.holding_time import absorb_ends, age_bins, estimate_hazards, new_holding_times
 from detectors.limit_crossing import Room, horizons_of, judge, new_verdict
 from detectors.offered_load import Grid, Today, forecast
-from detectors.planned_load import overloads, with_plans
+from detectors.planned_load import overloads, planned
 from detectors.statistics import FilterNoise
 from detectors.straight_line import line_scores, with_level
 from detectors.thresholds import LOAD_UNKNOWN, best, surfaces_of, thresholds_of
@@ -120,15 +120,15 @@ class Headroom:
         if self.learned is not None and len(before.phi) < len(now.phi):
             season = with_learned(now.season, self.learned, limits, len(before.phi))
             now = now._replace(season=season)
-        now = now._replace(plans=with_plans(now.plans, summary.notes, summary.end_ns))
+        now = planned(now, summary.notes, summary.end_ns)
         if summary.end_ns % self.settings.evaluate_ns:
             return Detection(now, (), evaluated=False, forecast=forecast_of(now, self.horizons.page - 1))
         now = self.evaluate(fresh(now), use, summary.end_ns)
         # One finding speaks for one limit and severity: what is seen speaks over what is planned.
         horizon_ns = self.settings.page_horizon_ns
         over = overloads(now, use, limits, self.settings.utc_offsets) if now.plans else []
-        planned = plan_findings(over, use, summary.end_ns, horizon_ns)
-        found = {(one.subject, one.severity): one for one in planned}
+        coming = plan_findings(over, use, summary.end_ns, horizon_ns)
+        found = {(one.subject, one.severity): one for one in coming}
         for one in self.findings(now, use, summary.end_ns):
             found[one.subject, one.severity] = one
         findings = tuple(found.values())

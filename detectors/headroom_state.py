@@ -111,6 +111,7 @@ class HeadroomState(NamedTuple):
     season: Season
     levels: NDArray[np.float32]  # (instances, evaluations): of the last half hour
     plans: tuple[Plan, ...]  # announced and not yet begun
+    plans_refused: int  # without room
 
 
 class StepParams(NamedTuple):
@@ -226,6 +227,7 @@ def new_state(rows: int, bins: int, size: Size, params: HeadroomParams) -> Headr
         season=new_season(rows, size.columns),
         levels=new_levels(rows, size.step_s),
         plans=(),
+        plans_refused=0,
     )
 
 
@@ -275,8 +277,8 @@ def new_scratch(cells: int, grid: Grid, models: int, steady_models: int) -> Scra
 def grown(state: Any, blank: Any) -> Any:
     """Append rows of `blank` to every array of `state` that has fewer rows; nothing is written to."""
     if isinstance(state, HeadroomState):
-        parts = [grown(old, new) for old, new in zip(state[:-1], blank[:-1], strict=True)]
-        return HeadroomState._make([*parts, state.plans])  # Plans are not by instance.
+        parts = [grown(old, new) for old, new in zip(state[:-2], blank[:-2], strict=True)]
+        return HeadroomState._make([*parts, *state[-2:]])  # Plans are not by instance.
     if isinstance(state, Season) and len(state.weight) >= len(blank.weight):
         return state
     if isinstance(state, tuple):

@@ -49,11 +49,18 @@ class Overload(NamedTuple):
     is_usual: bool  # that is known from past weeks
 
 
-def with_plans(plans: tuple[Plan, ...], notes: tuple[Note, ...], end_ns: int) -> tuple[Plan, ...]:
-    """Give the plans with those among the notes of a slice taken in, and past ones left out."""
+def planned(state: HeadroomState, notes: tuple[Note, ...], end_ns: int) -> HeadroomState:
+    """Give the state with the plans among the notes of a slice."""
+    plans, refused = with_plans(state.plans, notes, end_ns)
+    return state._replace(plans=plans, plans_refused=state.plans_refused + refused)
+
+
+def with_plans(plans: tuple[Plan, ...], notes: tuple[Note, ...], end_ns: int) -> tuple[tuple[Plan, ...], int]:
+    """Give the plans with those of the notes taken in, past ones left out, and how many had no room."""
     fresh = [plan_of(note, end_ns) for note in notes if note.type_id == EventType.LOAD_PLANNED]
     if not fresh and all(not is_over(plan, end_ns) for plan in plans):
-        return plans
+        return plans, 0
+    refused = 0
     kept = {(plan.limit, plan.labels, plan.from_ns): plan for plan in plans if not is_over(plan, end_ns)}
     for plan in fresh:
         if plan is None or is_over(plan, end_ns):
@@ -63,7 +70,9 @@ def with_plans(plans: tuple[Plan, ...], notes: tuple[Note, ...], end_ns: int) ->
             kept.pop(key, None)
         elif key in kept or len(kept) < PLANS_MAX:
             kept[key] = plan
-    return tuple(sorted(kept.values(), key=lambda plan: (plan.from_ns, plan.limit, plan.labels)))
+        else:
+            refused += 1
+    return tuple(sorted(kept.values(), key=lambda plan: (plan.from_ns, plan.limit, plan.labels))), refused
 
 
 def plan_of(note: Note, end_ns: int) -> Plan | None:

@@ -67,6 +67,7 @@ class RateLimitState(NamedTuple):
     high_expected: NDArray[np.float64]  # ... and how many the tail foretold
     peaks: NDArray[np.int32]  # (slots, LOOKS), newest last
     overs: NDArray[np.int32]
+    rate_limits_refused: int = 0  # without room
 
 
 def new_state(slots: int, params: RateLimitParams) -> RateLimitState:
@@ -93,7 +94,10 @@ def with_limits(
         one
         for one in limits[state.known :]
         if one.limit.kind == RATE and one.limit.per_ns is not None and one.limit.per_ns <= PERIOD_NS_MAX
-    ][: params.rows_max - len(state.row)]
+    ]
+    room = max(params.rows_max - len(state.row), 0)
+    refused = state.rate_limits_refused + max(len(fresh) - room, 0)
+    state, fresh = state._replace(rate_limits_refused=refused), fresh[:room]
     if not fresh:
         return state._replace(known=max(state.known, len(limits)))
     bins = [max(round((one.limit.per_ns or NS) / BIN_NS), 1) for one in fresh]

@@ -66,6 +66,7 @@ class Signals(NamedTuple):
     names: tuple[tuple[str, str], ...]
     latency: NDArray[np.int16]  # (latency rows,) signal; -1: not compared
     score: NDArray[np.int16]  # (score rows,)
+    signals_refused: int = 0  # stages and metrics without room
 
 
 class Comparison(NamedTuple):

@@ -55,6 +55,7 @@ class State(NamedTuple):
     releases: Releases
     signals: Signals
     comparisons: tuple[Comparison, ...]
+    comparisons_refused: int = 0  # releases left out, each time
 
 
 class ReleaseRegression:
@@ -86,7 +87,9 @@ class ReleaseRegression:
         condemned = [one.canary for one in state.comparisons if one.rollback_ns >= 0]
         comparisons, baselines = [], {}
         known = {one.canary: one for one in state.comparisons}
-        for canary, older in _pairs(releases, is_present, known, condemned):
+        pairs = _pairs(releases, is_present, known, condemned)
+        refused = state.comparisons_refused + max(len(pairs) - COMPARISONS_MAX, 0)
+        for canary, older in pairs[:COMPARISONS_MAX]:
             one = known.get(canary)
             if one is None:
                 one = new_comparison(canary, summary.start_ns, len(releases.strata), len(signals.names))
@@ -94,7 +97,7 @@ class ReleaseRegression:
             one = self._decided(advanced(one, sides, signals, summary), signals, summary.end_ns)
             comparisons.append(one)
             baselines[canary] = older
-        state = State(releases, signals, tuple(comparisons))
+        state = State(releases, signals, tuple(comparisons), refused)
         verdicts, findings = self._said(state, baselines, is_present, summary.end_ns)
         return Detection(state, findings, verdicts=verdicts)
 
@@ -157,8 +160,6 @@ def _pairs(
         trusted = older.copy()
         trusted[[one for one in condemned if one != canary]] = False
         found.append((canary, trusted if trusted.any() else older))
-        if len(found) == COMPARISONS_MAX:
-            break
     return found
 
 
@@ -176,12 +177,13 @@ def _with_signals(known: Signals, summary: WindowSummary) -> Signals:
     stages, metrics = summary.windows.latency_stage, summary.facts.scores.metric
     if len(stages) == len(known.latency) and len(metrics) == len(known.score):
         return known
-    names = list(known.names)
+    names, refused = list(known.names), known.signals_refused
     fresh = [(LATENCY, one) for one in stages[len(known.latency) :]]
     fresh += [(QUALITY, one) for one in metrics[len(known.score) :]]
     for name in dict.fromkeys(fresh):
         if name not in names and len(names) <= SIGNALS_MAX:
             names.append(name)
+        refused += name not in names
     numbers = {name: number for number, name in enumerate(names)}
     latency = [numbers.get((LATENCY, one), -1) for one in stages[len(known.latency) :]]
     score = [numbers.get((QUALITY, one), -1) for one in metrics[len(known.score) :]]
@@ -189,4 +191,5 @@ def _with_signals(known: Signals, summary: WindowSummary) -> Signals:
         tuple(names),
         np.concatenate([known.latency, np.array(latency, known.latency.dtype)]),
         np.concatenate([known.score, np.array(score, known.score.dtype)]),
+        refused,
     )

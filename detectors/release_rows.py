@@ -42,6 +42,7 @@ class Releases(NamedTuple):
     born_ns: NDArray[np.int64]  # (releases,) order of age; -1: never seen, or forgotten
     last_ns: NDArray[np.int64]  # (releases,) end of the last slice with a call; -1: none
     rate: NDArray[np.float64]  # (releases,) calls in a slice, lately
+    strata_refused: int = 0  # rows whose other labels had no room
 
 
 def new_releases() -> Releases:
@@ -83,6 +84,7 @@ def _with_rows(known: Releases, labels: tuple[LabelSet, ...]) -> Releases:
     stratum_ids = {key: number for number, key in enumerate(known.strata)}
     row_release = np.full(len(labels) - first, -1, np.int32)
     row_stratum = np.full(len(labels) - first, -1, np.int32)
+    refused = 0
     marginal = list(known.marginal_row.tolist())
     for place, one in enumerate(labels[first:]):
         name = dict(one).get(LABEL, "")
@@ -95,6 +97,7 @@ def _with_rows(known: Releases, labels: tuple[LabelSet, ...]) -> Releases:
         if key not in stratum_ids and len(stratum_ids) < STRATA_MAX:
             stratum_ids[key] = len(stratum_ids)
         row_stratum[place] = stratum_ids.get(key, -1)
+        refused += key not in stratum_ids
         if not key:
             marginal[release] = first + place
     releases = len(release_ids)
@@ -107,4 +110,5 @@ def _with_rows(known: Releases, labels: tuple[LabelSet, ...]) -> Releases:
         born_ns=grown(known.born_ns, releases, -1),
         last_ns=grown(known.last_ns, releases, -1),
         rate=grown(known.rate, releases, 0.0),
+        strata_refused=known.strata_refused + refused,
     )

@@ -46,6 +46,7 @@ class UsualArrivals(NamedTuple):
     calls: NDArray[np.float64]  # (tracked,): counted in it
     watched_s: float
     rate_per_s: NDArray[np.float64]  # (tracked,): usual in it; inf where that is not known
+    usual_rows_refused: int = 0  # without room
 
 
 def nothing_usual() -> UsualArrivals:
@@ -68,6 +69,7 @@ def with_rows(usual: UsualArrivals, looked_at: int, rows: list[int]) -> UsualArr
         baseline=baseline,
         calls=grown(usual.calls, len(tracked), 0.0),
         rate_per_s=grown(usual.rate_per_s, len(tracked), np.inf),
+        usual_rows_refused=usual.usual_rows_refused + len(rows) - len(missing),
     )
 
 

@@ -240,17 +240,19 @@ class OwnedLine:
         self.line = build_line(configuration, hash_key, span)
         self._hash_key = hash_key
         self._span = span
+        self.topic_id = ""  # of the topic that the line has read, as far as it is known
         self._owns = False
         self._restored: Line | None = None
+        self._topic_id = ""
 
     @property
     def owns(self) -> bool:
         """Say whether the newest batch came with partitions."""
         return self._owns
 
-    def adopt(self, line: Line | None) -> None:
+    def adopt(self, line: Line | None, topic_id: str = "") -> None:
         """Go on with a line that was restored, or with a new one, when partitions are next given to us."""
-        self._restored = line
+        self._restored, self._topic_id = line, topic_id
 
     def step(self, raw: RawBatch) -> Step:
         """Take one batch or tick to alert changes."""
@@ -258,9 +260,11 @@ class OwnedLine:
             # Calls are forgotten; a cap that was found stays where it is.
             self.configuration = self.configuration._replace(inferred=self.line.pipeline.judge.learned())
             self.line = build_line(self.configuration, self._hash_key, self._span)
-        if raw.assigned and not self._owns and self._restored is not None:
-            self.line, self._restored = self._restored, None
-            self._refresh()
+        if raw.assigned and not self._owns:
+            self.topic_id = self._topic_id
+            if self._restored is not None:
+                self.line, self._restored = self._restored, None
+                self._refresh()
         self._owns = bool(raw.assigned)
         return self.line.pipeline.step(raw)
 

@@ -57,6 +57,7 @@ class Publisher:
             fields_ignored=tuple(sorted(decoder.fields_ignored.items())),
             alerts_refused=judge.book.refused,
             in_flight_healed=tuple(sorted(observer.healed.items())),
+            bounds_met=(*self._last.bounds_met, *observer.bounds_met),
         )
 
     def _of_slice(self) -> Snapshot:

@@ -156,6 +156,8 @@ class StateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     folder: str = ""  # "": none; a start then reads back over `kafka.rewind_ns`
     period_ns: int = 10 * S
     bytes_max: int = 512 << 20  # of one checkpoint, compressed; read back, as many plain bytes a blob
+    topic: str = ""  # compacted, for a member on another host; "": none
+    topic_period_ns: int = 30 * S
 
 
 class QuarantineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -64,6 +64,7 @@ RELATIONS = (
 ABOVE_ZERO = (
     "engine.out_of_order", "headroom.evaluate", "kafka.heartbeat", "kafka.poll", "kafka.fetch_wait",
     "alertmanager.resend", "alertmanager.retry", "alertmanager.timeout", "state.period",
+    "state.topic_period",
 )  # fmt: skip
 
 
@@ -87,6 +88,7 @@ def check_settings(settings: Settings, problems: Problems) -> None:
     _check_kafka(settings.kafka, problems)
     _check_alertmanager(settings.alertmanager, problems)
     _check_web(settings, problems)
+    _check_state(settings, problems)
 
 
 def _check_engine(engine: EngineSettings, problems: Problems) -> None:
@@ -210,6 +212,17 @@ def _check_certificate(
 ) -> None:
     if bool(settings.cert_file) != bool(settings.key_file):
         problems.add((section, "cert_file"), "cert_file and key_file belong together", "give both or neither")
+
+
+def _check_state(settings: Settings, problems: Problems) -> None:
+    topic, where = settings.state.topic, ("state", "topic")
+    if topic and not settings.state.folder:
+        problems.add(where, "needs state.folder", "checkpoints go to the disk first, then to the topic")
+    if topic and not settings.engine.call_key_file:
+        text = "needs engine.call_key_file: hosts must hide call ids under one key"
+        problems.add(where, text, "make one with: openssl rand -hex 16")
+    if topic and topic == settings.kafka.topic:
+        problems.add(where, "is kafka.topic as well", "give checkpoints a topic of their own")
 
 
 def _check_web(settings: Settings, problems: Problems) -> None:

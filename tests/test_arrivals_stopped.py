@@ -91,4 +91,5 @@ def test_rows_beyond_the_bound_have_no_table() -> None:
     usual = with_slice(usual, (0, MINUTE_NS), np.ones(100), ((0, 0),))
 
     assert len(usual.rows) == len(usual.calls) == len(usual.baseline.calls) == ROWS_MAX
+    assert usual.usual_rows_refused == 100 - ROWS_MAX
     assert np.isinf(usual.rate_per_s).all()

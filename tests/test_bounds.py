@@ -18,6 +18,7 @@ from engine.judge import bounds
 from engine.judge.bounds import BOUNDS, NO_ROOM, bounds_met, rows_without_room
 from engine.judge.fact_rows import DEPENDENCIES_MAX
 from engine.judge.reports import REPORTS_MAX
+from engine.observe.unkeyed import UNMATCHED_MAX
 from engine.register import parse_register
 from engine.settings import EngineSettings, Settings
 from tests.event_rows import raw_batch
@@ -27,6 +28,7 @@ from tests.test_handover import ALL, NOW_NS, caught_up, picture, reached, receiv
 
 S = 1_000_000_000
 SPLIT = "limits: [{name: each, kind: concurrency, value: 9, split_by: [tenant]}]"
+SPLIT_RATE = "limits: [{name: each, kind: rate, value: 9, per: 1s, split_by: [tenant]}]"
 GROWN_MB_MAX = 64.0
 
 
@@ -104,6 +106,47 @@ def test_rows_that_a_detector_has_no_room_for_are_counted() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("bound", "room", "fields"),
+    [
+        ("plans_max", 64, {"kind": "load.planned", "limit": "each", "expected": 5}),
+        ("signals_max", 24, {"kind": "quality.scored", "score": 0.5}),
+        ("strata_max", 510, {"kind": "call.started", "release": "a"}),
+        ("comparisons_max", 5, {"kind": "call.started"}),
+        ("usual_rows_max", 62, {"kind": "call.started"}),
+        ("rate_limits_max", 512, {"kind": "call.started"}),
+    ],
+)
+def test_what_a_detector_leaves_out_is_counted(bound: str, room: int, fields: dict[str, Any]) -> None:
+    """As many as there is room for meet no bound, a few more do: plans, metrics, label sets, releases ..."""
+    by = {
+        "plans_max": "tenant", "signals_max": "metric", "strata_max": "tenant", "comparisons_max": "release",
+        "usual_rows_max": "trunk", "rate_limits_max": "tenant",
+    }[bound]  # fmt: skip
+    register = SPLIT_RATE if bound == "rate_limits_max" else SPLIT
+    kind = {name: value for name, value in fields.items() if name != "kind"}
+
+    def met(count: int) -> int:
+        rows = [
+            event(START_S + 1, fields["kind"], f"c{number}", **{by: f"v{number}", **kind})
+            for number in range(count)
+        ]
+        return run_of(rows, register, stages_max=64)[bound]
+
+    assert 0 == met(room - 2)
+    assert met(room + 6) > 0
+
+
+def test_ids_and_ends_that_had_to_make_room_are_counted() -> None:
+    rows = [event(START_S + 1, "turn.completed", "c", id=f"e{number}") for number in range(10)]
+    rows += [event(START_S + 1, "call.ended", f"c{number}") for number in range(UNMATCHED_MAX + 6)]
+    run = Run(parse_register("limits: []", "limits.yaml"), Settings(engine=EngineSettings(event_ids_max=4)))
+    assert {"event_ids_max": 0, "unmatched_ends_max": 0} == dict(run.observer.bounds_met)
+    run.step(raw_batch(rows, received_ns=(START_S + 60) * S))
+    run.finish()
+    assert {"event_ids_max": 6, "unmatched_ends_max": 6} == dict(run.observer.bounds_met)
+
+
 def test_early_alerts_that_do_not_fit_are_counted_and_come_with_their_slice() -> None:
     handover = caught_up()
     alerts = tuple(reached(f"limit-{number}") for number in range(EARLY_ALERTS_MAX + 7))
@@ -115,10 +158,14 @@ def test_every_bound_is_exported_and_explained() -> None:
     run = Run(parse_register(SPLIT, "limits.yaml"))
     snapshot = run.publisher.publish(0)
     (family,) = [one for one in snapshot_families(snapshot) if one.name == "callgauge_bounds_met_total"]
-    assert {(("bound", name),) for name in BOUNDS} == set(family.labels)
+    assert {(("bound", name),) for name in (*BOUNDS, *dict(run.observer.bounds_met))} == set(family.labels)
     architecture = (Path(bounds.__file__).parents[1] / "ARCHITECTURE.md").read_text()
     section = architecture.partition("## 6.")[2].partition("## 7.")[0]
-    assert [] == [name for name in (*BOUNDS, "early_alerts_max") if f"`{name}`" not in section]
+    assert [] == [
+        name
+        for name in (*BOUNDS, *dict(run.observer.bounds_met), "early_alerts_max")
+        if f"`{name}`" not in section
+    ]
 
 
 def attacked(ids: int, attack_s: int) -> dict[str, Any]:

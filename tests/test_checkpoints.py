@@ -12,7 +12,9 @@ from engine.app import Configuration, OwnedLine
 from engine.commands.checkpoints import Checkpoints, Resumed
 from engine.settings import KafkaSettings, Settings, StateSettings
 from engine.source.contract import tick
+from engine.state.folder import Folder
 from engine.state.line_state import state_hash
+from engine.state.manifest import in_order
 from tests.line_runs import shipped_rules
 from tests.line_traffic import REGISTER, TOPIC, Traffic, batches_of, make_story
 
@@ -36,11 +38,12 @@ def rows() -> list[RawBatch]:
     return list(batches_of(make_story(TRAFFIC).events, partitions=2, rows_max=200))
 
 
-async def kept(folder: Path, batches: list[RawBatch]) -> tuple[OwnedLine, dict[int, int]]:
+async def kept(folder: Path, batches: list[RawBatch], topic_id: str = "") -> tuple[OwnedLine, dict[int, int]]:
     """Let one process read these and keep a checkpoint of it."""
     configuration = configured(folder)
     checkpoints = Checkpoints(configuration)
     line = OwnedLine(configuration, checkpoints.open(configuration))
+    line.adopt(None, topic_id)
     for raw in batches:
         line.step(raw)
     durable: dict[int, int] = {}
@@ -100,6 +103,19 @@ async def test_a_limit_that_is_loaded_while_a_line_waits_is_in_force_when_it_beg
     assert fresh.line.pipeline.judge.roller.index.instances[0].limit.value == 7.0
 
 
+async def test_a_checkpoint_of_a_topic_that_was_made_anew_is_set_aside(tmp_path: Path) -> None:
+    """The name is the same, the log another one; where an id is not known, nothing is compared."""
+    for written, read, outcome in (
+        ("a", "a", "whole"), ("", "a", "whole"), ("a", "", "whole"), ("a", "b", "refused_topic_made_anew"),
+    ):  # fmt: skip
+        await kept(tmp_path, rows()[:5], written)
+        checkpoints = Checkpoints(configured(tmp_path))
+        checkpoints.open(configured(tmp_path))
+        resumed = checkpoints.resume(configured(tmp_path), read)
+        assert outcome in checkpoints.stats.outcomes
+        assert (resumed == Resumed()) == (outcome != "whole")
+
+
 def spoil(folder: Path, damage: str) -> None:
     """Write over a file, or all of a kind."""
     for path in folder.iterdir():
@@ -120,6 +136,30 @@ async def test_whatever_is_in_the_folder_the_engine_starts(tmp_path: Path, damag
     assert checkpoints.stats.outcomes == {"refused_damaged": 1}
     assert checkpoints.resume(configuration) == Resumed()
     assert checkpoints.stats.outcomes == {"refused_damaged": 1}
+
+
+async def test_the_furthest_checkpoint_wins_and_one_that_is_hurt_gives_way(tmp_path: Path) -> None:
+    """One of another host may be ahead of the one here, or behind it."""
+    batches = rows()
+    here, there = tmp_path / "here", tmp_path / "there"
+    there.mkdir()
+    here.mkdir()
+    for folder in (here, there):
+        (folder / "call.key").write_text("0" * 32)
+        (folder / "call.key").chmod(0o600)
+    _, behind = await kept(here, batches[:4])
+    _, ahead = await kept(there, batches[:8])
+    others, _ = Folder(there, 1 << 30, "0" * 8).candidates(TOPIC)
+    checkpoints = Checkpoints(configured(here))
+    checkpoints.open(configured(here))
+    assert checkpoints.resume(configured(here)).next_offsets == behind
+    assert checkpoints.resume(configured(here), "", others).next_offsets == ahead
+    spoil(there, "blobs")
+    assert checkpoints.resume(configured(here), "", others).next_offsets == behind
+    assert checkpoints.stats.outcomes == {"whole": 3, "refused_damaged": 1}
+    digest = others[0].manifest.core_digest
+    other = others[0]._replace(manifest=msgspec.structs.replace(others[0].manifest, core_digest="another"))
+    assert [others[0], other] == in_order([other, others[0]], digest)
 
 
 async def test_a_state_of_other_settings_gives_its_alerts_and_no_offsets(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from engine.deliver.metrics import SourceStats, source_families
 from engine.errors import SourceError
 from engine.settings import KafkaSettings
 from engine.source.kafka import KafkaSource
@@ -56,8 +57,15 @@ def test_what_was_allowed_is_said(caplog: pytest.LogCaptureFixture) -> None:
     """At each start, and only where it matters."""
     connection_options(KafkaSettings())
     assert "" == caplog.text
-    connection_options(KafkaSettings(bootstrap_servers=("kafka.example:9092",), allow_insecure=True))
+    open_to_all = KafkaSettings(bootstrap_servers=("kafka.example:9092",), allow_insecure=True)
+    connection_options(open_to_all)
     assert "unencrypted" in caplog.text
+    assert KafkaSource(open_to_all).stats().insecure
+    assert not KafkaSource(KafkaSettings()).stats().insecure
+    (family,) = [
+        one for one in source_families(SourceStats(insecure=True)) if one.name == "callgauge_kafka_insecure"
+    ]
+    assert list(family.values) == [1]
 
 
 def test_with_tls_any_host_may_be_named() -> None:

@@ -127,15 +127,15 @@ def test_plans_that_never_meet_do_not_add_up() -> None:
 def test_a_plan_is_kept_while_it_runs_and_speaks_no_more() -> None:
     running = Plan("sip-1", (), 9 * HOUR_NS, 17 * HOUR_NS, 100.0, 0)
 
-    assert with_plans((running,), (), 12 * HOUR_NS) == (running,)
+    assert with_plans((running,), (), 12 * HOUR_NS) == ((running,), 0)
     assert not is_checked(running, 12 * HOUR_NS)
-    assert with_plans((running,), (), 17 * HOUR_NS) == ()
+    assert with_plans((running,), (), 17 * HOUR_NS) == ((), 0)
 
 
 def test_plans_are_bounded_and_leave_when_they_are_over() -> None:
     notes = tuple(plan(1.0, from_ns=(ORIGIN_S + 100 + k) * NS) for k in range(PLANS_MAX + 5))
-    plans = with_plans((), notes, ORIGIN_S * NS)
+    plans, refused = with_plans((), notes, ORIGIN_S * NS)
 
-    assert len(plans) == PLANS_MAX
-    assert with_plans(plans, (), (ORIGIN_S + 10_000) * NS) == ()
-    assert with_plans(plans, (), ORIGIN_S * NS) is plans
+    assert (len(plans), refused) == (PLANS_MAX, 5)
+    assert with_plans(plans, (), (ORIGIN_S + 10_000) * NS) == ((), 0)
+    assert with_plans(plans, (), ORIGIN_S * NS)[0] is plans

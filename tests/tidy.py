@@ -59,7 +59,8 @@ BASES = {
 BASES_THAT_LIBRARIES_DEMAND = {
     "AIOKafkaConsumer", "AbstractPartitionAssignor", "BaseHTTPRequestHandler", "Collector",
     "ConsumerRebalanceListener", "DynamicSink", "Fetcher", "Formatter", "Handler", "NodeVisitor",
-    "RuleBasedStateMachine", "StatelessSinkPartition", "UserProvidedCacheLocator",
+    "RequestStruct", "Response", "RuleBasedStateMachine", "StatelessSinkPartition",
+    "UserProvidedCacheLocator",
 }  # fmt: skip
 LOG_METHODS = {"critical", "debug", "error", "exception", "info", "log", "warning"}
 JIT_NAMES = {"cfunc", "guvectorize", "jit", "jitclass", "njit", "vectorize"}

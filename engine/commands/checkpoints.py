@@ -1,9 +1,10 @@
 """Checkpoints of a run: when they are taken, who writes them, and what a member goes on with.
 
 A cut is taken between two steps in the thread of the line, which copies arrays; it is compressed, written and
-brought to the disk in a thread of its own while the line goes on, one at a time. A failure is counted and
-said, and the next one is tried: telemetry goes on without. What a member goes on with is read when it is
-given its partitions, not when it starts: a member that stood by for a week then finds the newest checkpoint.
+brought to the disk in a thread of its own while the line goes on, one at a time; now and then it goes to
+`state.topic` as well. A failure is counted and said, and the next one is tried: telemetry goes on without.
+What a member goes on with is read when it is given its partitions, not when it starts: a member that stood
+by for a week then finds the newest checkpoint, here or in the topic.
 """
 
 from __future__ import annotations
@@ -24,21 +25,24 @@ from engine.state.durable import sync_folder, write_new
 from engine.state.encoding import StateError
 from engine.state.folder import Folder, Stamp
 from engine.state.line_state import Capture, capture, digests_of, restore
+from engine.state.manifest import Candidate, in_order, read_blobs
+from engine.state.topic import StateTopic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from concurrent.futures import Executor
 
     from engine.app import Configuration, OwnedLine
     from engine.judge.judge import FirstDeclined
     from engine.judge.lifecycle import Alert
-    from engine.state.folder import Found, Refused
-    from engine.state.line_state import Outcome
+    from engine.state.line_state import Digests, Outcome
 
 NS_PER_S = 1_000_000_000
 RUN_BYTES = 4
 KEY_FILE = "call.key"
 FINISH_S = 4.0
+TOPIC_S = 20.0
+SAVE_S = 5.0  # before partitions go elsewhere; the group waits for it
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +76,10 @@ class Checkpoints:
         self._hash_key = b""
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._writing: asyncio.Task[None] | None = None
-        self._due_s = 0.0
-        self._last_trouble = ""
+        self._due_s = self._topic_due_s = 0.0
+        self._state_topic = StateTopic(configuration.settings) if settings.topic else None
+        self._is_finished = False
+        self._last_troubles: dict[bool, str] = {}  # of the topic, and of the disk
         self.stats = CheckpointStats()
 
     @property
@@ -121,47 +127,70 @@ class Checkpoints:
             self._fail("key", f"the key of call ids could not be kept: {error}")
             return secrets.token_bytes(HASH_KEY_BYTES)
 
-    def resume(self, configuration: Configuration) -> Resumed:
-        """Read the newest checkpoint that can be used into a new line. Blocks, never raises."""
+    async def go_on(self, configuration: Configuration, topic_id: str) -> Resumed:
+        """Read the best checkpoint there is, in the folder or in the topic, into a new line. Never raises."""
+        found: list[Candidate] = []
+        if self._state_topic is not None:
+            try:
+                found, refused = await self._state_topic.read(self._topic, topic_id)
+                for one in refused:
+                    self._refuse(one.reason, one.text)
+            except Exception as error:  # noqa: BLE001  # Nothing in it may keep the engine from watching.
+                self.stats.refused(getattr(error, "reason", type(error).__name__.lower()))
+                log.warning("checkpoints in state.topic are not used: %s", error)
+        return await asyncio.to_thread(self.resume, configuration, topic_id, found)
+
+    def resume(
+        self, configuration: Configuration, topic_id: str = "", others: Sequence[Candidate] = ()
+    ) -> Resumed:
+        """Read the best checkpoint of the folder, or of `others`, into a new line. Blocks, never raises."""
+        digests = digests_of(configuration.settings, configuration.learned, self._hash_key)
+        candidates: list[Candidate] = []
         try:
-            found, refused = self._folder.load(self._topic)
+            candidates, refused = self._folder.candidates(self._topic, topic_id)
             for one in refused:
-                self._refuse(one)
-            return self._resumed(configuration, found) if found is not None else Resumed()
+                self._refuse(one.reason, one.text)
+            for candidate in in_order([*candidates, *others], digests.core):
+                resumed = self._resumed(configuration, candidate, digests)
+                if resumed is not None:
+                    return resumed
         except Exception as error:
             # Whatever is in the folder, it must not keep the engine from watching.
             log.exception("the checkpoint could not be used in an unforeseen way")
             self.stats.refused(type(error).__name__.lower())
-            self._folder.set_aside()
-            return Resumed()
+            for candidate in candidates:
+                candidate.set_aside()
+        return Resumed()
 
-    def _resumed(self, configuration: Configuration, found: Found) -> Resumed:
-        manifest = found.manifest
-        digests = digests_of(configuration.settings, configuration.learned, self._hash_key)
+    def _resumed(
+        self, configuration: Configuration, candidate: Candidate, digests: Digests
+    ) -> Resumed | None:
+        """Go on with a checkpoint; None: it cannot be used, and was set aside."""
+        manifest = candidate.manifest
         line = build_line(configuration, self._hash_key)
         try:
-            outcome = restore(line.pipeline, found.read, manifest.digests, digests)
+            read = read_blobs(candidate, self._settings.bytes_max)
+            outcome = restore(line.pipeline, read, manifest.digests, digests)
         except (StateError, KeyError) as error:
-            self.stats.refused(getattr(error, "reason", "damaged"))
-            log.warning("the checkpoint is set aside, a new start is made: %s", error)
-            self._folder.set_aside()
-            return Resumed()
-        self._say(outcome, (time.time_ns() - manifest.written_ns) / NS_PER_S)
+            self._refuse(getattr(error, "reason", "damaged"), f"{error} ({candidate.where})")
+            candidate.set_aside()
+            return None
+        self._say(outcome, candidate.where, (time.time_ns() - manifest.written_ns) / NS_PER_S)
         judge = line.pipeline.judge
         firing = tuple(one for one in judge.book.alerts() if one.state == FIRING)
         offsets = manifest.next_offsets if outcome.is_whole else {}
         return Resumed(line, offsets, firing, tuple(judge.first_declines.values()))
 
-    def _say(self, outcome: Outcome, age_s: float) -> None:
+    def _say(self, outcome: Outcome, where: str, age_s: float) -> None:
         self.stats.restored("whole" if outcome.is_whole else "alerts")
         what = "went on with" if outcome.is_whole else "took the alerts over from"
-        log.info("%s a checkpoint that is %.0f s old", what, age_s)
+        log.info("%s a checkpoint that is %.0f s old (%s)", what, age_s, where)
         for one in outcome.refused:
             log.warning("not taken over from the checkpoint: %s", one)
 
-    def _refuse(self, one: Refused) -> None:
-        self.stats.refused(one.reason)
-        log.warning("a checkpoint was set aside (%s): %s", one.reason, one.text)
+    def _refuse(self, reason: str, text: str) -> None:
+        self.stats.refused(reason)
+        log.warning("a checkpoint was set aside (%s): %s", reason, text)
 
     def take_if_due(self, line: OwnedLine, begun_at: Mapping[int, int]) -> Taken | None:
         """Take a cut if it is time; in the thread of the line."""
@@ -182,15 +211,15 @@ class Checkpoints:
             self._fail("encode", f"the state cannot be written down: {error}")
             return None
         digests = digests_of(configuration.settings, configuration.learned, self._hash_key)
-        stamp = Stamp(self._topic, digests, pipeline.observer.watermark_ns, time.time_ns())
+        stamp = Stamp(self._topic, digests, pipeline.observer.watermark_ns, time.time_ns(), line.topic_id)
         return Taken(cut, stamp, time.perf_counter() - begin_s)
 
     def write_soon(self, taken: Taken, durable: dict[int, int]) -> None:
         """Begin to write a cut; when it is on the disk, `durable` is updated with its offsets."""
         self._writing = asyncio.create_task(self.write(taken, durable), name="checkpoint")
 
-    async def write(self, taken: Taken, durable: dict[int, int]) -> None:
-        """Write a cut; see `write_soon`."""
+    async def write(self, taken: Taken, durable: dict[int, int], *, is_last: bool = False) -> None:
+        """Write a cut; see `write_soon`. The `is_last` before a pause goes to the topic too."""
         begin_s = time.perf_counter()
         loop = asyncio.get_running_loop()
         try:
@@ -202,31 +231,68 @@ class Checkpoints:
         else:
             durable.update(taken.capture.next_offsets)
             self.stats.written(size, taken.seconds, time.perf_counter() - begin_s, time.time())
-            if self._last_trouble:
-                log.info("checkpoints are written again")
-                self._last_trouble = ""
+            self._recovered(is_topic=False)
+            if self._state_topic is not None and (is_last or time.monotonic() >= self._topic_due_s):
+                await self._write_to(self._state_topic)
         finally:
             self._writing = None
+
+    async def _write_to(self, topic: StateTopic) -> None:
+        """Write the checkpoint that is on the disk to the topic."""
+        self._topic_due_s = time.monotonic() + self._settings.topic_period_ns / NS_PER_S
+        try:
+            async with asyncio.timeout(TOPIC_S):
+                manifest = await asyncio.to_thread(self._folder.newest)
+                cut = Candidate(manifest, self._settings.folder, self._folder.read_blob, lambda: None)
+                self.stats.written_to_topic(await topic.write(manifest, cut), time.time())
+        except (StateError, OSError) as error:
+            self._fail(getattr(error, "reason", "topic"), str(error) or "no answer in time", is_topic=True)
+        else:
+            self._recovered(is_topic=True)
+
+    async def save(
+        self, worker: Executor, line: OwnedLine | None, begun_at: Mapping[int, int], durable: dict[int, int]
+    ) -> None:
+        """Write one at once, before partitions go elsewhere; `worker` steps the line."""
+        if line is None or not self.is_on or not line.owns or self._is_finished:
+            return
+        try:
+            async with asyncio.timeout(SAVE_S):
+                await self._save(worker, line, begun_at, durable)
+        except TimeoutError:
+            log.warning("no checkpoint was written in time before the partitions were given up")
+
+    async def _save(
+        self, worker: Executor, line: OwnedLine, begun_at: Mapping[int, int], durable: dict[int, int]
+    ) -> None:
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+        loop = asyncio.get_running_loop()
+        taken = await loop.run_in_executor(worker, self.take, line, begun_at)
+        if taken is not None:
+            await self.write(taken, durable, is_last=True)
 
     async def finish(
         self, worker: Executor, line: OwnedLine, begun_at: Mapping[int, int], durable: dict[int, int]
     ) -> None:
         """Write a last one, so that the next start has nothing to read again; `worker` steps the line."""
+        self._is_finished = True
         try:
             async with asyncio.timeout(FINISH_S):
-                if self._writing is not None:
-                    await self._writing
-                loop = asyncio.get_running_loop()
-                taken = await loop.run_in_executor(worker, self.take, line, begun_at)
-                if taken is not None:
-                    await self.write(taken, durable)
+                await self._save(worker, line, begun_at, durable)
         except TimeoutError:
             log.warning("the last checkpoint was not written in time; the one before is used")
         self._writer.shutdown(wait=False, cancel_futures=True)
+        if self._state_topic is not None:
+            await self._state_topic.close()
 
-    def _fail(self, reason: str, text: str) -> None:
+    def _fail(self, reason: str, text: str, *, is_topic: bool = False) -> None:
         """Count a checkpoint that was not written, and say so when it is news."""
         self.stats.failed(reason)
-        if text != self._last_trouble:
+        if text != self._last_troubles.get(is_topic):
             log.warning("no checkpoint could be written (%s): %s", reason, text)
-            self._last_trouble = text
+            self._last_troubles[is_topic] = text
+
+    def _recovered(self, *, is_topic: bool) -> None:
+        if self._last_troubles.pop(is_topic, ""):
+            log.info("checkpoints are written %sagain", "to state.topic " if is_topic else "")

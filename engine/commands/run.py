@@ -30,7 +30,7 @@ from engine.commands.watchdog import Watchdog
 from engine.decode.mask import LabelMask
 from engine.deliver.alertmanager import AlertmanagerSink
 from engine.deliver.handover import Handover
-from engine.deliver.metrics import Metrics, SourceStats, WebStats
+from engine.deliver.metrics import Metrics, SourceStats
 from engine.deliver.quarantine import Quarantine
 from engine.deliver.timeline import Timeline
 from engine.errors import CallgaugeError, UsageError
@@ -120,7 +120,7 @@ class Service:
             peers=self.sink.stats,
             source=self._source_stats,
             checkpoints=self._checkpoints.stats if self._checkpoints.is_on else None,
-            web=self._web_stats,
+            web=lambda: self.web.stats(),  # noqa: PLW0108  # There is none yet.
             quarantine=lambda: self.quarantine.stats,
         )
         self._watchdog = Watchdog(self.metrics)
@@ -187,21 +187,25 @@ class Service:
         if self._checkpoints.is_on and isinstance(self.source, KafkaSource):
             progress = self.source.progress
             self._begun_at, progress.durable, progress.resume = progress.begun, self._durable, self._resume
+            progress.save = self._save
         if not self._stop.is_set():
             await self.source.start()
         self.metrics.reloaded(is_successful=True, now_s=time.time())
 
-    async def _resume(self) -> dict[int, int]:
+    async def _resume(self, topic_id: str) -> dict[int, int]:
         """Go on with the newest checkpoint: the line at its first batch, the source at its offsets."""
         assert self.line is not None, "there is a line before anything is read"
         if self._recorder is not None:
             log.warning("what is recorded begins anew, so that it can be replayed: no checkpoint is used")
             return {}
-        resumed = await asyncio.to_thread(self._checkpoints.resume, self.configuration)
-        self.line.adopt(resumed.line)
+        resumed = await self._checkpoints.go_on(self.configuration, topic_id)
+        self.line.adopt(resumed.line, topic_id)
         self._handover.restore(resumed.firing)
         self._told.update((one.limit, one.split) for one in resumed.first_declines)
         return dict(resumed.next_offsets)
+
+    async def _save(self) -> None:
+        await self._checkpoints.save(self._worker, self.line, self._begun_at, self._durable)
 
     async def _read(self) -> None:
         """Fetch as long as there is room in the queue; not calling `read` is what pauses the consumer."""
@@ -274,9 +278,6 @@ class Service:
         self.timeline.alert_changes(step.changes, is_history=is_history)
         self.timeline.notes(step.notes, lambda note: _declared(register, note), is_history=is_history)
         self.metrics.wrote_down(lines=self.timeline.lines_written, failed=self.timeline.lines_failed)
-
-    def _web_stats(self) -> WebStats:
-        return self.web.stats()
 
     def _source_stats(self) -> SourceStats:
         stats = getattr(self.source, "stats", None)

@@ -18,7 +18,9 @@ class CheckpointStats:
         self.last_s = 0.0  # wall clock of the last one that is on the disk; 0: none
         self.bytes = 0
         self.take_s = self.write_s = 0.0
-        self.count = 0
+        self.count = self.topic_count = 0
+        self.topic_last_s = 0.0
+        self.topic_bytes = 0
         self.failures: dict[str, int] = {}
         self.outcomes: dict[str, int] = {}
 
@@ -26,6 +28,11 @@ class CheckpointStats:
         """Note a checkpoint: its bytes, how long the line stood still, and how long it took to write."""
         self.count += 1
         self.bytes, self.take_s, self.write_s, self.last_s = size, take_s, write_s, now_s
+
+    def written_to_topic(self, size: int, now_s: float) -> None:
+        """Note one that is in the topic as well."""
+        self.topic_count += 1
+        self.topic_bytes, self.topic_last_s = size, now_s
 
     def failed(self, reason: str) -> None:
         """Count one that was not written."""
@@ -53,6 +60,13 @@ def checkpoint_families(stats: CheckpointStats) -> Iterator[Family]:
         yield single("callgauge_checkpoint_take_seconds", GAUGE, help_text, stats.take_s)
         help_text = "How long the last checkpoint took to be on the disk."
         yield single("callgauge_checkpoint_write_seconds", GAUGE, help_text, stats.write_s)
+    if stats.topic_count:
+        help_text = "Checkpoints that were written to state.topic."
+        yield single("callgauge_state_topic_checkpoints_total", COUNTER, help_text, stats.topic_count)
+        help_text = "When the last checkpoint was in state.topic."
+        yield single("callgauge_state_topic_timestamp_seconds", GAUGE, help_text, stats.topic_last_s)
+        help_text = "Size of the last checkpoint in state.topic."
+        yield single("callgauge_state_topic_size_bytes", GAUGE, help_text, stats.topic_bytes)
     help_text = "Checkpoints that could not be written, by reason."
     yield _by("callgauge_checkpoint_failures_total", help_text, "reason", stats.failures)
     help_text = "Checkpoints that were read at an assignment, by what came of them."

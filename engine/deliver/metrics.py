@@ -49,6 +49,7 @@ class SourceStats(NamedTuple):
     tombstones: int = 0  # records without a value
     raw_batches: bool = False  # whole record batches are read, not record by record
     state: str = "reading"  # waiting | standby | reading | closed
+    insecure: bool = False
 
 
 class WebStats(NamedTuple):
@@ -211,6 +212,8 @@ def source_families(stats: SourceStats) -> Iterator[Family]:
     yield single("callgauge_kafka_tombstones_total", COUNTER, help_text, stats.tombstones)
     help_text = "1 if whole record batches are read, 0 on the slower path, record by record."
     yield single("callgauge_kafka_raw_batches", GAUGE, help_text, int(stats.raw_batches))
+    help_text = "1 if brokers on other machines are read without encryption (kafka.allow_insecure)."
+    yield single("callgauge_kafka_insecure", GAUGE, help_text, int(stats.insecure))
     help_text = "1 for the state that the source is in, 0 for the others."
     states = [(("state", state),) for state in SOURCE_STATES]
     yield Family(

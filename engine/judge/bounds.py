@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 
 NO_ROOM = -2  # the slot of a row that a detector would watch if it had room
 SLOTS = ("slot", "slot_of")  # fields of a detector's state that hold slots by row
+COUNTED = {  # fields of a detector's state that count what had no room
+    "plans_refused": "plans_max", "strata_refused": "strata_max", "comparisons_refused": "comparisons_max",
+    "signals_refused": "signals_max", "rate_limits_refused": "rate_limits_max",
+    "usual_rows_refused": "usual_rows_max",
+}  # fmt: skip
 BOUNDS = (
     "window_rows_max", "limit_instances_max", "hidden_cap_instances_max", "reports_max", "dependencies_max",
-    "detector_rows_max",
+    "detector_rows_max", *COUNTED.values(),
 )  # fmt: skip
 
 
@@ -28,8 +33,21 @@ def bounds_met(judge: Judge) -> tuple[tuple[str, int], ...]:
     met: Counter[str] = Counter(roller.index.met)
     met["reports_max"] = roller.reports.refused
     met["dependencies_max"] = roller.facts.dependencies_refused
-    met["detector_rows_max"] = sum(rows_without_room(state) for state in judge.bank.states())
+    for state in judge.bank.states():
+        met["detector_rows_max"] += rows_without_room(state)
+        met.update(refused_by(state))
     return tuple((name, met[name]) for name in BOUNDS)
+
+
+def refused_by(state: Any) -> Counter[str]:
+    """Count what a detector's state says that it had no room for, by bound."""
+    found: Counter[str] = Counter()
+    for name, value in zip(getattr(state, "_fields", ()), state, strict=False):
+        if name in COUNTED:
+            found[COUNTED[name]] += value
+        elif hasattr(value, "_fields"):
+            found.update(refused_by(value))
+    return found
 
 
 def rows_without_room(state: Any) -> int:

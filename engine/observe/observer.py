@@ -129,6 +129,12 @@ class Observer:
         return sum(one.calls_in_flight for one in self._partitions.values())
 
     @property
+    def bounds_met(self) -> tuple[tuple[str, int], ...]:
+        """How often something had to make room, by bound; what goes elsewhere takes its count along."""
+        ids = sum(int(one.recent.forgotten[0]) for one in self._partitions.values())
+        return ("event_ids_max", ids), ("unmatched_ends_max", int(self._unmatched.forgotten[0]))
+
+    @property
     def healed(self) -> dict[str, int]:
         """How many calls were taken out of flight without an end that counted, by cause."""
         counters = self._book.counters

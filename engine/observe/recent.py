@@ -22,6 +22,7 @@ class Recent(NamedTuple):
     table: NDArray[np.int64]  # (capacity,), linear probing; 0: free
     ring: NDArray[np.int64]  # (event_ids_max,), in order of arrival; 0: free
     next: NDArray[np.int64]  # (1,): place in the ring that is written next
+    forgotten: NDArray[np.int64]  # (1,): ids that had to make room
 
 
 def new_recent(ids_max: int) -> Recent:
@@ -29,7 +30,9 @@ def new_recent(ids_max: int) -> Recent:
     capacity = 4
     while capacity < 2 * ids_max:
         capacity *= 2
-    return Recent(np.zeros(capacity, np.int64), np.zeros(ids_max, np.int64), np.zeros(1, np.int64))
+    return Recent(
+        np.zeros(capacity, np.int64), np.zeros(ids_max, np.int64), *(np.zeros(1, np.int64) for _ in range(2))
+    )
 
 
 @kernel
@@ -45,6 +48,7 @@ def was_seen(recent: Recent, key: int) -> bool:
     place = recent.next[0]
     if recent.ring[place] != 0:
         forget(recent, recent.ring[place])
+        recent.forgotten[0] += 1
     recent.ring[place] = key
     recent.next[0] = (place + 1) % len(recent.ring)
     return False

@@ -26,17 +26,19 @@ class Unmatched(NamedTuple):
 
     ends: NDArray[np.int64]  # (UNMATCHED_MAX, 3): END_KEY (0: free), END_NS, PARTITION
     next: NDArray[np.int64]  # (1,): place that is written next
+    forgotten: NDArray[np.int64]  # (1,): ends that had to make room
 
 
 def new_unmatched() -> Unmatched:
     """Make an empty ring."""
-    return Unmatched(np.zeros((UNMATCHED_MAX, 3), np.int64), np.zeros(1, np.int64))
+    return Unmatched(np.zeros((UNMATCHED_MAX, 3), np.int64), *(np.zeros(1, np.int64) for _ in range(2)))
 
 
 @kernel
 def remember_end(unmatched: Unmatched, key: int, time_ns: int, partition: int) -> None:
     """Remember an end in place of the oldest one."""
     at = unmatched.next[0]
+    unmatched.forgotten[0] += unmatched.ends[at, END_KEY] != 0
     unmatched.ends[at, END_KEY] = key
     unmatched.ends[at, END_NS] = time_ns
     unmatched.ends[at, PARTITION] = partition

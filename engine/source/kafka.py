@@ -19,7 +19,7 @@ import logging
 import socket
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition, errors
 
@@ -31,9 +31,11 @@ from engine.source.kafka_connection import (
     check_codecs,
     check_settings,
     connection_options,
+    is_insecure,
     limit_client_logs,
 )
 from engine.source.kafka_places import Progress
+from engine.source.kafka_stats import KafkaStats
 from engine.source.kafka_supervisor import START_S, Supervisor
 from engine.source.raw_fetch import load_framing, why_not_raw
 from engine.source.rows import DELETED
@@ -50,22 +52,6 @@ COMMIT_EVERY_S = 5.0
 CHUNKS_PER_POLL_MAX = 4  # some milliseconds of work each, in which the loop does nothing else
 
 log = logging.getLogger(__name__)
-
-
-class KafkaStats(NamedTuple):
-    """What the source says of itself, for metrics."""
-
-    lag_rows: tuple[tuple[str, int, int], ...]  # (topic, partition, rows that wait)
-    rebuilds: int
-    rebalances: int
-    queue_batches: int
-    commits_failed: int
-    unauthorized: int
-    lost_rows: tuple[tuple[str, int], ...]  # (reason, rows) of what was in the log and could not be read
-    tombstones: int  # rows without a value
-    raw_batches: bool  # whole batches are read, not record by record
-    last_poll_ns: int  # 0: never polled
-    state: str  # waiting | standby | reading | closed
 
 
 class KafkaSource:
@@ -140,6 +126,7 @@ class KafkaSource:
             raw_batches=self.supervisor.is_raw,
             last_poll_ns=self._last_poll_ns,
             state=self._state(),
+            insecure=is_insecure(self._settings),
         )
 
     def _state(self) -> str:
@@ -258,6 +245,7 @@ class KafkaSource:
 
     async def _find_again(self, member: Member, error: errors.OffsetOutOfRangeError) -> None:
         """Go on where rows were deleted; a topic made anew begins anew, without what was held of it."""
+        await member.watch_topic()
         try:
             for tp in error.args[0]:
                 if tp.partition not in member.placed:
@@ -269,16 +257,20 @@ class KafkaSource:
                     self._ready.append(tick(self._settings.topic, time.time_ns(), held, ()))
         except errors.KafkaError as failure:
             await self._count_failure(failure, self._settings.poll_ns / NS_PER_S)
+        self._check(member)
 
     def _assign(self, partitions: tuple[int, ...], given: tuple[int, ...]) -> None:
         """Take note of an assignment, whole when all that was `given` has its place.
 
         Rows of partitions that are read elsewhere now are not handed over.
         """
+        is_less = bool(set(self._assigned) - set(partitions))
         self._assigned, self._is_placing = partitions, partitions != given
         kept = [batch for batch in self._ready if batch.partition in partitions]
         self._ready.clear()
         self._ready.extend(kept)
+        if is_less:  # What comes back at once comes back without what was known of it.
+            self._ready.append(tick(self._settings.topic, time.time_ns(), partitions, ()))
         if self._is_placing:
             return
         self._rebalances += 1
@@ -293,4 +285,5 @@ class KafkaSource:
             await asyncio.sleep(self._commit_every_s)
             member = self.supervisor.member
             if member is not None:
+                await member.watch_topic()
                 self._commits_failed += not await member.commit()

@@ -109,13 +109,18 @@ def check_codecs() -> None:
             raise SourceError(f"the codec {name} does not give back what it got", hint="reinstall cramjam")
 
 
-def connection_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Give the options of a connection; files that cannot be read are a SourceError that names them."""
-    options: dict[str, Any] = {"security_protocol": settings.security_protocol}
+def is_insecure(settings: KafkaSettings) -> bool:
+    """Say whether a broker on another machine is talked to without encryption."""
     hosts = [
         found["host"].strip("[]") for found in map(ADDRESS.fullmatch, settings.bootstrap_servers) if found
     ]
-    if settings.security_protocol in UNENCRYPTED and not all(map(is_loopback, hosts)):
+    return settings.security_protocol in UNENCRYPTED and not all(map(is_loopback, hosts))
+
+
+def connection_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Give the options of a connection; files that cannot be read are a SourceError that names them."""
+    options: dict[str, Any] = {"security_protocol": settings.security_protocol}
+    if is_insecure(settings):
         log.warning("calls come from Kafka unencrypted, as kafka.allow_insecure says")
     if settings.security_protocol.endswith("SSL"):
         try:

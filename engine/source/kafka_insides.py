@@ -55,6 +55,16 @@ def lacks_topic(consumer: AIOKafkaConsumer, topic: str) -> bool:
     return bool(cluster.brokers()) and cluster.partitions_for_topic(topic) is None
 
 
+def client_of(consumer: AIOKafkaConsumer) -> Any:
+    """Give the client through which a consumer talks to the cluster, for requests that it has no word for."""
+    return consumer._client  # noqa: SLF001
+
+
+async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
+    """Ask the cluster for the partitions of a topic that the consumer is not subscribed to."""
+    return set(await consumer._client._wait_on_metadata(topic) or ())  # noqa: SLF001
+
+
 async def close_connections(consumer: AIOKafkaConsumer) -> None:
     """Close what `stop` leaves open when it fails; closing twice is fine."""
     await consumer._client.close()  # noqa: SLF001

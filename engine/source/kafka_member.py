@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
 from engine.source.bounded import bounded
-from engine.source.kafka_insides import Pulse, generation_of
+from engine.source.kafka_insides import Pulse, client_of, generation_of
 from engine.source.kafka_places import Progress, Replaced, replace, start_offsets
+from engine.source.topic_id import read_topic_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -60,9 +61,11 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._watched_since_s = time.monotonic()
 
     async def on_partitions_revoked(self, _revoked: Collection[TopicPartition]) -> None:
-        """Take no more rows until there is an assignment again."""
-        self.placed = set()
+        """Take no more rows until there is an assignment again; save what is known for who gets it."""
+        had, self.placed = self.placed, set()
         self._has_joined = False
+        if had and self._progress.save is not None:
+            await self._progress.save()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Seek every partition to its place; no row is fetched before that."""
@@ -75,11 +78,13 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._pulse.watch(self.consumer)
         partitions = tuple(sorted(tp.partition for tp in assigned))
         self._progress.keep(partitions)
-        # What is new is ours when it has its place: a line must not begin before it is restored.
-        held = tuple(partition for partition in partitions if partition in self._places)
-        self._tell(held, partitions)
         # aiokafka logs an exception that is raised here, and reads on from anywhere.
+        held: tuple[int, ...] = ()
         try:
+            await self.look_at_topic(partitions)
+            # What is new is ours when it has its place: a line must not begin before it is restored.
+            held = tuple(partition for partition in partitions if partition in self._places)
+            self._tell(held, partitions)
             await self._seek(assigned)
         except Exception as error:  # noqa: BLE001  # Whatever it is, it would be lost there.
             self.failed = f"no place to begin at was found ({type(error).__name__})"
@@ -89,13 +94,38 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._has_joined = True
         self.watch_anew()
 
+    async def look_at_topic(self, given: tuple[int, ...]) -> bool:
+        """Let everything go if the topic is another one than before, and say so; it begins anew then."""
+        if not given or not self._progress.meet(await self._topic_id()):
+            return False
+        log.warning("the topic was deleted and made anew: reading it begins anew, without what was known")
+        self.placed = set()
+        self._tell((), given)
+        return True
+
+    async def _topic_id(self) -> str:
+        for _ in range(PLACE_TRIES - 1):
+            try:
+                return await read_topic_id(client_of(self.consumer), self._settings.topic)
+            except (errors.KafkaError, TimeoutError):
+                await asyncio.sleep(PLACE_AGAIN_S)
+        return await read_topic_id(client_of(self.consumer), self._settings.topic)
+
+    async def watch_topic(self) -> None:
+        """Have this consumer thrown away if the topic was made anew since; a broker may be away."""
+        try:
+            if await self.look_at_topic(tuple(sorted(self.placed))):
+                self.failed = "the topic was made anew"
+        except (errors.KafkaError, TimeoutError):
+            log.debug("the id of the topic could not be asked for")
+
     async def _seek(self, assigned: Collection[TopicPartition]) -> None:
         progress = self._progress
         unknown = [tp for tp in assigned if tp.partition not in self._places]
         # A line that goes on has no state of what is new to it, whatever a checkpoint has.
         if unknown and len(unknown) == len(assigned) and progress.resume is not None:
             given = {tp.partition for tp in assigned}
-            for partition, offset in (await progress.resume()).items():
+            for partition, offset in (await progress.resume(progress.topic_id)).items():
                 if partition in given:
                     progress.begin(partition, offset)
             unknown = [tp for tp in unknown if tp.partition not in self._places]

@@ -1,12 +1,14 @@
 """Where in each partition to begin, how far we are, and where to go on when that place is gone.
 
 A partition goes on where its checkpoint says. Without one the state of the engine is gone, so a start reads
-back over the time that it needs (`rewind`). The committed offset is for lag tools only, and with checkpoints
-never ahead of what is on the disk.
+back over the time that it needs (`rewind`), and further if the group has not come so far: the committed
+offset is never ahead of what is on the disk, so what lies behind it was counted, and what lies before it
+perhaps not. All of that is true of one log: a topic made anew has another id, and begins anew.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,13 +19,15 @@ if TYPE_CHECKING:
     from engine.settings import KafkaSettings
 
 NS_PER_MS = 1_000_000
+COMMITTED_S = 10.0
 
 
 class Progress:
     """Offsets by partition, of those that this process holds; outlives any consumer.
 
     `places` is what is fetched next, `begun` where reading began. `durable` is what is on the disk, None
-    where nothing ever is: then the places are committed. `resume` gives what a checkpoint knows.
+    where nothing ever is: then the places are committed. `resume` gives what a checkpoint knows of the topic
+    with this id, `save` writes one before partitions go elsewhere.
     """
 
     def __init__(self) -> None:
@@ -31,13 +35,23 @@ class Progress:
         self.places: dict[int, int] = {}
         self.begun: dict[int, int] = {}
         self.durable: dict[int, int] | None = None
-        self.resume: Callable[[], Awaitable[dict[int, int]]] | None = None
+        self.topic_id = ""  # "": not known
+        self.resume: Callable[[str], Awaitable[dict[int, int]]] | None = None
+        self.save: Callable[[], Awaitable[None]] | None = None
 
     def keep(self, partitions: Collection[int]) -> None:
         """Forget partitions that are read elsewhere now."""
         for offsets in (self.places, self.begun, self.durable or {}):
             for partition in offsets.keys() - set(partitions):
                 del offsets[partition]
+
+    def meet(self, topic_id: str) -> bool:
+        """Take note of the topic's id; if that is another topic than before, let everything go and say so."""
+        is_another = bool(topic_id and self.topic_id and topic_id != self.topic_id)
+        if is_another:
+            self.keep(())
+        self.topic_id = topic_id or self.topic_id
+        return is_another
 
     def begin(self, partition: int, offset: int) -> int:
         """Begin a partition that is not held at `offset`; give its place."""
@@ -78,7 +92,19 @@ async def start_offsets(
     since_ms = max(now_ns - settings.rewind_ns, 0) // NS_PER_MS
     found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
     # No row since then: there is nothing to rewind over.
-    return {tp: ends[tp] if at is None else int(at.offset) for tp, at in found.items()}
+    starts = {tp: ends[tp] if at is None else int(at.offset) for tp, at in found.items()}
+    begins = _whole(await consumer.beginning_offsets(partitions))
+    committed = await _committed(consumer, partitions)
+    return {tp: max(min(start, committed.get(tp, start)), begins[tp]) for tp, start in starts.items()}
+
+
+async def _committed(
+    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """Give what the group has committed, of partitions of which it has."""
+    asked = asyncio.gather(*(consumer.committed(tp) for tp in partitions))
+    found = zip(partitions, await asyncio.wait_for(asked, COMMITTED_S), strict=True)
+    return {tp: int(offset) for tp, offset in found if offset is not None}
 
 
 async def replace(

@@ -41,6 +41,7 @@ class BlobHead(msgspec.Struct, frozen=True, array_like=True):
     next_offset: int  # of a partition; -1: it has none
     core_digest: str  # of what it was made under
     parts: tuple[tuple[str, int], ...]  # name and plain bytes, in order
+    topic_id: str = ""  # of Kafka; "": not known
 
 
 def blob_bytes(head: BlobHead, pieces: list[bytes]) -> Iterator[bytes]:

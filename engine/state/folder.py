@@ -10,58 +10,37 @@ A file that nobody names is removed: at once if this process wrote it, else when
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import functools
 import os
 import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
-from engine.state.blob import BlobHead, blob_bytes, parts_of
+from engine.state.blob import BlobHead, blob_bytes
 from engine.state.durable import DISK, Disk, put_in_place, read_whole, sync_folder, write_new
 from engine.state.encoding import StateError
-from engine.state.line_state import PARTITION, Digests
+from engine.state.line_state import PARTITION
+from engine.state.manifest import (
+    BLOB_NAME,
+    MANIFEST_BYTES_MAX,
+    BlobEntry,
+    Candidate,
+    Manifest,
+    Refused,
+    manifest_bytes,
+    manifest_of,
+    read_blobs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from engine.state.line_state import Capture, Read
+    from engine.state.line_state import Capture, Digests, Read
 
 MANIFEST, PREVIOUS, BAD = "manifest", "manifest.prev", ".bad"
-TITLE = b"callgauge-checkpoint"
-VERSION = 1
-MANIFEST_BYTES_MAX = 4 << 20
-BLOBS_MAX = 100_000
 FORGOTTEN_S = 600.0
-BLOB_NAME = re.compile(r"[a-z0-9-]{1,40}\.[0-9]{1,20}-[0-9a-f]{8}\.blob")
 FOLDER_MODE = 0o700
-
-
-class BlobEntry(msgspec.Struct, frozen=True):
-    """A blob as the manifest names it."""
-
-    file: str
-    bytes: int
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """One cut: what it was made under, how far it had come, and its blobs."""
-
-    sequence: int
-    written_ns: int
-    topic: str
-    core_digest: str
-    detectors_digest: str
-    watermark_ns: int
-    next_offsets: dict[int, int]
-    blobs: dict[str, BlobEntry]
-
-    @property
-    def digests(self) -> Digests:
-        """What it was made under."""
-        return Digests(self.core_digest, self.detectors_digest)
 
 
 class Stamp(NamedTuple):
@@ -71,6 +50,7 @@ class Stamp(NamedTuple):
     digests: Digests
     watermark_ns: int
     written_ns: int
+    topic_id: str = ""
 
 
 class Found(NamedTuple):
@@ -78,13 +58,6 @@ class Found(NamedTuple):
 
     manifest: Manifest
     read: Read
-
-
-class Refused(NamedTuple):
-    """A checkpoint that was set aside."""
-
-    reason: str
-    text: str
 
 
 class Folder:
@@ -121,7 +94,7 @@ class Folder:
                 lengths = tuple((part, sum(map(len, of))) for part, of in parts.items())
                 partition = name.removeprefix(PARTITION)
                 offset = capture.next_offsets.get(int(partition), -1) if partition.isdecimal() else -1
-                head = BlobHead(name, stamp.topic, offset, stamp.digests.core, lengths)
+                head = BlobHead(name, stamp.topic, offset, stamp.digests.core, lengths, stamp.topic_id)
                 file = f"{name}.{self._sequence}-{self._run}.blob"
                 used = sum(entry.bytes for entry in entries.values())
                 length = write_new(
@@ -131,13 +104,13 @@ class Folder:
                 entries[name] = BlobEntry(file, length)
             manifest = Manifest(
                 self._sequence, stamp.written_ns, stamp.topic, *stamp.digests, stamp.watermark_ns,
-                capture.next_offsets, entries,
+                capture.next_offsets, entries, stamp.topic_id,
             )  # fmt: skip
             sync_folder(self.path, self._disk)
             fresh = self.path / f"{MANIFEST}.{self._run}.new"
             with contextlib.suppress(FileNotFoundError):
                 fresh.unlink()
-            length = write_new(fresh, [_manifest_bytes(manifest)], self._disk)
+            length = write_new(fresh, [manifest_bytes(manifest)], self._disk)
         except BaseException:
             for path in written:
                 with contextlib.suppress(OSError):
@@ -147,46 +120,44 @@ class Folder:
         self._clean()
         return length + sum(entry.bytes for entry in entries.values())
 
-    def load(self, topic: str) -> tuple[Found | None, list[Refused]]:
-        """Give the newest checkpoint of this topic that can be used, and what was set aside on the way."""
+    def candidates(self, topic: str, topic_id: str = "") -> tuple[list[Candidate], list[Refused]]:
+        """Give the checkpoints of this topic whose manifests can be used, and what was set aside."""
+        found: list[Candidate] = []
         refused: list[Refused] = []
         for name in (MANIFEST, PREVIOUS):
             path = self.path / name
+            set_aside = functools.partial(self._set_aside, path)
             try:
-                manifest = _manifest_of(read_whole(path, MANIFEST_BYTES_MAX), topic)
-                return Found(manifest, self._blobs_of(manifest)), refused
+                manifest = manifest_of(read_whole(path, MANIFEST_BYTES_MAX), topic, topic_id)
+                found.append(Candidate(manifest, name, self.read_blob, set_aside))
             except FileNotFoundError:
                 continue
             except StateError as error:
                 refused.append(Refused(error.reason, str(error)))
+                set_aside()
             except OSError as error:
                 refused.append(Refused("unreadable", f"{name}: {error.strerror or error}"))
-            self._set_aside(path)
+                set_aside()
+        return found, refused
+
+    def load(self, topic: str, topic_id: str = "") -> tuple[Found | None, list[Refused]]:
+        """Give the newest checkpoint of this topic that can be used, and what was set aside on the way."""
+        candidates, refused = self.candidates(topic, topic_id)
+        for one in candidates:
+            try:
+                return Found(one.manifest, read_blobs(one, self._bytes_max)), refused
+            except StateError as error:
+                refused.append(Refused(error.reason, str(error)))
+                one.set_aside()
         return None, refused
 
-    def set_aside(self) -> None:
-        """Let no start use the checkpoint in force again."""
-        self._set_aside(self.path / MANIFEST)
+    def newest(self) -> Manifest:
+        """Give the manifest in force; OSError or StateError without one."""
+        return manifest_of(read_whole(self.path / MANIFEST, MANIFEST_BYTES_MAX))
 
-    def _blobs_of(self, manifest: Manifest) -> Read:
-        read: Read = {}
-        left = self._bytes_max
-        for name, entry in manifest.blobs.items():
-            if not BLOB_NAME.fullmatch(entry.file):
-                raise StateError("damaged", "the manifest names a file that is none of ours")
-            try:
-                data = read_whole(self.path / entry.file, self._bytes_max)
-            except OSError as error:
-                raise StateError("missing", f"the blob {name}: {error.strerror or error}") from error
-            head, read[name] = parts_of(data, name, left)
-            partition = name.removeprefix(PARTITION)
-            offset = manifest.next_offsets.get(int(partition), -1) if partition.isdecimal() else -1
-            if (head.topic, head.core_digest, head.next_offset) != (
-                manifest.topic, manifest.core_digest, offset,
-            ):  # fmt: skip
-                raise StateError("damaged", f"the blob {name} is not of this checkpoint")
-            left -= sum(map(len, read[name].values()))
-        return read
+    def read_blob(self, file: str, bytes_max: int) -> bytes:
+        """Give the bytes of a blob; OSError if it is gone, or larger."""
+        return read_whole(self.path / file, bytes_max)
 
     def _bounded(self, pieces: Iterator[bytes], used: int) -> Iterator[bytes]:
         for piece in pieces:
@@ -202,7 +173,7 @@ class Folder:
         found = []
         for name in (MANIFEST, PREVIOUS):
             with contextlib.suppress(OSError, StateError):
-                found.append(_manifest_of(read_whole(self.path / name, MANIFEST_BYTES_MAX)))
+                found.append(manifest_of(read_whole(self.path / name, MANIFEST_BYTES_MAX)))
         return found
 
     def _set_aside(self, path: Path) -> None:
@@ -219,31 +190,3 @@ class Folder:
                 is_left = is_blob or re.fullmatch(r"manifest\.[0-9a-f]{8}\.new|probe-[0-9a-f]{8}", one.name)
                 if is_left and (is_ours or time.time() - one.stat().st_mtime > FORGOTTEN_S):
                     Path(one.path).unlink()
-
-
-def _manifest_bytes(manifest: Manifest) -> bytes:
-    body = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
-    check = hashlib.blake2b(body, digest_size=16).hexdigest().encode()
-    return b" ".join([TITLE, str(VERSION).encode(), check]) + b"\n" + body
-
-
-def _manifest_of(data: bytes, topic: str | None = None) -> Manifest:
-    """Read a manifest; StateError if it is none, of a newer version or of another topic."""
-    first, _, body = data.partition(b"\n")
-    title, _, rest = first.partition(b" ")
-    version, _, check = rest.partition(b" ")
-    if title != TITLE or not version.isdigit():
-        raise StateError("damaged", "the manifest does not begin as one")
-    if int(version) > VERSION:
-        raise StateError("newer", "the checkpoint was written by a newer version of callgauge")
-    if hashlib.blake2b(body, digest_size=16).hexdigest().encode() != check:
-        raise StateError("damaged", "the checksum of the manifest does not fit")
-    try:
-        manifest = msgspec.json.decode(body, type=Manifest)
-    except msgspec.MsgspecError as error:
-        raise StateError("damaged", "the manifest cannot be read") from error
-    if topic is not None and manifest.topic != topic:
-        raise StateError("other_topic", "the checkpoint is of another topic")
-    if len(manifest.blobs) > BLOBS_MAX:
-        raise StateError("damaged", "the manifest names too many blobs")
-    return manifest

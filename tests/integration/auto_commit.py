@@ -24,7 +24,7 @@ class AutoCommitted:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self.source = KafkaSource(settings)
-        self._whole_resume: Callable[[], Awaitable[dict[int, int]]] | None = None
+        self._whole_resume: Callable[[str], Awaitable[dict[int, int]]] | None = None
 
     async def commit_often(self) -> None:
         """Commit what was fetched, whether or not it is in any checkpoint."""
@@ -38,9 +38,9 @@ class AutoCommitted:
             if member is not None:
                 await member.commit()
 
-    async def _resume(self) -> dict[int, int]:
+    async def _resume(self, topic_id: str) -> dict[int, int]:
         assert self._whole_resume is not None
-        return await asyncio.to_thread(self._committed, await self._whole_resume())
+        return await asyncio.to_thread(self._committed, await self._whole_resume(topic_id))
 
     def _committed(self, known: dict[int, int]) -> dict[int, int]:
         consumer = Consumer(

@@ -7,7 +7,7 @@ totals, losses and alerts, and have told the same changes; what was told twice a
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ PARTITIONS = 4
 STATE = {"folder": "state", "period": "300ms"}
 STANDING_STILL = {"idle": "1h"}  # event time goes by rows alone, for the service and for the oracle
 BYTES_MAX = 64 << 20
+NOTHING: Mapping[str, object] = {}
 
 
 class Known(NamedTuple):
@@ -65,11 +66,21 @@ def known_to(line: Line) -> Known:
 class Killed:
     """One service with checkpoints, and a thread that produces what happens."""
 
-    def __init__(self, folder: Path, kafka: Kafka, topic: str, command: str = "engine.cli") -> None:
-        """Make the topic and the service; nothing runs yet."""
+    def __init__(
+        self,
+        folder: Path,
+        kafka: Kafka,
+        topic: str,
+        command: str = "engine.cli",
+        *,
+        state: Mapping[str, object] = NOTHING,
+        engine: Mapping[str, object] = NOTHING,
+    ) -> None:
+        """Make the topic and the service, with more settings; nothing runs yet."""
         kafka.create_topic(topic, PARTITIONS)
         self.kafka, self.topic = kafka, topic
-        self.service = Service(folder, kafka, topic, command=command, engine=STANDING_STILL, state=STATE)
+        self.engine, self.state = {**STANDING_STILL, **engine}, {**STATE, **state}
+        self.service = Service(folder, kafka, topic, command=command, engine=self.engine, state=self.state)
         self._told = threading.Event()
 
     def run(self, events: tuple[Event, ...], kills: int, seed: int) -> None:
@@ -149,7 +160,8 @@ class Killed:
     def _configured(self) -> Any:
         folder = self.service.folder
         configuration = load_configuration(str(folder / "engine.yaml"), str(folder / "limits.yaml"), None)
-        return configuration, read_hash_key(str(folder / "state" / "call.key"), b"")
+        own = configuration.settings.engine.call_key_file or "state/call.key"
+        return configuration, read_hash_key(str(folder / own), b"")
 
     def _whole_topic(self) -> Iterator[RawBatch]:
         assigned = tuple(range(PARTITIONS))

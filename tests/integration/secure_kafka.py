@@ -13,7 +13,7 @@ from tests.web_world import authority, certified
 _names: Any = admin
 TOPIC_KIND, GROUP_KIND = _names.ResourceType.TOPIC, _names.ResourceType.GROUP
 LITERAL, ALLOW = _names.ResourcePatternType.LITERAL, _names.AclPermissionType.ALLOW
-READ = _names.AclOperation.READ
+READ, WRITE = _names.AclOperation.READ, _names.AclOperation.WRITE
 USER, PASSWORD = "callgauge", "scram-password-of-the-test"
 STRANGER, NEWCOMER = "stranger", "newcomer"  # rights that were given stay: one user for each test
 MECHANISM = "SCRAM-SHA-512"
@@ -62,8 +62,8 @@ class SecureKafka:
         ]
         self.kafka = Kafka(folder, PROPERTIES + properties, *users)
 
-    def allow(self, principal: str, kind: Any, name: str) -> None:
-        """Give a principal the right to read one topic or group, and no other."""
+    def allow(self, principal: str, kind: Any, name: str, operation: Any = READ) -> None:
+        """Give a principal the right to read one topic or group, or another right to it."""
         client = self.kafka._admin()
-        right = _names.AclBinding(kind, name, LITERAL, principal, "*", READ, ALLOW)
+        right = _names.AclBinding(kind, name, LITERAL, principal, "*", operation, ALLOW)
         client.create_acls([right])[right].result(30)

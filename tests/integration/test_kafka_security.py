@@ -12,20 +12,26 @@ from typing import Any
 import pytest
 
 from engine.errors import SourceError
-from engine.settings import KafkaSettings
+from engine.settings import KafkaSettings, Settings, StateSettings
 from engine.source.kafka import KafkaSource
+from engine.state.encoding import StateError
+from engine.state.manifest import Candidate
+from engine.state.topic import StateTopic
 from tests.integration.secure_kafka import (
     GROUP_KIND,
     MECHANISM,
     NEWCOMER,
     PASSWORD,
+    READ,
     STRANGER,
     TOPIC_KIND,
     USER,
+    WRITE,
     SecureKafka,
 )
 from tests.integration.servers import ServerMissing, without
 from tests.source_contract import read_rows, rows_of
+from tests.test_state_folder import STAMP, a_capture, a_folder
 from tests.web_world import authority, certified, openssl, secret_file
 
 S = 1_000_000_000
@@ -147,3 +153,29 @@ async def test_without_a_right_it_waits_and_says_for_which(
             assert batch is not None
             assert not batch.rows
     assert source.stats().state != "reading"
+
+
+async def test_checkpoints_need_the_right_to_write_to_their_topic_and_no_other(
+    broker: SecureKafka, open_source: Any, tmp_path: Path
+) -> None:
+    kafka = (await open_source())._settings
+    broker.kafka.create_topic("state-of-callgauge", 1, cleanup_policy="compact")
+    folder = a_folder(tmp_path / "state")
+    folder.save(a_capture(1), STAMP)
+    cut = Candidate(folder.newest(), "", folder.read_blob, lambda: None)
+    topic = StateTopic(Settings(kafka=kafka, state=StateSettings(topic="state-of-callgauge")))
+    with pytest.raises(StateError, match="Authorization"):
+        await topic.write(cut.manifest, cut)
+    for right in (READ, WRITE):
+        broker.allow(f"User:{USER}", TOPIC_KIND, "state-of-callgauge", right)
+    async with asyncio.timeout(30):  # A right takes a moment to be known.
+        while True:
+            try:
+                await topic.write(cut.manifest, cut)
+                break
+            except StateError:
+                await asyncio.sleep(0.2)
+    found, refused = await topic.read("calls", "")
+    assert [1] == [one.manifest.next_offsets[0] for one in found]
+    assert not refused
+    await topic.close()

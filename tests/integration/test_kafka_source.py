@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from engine.errors import SourceError
 from engine.settings import KafkaSettings
@@ -299,6 +299,7 @@ async def test_a_login_is_used_and_a_wrong_one_is_an_error(
     assert "another-password" not in str(raised.value)
 
 
+@pytest.mark.full
 async def test_a_topic_that_is_made_anew_begins_anew(kafka: Kafka, topic: str, open_source: Open) -> None:
     """What was held of the old topic is let go before a row of the new one comes."""
     kafka.produce(topic, rows(100), partition=0)
@@ -312,6 +313,42 @@ async def test_a_topic_that_is_made_anew_begins_anew(kafka: Kafka, topic: str, o
     batches += await read_rows(source, 30 - batches[-1].rows)
     assert numbers(batches) == list(range(500, 530))
     assert rows_of(batches[-1])
+
+
+async def test_a_topic_made_anew_is_seen_though_it_is_longer_than_before(
+    kafka: Kafka, topic: str, open_source: Open
+) -> None:
+    """Its offsets would fit: only its id tells it from the one that was read."""
+    kafka.produce(topic, rows(40), partition=0)
+    source = await open_source(topic)
+    await read_rows(source, 40)
+    old_id = source.progress.topic_id
+    await asyncio.to_thread(kafka.delete_topic, topic)
+    await asyncio.to_thread(kafka.create_topic, topic)
+    await asyncio.to_thread(kafka.produce, topic, rows(200, first=500), partition=0)
+    batches = await read_until(source, lambda batch: batch.rows > 0 and int(batch.offset[0]) == 0)
+    let_go = [each for each in batches if not each.assigned]
+    assert let_go, "the old topic's state was kept"
+    batches = [batches[-1], *await read_rows(source, 200 - batches[-1].rows)]
+    assert numbers(batches) == list(range(500, 700))
+    assert len(old_id) == len(source.progress.topic_id) == 32
+    assert old_id != source.progress.topic_id
+
+
+async def test_a_rewind_never_begins_above_what_the_group_has_committed(
+    kafka: Kafka, topic: str, open_source: Open
+) -> None:
+    """A group that was away for longer than the rewind has not counted what came meanwhile."""
+    old_ms = int(time.time() * 1000) - 5 * HOUR_MS
+    kafka.produce(topic, rows(100), partition=0, timestamp_ms=old_ms)
+    kafka.produce(topic, rows(100, first=100), partition=1, timestamp_ms=old_ms)
+    places = [TopicPartition(topic, 0, 60)]
+    group = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": f"group-{topic}"})
+    group.commit(offsets=places, asynchronous=False)
+    group.close()
+    source = await open_source(topic, start="rewind", rewind_ns=4 * 3600 * S)
+    batches = await read_until(source, has_all)
+    assert numbers(batches) == list(range(60, 100))
 
 
 async def test_after_close_there_is_nothing(kafka: Kafka, topic: str, open_source: Open) -> None:

@@ -1,0 +1,22 @@
+"""What the Kafka source says of itself, for metrics."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class KafkaStats(NamedTuple):
+    """Counters since the start, and how things are now."""
+
+    lag_rows: tuple[tuple[str, int, int], ...]  # (topic, partition, rows that wait)
+    rebuilds: int
+    rebalances: int
+    queue_batches: int
+    commits_failed: int
+    unauthorized: int
+    lost_rows: tuple[tuple[str, int], ...]  # (reason, rows) of what was in the log and could not be read
+    tombstones: int  # rows without a value
+    raw_batches: bool  # whole batches are read, not record by record
+    last_poll_ns: int  # 0: never polled
+    state: str  # waiting | standby | reading | closed
+    insecure: bool  # a broker elsewhere is read without encryption
