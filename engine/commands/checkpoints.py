@@ -20,7 +20,7 @@ from engine.app import HASH_KEY_BYTES, Line, build_line, read_hash_key
 from engine.deliver.checkpoint_families import CheckpointStats
 from engine.errors import UsageError
 from engine.judge.lifecycle import FIRING
-from engine.state.durable import sync_folder, write_new
+from engine.state.durable import DISK, Disk, sync_folder, write_new
 from engine.state.encoding import StateError
 from engine.state.folder import Folder, Stamp
 from engine.state.line_state import Capture, capture, digests_of, restore
@@ -51,6 +51,15 @@ class Taken(NamedTuple):
     seconds: float
 
 
+class Saved(NamedTuple):
+    """What came of writing a cut; a reason says why it is not on the disk."""
+
+    reason: str = ""
+    text: str = ""
+    size: int = 0
+    seconds: float = 0.0
+
+
 class Resumed(NamedTuple):
     """What a member goes on with; without a line, it starts anew."""
 
@@ -58,17 +67,18 @@ class Resumed(NamedTuple):
     next_offsets: Mapping[int, int] = {}
     firing: tuple[Alert, ...] = ()
     first_declines: tuple[FirstDeclined, ...] = ()
+    written_ns: int = -1
 
 
 class Checkpoints:
     """Those of one process. Without a folder in the settings, nothing is written or found."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, disk: Disk = DISK) -> None:
         """Touch nothing."""
         settings = configuration.settings.state
         self._settings = settings
         self._topic = configuration.settings.kafka.topic
-        self._folder = Folder(Path(settings.folder), settings.bytes_max, secrets.token_hex(RUN_BYTES))
+        self._folder = Folder(Path(settings.folder), settings.bytes_max, secrets.token_hex(RUN_BYTES), disk)
         self._hash_key = b""
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._writing: asyncio.Task[None] | None = None
@@ -150,7 +160,8 @@ class Checkpoints:
         judge = line.pipeline.judge
         firing = tuple(one for one in judge.book.alerts() if one.state == FIRING)
         offsets = manifest.next_offsets if outcome.is_whole else {}
-        return Resumed(line, offsets, firing, tuple(judge.first_declines.values()))
+        first_declines = tuple(judge.first_declines.values())
+        return Resumed(line, offsets, firing, first_declines, manifest.written_ns)
 
     def _say(self, outcome: Outcome, age_s: float) -> None:
         self.stats.restored("whole" if outcome.is_whole else "alerts")
@@ -191,22 +202,34 @@ class Checkpoints:
 
     async def write(self, taken: Taken, durable: dict[int, int]) -> None:
         """Write a cut; see `write_soon`."""
-        begin_s = time.perf_counter()
         loop = asyncio.get_running_loop()
         try:
-            size = await loop.run_in_executor(self._writer, self._folder.save, taken.capture, taken.stamp)
-        except OSError as error:
-            self._fail("disk", error.strerror or str(error))
-        except StateError as error:
-            self._fail(error.reason, str(error))
-        else:
-            durable.update(taken.capture.next_offsets)
-            self.stats.written(size, taken.seconds, time.perf_counter() - begin_s, time.time())
-            if self._last_trouble:
-                log.info("checkpoints are written again")
-                self._last_trouble = ""
+            saved = await loop.run_in_executor(self._writer, self.save, taken)
+            self.note_saved(taken, saved, durable)
         finally:
             self._writing = None
+
+    def save(self, taken: Taken) -> Saved:
+        """Bring a cut to the disk, in the thread that writes; say what came of it."""
+        begin_s = time.perf_counter()
+        try:
+            size = self._folder.save(taken.capture, taken.stamp)
+        except OSError as error:
+            return Saved("disk", error.strerror or str(error))
+        except StateError as error:
+            return Saved(error.reason, str(error))
+        return Saved(size=size, seconds=time.perf_counter() - begin_s)
+
+    def note_saved(self, taken: Taken, saved: Saved, durable: dict[int, int]) -> None:
+        """Let the offsets of a cut be committed once it is on the disk, and never before."""
+        if saved.reason:
+            self._fail(saved.reason, saved.text)
+            return
+        durable.update(taken.capture.next_offsets)
+        self.stats.written(saved.size, taken.seconds, saved.seconds, time.time())
+        if self._last_trouble:
+            log.info("checkpoints are written again")
+            self._last_trouble = ""
 
     async def finish(
         self, worker: Executor, line: OwnedLine, begun_at: Mapping[int, int], durable: dict[int, int]

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -26,6 +24,7 @@ from engine.state.line_state import PARTITION, Digests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from engine.state.line_state import Capture, Read
 
@@ -100,12 +99,13 @@ class Folder:
 
     def prepare(self) -> None:
         """Make the folder, and see that it can be written to; OSError if not."""
-        self.path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            self._disk.make_folder(self.path, FOLDER_MODE)
         probe = self.path / f"probe-{self._run}"
         with contextlib.suppress(FileNotFoundError):
-            probe.unlink()
+            self._disk.unlink(probe)
         write_new(probe, [b"callgauge"], self._disk)
-        probe.unlink()
+        self._disk.unlink(probe)
 
     def save(self, capture: Capture, stamp: Stamp) -> int:
         """Write a checkpoint; give its bytes. Until it returns, the one before is in force.
@@ -136,12 +136,12 @@ class Folder:
             sync_folder(self.path, self._disk)
             fresh = self.path / f"{MANIFEST}.{self._run}.new"
             with contextlib.suppress(FileNotFoundError):
-                fresh.unlink()
+                self._disk.unlink(fresh)
             length = write_new(fresh, [_manifest_bytes(manifest)], self._disk)
         except BaseException:
             for path in written:
                 with contextlib.suppress(OSError):
-                    path.unlink()
+                    self._disk.unlink(path)
             raise
         put_in_place(fresh, self.path / MANIFEST, self.path / PREVIOUS, self._disk)
         self._clean()
@@ -153,7 +153,7 @@ class Folder:
         for name in (MANIFEST, PREVIOUS):
             path = self.path / name
             try:
-                manifest = _manifest_of(read_whole(path, MANIFEST_BYTES_MAX), topic)
+                manifest = _manifest_of(read_whole(path, MANIFEST_BYTES_MAX, self._disk), topic)
                 return Found(manifest, self._blobs_of(manifest)), refused
             except FileNotFoundError:
                 continue
@@ -175,7 +175,7 @@ class Folder:
             if not BLOB_NAME.fullmatch(entry.file):
                 raise StateError("damaged", "the manifest names a file that is none of ours")
             try:
-                data = read_whole(self.path / entry.file, self._bytes_max)
+                data = read_whole(self.path / entry.file, self._bytes_max, self._disk)
             except OSError as error:
                 raise StateError("missing", f"the blob {name}: {error.strerror or error}") from error
             head, read[name] = parts_of(data, name, left)
@@ -202,23 +202,23 @@ class Folder:
         found = []
         for name in (MANIFEST, PREVIOUS):
             with contextlib.suppress(OSError, StateError):
-                found.append(_manifest_of(read_whole(self.path / name, MANIFEST_BYTES_MAX)))
+                found.append(_manifest_of(read_whole(self.path / name, MANIFEST_BYTES_MAX, self._disk)))
         return found
 
     def _set_aside(self, path: Path) -> None:
         with contextlib.suppress(OSError):
-            path.replace(path.with_name(path.name + BAD))
+            self._disk.replace(path, path.with_name(path.name + BAD))
 
     def _clean(self) -> None:
         """Remove blobs that no manifest names. A failure costs room, and is tried again next time."""
         named = {entry.file for one in self._manifests() for entry in one.blobs.values()}
         with contextlib.suppress(OSError):
-            for one in list(os.scandir(self.path)):
-                is_ours = one.name.endswith(f"-{self._run}.blob")
-                is_blob = BLOB_NAME.fullmatch(one.name) and one.name not in named
-                is_left = is_blob or re.fullmatch(r"manifest\.[0-9a-f]{8}\.new|probe-[0-9a-f]{8}", one.name)
-                if is_left and (is_ours or time.time() - one.stat().st_mtime > FORGOTTEN_S):
-                    Path(one.path).unlink()
+            for name, changed_s in self._disk.names(self.path):
+                is_ours = name.endswith(f"-{self._run}.blob")
+                is_blob = BLOB_NAME.fullmatch(name) and name not in named
+                is_left = is_blob or re.fullmatch(r"manifest\.[0-9a-f]{8}\.new|probe-[0-9a-f]{8}", name)
+                if is_left and (is_ours or time.time() - changed_s > FORGOTTEN_S):
+                    self._disk.unlink(self.path / name)
 
 
 def _manifest_bytes(manifest: Manifest) -> bytes:
