@@ -35,6 +35,7 @@ class Duty:
         self.checkpoints = Checkpoints(configuration, disk)
         self.handover = Handover()
         self.line: OwnedLine | None = None
+        self._progress: Progress | None = None
         self._begun_at: dict[int, int] = {}  # where the source began, by partition
         self._durable: dict[int, int] = {}  # what checkpoints on the disk go on at
 
@@ -45,6 +46,7 @@ class Duty:
 
     def follow(self, progress: Progress, resume: Callable[[], Awaitable[dict[int, int]]]) -> None:
         """Let the source commit what is on the disk alone, and ask for its places at an assignment."""
+        self._progress = progress
         self._begun_at, progress.durable, progress.resume = progress.begun, self._durable, resume
 
     def take_over(self, resumed: Resumed) -> dict[int, int]:
@@ -53,6 +55,13 @@ class Duty:
         self.line.adopt(resumed.line)
         self.handover.restore(resumed.firing)
         return dict(resumed.next_offsets)
+
+    def is_void(self, raw: RawBatch) -> bool:
+        """Say whether a batch is of a tenure that has ended: a checkpoint was since gone back to, or will be.
+
+        It would be taken into the line of the next one.
+        """
+        return self._progress is not None and raw.tenure != self._progress.tenure
 
     def step(self, raw: RawBatch) -> tuple[Step, Snapshot]:
         """Take one batch or tick, and publish what is known then."""

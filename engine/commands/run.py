@@ -200,6 +200,9 @@ class Service:
         loop = asyncio.get_running_loop()
         while True:
             raw = await self._queue.get()
+            if self._duty.is_void(raw):
+                self._queue.task_done()
+                continue
             fresh, self._fresh = self._fresh, None
             stepped = await loop.run_in_executor(self._worker, self._work, raw, fresh)
             is_history = self._deliver(raw, stepped)

@@ -23,18 +23,21 @@ class Progress:
     """Offsets by partition, of those that this process holds; outlives any consumer.
 
     `places` is what is fetched next, `begun` where reading began. `durable` is what is on the disk, None
-    where nothing ever is: then the places are committed. `resume` gives what a checkpoint knows.
+    where nothing ever is: then the places are committed. `resume` gives what a checkpoint knows. `tenure`
+    counts how often everything was lost.
     """
 
     def __init__(self) -> None:
         """Hold nothing."""
         self.places: dict[int, int] = {}
         self.begun: dict[int, int] = {}
+        self.tenure = 0
         self.durable: dict[int, int] | None = None
         self.resume: Callable[[], Awaitable[dict[int, int]]] | None = None
 
     def keep(self, partitions: Collection[int]) -> None:
         """Forget partitions that are read elsewhere now."""
+        self.tenure += bool(self.places) and not self.places.keys() & set(partitions)
         for offsets in (self.places, self.begun, self.durable or {}):
             for partition in offsets.keys() - set(partitions):
                 del offsets[partition]
