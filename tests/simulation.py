@@ -8,13 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from engine.app import Configuration
 from engine.settings import AlertmanagerSettings, EngineSettings, KafkaSettings, Settings, StateSettings
 from tests.line_runs import shipped_rules
-from tests.line_traffic import REGISTER, START_NS, TOPIC, Story, Traffic, make_story
+from tests.line_traffic import REGISTER, START_NS, TOPIC, Story, Traffic, event, make_story
 from tests.simulated_disk import Crash, DiskFaults, SimulatedDisk
 from tests.simulated_host import Around, Host
 from tests.simulated_world import Alertmanager, Broker, VirtualClock
@@ -22,9 +21,9 @@ from tests.simulation_checks import check_commit, check_end
 
 S = 1_000_000_000
 PARTITIONS = 2
-STORIES = 5
-TRAFFIC = Traffic(duration_s=100, rate_first=0.8, rate_last=2.5, holding_s=12.0, lost_ratio=0.02)
-CAP = 10.0
+STORIES = 8
+TRAFFIC = Traffic(duration_s=135, rate_first=0.6, rate_last=2.4, holding_s=20.0, lost_ratio=0.02)
+TAIL_S = (400, 75)  # in which nobody calls: of the first story, so long that what fired is resolved
 CONTROLS = ("offsets before the state", "offsets apart from the state")
 NOTES_MAX = 4_000
 
@@ -79,8 +78,15 @@ def draw_mix(generator: np.random.Generator) -> Mix:
 
 @cache
 def told_story(number: int) -> Story:
-    """Make up what happens; the same for many seeds."""
-    return make_story(TRAFFIC._replace(seed=number))
+    """Make up what happens; the same for many seeds. In the end time goes on in every partition."""
+    calls, events = make_story(TRAFFIC._replace(seed=number))
+    end_s = TRAFFIC.duration_s + TAIL_S[number > 0]
+    tail = [
+        event(START_NS + at_s * S, "change.made", what="deploy", id=f"tail-{at_s}-{each}")
+        for at_s in (*range(TRAFFIC.duration_s, end_s, 15), end_s)
+        for each in range(4)
+    ]
+    return Story(calls, (*events, *tail))
 
 
 @cache
@@ -89,15 +95,15 @@ def configured(*, is_idle_on: bool) -> Configuration:
     key_file = Path(tempfile.mkdtemp(prefix="callgauge-")) / "call.key"
     key_file.write_text("00" * 16)
     key_file.chmod(0o600)
-    cap = msgspec.structs.replace(REGISTER.limits[0], value=CAP)
     settings = Settings(
-        engine=EngineSettings(call_key_file=str(key_file), idle_ns=10 * S if is_idle_on else 3600 * S),
+        engine=EngineSettings(
+            call_key_file=str(key_file), slice_ns=15 * S, idle_ns=10 * S if is_idle_on else 3600 * S
+        ),
         kafka=KafkaSettings(topic=TOPIC, member_id="simulated"),
-        state=StateSettings(folder="/state", period_ns=10 * S),
+        state=StateSettings(folder="/state", period_ns=30 * S),
         alertmanager=AlertmanagerSettings(urls=("http://localhost:9093",)),
     )
-    register = msgspec.structs.replace(REGISTER, limits=(cap, REGISTER.limits[1]))
-    return Configuration(settings, register, shipped_rules(), Path("limits.yaml"))
+    return Configuration(settings, REGISTER, shipped_rules(), Path("limits.yaml"))
 
 
 class Arrival(NamedTuple):
@@ -180,7 +186,7 @@ class Simulation:
 
     def turn(self) -> None:
         """Let some time go by, with whatever it brings."""
-        self.clock.at_ns += int(self.generator.uniform(0.2, 2.5) * S)
+        self.clock.at_ns += int(self.generator.uniform(0.5, 8.0) * S)
         self.arrive()
         self.around.alertmanager.wait(self.clock.at_ns)
         self._strike()
@@ -189,7 +195,8 @@ class Simulation:
                 if self.clock.at_ns >= self._due_ns[number]:
                     self.attempt(number, self._begin)
                 continue
-            self.attempt(number, self._go_on)
+            if number == self.owner or self._hits(0.3):
+                self.attempt(number, self._go_on)
 
     def arrive(self) -> None:
         """Let Kafka acknowledge what has arrived by now."""
