@@ -21,7 +21,7 @@ from engine.app import HASH_KEY_BYTES, Line, build_line, read_hash_key
 from engine.deliver.checkpoint_families import CheckpointStats
 from engine.errors import UsageError
 from engine.judge.lifecycle import FIRING
-from engine.state.durable import sync_folder, write_new
+from engine.state.durable import DISK, Disk, sync_folder, write_new
 from engine.state.encoding import StateError
 from engine.state.folder import Folder, Stamp
 from engine.state.line_state import Capture, capture, digests_of, restore
@@ -55,6 +55,15 @@ class Taken(NamedTuple):
     seconds: float
 
 
+class Saved(NamedTuple):
+    """What came of writing a cut; a reason says why it is not on the disk."""
+
+    reason: str = ""
+    text: str = ""
+    size: int = 0
+    seconds: float = 0.0
+
+
 class Resumed(NamedTuple):
     """What a member goes on with; without a line, it starts anew."""
 
@@ -62,17 +71,18 @@ class Resumed(NamedTuple):
     next_offsets: Mapping[int, int] = {}
     firing: tuple[Alert, ...] = ()
     first_declines: tuple[FirstDeclined, ...] = ()
+    written_ns: int = -1
 
 
 class Checkpoints:
     """Those of one process. Without a folder in the settings, nothing is written or found."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, disk: Disk = DISK) -> None:
         """Touch nothing."""
         settings = configuration.settings.state
         self._settings = settings
         self._topic = configuration.settings.kafka.topic
-        self._folder = Folder(Path(settings.folder), settings.bytes_max, secrets.token_hex(RUN_BYTES))
+        self._folder = Folder(Path(settings.folder), settings.bytes_max, secrets.token_hex(RUN_BYTES), disk)
         self._hash_key = b""
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._writing: asyncio.Task[None] | None = None
@@ -179,7 +189,8 @@ class Checkpoints:
         judge = line.pipeline.judge
         firing = tuple(one for one in judge.book.alerts() if one.state == FIRING)
         offsets = manifest.next_offsets if outcome.is_whole else {}
-        return Resumed(line, offsets, firing, tuple(judge.first_declines.values()))
+        first_declines = tuple(judge.first_declines.values())
+        return Resumed(line, offsets, firing, first_declines, manifest.written_ns)
 
     def _say(self, outcome: Outcome, where: str, age_s: float) -> None:
         self.stats.restored("whole" if outcome.is_whole else "alerts")
@@ -220,22 +231,35 @@ class Checkpoints:
 
     async def write(self, taken: Taken, durable: dict[int, int], *, is_last: bool = False) -> None:
         """Write a cut; see `write_soon`. The `is_last` before a pause goes to the topic too."""
-        begin_s = time.perf_counter()
         loop = asyncio.get_running_loop()
         try:
-            size = await loop.run_in_executor(self._writer, self._folder.save, taken.capture, taken.stamp)
-        except OSError as error:
-            self._fail("disk", error.strerror or str(error))
-        except StateError as error:
-            self._fail(error.reason, str(error))
-        else:
-            durable.update(taken.capture.next_offsets)
-            self.stats.written(size, taken.seconds, time.perf_counter() - begin_s, time.time())
-            self._recovered(is_topic=False)
-            if self._state_topic is not None and (is_last or time.monotonic() >= self._topic_due_s):
+            saved = await loop.run_in_executor(self._writer, self.save, taken)
+            self.note_saved(taken, saved, durable)
+            is_due = is_last or time.monotonic() >= self._topic_due_s
+            if self._state_topic is not None and not saved.reason and is_due:
                 await self._write_to(self._state_topic)
         finally:
             self._writing = None
+
+    def save(self, taken: Taken) -> Saved:
+        """Bring a cut to the disk, in the thread that writes; say what came of it."""
+        begin_s = time.perf_counter()
+        try:
+            size = self._folder.save(taken.capture, taken.stamp)
+        except OSError as error:
+            return Saved("disk", error.strerror or str(error))
+        except StateError as error:
+            return Saved(error.reason, str(error))
+        return Saved(size=size, seconds=time.perf_counter() - begin_s)
+
+    def note_saved(self, taken: Taken, saved: Saved, durable: dict[int, int]) -> None:
+        """Let the offsets of a cut be committed once it is on the disk, and never before."""
+        if saved.reason:
+            self._fail(saved.reason, saved.text)
+            return
+        durable.update(taken.capture.next_offsets)
+        self.stats.written(saved.size, taken.seconds, saved.seconds, time.time())
+        self._recovered(is_topic=False)
 
     async def _write_to(self, topic: StateTopic) -> None:
         """Write the checkpoint that is on the disk to the topic."""
@@ -250,7 +274,7 @@ class Checkpoints:
         else:
             self._recovered(is_topic=True)
 
-    async def save(
+    async def save_now(
         self, worker: Executor, line: OwnedLine | None, begun_at: Mapping[int, int], durable: dict[int, int]
     ) -> None:
         """Write one at once, before partitions go elsewhere; `worker` steps the line."""

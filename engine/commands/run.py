@@ -20,16 +20,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from engine.app import OwnedLine
-from engine.commands.checkpoints import Checkpoints
 from engine.commands.collector import leave_alone_what_is_there
+from engine.commands.duty import Duty
 from engine.commands.inferred_file import InferredFile
 from engine.commands.losses import LossLog
 from engine.commands.warmup import start_note, warm_up
 from engine.commands.watchdog import Watchdog
 from engine.decode.mask import LabelMask
 from engine.deliver.alertmanager import AlertmanagerSink
-from engine.deliver.handover import Handover
 from engine.deliver.metrics import Metrics, SourceStats
 from engine.deliver.quarantine import Quarantine
 from engine.deliver.timeline import Timeline
@@ -44,7 +42,7 @@ from engine.web.server import WebServer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.app import Configuration
+    from engine.app import Configuration, OwnedLine
     from engine.commands.checkpoints import Taken
     from engine.decode.decoder import Sample
     from engine.decode.events import Note
@@ -94,18 +92,14 @@ class Service:
         self.configuration = configuration
         self.source = source
         self.snapshot: Snapshot | None = None
-        self.line: OwnedLine | None = None
         self._load_again = reload
         self._fresh: Configuration | None = None  # loaded anew, for the next step to take over
         self._reloads: set[asyncio.Task[None]] = set()
         self._queue: asyncio.Queue[RawBatch] = asyncio.Queue(settings.kafka.queue_batches_max)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="line")
         self._stop = asyncio.Event()
-        self._handover = Handover()
         self._losses = LossLog()
-        self._checkpoints = Checkpoints(configuration)
-        self._begun_at: dict[int, int] = {}  # where the source began, by partition
-        self._durable: dict[int, int] = {}  # what checkpoints on the disk go on at
+        self._duty = Duty(configuration)
         self._told: set[tuple[str, Pairs]] = set()  # limits whose first decline was written down
         self._inferred = InferredFile(settings.engine)
         scheme = "https" if settings.web.config_file else "http"
@@ -119,7 +113,7 @@ class Service:
             version=version("callgauge"),
             peers=self.sink.stats,
             source=self._source_stats,
-            checkpoints=self._checkpoints.stats if self._checkpoints.is_on else None,
+            checkpoints=self._duty.checkpoints.stats if self._duty.checkpoints.is_on else None,
             web=lambda: self.web.stats(),  # noqa: PLW0108  # There is none yet.
             quarantine=lambda: self.quarantine.stats,
         )
@@ -138,6 +132,11 @@ class Service:
         )
         self._record_dir = record_dir
         self._recorder: RecordingWriter | None = None
+
+    @property
+    def line(self) -> OwnedLine | None:
+        """Give the line, once its kernels are loaded."""
+        return self._duty.line
 
     async def serve(self) -> None:
         """Run until a signal. HTTP is up first, so that health can be asked while kernels are loaded."""
@@ -171,7 +170,7 @@ class Service:
         """Find what the user must mend before the kernels are loaded, which may take a while."""
         settings = self.configuration.settings
         self.configuration = self.configuration._replace(inferred=self._inferred.before())
-        hash_key = await asyncio.to_thread(self._checkpoints.open, self.configuration)
+        hash_key = await asyncio.to_thread(self._duty.checkpoints.open, self.configuration)
         if self._record_dir:
             started_with = digest(settings, self.configuration.register, self.configuration.rules)
             self._recorder = RecordingWriter(self._record_dir, started_with)
@@ -181,31 +180,27 @@ class Service:
         if note := start_note():
             log.info("%s", note)
         await loop.run_in_executor(self._worker, warm_up, self.configuration)
-        self.line = OwnedLine(self.configuration, hash_key)
+        line = self._duty.begin(self.configuration, hash_key)
         leave_alone_what_is_there()
-        self._inferred.begin(self.line.line.pipeline.judge.learned())
-        if self._checkpoints.is_on and isinstance(self.source, KafkaSource):
-            progress = self.source.progress
-            self._begun_at, progress.durable, progress.resume = progress.begun, self._durable, self._resume
-            progress.save = self._save
+        self._inferred.begin(line.line.pipeline.judge.learned())
+        if self._duty.checkpoints.is_on and isinstance(self.source, KafkaSource):
+            self._duty.follow(self.source.progress, self._resume, self._save)
         if not self._stop.is_set():
             await self.source.start()
         self.metrics.reloaded(is_successful=True, now_s=time.time())
 
     async def _resume(self, topic_id: str) -> dict[int, int]:
         """Go on with the newest checkpoint: the line at its first batch, the source at its offsets."""
-        assert self.line is not None, "there is a line before anything is read"
         if self._recorder is not None:
             log.warning("what is recorded begins anew, so that it can be replayed: no checkpoint is used")
             return {}
-        resumed = await self._checkpoints.go_on(self.configuration, topic_id)
-        self.line.adopt(resumed.line, topic_id)
-        self._handover.restore(resumed.firing)
+        resumed = await self._duty.checkpoints.go_on(self.configuration, topic_id)
+        offsets = self._duty.take_over(resumed, topic_id)
         self._told.update((one.limit, one.split) for one in resumed.first_declines)
-        return dict(resumed.next_offsets)
+        return offsets
 
     async def _save(self) -> None:
-        await self._checkpoints.save(self._worker, self.line, self._begun_at, self._durable)
+        await self._duty.save_now(self._worker)
 
     async def _read(self) -> None:
         """Fetch as long as there is room in the queue; not calling `read` is what pauses the consumer."""
@@ -216,6 +211,9 @@ class Service:
         loop = asyncio.get_running_loop()
         while True:
             raw = await self._queue.get()
+            if self._duty.is_void(raw):
+                self._queue.task_done()
+                continue
             self._watchdog.step_begins()
             fresh, self._fresh = self._fresh, None
             stepped = await loop.run_in_executor(self._worker, self._work, raw, fresh)
@@ -226,7 +224,7 @@ class Service:
                 # A disk that hangs holds up the line, and neither heartbeats nor delivery.
                 await loop.run_in_executor(self._worker, self._write_down, stepped, is_history)
             if stepped.taken is not None:
-                self._checkpoints.write_soon(stepped.taken, self._durable)
+                self._duty.write_soon(stepped.taken)
             self._watchdog.step_ended()
             self._queue.task_done()
 
@@ -240,33 +238,32 @@ class Service:
                 self._recorder.mark_reload(digest(fresh.settings, fresh.register, fresh.rules))
         if self._recorder is not None:
             self._recorder.write(raw)
-        step = self.line.step(raw)
+        step, snapshot = self._duty.step(raw)
         self.quarantine.add(*self.line.line.pipeline.decoder.rejects.take(), time.time_ns())
-        snapshot = self.line.publish(raw.received_ns)
         samples = self.line.line.pipeline.decoder.samples()
         first = tuple(self.line.line.pipeline.judge.first_declines.values())
         inferred = self.line.line.pipeline.judge.learned()
         seconds = time.perf_counter() - begin
-        taken = self._checkpoints.take_if_due(self.line, self._begun_at)
+        taken = self._duty.cut()
         return Stepped(step, snapshot, samples, first, inferred, seconds, taken)
 
     def _deliver(self, raw: RawBatch, stepped: Stepped) -> bool:
         """Hand over what a step brought; say whether it is of the time before the start."""
         self.snapshot = stepped.snapshot
         self.metrics.step_took(stepped.seconds)
-        alerts = self._handover.alerts(raw, stepped.snapshot, stepped.step.early)
+        alerts = self._duty.alerts(raw, stepped.step, stepped.snapshot)
         if alerts is not None:
             self.sink.update(alerts, time.time_ns())
-        bounds = (*stepped.snapshot.bounds_met, ("early_alerts_max", self._handover.refused))
+        bounds = (*stepped.snapshot.bounds_met, ("early_alerts_max", self._duty.handover.refused))
         self.snapshot = stepped.snapshot._replace(bounds_met=bounds)
         self._losses.tell(stepped.snapshot.rows_lost, stepped.samples, time.monotonic())
         # What fired while old events are read again is history.
-        level = logging.DEBUG if self._handover.is_catching_up else logging.INFO
+        level = logging.DEBUG if self._duty.handover.is_catching_up else logging.INFO
         for change in stepped.step.changes:
             labels = dict(change.labels)
             named = [labels[name] for name in ("alertname", "severity", "limit", "problem") if name in labels]
             log.log(level, "alert %s: %s", change.state, " ".join(named))
-        return self._handover.is_catching_up
+        return self._duty.handover.is_catching_up
 
     # An executor passes no names, hence the flag by place.
     def _write_down(self, stepped: Stepped, is_history: bool) -> None:  # noqa: FBT001
@@ -298,7 +295,8 @@ class Service:
             return "nothing has been read yet"
         if state == "standby":
             return ""  # It is ready for what it is there for: to take over.
-        return "events from before the start are being read again" if self._handover.is_catching_up else ""
+        is_behind = self._duty.handover.is_catching_up
+        return "events from before the start are being read again" if is_behind else ""
 
     def _spawn_reload(self) -> None:
         """Reload for a signal; `reload` itself says in the log and in a metric what came of it."""
@@ -371,7 +369,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self.line is not None:
-            await self._checkpoints.finish(self._worker, self.line, self._begun_at, self._durable)
+            await self._duty.finish(self._worker)
         # A dead Alertmanager must not cost the time that a dead broker needs, nor the other way round.
         ends = {
             "the alerts": self.sink.drain(begun_s + SEND_S),

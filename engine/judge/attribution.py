@@ -52,9 +52,19 @@ def fullness(used: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[n
 
 
 def blame(
-    index: SeriesIndex, candidates: list[int], cause: Cause, decline_class: str, full: NDArray[np.float64]
+    index: SeriesIndex,
+    candidates: list[int],
+    cause: Cause,
+    decline_class: str,
+    full: NDArray[np.float64],
+    *,
+    is_early: bool = False,
 ) -> int:
-    """Name the instance, of those that match the call, that declined it, or UNATTRIBUTED."""
+    """Name the instance, of those that match the call, that declined it, or UNATTRIBUTED.
+
+    `is_early`: `full` is of the slice before, so among several only one that was nearly full then is named.
+    Whether another one has filled up since is known when the slice is closed.
+    """
     kinds = KINDS_BY_CLASS.get(decline_class, ())
     fitting = []
     for instance in candidates:
@@ -69,7 +79,10 @@ def blame(
         return UNATTRIBUTED
     ratios = [full[instance] if instance < len(full) else np.nan for instance in fitting]
     ranked = [NEARLY_FULL_RATIO if np.isnan(ratio) else float(ratio) for ratio in ratios]
-    return fitting[int(np.argmax(ranked))]
+    best = int(np.argmax(ranked))
+    if is_early and len(fitting) > 1 and not ratios[best] >= NEARLY_FULL_RATIO:
+        return UNATTRIBUTED
+    return fitting[best]
 
 
 def may_be_blamed(register: Register, labels: Mapping[str, str], cause: Cause, decline_class: str) -> bool:

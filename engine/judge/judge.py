@@ -131,7 +131,7 @@ class Judge:
         # Nothing is taken up here: which series are known may not depend on how rows came in batches.
         known = self.roller.index.instances_known(decline.labels, decline.values)
         full = self.roller.fullness(self.last.summary.limits) if self.last else np.zeros(0)
-        return blame(self.roller.index, known, decline.cause, decline_class, full)
+        return blame(self.roller.index, known, decline.cause, decline_class, full, is_early=True)
 
     def _early(
         self,

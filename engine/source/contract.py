@@ -35,6 +35,7 @@ class RawBatch:
     so it is -1 here). `assigned` are the partitions that this process reads now; `caught_up` those whose
     position equalled the end of the partition at `received_ns`. A tick has no rows and partition -1.
     Rows that came as columns are in `columns`; there are no bytes then, and no places in them.
+    `tenure` counts how often this process has lost all partitions: what was read in an earlier one is void.
     """
 
     data: bytes
@@ -47,6 +48,7 @@ class RawBatch:
     assigned: tuple[int, ...]
     caught_up: tuple[int, ...]
     columns: RowColumns | None = None
+    tenure: int = 0
 
     @property
     def rows(self) -> int:
@@ -71,9 +73,13 @@ class RawBatch:
 PLAIN_LOG_RECEIVED_NS = -1
 
 
-def tick(topic: str, received_ns: int, assigned: tuple[int, ...], caught_up: tuple[int, ...]) -> RawBatch:
+def tick(
+    topic: str, received_ns: int, assigned: tuple[int, ...], caught_up: tuple[int, ...], tenure: int = 0
+) -> RawBatch:
     """Make a batch without rows."""
-    return RawBatch(b"", NO_ROWS, NO_ROWS, NO_ROWS, topic, -1, received_ns, assigned, caught_up)
+    return RawBatch(
+        b"", NO_ROWS, NO_ROWS, NO_ROWS, topic, -1, received_ns, assigned, caught_up, tenure=tenure
+    )
 
 
 class Source(Protocol):

@@ -98,7 +98,7 @@ class KafkaSource:
             return self._ready.popleft()
         member = self.supervisor.member
         caught_up = await member.caught_up() if member is not None else ()
-        return tick(self._settings.topic, time.time_ns(), self._assigned, caught_up)
+        return self._tick(self._assigned, caught_up)
 
     async def close(self) -> None:
         """Let the consumer go without leaving the group; closing twice is fine."""
@@ -206,7 +206,7 @@ class KafkaSource:
             self._ready.append(
                 RawBatch(
                     *rows, self._settings.topic, partition, self._last_poll_ns,
-                    self._assigned, tuple(sorted(at_end - waiting)),
+                    self._assigned, tuple(sorted(at_end - waiting)), tenure=self.progress.tenure,
                 )
             )  # fmt: skip
 
@@ -254,7 +254,7 @@ class KafkaSource:
                 self._intake.lost_rows[DELETED] += found.lost_rows
                 if found.is_another_log:
                     held = tuple(each for each in self._assigned if each != tp.partition)
-                    self._ready.append(tick(self._settings.topic, time.time_ns(), held, ()))
+                    self._ready.append(self._tick(held))
         except errors.KafkaError as failure:
             await self._count_failure(failure, self._settings.poll_ns / NS_PER_S)
         self._check(member)
@@ -262,15 +262,16 @@ class KafkaSource:
     def _assign(self, partitions: tuple[int, ...], given: tuple[int, ...]) -> None:
         """Take note of an assignment, whole when all that was `given` has its place.
 
-        Rows of partitions that are read elsewhere now are not handed over.
+        Rows of partitions that are read elsewhere now are not handed over, and that they are is told in
+        its place: they may be back before anybody reads.
         """
-        is_less = bool(set(self._assigned) - set(partitions))
+        lost = set(self._assigned) - set(partitions)
         self._assigned, self._is_placing = partitions, partitions != given
-        kept = [batch for batch in self._ready if batch.partition in partitions]
+        kept = [batch for batch in self._ready if not batch.rows or batch.partition in partitions]
         self._ready.clear()
         self._ready.extend(kept)
-        if is_less:  # What comes back at once comes back without what was known of it.
-            self._ready.append(tick(self._settings.topic, time.time_ns(), partitions, ()))
+        if lost:
+            self._ready.append(self._tick(partitions))
         if self._is_placing:
             return
         self._rebalances += 1
@@ -278,6 +279,9 @@ class KafkaSource:
             log.info("reading %d partitions", len(partitions))
         else:
             log.info("standing by: another member of the group reads")
+
+    def _tick(self, assigned: tuple[int, ...], caught_up: tuple[int, ...] = ()) -> RawBatch:
+        return tick(self._settings.topic, time.time_ns(), assigned, caught_up, self.progress.tenure)
 
     async def _commit_often(self) -> None:
         """Tell the group how far reading has come; nothing depends on it, so no failure matters."""

@@ -27,13 +27,15 @@ class Progress:
 
     `places` is what is fetched next, `begun` where reading began. `durable` is what is on the disk, None
     where nothing ever is: then the places are committed. `resume` gives what a checkpoint knows of the topic
-    with this id, `save` writes one before partitions go elsewhere.
+    with this id, `save` writes one before partitions go elsewhere. `tenure` counts how often everything was
+    lost.
     """
 
     def __init__(self) -> None:
         """Hold nothing."""
         self.places: dict[int, int] = {}
         self.begun: dict[int, int] = {}
+        self.tenure = 0
         self.durable: dict[int, int] | None = None
         self.topic_id = ""  # "": not known
         self.resume: Callable[[str], Awaitable[dict[int, int]]] | None = None
@@ -41,6 +43,7 @@ class Progress:
 
     def keep(self, partitions: Collection[int]) -> None:
         """Forget partitions that are read elsewhere now."""
+        self.tenure += bool(self.places) and not self.places.keys() & set(partitions)
         for offsets in (self.places, self.begun, self.durable or {}):
             for partition in offsets.keys() - set(partitions):
                 del offsets[partition]

@@ -9,20 +9,33 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
 MODE = 0o600
+READ_BYTES = 1 << 24
+
+
+def _names_in(folder: Path) -> list[tuple[str, float]]:
+    with os.scandir(folder) as found:
+        return [(one.name, one.stat(follow_symlinks=False).st_mtime) for one in found]
 
 
 class Disk(NamedTuple):
-    """The two calls that a disk refuses first; a test hands in those of a disk that fails."""
+    """Every call that reaches a disk; a test hands in those of a disk that fails, or of none at all."""
 
     write: Callable[[int, memoryview], int] = os.write
     fsync: Callable[[int], None] = os.fsync
+    open: Callable[[Path, int, int], int] = os.open  # path, flags, mode
+    read: Callable[[int, int], bytes] = os.read
+    close: Callable[[int], None] = os.close
+    replace: Callable[[Path, Path], None] = os.replace
+    unlink: Callable[[Path], None] = os.unlink
+    make_folder: Callable[[Path, int], None] = os.makedirs  # path, mode
+    names: Callable[[Path], list[tuple[str, float]]] = _names_in  # with the time of the last change
 
 
 DISK = Disk()
@@ -33,7 +46,8 @@ def write_new(path: Path, pieces: Iterable[bytes], disk: Disk = DISK) -> int:
 
     Whatever goes wrong, it is not there afterwards.
     """
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = disk.open(path, flags, MODE)
     length = 0
     try:
         try:
@@ -42,10 +56,10 @@ def write_new(path: Path, pieces: Iterable[bytes], disk: Disk = DISK) -> int:
                 length += len(piece)
             disk.fsync(file)
         finally:
-            os.close(file)
+            disk.close(file)
     except BaseException:
         with contextlib.suppress(OSError):
-            path.unlink()
+            disk.unlink(path)
         raise
     return length
 
@@ -62,25 +76,31 @@ def _write_all(file: int, data: bytes, disk: Disk) -> None:
 def put_in_place(fresh: Path, current: Path, previous: Path, disk: Disk = DISK) -> None:
     """Let a written file become the current one, and the current one the previous one."""
     with contextlib.suppress(FileNotFoundError):
-        current.replace(previous)
-    fresh.replace(current)
+        disk.replace(current, previous)
+    disk.replace(fresh, current)
     sync_folder(current.parent, disk)
 
 
 def sync_folder(folder: Path, disk: Disk = DISK) -> None:
     """Bring the names in a folder to the disk."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    opened = disk.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, MODE)
     try:
         disk.fsync(opened)
     finally:
-        os.close(opened)
+        disk.close(opened)
 
 
-def read_whole(path: Path, bytes_max: int) -> bytes:
+def read_whole(path: Path, bytes_max: int, disk: Disk = DISK) -> bytes:
     """Read a file of ours, no link; OSError if it is larger."""
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(file, "rb") as opened:
-        data = opened.read(bytes_max + 1)
+    file = disk.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
+    pieces, left = [], bytes_max + 1
+    try:
+        while left and (piece := disk.read(file, min(left, READ_BYTES))):
+            pieces.append(piece)
+            left -= len(piece)
+    finally:
+        disk.close(file)
+    data = b"".join(pieces)
     if len(data) > bytes_max:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return data

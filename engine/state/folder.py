@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import re
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.state.blob import BlobHead, blob_bytes
@@ -35,6 +33,7 @@ from engine.state.manifest import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from engine.state.line_state import Capture, Digests, Read
 
@@ -73,12 +72,13 @@ class Folder:
 
     def prepare(self) -> None:
         """Make the folder, and see that it can be written to; OSError if not."""
-        self.path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            self._disk.make_folder(self.path, FOLDER_MODE)
         probe = self.path / f"probe-{self._run}"
         with contextlib.suppress(FileNotFoundError):
-            probe.unlink()
+            self._disk.unlink(probe)
         write_new(probe, [b"callgauge"], self._disk)
-        probe.unlink()
+        self._disk.unlink(probe)
 
     def save(self, capture: Capture, stamp: Stamp) -> int:
         """Write a checkpoint; give its bytes. Until it returns, the one before is in force.
@@ -109,12 +109,12 @@ class Folder:
             sync_folder(self.path, self._disk)
             fresh = self.path / f"{MANIFEST}.{self._run}.new"
             with contextlib.suppress(FileNotFoundError):
-                fresh.unlink()
+                self._disk.unlink(fresh)
             length = write_new(fresh, [manifest_bytes(manifest)], self._disk)
         except BaseException:
             for path in written:
                 with contextlib.suppress(OSError):
-                    path.unlink()
+                    self._disk.unlink(path)
             raise
         put_in_place(fresh, self.path / MANIFEST, self.path / PREVIOUS, self._disk)
         self._clean()
@@ -128,7 +128,7 @@ class Folder:
             path = self.path / name
             set_aside = functools.partial(self._set_aside, path)
             try:
-                manifest = manifest_of(read_whole(path, MANIFEST_BYTES_MAX), topic, topic_id)
+                manifest = manifest_of(read_whole(path, MANIFEST_BYTES_MAX, self._disk), topic, topic_id)
                 found.append(Candidate(manifest, name, self.read_blob, set_aside))
             except FileNotFoundError:
                 continue
@@ -153,11 +153,11 @@ class Folder:
 
     def newest(self) -> Manifest:
         """Give the manifest in force; OSError or StateError without one."""
-        return manifest_of(read_whole(self.path / MANIFEST, MANIFEST_BYTES_MAX))
+        return manifest_of(read_whole(self.path / MANIFEST, MANIFEST_BYTES_MAX, self._disk))
 
     def read_blob(self, file: str, bytes_max: int) -> bytes:
         """Give the bytes of a blob; OSError if it is gone, or larger."""
-        return read_whole(self.path / file, bytes_max)
+        return read_whole(self.path / file, bytes_max, self._disk)
 
     def _bounded(self, pieces: Iterator[bytes], used: int) -> Iterator[bytes]:
         for piece in pieces:
@@ -173,20 +173,20 @@ class Folder:
         found = []
         for name in (MANIFEST, PREVIOUS):
             with contextlib.suppress(OSError, StateError):
-                found.append(manifest_of(read_whole(self.path / name, MANIFEST_BYTES_MAX)))
+                found.append(manifest_of(read_whole(self.path / name, MANIFEST_BYTES_MAX, self._disk)))
         return found
 
     def _set_aside(self, path: Path) -> None:
         with contextlib.suppress(OSError):
-            path.replace(path.with_name(path.name + BAD))
+            self._disk.replace(path, path.with_name(path.name + BAD))
 
     def _clean(self) -> None:
         """Remove blobs that no manifest names. A failure costs room, and is tried again next time."""
         named = {entry.file for one in self._manifests() for entry in one.blobs.values()}
         with contextlib.suppress(OSError):
-            for one in list(os.scandir(self.path)):
-                is_ours = one.name.endswith(f"-{self._run}.blob")
-                is_blob = BLOB_NAME.fullmatch(one.name) and one.name not in named
-                is_left = is_blob or re.fullmatch(r"manifest\.[0-9a-f]{8}\.new|probe-[0-9a-f]{8}", one.name)
-                if is_left and (is_ours or time.time() - one.stat().st_mtime > FORGOTTEN_S):
-                    Path(one.path).unlink()
+            for name, changed_s in self._disk.names(self.path):
+                is_ours = name.endswith(f"-{self._run}.blob")
+                is_blob = BLOB_NAME.fullmatch(name) and name not in named
+                is_left = is_blob or re.fullmatch(r"manifest\.[0-9a-f]{8}\.new|probe-[0-9a-f]{8}", name)
+                if is_left and (is_ours or time.time() - changed_s > FORGOTTEN_S):
+                    self._disk.unlink(self.path / name)

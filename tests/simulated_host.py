@@ -1,0 +1,176 @@
+"""A process of the service as the simulator runs it: the parts of `run`, called one after another.
+
+The line, the checkpoints, the member, the source's bookkeeping, the handover and the queues of Alertmanagers
+are the real ones. Left out is the loop that waits for a poll, a disk or an answer: each of these is a call
+here, and between any two of them the process may be gone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from aiokafka import errors
+
+from engine.commands.duty import Duty
+from engine.deliver.alertmanager import AlertmanagerSink, encode_batch
+from engine.source.kafka import KafkaSource
+from engine.source.kafka_member import Member
+from tests.simulated_world import Consumer, now
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from aiokafka import TopicPartition
+
+    from engine.app import Configuration
+    from engine.commands.checkpoints import Taken
+    from engine.judge.lifecycle import AlertChange
+    from engine.source.contract import RawBatch
+    from tests.simulated_disk import SimulatedDisk
+    from tests.simulated_world import Alertmanager, Broker, VirtualClock
+
+
+class Stepped(NamedTuple):
+    """A step that a line has taken."""
+
+    raw: RawBatch
+    changes: tuple[AlertChange, ...]
+
+
+History = list[Stepped]
+
+
+class Around(NamedTuple):
+    """What every process of one simulation shares."""
+
+    clock: VirtualClock
+    broker: Broker
+    alertmanager: Alertmanager
+    cuts: dict[int, History]  # what a checkpoint holds, by when it was taken
+
+
+class Host:
+    """One process after another on one machine; `disk` is what stays of them."""
+
+    def __init__(self, around: Around, configuration: Configuration, disk: SimulatedDisk) -> None:
+        self.around, self.configuration, self.disk = around, configuration, disk
+        self.is_up = False
+        self.control = ""  # a fault of our own making that the checks must find
+
+    def start(self) -> None:
+        """Begin a process, which knows nothing; `Crash` if it dies over it."""
+        settings, clock = self.configuration.settings, self.around.clock
+        self.duty = Duty(self.configuration, self.disk.calls)
+        hash_key = self.duty.checkpoints.open(self.configuration)
+        self.line = self.duty.begin(self.configuration, hash_key)
+        self.source = KafkaSource(settings.kafka)
+        self.duty.follow(self.source.progress, self._resume)
+        self.consumer = Consumer(self.around.broker, clock)
+        self.member = Member(self.consumer, settings.kafka, self.source.progress, self.source._assign)
+        self.sink = AlertmanagerSink(settings.alertmanager, "http://localhost", clock.time_ns)
+        self.queue: deque[RawBatch] = deque()
+        self.writing: Taken | None = None
+        self.history: History = []
+        self._restored: History | None = None
+        self.is_up = True
+
+    def give(self, partitions: Collection[TopicPartition]) -> None:
+        """Let the group assign these to the process."""
+        now(self.member.on_partitions_revoked(self.consumer.assignment()))
+        self.consumer.assign(partitions)
+        now(self.member.on_partitions_assigned(partitions))
+        assert not self.member.failed
+
+    async def _resume(self) -> dict[int, int]:
+        resumed = self.duty.checkpoints.resume(self.configuration)
+        offsets = self.duty.take_over(resumed)
+        outcomes = self.duty.checkpoints.stats.outcomes
+        assert not outcomes.keys() - {"whole"}, f"a checkpoint was of no use: {outcomes}"
+        self._restored = None if resumed.line is None else list(self.around.cuts[resumed.written_ns])
+        if self.control == "offsets apart from the state":
+            return dict(self.around.broker.committed)
+        return offsets
+
+    def read(self, rows_max: int, order: list[int]) -> None:
+        """Poll once, and let the next batch or tick wait for the line, if there is room."""
+        settings, source = self.configuration.settings.kafka, self.source
+        if len(self.queue) >= settings.queue_batches_max:
+            return
+        if not source._ready:
+            try:
+                fetched = self.consumer.fetch(rows_max, order)
+                source._last_poll_ns = self.around.clock.time_ns()
+                now(source._take(self.member, fetched))
+            except errors.OffsetOutOfRangeError as error:
+                now(source._find_again(self.member, error))
+        if source._ready:
+            self.queue.append(source._ready.popleft())
+        else:
+            at_end = now(self.member.caught_up())
+            self.queue.append(source._tick(source._assigned, at_end))
+
+    def work(self) -> None:
+        """Take the next batch through the line, hand its alerts over, and cut if it is time."""
+        if not self.queue:
+            return
+        raw = self.queue.popleft()
+        if self.duty.is_void(raw):
+            return
+        if self.line.owns and not raw.assigned:
+            self.history = []
+        if raw.assigned and not self.line.owns and self._restored is not None:
+            self.history, self._restored = self._restored, None
+        step, snapshot = self.duty.step(raw)
+        self.history.append(Stepped(raw, step.changes))
+        self.check_accounts()
+        alerts = self.duty.alerts(raw, step, snapshot)
+        if alerts is not None:
+            self.sink.update(alerts, self.around.clock.time_ns())
+        if self.writing is None and (taken := self.duty.cut()) is not None:
+            self.take_note(taken)
+
+    def take_note(self, taken: Taken) -> None:
+        """Keep in mind what a cut holds, until it is written."""
+        self.writing = taken
+        self.around.cuts[taken.stamp.written_ns] = list(self.history)
+        if self.control == "offsets before the state":
+            self.duty._durable.update(taken.capture.next_offsets)
+
+    def write(self) -> bool:
+        """Bring a cut to the disk; say whether it is there."""
+        if self.writing is None:
+            return False
+        taken, self.writing = self.writing, None
+        saved = self.duty.checkpoints.save(taken)
+        self.duty.note_saved(taken, saved)
+        return not saved.reason
+
+    def commit(self) -> None:
+        """Tell the group how far reading has come."""
+        offsets = self.source.progress.committable(self.member.placed)
+        self.around.broker.committed.update(offsets)
+
+    def send(self) -> None:
+        """Post what is queued, as the send loop of a peer does."""
+        settings, at_ns = self.configuration.settings.alertmanager, self.around.clock.time_ns()
+        for peer in self.sink._peers:
+            while batch := peer.queue.take(peer.batch_alerts_max):
+                if self.around.alertmanager.is_up:
+                    body = encode_batch(batch, self.sink._external_url, at_ns, settings.ends_after_ns)
+                    self.around.alertmanager.receive(body, at_ns)
+                    peer.succeed(len(batch), at_ns / 1e9)
+                else:
+                    peer.fail("connection", "refused", len(batch))
+
+    def check_accounts(self) -> None:
+        """See that every row is somewhere, and that nothing has grown past its bound."""
+        pipeline, settings = self.line.line.pipeline, self.configuration.settings
+        decoder, observer = pipeline.decoder, pipeline.observer
+        lost = int(decoder.losses.sum() + observer.losses.sum())
+        assert decoder.rows_read == observer.rows_absorbed + observer.rows_held + lost, "rows are unaccounted"
+        assert observer.rows_held <= settings.engine.held_rows_max
+        assert observer.calls_in_flight <= settings.engine.calls_max
+        assert len(pipeline.judge.book.alerts()) <= settings.engine.alerts_max
+        assert len(self.queue) <= settings.kafka.queue_batches_max
+        assert all(len(peer.queue) <= peer.queue.alerts_max for peer in self.sink._peers)
