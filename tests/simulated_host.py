@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiokafka import errors
 
 from engine.commands.duty import Duty
-from engine.deliver.alertmanager import AlertmanagerSink, encode_batch
+from engine.deliver.alertmanager import AlertmanagerSink
+from engine.deliver.postings import encode_batch
 from engine.source.kafka import KafkaSource
 from engine.source.kafka_member import Member
 from tests.simulated_world import Consumer, now

@@ -24,6 +24,7 @@ from engine.commands.collector import leave_alone_what_is_there
 from engine.commands.duty import Duty
 from engine.commands.inferred_file import InferredFile
 from engine.commands.losses import LossLog
+from engine.commands.preconditions import look_at_preconditions
 from engine.commands.warmup import start_note, warm_up
 from engine.commands.watchdog import Watchdog
 from engine.decode.mask import LabelMask
@@ -184,9 +185,11 @@ class Service:
         leave_alone_what_is_there()
         self._inferred.begin(line.line.pipeline.judge.learned())
         if self._duty.checkpoints.is_on and isinstance(self.source, KafkaSource):
-            self._duty.follow(self.source.progress, self._resume, self._save)
+            self._duty.follow(self.source.progress, self._resume, lambda: self._duty.save_now(self._worker))
         if not self._stop.is_set():
             await self.source.start()
+            if isinstance(self.source, KafkaSource):
+                await look_at_preconditions(settings)
         self.metrics.reloaded(is_successful=True, now_s=time.time())
 
     async def _resume(self, topic_id: str) -> dict[int, int]:
@@ -198,9 +201,6 @@ class Service:
         offsets = self._duty.take_over(resumed, topic_id)
         self._told.update((one.limit, one.split) for one in resumed.first_declines)
         return offsets
-
-    async def _save(self) -> None:
-        await self._duty.save_now(self._worker)
 
     async def _read(self) -> None:
         """Fetch as long as there is room in the queue; not calling `read` is what pauses the consumer."""

@@ -1,0 +1,119 @@
+"""What the promises of the README take for granted: looked at when a run starts, and said in its log.
+
+Nothing is refused here: a run without them still watches, and promises less. What a broker does not tell,
+because it cannot be reached or its rights do not allow it, is said to be unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from aiokafka import errors
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from engine.errors import CallgaugeError
+from engine.source.kafka_connection import connection_options, is_insecure
+
+if TYPE_CHECKING:
+    from engine.settings import KafkaSettings, Settings
+
+NS_PER_MS = 1_000_000
+HOUR_MS = 3_600_000
+ASK_S = 3.0
+RETENTION, POLICY = "retention.ms", "cleanup.policy"
+PEERS_LEAST = 2
+
+log = logging.getLogger(__name__)
+
+
+class Precondition(NamedTuple):
+    """One of them."""
+
+    promises: str  # the promises that need it
+    what: str
+    holds: bool | None  # None: not known
+    hint: str = ""
+
+
+def of_settings(settings: Settings) -> list[Precondition]:
+    """List what the settings alone tell."""
+    peers = len(settings.alertmanager.urls)
+    return [
+        Precondition(
+            "P1, P2", "checkpoints are kept", bool(settings.state.folder),
+            "set state.folder to a folder on a local disk that outlives the process",
+        ),
+        Precondition(
+            "P2", f"alerts go to two Alertmanagers or more ({peers})", peers >= PEERS_LEAST,
+            "one that is down, or loses what it told, is made good by the other",
+        ),
+        Precondition(
+            "P5", "calls come from Kafka encrypted, or from this machine", not is_insecure(settings.kafka),
+            "set kafka.security_protocol to SSL or SASL_SSL",
+        ),
+    ]  # fmt: skip
+
+
+def of_topic(configs: dict[str, str] | None, settings: Settings) -> list[Precondition]:
+    """List what the topic's configuration tells, by name; None: the broker did not tell it."""
+    needed_ms = settings.kafka.rewind_ns // NS_PER_MS + HOUR_MS
+    keeps = deletes = None
+    if configs is not None:
+        retention_ms = int(configs.get(RETENTION, "-1"))
+        keeps = retention_ms < 0 or retention_ms >= needed_ms
+        deletes = "compact" not in configs.get(POLICY, "delete")
+    hours = f"{needed_ms / HOUR_MS:g} h"
+    return [
+        Precondition(
+            "P1", f"the topic keeps its rows for {hours} or longer (kafka.rewind and an hour)", keeps,
+            f"raise {RETENTION} of the topic; rows that Kafka deletes during an outage are lost",
+        ),
+        Precondition(
+            "P1", "the topic is not compacted", deletes,
+            f"set {POLICY}=delete: of each call, compaction keeps the newest event alone",
+        ),
+    ]  # fmt: skip
+
+
+async def topic_configs(settings: KafkaSettings) -> dict[str, str] | None:
+    """Ask a broker for the configuration of the topic; None: there is no answer."""
+    try:
+        admin = AIOKafkaAdminClient(
+            bootstrap_servers=list(settings.bootstrap_servers), client_id="callgauge",
+            request_timeout_ms=int(ASK_S * 1000), **connection_options(settings),
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(ASK_S):
+                await admin.start()
+                resource = ConfigResource(
+                    ConfigResourceType.TOPIC, settings.topic, {RETENTION: "", POLICY: ""}
+                )
+                answers = await admin.describe_configs([resource])
+        finally:
+            await admin.close()
+    except (errors.KafkaError, TimeoutError, OSError, CallgaugeError):
+        return None
+    found = [one for answer in answers for one in answer.resources]
+    if not found or any(error != 0 for error, *_ in found):
+        return None
+    return {entry[0]: entry[1] or "" for *_, entries in found for entry in entries}
+
+
+def tell(preconditions: list[Precondition]) -> None:
+    """Say each of them in the log: those that do not hold as a warning, with what to do."""
+    for one in preconditions:
+        if one.holds is None:
+            log.warning("precondition of %s not known: %s", one.promises, one.what)
+        elif one.holds:
+            log.info("precondition of %s holds: %s", one.promises, one.what)
+        else:
+            log.warning("precondition of %s does not hold: %s; %s", one.promises, one.what, one.hint)
+
+
+async def look_at_preconditions(settings: Settings) -> None:
+    """Look at all of them, and say what is found."""
+    configs = await topic_configs(settings.kafka)
+    tell([*of_settings(settings), *of_topic(configs, settings)])

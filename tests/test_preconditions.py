@@ -1,0 +1,77 @@
+"""What the promises take for granted is said at a start, and what does not hold with what to do."""
+
+import logging
+
+import msgspec
+import pytest
+
+from engine.commands.preconditions import (
+    HOUR_MS,
+    Precondition,
+    look_at_preconditions,
+    of_settings,
+    of_topic,
+    tell,
+)
+from engine.settings import AlertmanagerSettings, KafkaSettings, Settings, StateSettings
+
+NS_PER_MS = 1_000_000
+NOWHERE = "127.0.0.1:1"
+
+
+def held(found: list[Precondition]) -> list[bool | None]:
+    return [one.holds for one in found]
+
+
+def test_settings_that_keep_every_promise_hold() -> None:
+    """A folder, two Alertmanagers, a broker on this machine."""
+    settings = Settings(
+        alertmanager=AlertmanagerSettings(urls=("http://one:9093", "http://two:9093")),
+        state=StateSettings(folder="/var/lib/callgauge"),
+    )
+    assert held(of_settings(settings)) == [True, True, True]
+
+
+def test_settings_that_do_not_are_told_apart() -> None:
+    """Nothing but defaults, and a broker elsewhere in plain text."""
+    settings = Settings(kafka=KafkaSettings(bootstrap_servers=("kafka.example:9092",), allow_insecure=True))
+    assert held(of_settings(settings)) == [False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("configs", "expected"),
+    [
+        (None, [None, None]),
+        ({}, [True, True]),
+        ({"retention.ms": "-1", "cleanup.policy": "delete"}, [True, True]),
+        ({"retention.ms": str(5 * HOUR_MS)}, [True, True]),
+        ({"retention.ms": str(5 * HOUR_MS - 1)}, [False, True]),
+        ({"cleanup.policy": "compact,delete"}, [True, False]),
+    ],
+)
+def test_a_topic_must_keep_its_rows_for_the_rewind_and_an_hour(
+    configs: dict[str, str] | None, expected: list[bool | None]
+) -> None:
+    """And all of them: a compacted one keeps the newest of each call."""
+    settings = Settings(kafka=KafkaSettings(rewind_ns=4 * HOUR_MS * NS_PER_MS))
+    assert held(of_topic(configs, settings)) == expected
+
+
+def test_they_are_said_by_what_they_are(caplog: pytest.LogCaptureFixture) -> None:
+    """What holds is information; all else is a warning, with what to do."""
+    with caplog.at_level(logging.INFO):
+        tell([Precondition("P1", "this", True), Precondition("P2", "that", False, "mend it"),
+              Precondition("P5", "other", None)])  # fmt: skip
+    assert [(one.levelno, one.getMessage()) for one in caplog.records] == [
+        (logging.INFO, "precondition of P1 holds: this"),
+        (logging.WARNING, "precondition of P2 does not hold: that; mend it"),
+        (logging.WARNING, "precondition of P5 not known: other"),
+    ]
+
+
+async def test_a_broker_that_is_not_there_leaves_them_unknown(caplog: pytest.LogCaptureFixture) -> None:
+    """And holds up nothing."""
+    settings = msgspec.structs.replace(Settings(), kafka=KafkaSettings(bootstrap_servers=(NOWHERE,)))
+    with caplog.at_level(logging.INFO):
+        await look_at_preconditions(settings)
+    assert "precondition of P1 not known: the topic is not compacted" in caplog.text
