@@ -72,7 +72,7 @@ async def test_an_orchestrator_is_asked_for_a_restart() -> None:
 
 
 def test_the_collector_leaves_alone_what_was_there() -> None:
-    """A full collection over a million objects of numba's holds up the loop for a tenth of a second."""
+    """A full collection over all that numba leaves behind would hold up the loop."""
     try:
         leave_alone_what_is_there()
         assert gc.get_freeze_count() > 0

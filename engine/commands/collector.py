@@ -1,9 +1,9 @@
 """Let the garbage collector leave alone what stays.
 
 numba leaves more than a million objects behind, and each full collection walks over all of them
-while it holds the interpreter: the event loop then stands still for 100 ms and more, over half a second after
-kernels were compiled. `python -m bench.smoke loop_lag` prints how late the loop runs. What comes later,
-arrays and snapshots, is little.
+while it holds the interpreter: the event loop stood still, longest after kernels had been compiled.
+`python -m bench.smoke loop_lag` prints how late the loop runs. What comes later, arrays and snapshots, is
+little.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ totals, losses and alerts, and have told the same changes; what was told twice a
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from engine.source.contract import RawBatch
 from engine.state.folder import Folder
 from engine.state.line_state import digests_of, restore
 from tests.integration.kafka_broker import Kafka
+from tests.integration.kafka_cluster import KafkaCluster
 from tests.integration.servers import wait_until
 from tests.integration.service import Service
 from tests.line_traffic import Event
@@ -69,7 +70,7 @@ class Killed:
     def __init__(
         self,
         folder: Path,
-        kafka: Kafka,
+        kafka: Kafka | KafkaCluster,
         topic: str,
         command: str = "engine.cli",
         *,
@@ -86,16 +87,26 @@ class Killed:
     def run(self, events: tuple[Event, ...], kills: int, seed: int) -> None:
         """Produce the events one after another, and kill the service so often meanwhile."""
         generator = np.random.default_rng(seed)
+
+        def kill() -> None:
+            for _ in range(kills):
+                wait_until(self._has_read, what="rows are read")
+                threading.Event().wait(float(generator.uniform(0.0, 1.5)))
+                self.service.process.kill()
+                self.service.start()
+
+        self.during(events, 25 * kills, kill)
+
+    def during(self, events: tuple[Event, ...], pieces: int, work: Callable[[], None]) -> None:
+        """Produce the events piece by piece while something is done, then all that are left."""
         self.service.start_ready()
-        feeding = threading.Thread(target=self._feed, args=(events, 25 * kills), daemon=True)
+        feeding = threading.Thread(target=self._feed, args=(events, pieces), daemon=True)
         feeding.start()
-        for _ in range(kills):
-            wait_until(self._has_read, what="rows are read")
-            threading.Event().wait(float(generator.uniform(0.0, 1.5)))
-            self.service.process.kill()
-            self.service.start()
-        self._told.set()
-        feeding.join(60)
+        try:
+            work()
+        finally:
+            self._told.set()
+            feeding.join(120)
         assert not feeding.is_alive()
 
     def _has_read(self) -> bool:
@@ -119,22 +130,11 @@ class Killed:
 
     def found(self) -> Known:
         """Give what the last checkpoint holds."""
-        configuration, key = self._configured()
-        state, _ = Folder(self.service.folder / "state", BYTES_MAX, "00000000").load(self.topic)
-        assert state is not None
-        line = build_line(configuration, key)
-        digests = digests_of(configuration.settings, None, key)
-        assert restore(line.pipeline, state.read, state.manifest.digests, digests) == (True, ())
-        return known_to(line)
+        return found_in(self.service, self.service.folder / "state", self.topic)
 
     def expected(self) -> tuple[Known, set[bytes]]:
         """Give what a line knows that reads the topic once, and the changes that it tells."""
-        configuration, key = self._configured()
-        line = OwnedLine(configuration, key)
-        changes = set()
-        for raw in self._whole_topic():
-            changes |= {alert_change_line(change) for change in line.step(raw).changes}
-        return known_to(line.line), changes
+        return expected_of(self.service, self.service.folder / "state", self.kafka, self.topic)
 
     def told(self) -> set[bytes]:
         """Give the changes that were told, each once."""
@@ -151,31 +151,58 @@ class Killed:
 
     def offsets_kept(self) -> list[int]:
         """Give where each partition goes on, as the manifest of the last checkpoint says."""
-        manifest = self.service.folder / "state" / "manifest"
-        if not manifest.exists():  # Just now another one takes its place.
-            return []
-        offsets = json.loads(manifest.read_text("utf-8").partition("\n")[2])["next_offsets"]
-        return [offsets.get(str(partition), 0) for partition in range(PARTITIONS)]
-
-    def _configured(self) -> Any:
-        folder = self.service.folder
-        configuration = load_configuration(str(folder / "engine.yaml"), str(folder / "limits.yaml"), None)
-        own = configuration.settings.engine.call_key_file or "state/call.key"
-        return configuration, read_hash_key(str(folder / own), b"")
-
-    def _whole_topic(self) -> Iterator[RawBatch]:
-        assigned = tuple(range(PARTITIONS))
-        for partition, end in enumerate(self.kafka.end_offsets(self.topic, PARTITIONS)):
-            rows, offsets = _rows_of(self.kafka, self.topic, partition, end)
-            row_end = np.cumsum([len(row) for row in rows], dtype=np.int64)
-            row_start = np.concatenate((np.zeros(1, np.int64), row_end[:-1]))[: len(rows)]
-            data = b"".join(rows)
-            yield RawBatch(
-                data, row_start, row_end, offsets, self.topic, partition, time.time_ns(), assigned, ()
-            )
+        return offsets_kept_in(self.service.folder / "state")
 
 
-def _rows_of(kafka: Kafka, topic: str, partition: int, end: int) -> tuple[list[bytes], Any]:
+def found_in(service: Service, state: Path, topic: str) -> Known:
+    """Give what the last checkpoint of a folder holds."""
+    configuration, key = _configured(service, state)
+    held, _ = Folder(state, BYTES_MAX, "00000000").load(topic)
+    assert held is not None
+    line = build_line(configuration, key)
+    digests = digests_of(configuration.settings, None, key)
+    assert restore(line.pipeline, held.read, held.manifest.digests, digests) == (True, ())
+    return known_to(line)
+
+
+def expected_of(
+    service: Service, state: Path, kafka: Kafka | KafkaCluster, topic: str
+) -> tuple[Known, set[bytes]]:
+    """Give what a line of these settings knows that reads the topic once, and the changes that it tells."""
+    line = OwnedLine(*_configured(service, state))
+    changes = set()
+    for raw in _whole_topic(kafka, topic):
+        changes |= {alert_change_line(change) for change in line.step(raw).changes}
+    return known_to(line.line), changes
+
+
+def offsets_kept_in(state: Path) -> list[int]:
+    """Give where each partition goes on, as the manifest of a folder says; [] while it is replaced."""
+    manifest = state / "manifest"
+    if not manifest.exists():
+        return []
+    offsets = json.loads(manifest.read_text("utf-8").partition("\n")[2])["next_offsets"]
+    return [offsets.get(str(partition), 0) for partition in range(PARTITIONS)]
+
+
+def _configured(service: Service, state: Path) -> Any:
+    folder = service.folder
+    configuration = load_configuration(str(folder / "engine.yaml"), str(folder / "limits.yaml"), None)
+    own = configuration.settings.engine.call_key_file
+    return configuration, read_hash_key(str(folder / own if own else state / "call.key"), b"")
+
+
+def _whole_topic(kafka: Kafka | KafkaCluster, topic: str) -> Iterator[RawBatch]:
+    assigned = tuple(range(PARTITIONS))
+    for partition, end in enumerate(kafka.end_offsets(topic, PARTITIONS)):
+        rows, offsets = _rows_of(kafka, topic, partition, end)
+        row_end = np.cumsum([len(row) for row in rows], dtype=np.int64)
+        row_start = np.concatenate((np.zeros(1, np.int64), row_end[:-1]))[: len(rows)]
+        data = b"".join(rows)
+        yield RawBatch(data, row_start, row_end, offsets, topic, partition, time.time_ns(), assigned, ())
+
+
+def _rows_of(kafka: Kafka | KafkaCluster, topic: str, partition: int, end: int) -> tuple[list[bytes], Any]:
     consumer = Consumer(
         {"bootstrap.servers": kafka.bootstrap, "group.id": "oracle", "enable.auto.commit": False}
     )

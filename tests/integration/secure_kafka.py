@@ -6,7 +6,7 @@ from typing import Any
 from confluent_kafka import admin
 
 from tests.integration.kafka_broker import PROPERTIES, Kafka
-from tests.integration.servers import free_ports
+from tests.integration.servers import KAFKA_VERSION, free_ports
 from tests.web_world import authority, certified
 
 # Without the types of the stubs, which do not export these names.
@@ -41,7 +41,7 @@ allow.everyone.if.no.acl.found=false
 class SecureKafka:
     """At `secure_bootstrap` it asks for a SCRAM login over TLS, at `mutual_bootstrap` for a certificate."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, version: str = KAFKA_VERSION) -> None:
         """Write its certificates, users and properties."""
         secure_port, mutual_port = free_ports(2)
         self.secure_bootstrap = f"127.0.0.1:{secure_port}"
@@ -60,10 +60,10 @@ class SecureKafka:
             for name in (USER, STRANGER, NEWCOMER)
             for part in ("--add-scram", f"SCRAM-SHA-512=[name={name},password={PASSWORD}]")
         ]
-        self.kafka = Kafka(folder, PROPERTIES + properties, *users)
+        self.kafka = Kafka(folder, PROPERTIES + properties, *users, version=version)
 
     def allow(self, principal: str, kind: Any, name: str, operation: Any = READ) -> None:
         """Give a principal the right to read one topic or group, or another right to it."""
-        client = self.kafka._admin()
+        client = self.kafka.topics.admin()
         right = _names.AclBinding(kind, name, LITERAL, principal, "*", operation, ALLOW)
         client.create_acls([right])[right].result(30)

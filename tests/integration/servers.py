@@ -30,14 +30,14 @@ KAFKA_VERSION = "4.1.1"
 START_S = 60.0
 STOP_S = 10.0
 
-KAFKA_POM = f"""\
+KAFKA_POM = """\
 <project>
   <modelVersion>4.0.0</modelVersion>
   <groupId>callgauge</groupId><artifactId>kafka-broker</artifactId>
   <version>1</version><packaging>pom</packaging>
   <dependencies>
     <dependency>
-      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version>
+      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{version}</version>
     </dependency>
     <dependency>
       <groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version>
@@ -90,9 +90,9 @@ def install_lock(name: str) -> Iterator[None]:
         yield
 
 
-def installed_kafka() -> Path:
+def installed_kafka(version: str = KAFKA_VERSION) -> Path:
     """Give the folder with Kafka's jars, fetched by Maven on the first call."""
-    jars = INSTALLED / f"kafka-{KAFKA_VERSION}"
+    jars = INSTALLED / f"kafka-{version}"
     if shutil.which("java") is None:
         raise ServerMissing("Apache Kafka needs java (17 or newer) on the PATH")
     with install_lock("kafka"):
@@ -103,7 +103,7 @@ def installed_kafka() -> Path:
         partial = INSTALLED / "kafka-partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        (partial / "pom.xml").write_text(KAFKA_POM, "utf-8")
+        (partial / "pom.xml").write_text(KAFKA_POM.format(version=version), "utf-8")
         done = subprocess.run(
             ["mvn", "-B", "-q", COPY_DEPENDENCIES, "-DincludeScope=runtime", "-DoutputDirectory=jars"],
             cwd=partial, capture_output=True, text=True, timeout=600, check=False,
@@ -198,12 +198,21 @@ class Process:
 
     def start(self) -> None:
         """Start the server and wait until it can be used."""
+        self.begin()
+        self.wait()
+
+    def begin(self) -> None:
+        """Start the server, which may need others to be of use."""
         assert self._process is None, "the server is running already"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
+
+    def wait(self) -> None:
+        """Wait until it can be used."""
+        assert self._process is not None, "the server was not started"
         deadline = time.monotonic() + START_S
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > deadline:

@@ -14,6 +14,7 @@ import orjson
 
 from engine.config_files import config_path
 from tests.integration.kafka_broker import Kafka
+from tests.integration.kafka_cluster import KafkaCluster
 from tests.integration.servers import Process, answers, free_ports, get, wait_until
 
 if sys.version_info >= (3, 14):
@@ -73,7 +74,7 @@ def quiet_rows(rows: list[bytes], after_s: int, partitions: int = 4) -> list[byt
     return [b'{"time":%d,"type":"change.made","what":"nothing"}' % at_s] * partitions
 
 
-def produce_quiet(kafka: Kafka, topic: str, rows: list[bytes]) -> None:
+def produce_quiet(kafka: Kafka | KafkaCluster, topic: str, rows: list[bytes]) -> None:
     """Produce one of the rows to each partition."""
     for partition, row in enumerate(rows):
         kafka.produce(topic, [row], partition=partition)
@@ -108,8 +109,9 @@ class Service:
     def __init__(
         self,
         folder: Path,
-        kafka: Kafka | str,
+        kafka: Kafka | KafkaCluster | str,
         topic: str,
+        /,
         *arguments: str,
         command: str = "engine.cli",
         **sections: Mapping[str, object],
@@ -128,7 +130,7 @@ class Service:
         address = kafka if isinstance(kafka, str) else kafka.bootstrap
         settings: dict[str, dict[str, object]] = {
             "kafka": {
-                "bootstrap_servers": [address], "topic": topic, "group_id": f"group-{topic}",
+                "bootstrap_servers": address.split(","), "topic": topic, "group_id": f"group-{topic}",
                 "member_id": folder.name, "session_timeout": "6s", "heartbeat": "1s", "poll": "100ms",
             },
             "web": {"listen": f"127.0.0.1:{port}"},
