@@ -7,7 +7,7 @@ if its labels match all labels of the note that the series keep, it entered flig
 less the out-of-order bound, and it is not listed. Tenant and platform are part of what a call is, so a list
 that names none speaks of calls that have none. Where the note names a label that series do not keep, nothing
 can be said to match, and nothing is healed. Listed calls that no partition knows enter flight with unknown
-age, in the partition of the note. Rejected: taking effect at once, which would depend on how far each partition is.
+age, in the partition of the note. Rejected: taking effect at once, which would depend on how far each is.
 """
 
 from __future__ import annotations
