@@ -131,6 +131,11 @@ class Service:
             self._process.kill()
             self._process.wait()
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, such as SIGSTOP."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def wait_for(self, met: Callable[[], bool], what: str, every_s: float = POLL_S) -> float:
         """Ask until something is so; give the seconds since the process was started."""
         assert self._process is not None

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from bench import alert_latency, loop_lag, memory, start
+from bench import alert_latency, frozen_sidecar, loop_lag, memory, start
 from bench.harness import TINY, Benchmark
 from tests.integration.servers import ServerMissing
 
@@ -14,7 +14,10 @@ from tests.integration.servers import ServerMissing
 @pytest.mark.full
 @pytest.mark.parametrize(
     "benchmark",
-    [alert_latency.BENCHMARK, loop_lag.BENCHMARK, memory.BENCHMARK, start.BENCHMARK],
+    [
+        alert_latency.BENCHMARK, frozen_sidecar.BENCHMARK, loop_lag.BENCHMARK, memory.BENCHMARK,
+        start.BENCHMARK,
+    ],
     ids=lambda one: one.name,
 )
 def test_a_benchmark_of_the_service_gives_its_figures(benchmark: Benchmark) -> None:
