@@ -73,8 +73,10 @@ def load_kernels(over: Stack) -> None:
 class Service:
     """One `callgauge run`, in a consumer group of its own."""
 
-    def __init__(self, over: Stack, name: str, limits: list[dict[str, object]]) -> None:
-        """Write its files; `name` must differ between the services of a stack."""
+    def __init__(
+        self, over: Stack, name: str, limits: list[dict[str, object]], **sections: dict[str, str]
+    ) -> None:
+        """Write its files; `name` must differ between the services of a stack. `sections` are settings."""
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self._log = over.folder / f"{name}.log"
@@ -87,6 +89,7 @@ class Service:
             },
             "alertmanager": {"urls": [over.alertmanager.url]},
             "web": {"listen": f"127.0.0.1:{port}"},
+            **sections,
         }
         files = {"engine": settings, "limits": {"limits": limits}}
         for file, content in files.items():
@@ -118,6 +121,12 @@ class Service:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def kill(self) -> None:
+        """Kill it with -9; it can be started again."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
 
     def wait_for(self, met: Callable[[], bool], what: str, every_s: float = POLL_S) -> float:
         """Ask until something is so; give the seconds since the process was started."""

@@ -20,6 +20,7 @@ from bench import (
     memory,
     metrics_render,
     physical,
+    recovery,
     replay,
     sketch,
     start,
@@ -30,6 +31,7 @@ from tests.integration.servers import ServerMissing
 BENCHMARKS = (
     start.BENCHMARK,
     memory.BENCHMARK,
+    recovery.BENCHMARK,
     alert_latency.BENCHMARK,
     decode.BENCHMARK,
     sketch.BENCHMARK,

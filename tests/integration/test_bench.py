@@ -6,14 +6,16 @@ import os
 
 import pytest
 
-from bench import alert_latency, memory, start
+from bench import alert_latency, memory, recovery, start
 from bench.harness import TINY, Benchmark
 from tests.integration.servers import ServerMissing
 
 
 @pytest.mark.full
 @pytest.mark.parametrize(
-    "benchmark", [alert_latency.BENCHMARK, memory.BENCHMARK, start.BENCHMARK], ids=lambda one: one.name
+    "benchmark",
+    [alert_latency.BENCHMARK, memory.BENCHMARK, recovery.BENCHMARK, start.BENCHMARK],
+    ids=lambda one: one.name,
 )
 def test_a_benchmark_of_the_service_gives_its_figures(benchmark: Benchmark) -> None:
     """Its first row has a figure, a budget and a verdict."""
