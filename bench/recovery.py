@@ -56,6 +56,10 @@ def p99(values: list[float]) -> float:
     return sorted(values)[min(int(P99 * len(values)), len(values) - 1)]
 
 
+def _with_p99(values: list[float], unit: str) -> str:
+    return f"{p99(values):.2f} {unit}; median {spread(values, unit)}"
+
+
 def checkpoints_of(service: Service, count: int) -> dict[str, list[float]]:
     """Watch so many checkpoints, and give what the service says of each."""
     names = "take_seconds", "write_seconds", "size_bytes"
@@ -122,11 +126,11 @@ def run(size: str) -> Result:
     return Result(
         (
             at_most(f"recovery of the process, p99, {what}", p99(process_s), PROCESS_S, "s",
-                    measured=spread(process_s, "s")),
+                    measured=_with_p99(process_s, "s")),
             at_most("recovery in the group after kill -9, p99", p99(group_s), GROUP_S, "s",
-                    measured=spread(group_s, "s")),
+                    measured=_with_p99(group_s, "s")),
             at_most("the line stands still for a checkpoint, p99", p99(take_ms), TAKE_MS, "ms",
-                    measured=spread(take_ms, "ms", 1)),
+                    measured=_with_p99(take_ms, "ms")),
             Row("a checkpoint is on the disk", spread(found["write_seconds"], "s")),
             Row("size of a checkpoint", spread(megabytes, "MB", 1)),
             Row("restore alone", spread(alone_s, "s")),
