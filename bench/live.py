@@ -136,6 +136,12 @@ class Service:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def kill(self) -> None:
+        """Kill it with -9; it can be started again."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
     def wait_for(self, met: Callable[[], bool], what: str, every_s: float = POLL_S) -> float:
         """Ask until something is so; give the seconds since the process was started."""
         assert self._process is not None

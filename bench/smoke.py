@@ -22,6 +22,7 @@ from bench import (
     memory,
     metrics_render,
     physical,
+    recovery,
     replay,
     sketch,
     start,
@@ -32,6 +33,7 @@ from tests.integration.servers import ServerMissing
 BENCHMARKS = (
     start.BENCHMARK,
     memory.BENCHMARK,
+    recovery.BENCHMARK,
     alert_latency.BENCHMARK,
     loop_lag.BENCHMARK,
     frozen_sidecar.BENCHMARK,

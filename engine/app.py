@@ -168,7 +168,7 @@ def build_line(
     settings, register = configuration.settings, configuration.register
     mask = LabelMask(configuration.label_key, register.named_values())
     decoder = new_decoder(settings.engine, hash_key, register.limit_labels(), mask)
-    decoder.rejects.is_on = bool(settings.quarantine.path)
+    decoder.rejects.is_on = bool(settings.quarantine.path or settings.quarantine.topic)
     if span != EVERYTHING:
         decoder = TimeCut(decoder, span.from_ns, span.to_ns)
     observer = Observer(

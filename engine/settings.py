@@ -164,6 +164,7 @@ class QuarantineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """Rows that could not be decoded, redacted."""
 
     path: str = ""  # "": none
+    topic: str = ""  # "": none
     bytes_max: int = 16 << 20
     rows_per_s_max: int = 10
 

@@ -223,6 +223,10 @@ def _check_state(settings: Settings, problems: Problems) -> None:
         problems.add(where, text, "make one with: openssl rand -hex 16")
     if topic and topic == settings.kafka.topic:
         problems.add(where, "is kafka.topic as well", "give checkpoints a topic of their own")
+    rejected = settings.quarantine.topic
+    if rejected and rejected in {settings.kafka.topic, topic}:
+        text = "is kafka.topic or state.topic as well"
+        problems.add(("quarantine", "topic"), text, "give rejected rows a topic of their own")
 
 
 def _check_web(settings: Settings, problems: Problems) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from engine.decode.decoder import JsonDecoder, Sample
 from engine.decode.fast_decoder import FastDecoder
 from engine.decode.rejects import REJECTS_MAX, SHAPE_BYTES_MAX, WORDS, Reject, Rejects, shape_of
-from engine.deliver.quarantine import Quarantine
+from engine.deliver.quarantine import Quarantine, QuarantineStats
 from engine.errors import LossReason
 from engine.settings import EngineSettings, QuarantineSettings
 from tests.event_rows import KEY, raw_batch, row
@@ -26,7 +27,7 @@ def reject(shape: str = "{") -> Reject:
     return Reject(SAMPLE, 17, shape)
 
 
-def quarantine(folder: Path, **changes: int) -> tuple[Quarantine, Path]:
+def quarantine(folder: Path, **changes: Any) -> tuple[Quarantine, Path]:
     path = folder / "quarantine.jsonl"
     return Quarantine(QuarantineSettings(path=str(path), **changes)), path
 
@@ -168,4 +169,4 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 def test_without_a_path_nothing_is_done() -> None:
     held = Quarantine(QuarantineSettings())
     held.add((reject(),), 3, 1000 * S)
-    assert (0, 0, 0) == held.stats
+    assert QuarantineStats() == held.stats

@@ -287,8 +287,10 @@ class Checkpoints:
             log.warning("no checkpoint was written in time before the partitions were given up")
 
     async def _save(
-        self, worker: Executor, line: OwnedLine, begun_at: Mapping[int, int], durable: dict[int, int]
+        self, worker: Executor, line: OwnedLine | None, begun_at: Mapping[int, int], durable: dict[int, int]
     ) -> None:
+        if line is None:
+            return
         if self._writing is not None:
             await asyncio.shield(self._writing)
         loop = asyncio.get_running_loop()
@@ -297,7 +299,7 @@ class Checkpoints:
             await self.write(taken, durable, is_last=True)
 
     async def finish(
-        self, worker: Executor, line: OwnedLine, begun_at: Mapping[int, int], durable: dict[int, int]
+        self, worker: Executor, line: OwnedLine | None, begun_at: Mapping[int, int], durable: dict[int, int]
     ) -> None:
         """Write a last one, so that the next start has nothing to read again; `worker` steps the line."""
         self._is_finished = True

@@ -97,7 +97,6 @@ class Duty:
 
     async def finish(self, worker: Executor) -> None:
         """Write a last checkpoint; `worker` steps the line."""
-        assert self.line is not None, "there is a line before anything is read"
         await self.checkpoints.finish(worker, self.line, self._begun_at, self._durable)
 
     def alerts(self, raw: RawBatch, step: Step, snapshot: Snapshot) -> tuple[Alert, ...] | None:

@@ -107,7 +107,7 @@ class Service:
         external_url = settings.web.external_url or f"{scheme}://{settings.web.listen}"
         self.sink = AlertmanagerSink(settings.alertmanager, external_url)
         self.timeline = Timeline(settings.timeline)
-        self.quarantine = Quarantine(settings.quarantine)
+        self.quarantine = Quarantine(settings.quarantine, settings.kafka)
         self.metrics = Metrics(
             CollectorRegistry(),
             lambda: self.snapshot,
@@ -177,6 +177,7 @@ class Service:
             self._recorder = RecordingWriter(self._record_dir, started_with)
             log.info("recording to %s", self._recorder.folder)
         await self.sink.start()
+        self.quarantine.start()
         loop = asyncio.get_running_loop()
         if note := start_note():
             log.info("%s", note)
@@ -368,12 +369,12 @@ class Service:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self.line is not None:
-            await self._duty.finish(self._worker)
+        await self._duty.finish(self._worker)
         # A dead Alertmanager must not cost the time that a dead broker needs, nor the other way round.
         ends = {
             "the alerts": self.sink.drain(begun_s + SEND_S),
             "the consumer": self.source.close(),
+            "the quarantine": self.quarantine.close(),
             "the last step": asyncio.to_thread(self._worker.shutdown, wait=True, cancel_futures=True),
         }
         left_s = begun_s + STOP_S - WEB_STOP_S - loop.time()

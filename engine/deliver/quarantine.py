@@ -3,7 +3,8 @@
 Off unless a path is given: a sidecar may have no disk, and how many rows are lost, why and where is in
 metrics and log without it. Bounded three times: lines a second, bytes of a file, two files. What is beyond is
 dropped and counted; nothing here may stop or slow the engine. There is no fsync: what a crash takes is only
-a hint. The topic itself holds the rows: `topic`, `partition` and `offset` lead there.
+a hint. The topic itself holds the rows: `topic`, `partition` and `offset` lead there. The same rows may go to
+a topic of their own (`quarantine_topic.py`).
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from engine.deliver.quarantine_topic import QuarantineTopic
 from engine.deliver.timestamps import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.decode.rejects import Reject
-    from engine.settings import QuarantineSettings
+    from engine.settings import KafkaSettings, QuarantineSettings
 
 FILE_MODE = 0o600
 NS_PER_S = 1_000_000_000
@@ -35,44 +37,70 @@ class QuarantineStats(NamedTuple):
     written: int = 0
     dropped: int = 0  # beyond the rate
     failed: int = 0  # the disk refused
+    topic_written: int = 0
+    topic_dropped: int = 0  # no room while the brokers were away
+    topic_failed: int = 0
 
 
 class Quarantine:
     """Appends to the file of the settings; without a path it does nothing. A write is short, and blocks."""
 
-    def __init__(self, settings: QuarantineSettings) -> None:
+    def __init__(self, settings: QuarantineSettings, kafka: KafkaSettings | None = None) -> None:
+        self._topic = QuarantineTopic(settings.topic, kafka) if settings.topic and kafka else None
         self._path = settings.path
         self._bytes_max = settings.bytes_max
         self._rate_max = settings.rows_per_s_max
         self._room = float(settings.rows_per_s_max)
         self._filled_ns = 0
         self._trouble = ""
-        self.stats = QuarantineStats()
+        self._stats = QuarantineStats()
+
+    @property
+    def stats(self) -> QuarantineStats:
+        """What became of rows so far."""
+        topic = self._topic
+        if topic is None:
+            return self._stats
+        return self._stats._replace(
+            topic_written=topic.written, topic_dropped=topic.dropped, topic_failed=topic.failed
+        )
+
+    def start(self) -> None:
+        """Begin to write to the topic, if there is one."""
+        if self._topic is not None:
+            self._topic.start()
+
+    async def close(self) -> None:
+        """Write what waits for the topic, and let it go."""
+        if self._topic is not None:
+            await self._topic.close()
 
     def add(self, rejects: Sequence[Reject], dropped_before: int, now_ns: int) -> None:
         """Write rejected rows down, at wall clock `now_ns`; `dropped_before` more were not kept."""
-        if not self._path:
+        if not self._path and self._topic is None:
             return
         past_s = max(now_ns - self._filled_ns, 0) / NS_PER_S
         self._room = min(self._room + past_s * self._rate_max, float(self._rate_max))
         self._filled_ns = now_ns
         taken = rejects[: int(self._room)]
         self._room -= len(taken)
-        dropped = self.stats.dropped + dropped_before + len(rejects) - len(taken)
-        self.stats = self.stats._replace(dropped=dropped)
-        if taken:
+        dropped = self._stats.dropped + dropped_before + len(rejects) - len(taken)
+        self._stats = self._stats._replace(dropped=dropped)
+        if self._topic is not None:
+            self._topic.offer(taken)
+        if taken and self._path:
             self._append([_line(one, now_ns) for one in taken])
 
     def _append(self, lines: list[bytes]) -> None:
         try:
             self._write(b"".join(lines))
         except OSError as error:
-            self.stats = self.stats._replace(failed=self.stats.failed + len(lines))
+            self._stats = self._stats._replace(failed=self._stats.failed + len(lines))
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 log.warning("the quarantine %s cannot be written: %s", self._path, error)
         else:
-            self.stats = self.stats._replace(written=self.stats.written + len(lines))
+            self._stats = self._stats._replace(written=self._stats.written + len(lines))
             self._trouble = ""
 
     def _write(self, data: bytes) -> None:

@@ -9,19 +9,21 @@ record says which file it was: a manifest never takes the blob of another cut. N
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
+from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 
 from engine.source.kafka_connection import close_consumer, connection_options
 from engine.source.kafka_insides import partitions_of
+from engine.source.kafka_producer import start_producer, stop_producer
 from engine.state.encoding import StateError
 from engine.state.manifest import MANIFEST_BYTES_MAX, Candidate, Refused, manifest_bytes, manifest_of
 
 if TYPE_CHECKING:
+    from aiokafka import AIOKafkaProducer
+
     from engine.settings import Settings
     from engine.state.manifest import Manifest
 
@@ -33,7 +35,6 @@ OVERHEAD_BYTES = 4096  # of a record: key, header, and what Kafka adds
 TAIL_ROWS = 64  # looked at first; then eight times as many
 REQUEST_MS = 8000
 READ_S = 20.0
-STOP_S = 2.0
 TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 
 
@@ -84,17 +85,7 @@ class StateTopic:
 
     async def _started(self) -> AIOKafkaProducer:
         if self._producer is None:
-            producer = AIOKafkaProducer(
-                bootstrap_servers=list(self._kafka.bootstrap_servers), client_id=CLIENT_ID, acks="all",
-                request_timeout_ms=self._request_ms, max_request_size=RECORD_BYTES_MAX,
-                **connection_options(self._kafka),
-            )  # fmt: skip
-            try:
-                await producer.start()
-            except BaseException:
-                await _stop(producer)
-                raise
-            self._producer = producer
+            self._producer = await start_producer(self._kafka, CLIENT_ID, self._request_ms, RECORD_BYTES_MAX)
         return self._producer
 
     async def _send(self, producer: AIOKafkaProducer, partition: int, key: str, kept: Kept) -> None:
@@ -187,7 +178,7 @@ class StateTopic:
         """Let the producer go; whatever it has not sent is not sent."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _stop(producer)
+            await stop_producer(producer)
 
 
 def _get(files: dict[str, bytes], file: str, bytes_max: int) -> bytes:
@@ -199,8 +190,3 @@ def _get(files: dict[str, bytes], file: str, bytes_max: int) -> bytes:
 
 def _leave() -> None:
     """Leave a record that cannot be used where it is: the next cuts take its place."""
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    with contextlib.suppress(errors.KafkaError, TimeoutError, OSError):
-        await asyncio.wait_for(producer.stop(), STOP_S)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from bench import alert_latency, frozen_sidecar, loop_lag, memory, start
+from bench import alert_latency, frozen_sidecar, loop_lag, memory, recovery, start
 from bench.harness import TINY, Benchmark
 from tests.integration.servers import ServerMissing
 
@@ -15,7 +15,11 @@ from tests.integration.servers import ServerMissing
 @pytest.mark.parametrize(
     "benchmark",
     [
-        alert_latency.BENCHMARK, frozen_sidecar.BENCHMARK, loop_lag.BENCHMARK, memory.BENCHMARK,
+        alert_latency.BENCHMARK,
+        frozen_sidecar.BENCHMARK,
+        loop_lag.BENCHMARK,
+        memory.BENCHMARK,
+        recovery.BENCHMARK,
         start.BENCHMARK,
     ],
     ids=lambda one: one.name,
