@@ -149,7 +149,9 @@ class SimulatedDisk:
             if self._hits(0.5):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return 0
-        count = int(self._generator.integers(1, len(data) + 1)) if self._hits(self.faults.short) else len(data)
+        count = (
+            int(self._generator.integers(1, len(data) + 1)) if self._hits(self.faults.short) else len(data)
+        )
         file.data += data[:count]
         return count
 

@@ -11,6 +11,7 @@ import numpy as np
 from engine.app import build_line
 from engine.deliver.jsonl import alert_change_line
 from engine.judge.lifecycle import FIRING, RESOLVED
+from engine.observe.calls import IN_FLIGHT, KEY, STATE
 from engine.state.folder import Folder
 from engine.state.line_state import state_hash
 from tests.integration.kill_loop import known_to
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from engine.app import Line
+    from engine.observe.observer import Observer
     from engine.source.contract import RawBatch
     from tests.simulated_host import History, Host
     from tests.simulated_world import Alertmanager, Broker
@@ -40,7 +42,9 @@ def check_commit(host: Host) -> None:
     found, refused = Folder(Path("/state"), BYTES_MAX, "0" * 8, disk.calls).load(TOPIC)
     assert not refused, refused
     kept = found.manifest.next_offsets if found is not None else {}
-    ahead = {one: (offset, kept.get(one, 0)) for one, offset in committed.items() if offset > kept.get(one, 0)}
+    ahead = {
+        one: (offset, kept.get(one, 0)) for one, offset in committed.items() if offset > kept.get(one, 0)
+    }
     assert not ahead, f"committed, and not on the disk: {ahead}"
 
 
@@ -139,3 +143,9 @@ def check_folder(simulation: Simulation, host: Host, known: str) -> None:
     resumed = host.duty.checkpoints.resume(simulation.configuration)
     assert resumed.line is not None
     assert state_hash(resumed.line.pipeline) == known
+
+
+def known_calls(observer: Observer) -> int:
+    """Count the calls that are in flight by looking at each."""
+    tables = [partition.calls[:-1] for partition in observer._partitions.values()]
+    return sum(int(((one[:, KEY] != 0) & (one[:, STATE] & IN_FLIGHT > 0)).sum()) for one in tables)
