@@ -73,7 +73,7 @@ def check_rows(history: History, broker: Broker) -> None:
 
 def check_same(host: Host) -> str:
     """Promise P7: a line that takes the same batches without a fault knows and says the same."""
-    line = build_line(host.line.configuration, HASH_KEY)
+    line = build_line(host.configuration._replace(inferred=host.inferred), HASH_KEY)
     for one in host.history:
         assert line.pipeline.step(one.raw).changes == one.changes
         line.publisher.publish(one.raw.received_ns)

@@ -1,4 +1,4 @@
-"""Anything in any order, chosen by Hypothesis: calls, late and repeated events, crashes, moves, reloads, time.
+"""Anything in any order, chosen by Hypothesis: calls, late and repeated events, crashes, moves, reloads.
 
 The model is as plain as can be: what Kafka acknowledged, which calls began and ended, and the limit that is
 in force. What a process knows must be the model's, wherever it runs and whatever it was put through.
@@ -97,7 +97,7 @@ class Service(RuleBasedStateMachine):
     @precondition(lambda self: self.newest_ns)
     @rule(delay_s=st.integers(120, 600), which=WHICH)
     def something_comes_far_too_late(self, delay_s: int, which: int) -> None:
-        """It has no effect, whatever it says: its time is over."""
+        """Tell what has no effect, whatever it is: its time is over."""
         partition = sorted(self.newest_ns)[which % len(self.newest_ns)]
         at_ns = self.newest_ns[partition] - delay_s * S
         self.tell(event(at_ns, "call.started", f"late-{self.rows}", **LABELS), partition)
@@ -206,7 +206,7 @@ class Service(RuleBasedStateMachine):
     ],
 )
 def test_whatever_happens_in_whatever_order(examples: int, steps: int) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Service,
         settings=settings(
             max_examples=examples,
