@@ -7,7 +7,7 @@ import pytest
 from tests.simulation import CONTROLS, Simulation
 from tests.simulator import run_seed, run_seeds
 
-SEEDS, SEEDS_FULL, SEEDS_SOAK = 12, 1_000, 50_000
+SEEDS, SEEDS_FULL, SEEDS_SOAK = 9, 1_000, 50_000
 
 
 def failures_of(first: int, last: int) -> str:
