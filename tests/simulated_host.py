@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from engine.app import Configuration
     from engine.commands.checkpoints import Taken
+    from engine.judge.implicit import LearnedValue
     from engine.judge.lifecycle import AlertChange
     from engine.source.contract import RawBatch
     from tests.simulated_disk import SimulatedDisk
@@ -42,13 +43,20 @@ class Stepped(NamedTuple):
 History = list[Stepped]
 
 
+class Past(NamedTuple):
+    """What led to a line as it is: the caps that it began with, and every step since."""
+
+    inferred: tuple[LearnedValue, ...]
+    history: History
+
+
 class Around(NamedTuple):
     """What every process of one simulation shares."""
 
     clock: VirtualClock
     broker: Broker
     alertmanager: Alertmanager
-    cuts: dict[int, History]  # what a checkpoint holds, by when it was taken
+    cuts: dict[int, Past]  # what a checkpoint holds, by when it was taken
 
 
 class Host:
@@ -73,7 +81,8 @@ class Host:
         self.queue: deque[RawBatch] = deque()
         self.writing: Taken | None = None
         self.history: History = []
-        self._restored: History | None = None
+        self.inferred = self.configuration.inferred
+        self._restored: Past | None = None
         self.is_up = True
 
     def give(self, partitions: Collection[TopicPartition]) -> None:
@@ -88,7 +97,7 @@ class Host:
         offsets = self.duty.take_over(resumed)
         outcomes = self.duty.checkpoints.stats.outcomes
         assert not outcomes.keys() - {"whole"}, f"a checkpoint was of no use: {outcomes}"
-        self._restored = None if resumed.line is None else list(self.around.cuts[resumed.written_ns])
+        self._restored = None if resumed.line is None else self.around.cuts[resumed.written_ns]
         if self.control == "offsets apart from the state":
             return dict(self.around.broker.committed)
         return offsets
@@ -119,9 +128,10 @@ class Host:
         if self.duty.is_void(raw):
             return
         if self.line.owns and not raw.assigned:
-            self.history = []
+            self.inferred, self.history = self.line.line.pipeline.judge.learned(), []
         if raw.assigned and not self.line.owns and self._restored is not None:
-            self.history, self._restored = self._restored, None
+            self.inferred, self.history = self._restored.inferred, list(self._restored.history)
+            self._restored = None
         step, snapshot = self.duty.step(raw)
         self.history.append(Stepped(raw, step.changes))
         self.check_accounts()
@@ -134,7 +144,7 @@ class Host:
     def take_note(self, taken: Taken) -> None:
         """Keep in mind what a cut holds, until it is written."""
         self.writing = taken
-        self.around.cuts[taken.stamp.written_ns] = list(self.history)
+        self.around.cuts[taken.stamp.written_ns] = Past(self.inferred, list(self.history))
         if self.control == "offsets before the state":
             self.duty._durable.update(taken.capture.next_offsets)
 

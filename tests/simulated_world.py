@@ -144,7 +144,8 @@ class Consumer:
         return fetched
 
     def highwater(self, partition: TopicPartition) -> int:
-        return self._broker.logs[partition.partition].end
+        log: Log = self._broker.logs[partition.partition]
+        return log.end
 
     last_stable_offset = highwater
 

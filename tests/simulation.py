@@ -186,7 +186,8 @@ class Simulation:
 
     def turn(self) -> None:
         """Let some time go by, with whatever it brings."""
-        self.clock.at_ns += int(self.generator.uniform(0.5, 8.0) * S)
+        is_busy = self.clock.at_ns < START_NS + int((TRAFFIC.duration_s + self.mix.skew_s) * S)
+        self.clock.at_ns += int(self.generator.uniform(*(0.5, 8.0) if is_busy else (2.0, 25.0)) * S)
         self.arrive()
         self.around.alertmanager.wait(self.clock.at_ns)
         self._strike()

@@ -11,6 +11,7 @@ import numpy as np
 from engine.app import build_line
 from engine.deliver.jsonl import alert_change_line
 from engine.judge.lifecycle import FIRING, RESOLVED
+from engine.observe.calls import IN_FLIGHT, KEY, STATE
 from engine.state.folder import Folder
 from engine.state.line_state import state_hash
 from tests.integration.kill_loop import known_to
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from engine.app import Line
+    from engine.observe.observer import Observer
     from engine.source.contract import RawBatch
     from tests.simulated_host import History, Host
     from tests.simulated_world import Alertmanager, Broker
@@ -71,7 +73,7 @@ def check_rows(history: History, broker: Broker) -> None:
 
 def check_same(host: Host) -> str:
     """Promise P7: a line that takes the same batches without a fault knows and says the same."""
-    line = build_line(host.line.configuration, HASH_KEY)
+    line = build_line(host.configuration._replace(inferred=host.inferred), HASH_KEY)
     for one in host.history:
         assert line.pipeline.step(one.raw).changes == one.changes
         line.publisher.publish(one.raw.received_ns)
@@ -141,3 +143,9 @@ def check_folder(simulation: Simulation, host: Host, known: str) -> None:
     resumed = host.duty.checkpoints.resume(simulation.configuration)
     assert resumed.line is not None
     assert state_hash(resumed.line.pipeline) == known
+
+
+def known_calls(observer: Observer) -> int:
+    """Count the calls that are in flight by looking at each."""
+    tables = [partition.calls[:-1] for partition in observer._partitions.values()]
+    return sum(int(((one[:, KEY] != 0) & (one[:, STATE] & IN_FLIGHT > 0)).sum()) for one in tables)

@@ -62,6 +62,24 @@ def test_the_fullest_limit_whose_kind_fits_the_class_is_blamed(
     assert expected == blamed(decline_class, full)
 
 
+@pytest.mark.parametrize(
+    ("decline_class", "full", "expected"),
+    [
+        ("capacity", FULL, T),
+        ("quota", [0.5, 0.5, 0.1, np.nan, np.nan], Q),  # there is no other
+        ("capacity", [0.7, 0.5, 0.5, np.nan, np.nan], UNATTRIBUTED),  # the trunk may have filled up since
+        ("capacity", [0.7, 0.5, 0.5, 0.2, 0.2], UNATTRIBUTED),
+    ],
+)
+def test_before_the_slice_is_closed_a_limit_is_named_only_if_it_can_be_no_other(
+    decline_class: str, full: list[float], expected: int
+) -> None:
+    """A page that names the wrong limit cannot be taken back."""
+    index = the_index()
+    given = index.instances_of(0), declined(), decline_class, np.array(full)
+    assert blame(index, *given, is_early=True) == expected
+
+
 def test_the_limit_that_the_event_names_is_blamed_however_full_it_is() -> None:
     assert blamed("capacity", FULL, limit="daily") == Q
     assert blamed("capacity", FULL, limit="no such limit") == T

@@ -137,6 +137,16 @@ def test_what_a_checkpoint_says_is_firing_is_sent_on_while_the_past_is_read() ->
     assert caught.alerts == handover.alerts(received(NOW_NS + 2 * S, ALL), caught, ())
 
 
+def test_what_was_restored_is_sent_before_it_runs_out_and_not_at_once() -> None:
+    """It may have been resolved since, and that was told: to send it again would page again."""
+    handover, firing = Handover(), an_alert()
+    handover.restore((firing,), NOW_NS + 2 * S)
+    assert handover.alerts(received(NOW_NS), picture(HOUR_NS), ()) is None
+    assert (firing,) == handover.alerts(received(NOW_NS + 2 * S), picture(HOUR_NS), ())
+    ended = picture(0, firing._replace(state="resolved", resolved_ns=NOW_NS))
+    assert ended.alerts == handover.alerts(received(NOW_NS + 3 * S, ALL), ended, ())
+
+
 def test_what_was_restored_is_sent_on_even_when_catching_up_takes_too_long() -> None:
     """Late pages of the present come beside it; that it is over is said when it is known."""
     handover, firing = Handover(), an_alert()

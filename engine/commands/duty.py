@@ -59,7 +59,10 @@ class Duty:
         """Go on with a checkpoint: the line at its first batch, the source at the offsets that are given."""
         assert self.line is not None, "there is a line before anything is read"
         self.line.adopt(resumed.line, topic_id)
-        self.handover.restore(resumed.firing)
+        settings = self.line.configuration.settings.alertmanager
+        # The last time they were sent may have been a resend before the checkpoint, and the next one is late.
+        runs_out_ns = resumed.written_ns + settings.ends_after_ns
+        self.handover.restore(resumed.firing, runs_out_ns - 2 * settings.resend_ns)
         return dict(resumed.next_offsets)
 
     def is_void(self, raw: RawBatch) -> bool:

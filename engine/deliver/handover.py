@@ -5,8 +5,9 @@ sending them would page people for the past. So nothing is handed over until the
 their end; after two minutes, alerts of the present alone are (late pages are better than none). An alert that
 still fires then is the one that was firing before, under the same labels and with the same start, and
 Alertmanager takes it as such. A member that no longer owns the partitions hands nothing over: its alerts are
-those of the new owner now. Alerts that a checkpoint says are firing are sent again from the first step on, as
-they were: so none runs out, and none is resolved by the past, while what was missed is read.
+those of the new owner now. Alerts that a checkpoint says are firing are sent again, as they were, before they
+run out there, however long it takes to read what was missed; not at once, for those that were resolved after
+the checkpoint would page again.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ class Handover:
         self.refused = 0  # beyond EARLY_ALERTS_MAX: these come with their slice
         self._next_restored: tuple[Alert, ...] = ()
         self._restored: tuple[Alert, ...] = ()
+        self._due_ns = 0  # they are sent from then on
 
-    def restore(self, firing: tuple[Alert, ...]) -> None:
-        """Keep sending these, from the next assignment until the partitions were once read to their end."""
-        self._next_restored = firing
+    def restore(self, firing: tuple[Alert, ...], due_ns: int = 0) -> None:
+        """Keep sending these from the next assignment and `due_ns` on, until all was once read to its end."""
+        self._next_restored, self._due_ns = firing, due_ns
 
     def alerts(self, raw: RawBatch, snapshot: Snapshot, early: tuple[Alert, ...]) -> tuple[Alert, ...] | None:
         """Give the alerts to hand over after the step of `raw`; None: hand nothing over now."""
@@ -58,7 +60,7 @@ class Handover:
         if not self.is_catching_up:
             return self._with_early(snapshot, early)
         if raw.received_ns - self._since_ns < CATCH_UP_NS_MAX:
-            return self._restored or None
+            return (self._restored or None) if raw.received_ns >= self._due_ns else None
         # Late pages are better than none, but only those of the present.
         late = tuple(one for one in snapshot.alerts if raw.received_ns - one.found_ns < PRESENT_NS)
         known = {one.labels for one in late if one.state == FIRING}
