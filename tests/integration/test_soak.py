@@ -116,7 +116,7 @@ def check_rows(service: Service, told: dict[str, int]) -> None:
 
 
 def check_growth(samples: list[Sample], seconds: float) -> None:
-    """Compare the second half of the run with itself."""
+    """Compare the second half of the run with itself; in the first hour the windows of an hour fill up."""
     half = samples[len(samples) // 2 :]
     grown = {name: growth_per_hour(half, name) for name in ("resident_bytes", "state_bytes")}
     first, last = half[0], half[-1]
@@ -126,8 +126,8 @@ def check_growth(samples: list[Sample], seconds: float) -> None:
         before = max(getattr(one, name) for one in samples[len(samples) // 4 : -len(later)])
         assert min(getattr(one, name) for one in later) <= before
         assert last.descriptors <= before + 8 if name == "descriptors" else last.threads <= before
-    if seconds >= HOUR_S:
+    if seconds >= 2 * HOUR_S:
         assert all(one < GROWTH_RATIO_MAX for one in grown.values()), grown
     else:
         hours = (last.at_s - first.at_s) / HOUR_S
-        assert all(one * hours < SHORT_GROWTH_RATIO_MAX for one in grown.values()), grown
+        assert grown["resident_bytes"] * hours < SHORT_GROWTH_RATIO_MAX, grown
