@@ -14,10 +14,9 @@ from aiokafka import errors
 
 from engine.commands.duty import Duty
 from engine.deliver.alertmanager import AlertmanagerSink
-from engine.deliver.postings import encode_batch
 from engine.source.kafka import KafkaSource
 from engine.source.kafka_member import Member
-from tests.simulated_world import Consumer, now
+from tests.simulated_world import NS_PER_S, Consumer, now
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -26,11 +25,16 @@ if TYPE_CHECKING:
 
     from engine.app import Configuration
     from engine.commands.checkpoints import Taken
+    from engine.deliver.peer import Peer
     from engine.judge.implicit import LearnedValue
     from engine.judge.lifecycle import AlertChange
+    from engine.settings import AlertmanagerSettings
     from engine.source.contract import RawBatch
     from tests.simulated_disk import SimulatedDisk
     from tests.simulated_world import Alertmanager, Broker, VirtualClock
+
+
+TOPIC_ID = "6d" * 16
 
 
 class Stepped(NamedTuple):
@@ -59,6 +63,37 @@ class Around(NamedTuple):
     cuts: dict[int, Past]  # what a checkpoint holds, by when it was taken
 
 
+class Standing(Member):
+    """A member of the group; the id of the topic is always the same, and asked of nobody."""
+
+    async def _topic_id(self) -> str:
+        return TOPIC_ID
+
+
+class Sink(AlertmanagerSink):
+    """The real one, but for the connection."""
+
+    def __init__(self, settings: AlertmanagerSettings, around: Around) -> None:
+        clock_ns = around.clock.time_ns
+        super().__init__(settings, "http://localhost", clock_ns, lambda: clock_ns() / NS_PER_S)
+        self._around = around
+
+    async def send(self) -> None:
+        """Do what the send loops do when they wake."""
+        for peer in self._peers:
+            while batch := peer.queue.take(peer.batch_alerts_max):
+                if not await self._send(peer, batch):
+                    break
+
+    async def _post(self, peer: Peer, body: bytes, alerts: int) -> bool:
+        if not self._around.alertmanager.is_up:
+            raise ConnectionRefusedError
+        at_ns = self._around.clock.time_ns()
+        self._around.alertmanager.receive(body, at_ns)
+        peer.succeed(alerts, at_ns / NS_PER_S)
+        return True
+
+
 class Host:
     """One process after another on one machine; `disk` is what stays of them."""
 
@@ -76,8 +111,8 @@ class Host:
         self.source = KafkaSource(settings.kafka)
         self.duty.follow(self.source.progress, self._resume)
         self.consumer = Consumer(self.around.broker, clock)
-        self.member = Member(self.consumer, settings.kafka, self.source.progress, self.source._assign)
-        self.sink = AlertmanagerSink(settings.alertmanager, "http://localhost", clock.time_ns)
+        self.member = Standing(self.consumer, settings.kafka, self.source.progress, self.source._assign)
+        self.sink = Sink(settings.alertmanager, self.around)
         self.queue: deque[RawBatch] = deque()
         self.writing: Taken | None = None
         self.history: History = []
@@ -90,11 +125,11 @@ class Host:
         now(self.member.on_partitions_revoked(self.consumer.assignment()))
         self.consumer.assign(partitions)
         now(self.member.on_partitions_assigned(partitions))
-        assert not self.member.failed
+        assert not self.member.failed, self.member.failed
 
-    async def _resume(self) -> dict[int, int]:
-        resumed = self.duty.checkpoints.resume(self.configuration)
-        offsets = self.duty.take_over(resumed)
+    async def _resume(self, topic_id: str) -> dict[int, int]:
+        resumed = self.duty.checkpoints.resume(self.configuration, topic_id)
+        offsets = self.duty.take_over(resumed, topic_id)
         outcomes = self.duty.checkpoints.stats.outcomes
         assert not outcomes.keys() - {"whole"}, f"a checkpoint was of no use: {outcomes}"
         self._restored = None if resumed.line is None else self.around.cuts[resumed.written_ns]
@@ -105,6 +140,7 @@ class Host:
     def read(self, rows_max: int, order: list[int]) -> None:
         """Poll once, and let the next batch or tick wait for the line, if there is room."""
         settings, source = self.configuration.settings.kafka, self.source
+        now(self.consumer._do_heartbeat())
         if len(self.queue) >= settings.queue_batches_max:
             return
         if not source._ready:
@@ -164,15 +200,7 @@ class Host:
 
     def send(self) -> None:
         """Post what is queued, as the send loop of a peer does."""
-        settings, at_ns = self.configuration.settings.alertmanager, self.around.clock.time_ns()
-        for peer in self.sink._peers:
-            while batch := peer.queue.take(peer.batch_alerts_max):
-                if self.around.alertmanager.is_up:
-                    body = encode_batch(batch, self.sink._external_url, at_ns, settings.ends_after_ns)
-                    self.around.alertmanager.receive(body, at_ns)
-                    peer.succeed(len(batch), at_ns / 1e9)
-                else:
-                    peer.fail("connection", "refused", len(batch))
+        now(self.sink.send())
 
     def check_accounts(self) -> None:
         """See that every row is somewhere, and that nothing has grown past its bound."""

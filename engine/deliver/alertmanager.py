@@ -61,15 +61,20 @@ class Handed(NamedTuple):
 class AlertmanagerSink:
     """Sends the current alerts to every Alertmanager of the settings; with none configured it does nothing.
 
-    All methods belong to the event loop's thread. `clock_ns` is the wall clock.
+    All methods belong to the event loop's thread. `clock_ns` is the wall clock, `waited_s` one that never
+    jumps.
     """
 
     def __init__(
-        self, settings: AlertmanagerSettings, external_url: str, clock_ns: Callable[[], int] = time.time_ns
+        self,
+        settings: AlertmanagerSettings,
+        external_url: str,
+        clock_ns: Callable[[], int] = time.time_ns,
+        waited_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._external_url = external_url.rstrip("/")
-        self._clock_ns = clock_ns
+        self._clock_ns, self._waited_s = clock_ns, waited_s
         self._peers = tuple(Peer(url, settings) for url in dict.fromkeys(settings.urls))
         self._tasks: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
@@ -169,7 +174,7 @@ class AlertmanagerSink:
             sent = full_labels(alert.labels, self._settings.external_labels)
             made = self._postings[alert.labels] = (fingerprint(sent), sent)
         said = alert._replace(state=FIRING, resolved_ns=-1) if state == OWED else alert
-        return Posting(*made, said, asyncio.get_running_loop().time())
+        return Posting(*made, said, self._waited_s())
 
     async def drain(self, deadline_s: float) -> None:
         """Send what is queued until the event loop's clock shows `deadline_s`; count the rest, and end.
@@ -218,7 +223,7 @@ class AlertmanagerSink:
 
     async def _send(self, peer: Peer, batch: list[Posting]) -> bool:
         """Send a batch; say whether the next one may follow at once."""
-        begun_s = asyncio.get_running_loop().time()
+        begun_s = self._waited_s()
         patience_s = RENEWALS_MISSED_MAX * self._settings.resend_ns / 1e9
         fresh = [one for one in batch if begun_s - one.queued_s <= patience_s]
         peer.drop("stale", len(batch) - len(fresh))
@@ -239,7 +244,7 @@ class AlertmanagerSink:
             peer.fail("internal", type(error).__name__, len(fresh))
         peer.in_flight = 0
         peer.batches += 1
-        peer.latency_s += asyncio.get_running_loop().time() - begun_s
+        peer.latency_s += self._waited_s() - begun_s
         if not has_arrived:
             peer.try_again(fresh)
             return False

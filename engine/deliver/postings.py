@@ -20,7 +20,7 @@ class Posting(NamedTuple):
     fingerprint: str
     labels: Labels  # full, as they are sent
     alert: Alert
-    queued_s: float  # on the event loop's clock
+    queued_s: float  # on a clock that never jumps
 
 
 class PostingQueue:
