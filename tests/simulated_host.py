@@ -16,7 +16,7 @@ from engine.commands.duty import Duty
 from engine.deliver.alertmanager import AlertmanagerSink
 from engine.source.kafka import KafkaSource
 from engine.source.kafka_member import Member
-from tests.simulated_world import NS_PER_S, Consumer, now
+from tests.simulated_world import NS_PER_S, Connection, Consumer, now
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,16 +25,11 @@ if TYPE_CHECKING:
 
     from engine.app import Configuration
     from engine.commands.checkpoints import Taken
-    from engine.deliver.peer import Peer
     from engine.judge.implicit import LearnedValue
     from engine.judge.lifecycle import AlertChange
-    from engine.settings import AlertmanagerSettings
     from engine.source.contract import RawBatch
     from tests.simulated_disk import SimulatedDisk
     from tests.simulated_world import Alertmanager, Broker, VirtualClock
-
-
-TOPIC_ID = "6d" * 16
 
 
 class Stepped(NamedTuple):
@@ -63,37 +58,6 @@ class Around(NamedTuple):
     cuts: dict[int, Past]  # what a checkpoint holds, by when it was taken
 
 
-class Standing(Member):
-    """A member of the group; the id of the topic is always the same, and asked of nobody."""
-
-    async def _topic_id(self) -> str:
-        return TOPIC_ID
-
-
-class Sink(AlertmanagerSink):
-    """The real one, but for the connection."""
-
-    def __init__(self, settings: AlertmanagerSettings, around: Around) -> None:
-        clock_ns = around.clock.time_ns
-        super().__init__(settings, "http://localhost", clock_ns, lambda: clock_ns() / NS_PER_S)
-        self._around = around
-
-    async def send(self) -> None:
-        """Do what the send loops do when they wake."""
-        for peer in self._peers:
-            while batch := peer.queue.take(peer.batch_alerts_max):
-                if not await self._send(peer, batch):
-                    break
-
-    async def _post(self, peer: Peer, body: bytes, alerts: int) -> bool:
-        if not self._around.alertmanager.is_up:
-            raise ConnectionRefusedError
-        at_ns = self._around.clock.time_ns()
-        self._around.alertmanager.receive(body, at_ns)
-        peer.succeed(alerts, at_ns / NS_PER_S)
-        return True
-
-
 class Host:
     """One process after another on one machine; `disk` is what stays of them."""
 
@@ -111,8 +75,11 @@ class Host:
         self.source = KafkaSource(settings.kafka)
         self.duty.follow(self.source.progress, self._resume)
         self.consumer = Consumer(self.around.broker, clock)
-        self.member = Standing(self.consumer, settings.kafka, self.source.progress, self.source._assign)
-        self.sink = Sink(settings.alertmanager, self.around)
+        self.member = Member(self.consumer, settings.kafka, self.source.progress, self.source._assign)
+        self.sink = AlertmanagerSink(
+            settings.alertmanager, "http://localhost", clock.time_ns, lambda: clock.time_ns() / NS_PER_S
+        )
+        self.sink._session = Connection(self.around.alertmanager, clock)  # type: ignore[assignment]
         self.queue: deque[RawBatch] = deque()
         self.writing: Taken | None = None
         self.history: History = []
@@ -199,8 +166,11 @@ class Host:
         self.around.broker.committed.update(offsets)
 
     def send(self) -> None:
-        """Post what is queued, as the send loop of a peer does."""
-        now(self.sink.send())
+        """Post what is queued, as the send loops do when they wake."""
+        for peer in self.sink._peers:
+            while batch := peer.queue.take(peer.batch_alerts_max):
+                if not now(self.sink._send(peer, batch)):
+                    break
 
     def check_accounts(self) -> None:
         """See that every row is somewhere, and that nothing has grown past its bound."""

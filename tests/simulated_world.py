@@ -1,7 +1,7 @@
 """What a simulated process talks to: a clock, a broker with one topic, an Alertmanager. All in one thread.
 
-The consumer answers what `Member` and `KafkaSource` ask of aiokafka's; its coroutines never wait, so that
-`now` can take them to their end without a loop.
+The consumer answers what `Member` and `KafkaSource` ask of aiokafka's, and the connection what the sink asks
+of aiohttp's; nothing ever waits, so that `now` can take a coroutine to its end at once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections import defaultdict
 from datetime import datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -18,12 +19,13 @@ from aiokafka import TopicPartition, errors
 from aiokafka.structs import OffsetAndTimestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Collection, Coroutine, Iterator
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 
 
+TOPIC_ID = bytes(range(16))
 LOOP = asyncio.new_event_loop()  # which never waits
 
 
@@ -95,12 +97,26 @@ class Broker:
         return tuple(TopicPartition(self.topic, number) for number in range(len(self.logs)))
 
 
+class Client:
+    """Answers the one question that is asked past the consumer: which topic this is."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+
+    def get_random_node(self) -> int:
+        return 0
+
+    async def send(self, _node: int, _request: object) -> SimpleNamespace:
+        return SimpleNamespace(topics=[(0, self._topic, TOPIC_ID)])
+
+
 class Consumer:
     """What a member of the group sees of the broker."""
 
     def __init__(self, broker: Broker, clock: VirtualClock) -> None:
         self._broker, self._clock = broker, clock
         self._coordinator = self
+        self._client = Client(broker.topic)
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
 
@@ -223,6 +239,21 @@ class Alertmanager:
         for one in self.told:
             found[one.what, one.labels] += 1
         return found
+
+
+class Connection:
+    """What a sink posts over."""
+
+    def __init__(self, alertmanager: Alertmanager, clock: VirtualClock) -> None:
+        self._alertmanager, self._clock = alertmanager, clock
+
+    @contextlib.asynccontextmanager
+    async def post(self, _url: object, data: bytes, **_options: object) -> AsyncIterator[SimpleNamespace]:
+        """Take a batch, or refuse the connection."""
+        if not self._alertmanager.is_up:
+            raise ConnectionRefusedError
+        self._alertmanager.receive(data, self._clock.time_ns())
+        yield SimpleNamespace(status=200)
 
 
 def _nanoseconds(text: str) -> int:

@@ -7,26 +7,26 @@ from aiokafka import TopicPartition
 from engine.commands.duty import Duty
 from engine.settings import KafkaSettings
 from engine.source.kafka import KafkaSource
+from engine.source.kafka_member import Member
 from tests.line_traffic import START_NS, TOPIC
-from tests.simulated_host import Standing
 from tests.simulated_world import Broker, Consumer, VirtualClock, now
 from tests.simulation import configured
 
 ALL = (TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1))
 
 
-def a_member() -> tuple[KafkaSource, Standing, Consumer]:
+def a_member() -> tuple[KafkaSource, Member, Consumer]:
     """Give a source with a member that was given everything."""
     broker, clock = Broker(TOPIC, 2), VirtualClock(START_NS)
     source = KafkaSource(KafkaSettings(topic=TOPIC))
     consumer = Consumer(broker, clock)
-    member = Standing(consumer, source._settings, source.progress, source._assign)
+    member = Member(consumer, source._settings, source.progress, source._assign)
     given(member, consumer, ALL)
     source._ready.clear()
     return source, member, consumer
 
 
-def given(member: Standing, consumer: Consumer, partitions: tuple[TopicPartition, ...]) -> None:
+def given(member: Member, consumer: Consumer, partitions: tuple[TopicPartition, ...]) -> None:
     consumer.assign(partitions)
     now(member.on_partitions_assigned(partitions))
 
