@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+
 import pytest
 
 from tests.simulation import CONTROLS, Simulation
-from tests.simulator import run_seed, run_seeds
+from tests.simulator import run_everywhere, run_seed
 
 SEEDS, SEEDS_FULL, SEEDS_SOAK = 9, 1_000, 50_000
 
 
 def failures_of(first: int, last: int) -> str:
     """Say which seeds failed, and how to see one again."""
-    found = run_seeds(first, last)
+    processes = 1 if last <= SEEDS else os.cpu_count() or 1
+    found = itertools.chain.from_iterable(run_everywhere(range(first, last + 1), "", processes))
     return "\n".join(f"python -m tests.simulator --seed {one.seed}\n{one.text}" for one in found)
 
 
