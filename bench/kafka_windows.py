@@ -304,6 +304,10 @@ def figures(served: Served, found: Figures) -> list[Row]:
     if SKETCHES in found.seconds:
         rows.append(least_ratio(f"{log}: {SKETCHES} / {ENGINE}", times(SKETCHES, ENGINE), budget))
         rows.append(Row(f"{log}: {SKETCHES} / {ALERTS}", spread(times(SKETCHES, ALERTS), "x", 1)))
+    elif budget:
+        rows.append(
+            Row(f"{log}: {SKETCHES} / {ENGINE}", "not measured", f"at least {budget:g} x", "needs ddsketch")
+        )
     rows.append(Row(f"{log}: {PLAIN} / {ENGINE}", spread(times(PLAIN, ENGINE), "x", 1)))
     rows.append(Row(f"{log}: {PLAIN} / {BATCHES}", spread(times(PLAIN, BATCHES), "x", 1)))
     rows.append(Row(f"{log}: {ASYNC_FOR} / {ENGINE}", spread(times(ASYNC_FOR, ENGINE), "x", 1)))

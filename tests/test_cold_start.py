@@ -22,6 +22,7 @@ from engine.commands.run import Service
 from engine.commands.warmup import warm_up
 
 def kernels():
+    gc.unfreeze()  # What the service has frozen is not listed.
     return sum(
         len(one.signatures) for one in gc.get_objects()
         if isinstance(one, Dispatcher) and one.py_func.__module__.split(".")[0] in ("engine", "detectors")
