@@ -108,6 +108,7 @@ class Host:
         """Poll once, and let the next batch or tick wait for the line, if there is room."""
         settings, source = self.configuration.settings.kafka, self.source
         now(self.consumer._do_heartbeat())
+        source._alive_s = self.around.clock.time_s()
         if len(self.queue) >= settings.queue_batches_max:
             return
         if not source._ready:
@@ -139,6 +140,8 @@ class Host:
         self.history.append(Stepped(raw, step.changes))
         self.check_accounts()
         alerts = self.duty.alerts(raw, step, snapshot)
+        if raw.assigned and not self.duty.handover.is_catching_up:
+            self.around.alertmanager.note_current(self.around.clock.time_ns())
         if alerts is not None:
             self.sink.update(alerts, self.around.clock.time_ns())
         if self.writing is None and (taken := self.duty.cut()) is not None:

@@ -26,6 +26,8 @@ NS_PER_MS = 1_000_000
 
 
 TOPIC_ID = bytes(range(16))
+OUTAGE_FORGIVEN_NS = 120 * NS_PER_S  # after its end: alerts had less than a minute left, and are resent
+OUTAGE_NS = 300 * NS_PER_S  # up to here a restart resolves nothing and pages nobody again
 LOOP = asyncio.new_event_loop()  # which never waits
 
 
@@ -199,7 +201,7 @@ class Told(NamedTuple):
     """A notification."""
 
     at_ns: int
-    what: str  # page | resolved | lapsed
+    what: str  # page | resolved | lapsed, or what an outage forgives
     labels: tuple[tuple[str, str], ...]
 
 
@@ -208,7 +210,10 @@ class Alertmanager:
 
     def __init__(self) -> None:
         self.is_up = True
+        self._current_ns = 0  # when somebody was last there who had read everything
+        self._outage_ended_ns = -OUTAGE_FORGIVEN_NS
         self.told: list[Told] = []
+        self._forgiven: set[tuple[tuple[str, str], ...]] = set()
         self._ends_ns: dict[tuple[tuple[str, str], ...], int] = {}
 
     def receive(self, body: bytes, now_ns: int) -> None:
@@ -218,16 +223,29 @@ class Alertmanager:
             ends_ns = _nanoseconds(one["endsAt"])
             if ends_ns > now_ns:
                 if labels not in self._ends_ns:
-                    self.told.append(Told(now_ns, "page", labels))
+                    what = "page after an outage" if labels in self._forgiven else "page"
+                    self.told.append(Told(now_ns, what, labels))
+                    self._forgiven.discard(labels)
                 self._ends_ns[labels] = ends_ns
             elif self._ends_ns.pop(labels, None) is not None:
                 self.told.append(Told(now_ns, "resolved", labels))
 
+    def note_current(self, now_ns: int) -> None:
+        """Take note that somebody is there who has read everything."""
+        if now_ns - self._current_ns > OUTAGE_NS:
+            self._outage_ended_ns = now_ns
+        self._current_ns = now_ns
+
     def wait(self, now_ns: int) -> None:
-        """Let alerts run out that nobody has sent again."""
+        """Let alerts run out that nobody has sent again: forgiven after five minutes without anybody to."""
+        is_outage = (
+            now_ns - self._current_ns > OUTAGE_NS or now_ns - self._outage_ended_ns < OUTAGE_FORGIVEN_NS
+        )
         for labels in [one for one, ends_ns in self._ends_ns.items() if ends_ns <= now_ns]:
             del self._ends_ns[labels]
-            self.told.append(Told(now_ns, "lapsed", labels))
+            self.told.append(Told(now_ns, "lapsed in an outage" if is_outage else "lapsed", labels))
+            if is_outage:
+                self._forgiven.add(labels)
 
     def active(self) -> set[tuple[tuple[str, str], ...]]:
         """Give what fires."""
