@@ -10,11 +10,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from engine.errors import CallgaugeError
 from engine.source.kafka_connection import connection_options, is_insecure
 
 if TYPE_CHECKING:
@@ -62,7 +60,7 @@ def of_topic(configs: dict[str, str] | None, settings: Settings) -> list[Precond
     needed_ms = settings.kafka.rewind_ns // NS_PER_MS + HOUR_MS
     keeps = deletes = None
     if configs is not None:
-        retention_ms = int(configs.get(RETENTION, "-1"))
+        retention_ms = int(configs.get(RETENTION) or "-1")
         keeps = retention_ms < 0 or retention_ms >= needed_ms
         deletes = "compact" not in configs.get(POLICY, "delete")
     hours = f"{needed_ms / HOUR_MS:g} h"
@@ -79,23 +77,18 @@ def of_topic(configs: dict[str, str] | None, settings: Settings) -> list[Precond
 
 
 async def topic_configs(settings: KafkaSettings) -> dict[str, str] | None:
-    """Ask a broker for the configuration of the topic; None: there is no answer."""
+    """Ask a broker for the configuration of the topic; None: it does not tell."""
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=list(settings.bootstrap_servers), client_id="callgauge",
+        request_timeout_ms=int(ASK_S * 1000), **connection_options(settings),
+    )  # fmt: skip
     try:
-        admin = AIOKafkaAdminClient(
-            bootstrap_servers=list(settings.bootstrap_servers), client_id="callgauge",
-            request_timeout_ms=int(ASK_S * 1000), **connection_options(settings),
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(ASK_S):
-                await admin.start()
-                resource = ConfigResource(
-                    ConfigResourceType.TOPIC, settings.topic, {RETENTION: "", POLICY: ""}
-                )
-                answers = await admin.describe_configs([resource])
-        finally:
-            await admin.close()
-    except (errors.KafkaError, TimeoutError, OSError, CallgaugeError):
-        return None
+        async with asyncio.timeout(ASK_S):
+            await admin.start()
+            resource = ConfigResource(ConfigResourceType.TOPIC, settings.topic, {RETENTION: "", POLICY: ""})
+            answers = await admin.describe_configs([resource])
+    finally:
+        await admin.close()
     found = [one for answer in answers for one in answer.resources]
     if not found or any(error != 0 for error, *_ in found):
         return None
@@ -114,6 +107,10 @@ def tell(preconditions: list[Precondition]) -> None:
 
 
 async def look_at_preconditions(settings: Settings) -> None:
-    """Look at all of them, and say what is found."""
-    configs = await topic_configs(settings.kafka)
+    """Look at all of them, and say what is found. Never raises: a run does not depend on it."""
+    try:
+        configs = await topic_configs(settings.kafka)
+    except Exception as error:  # noqa: BLE001  # Whatever it is, the run begins.
+        log.debug("the topic's configuration could not be asked for: %s", type(error).__name__)
+        configs = None
     tell([*of_settings(settings), *of_topic(configs, settings)])

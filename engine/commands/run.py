@@ -178,10 +178,12 @@ class Service:
             log.info("recording to %s", self._recorder.folder)
         await self.sink.start()
         self.quarantine.start()
-        loop = asyncio.get_running_loop()
         if note := start_note():
             log.info("%s", note)
-        await loop.run_in_executor(self._worker, warm_up, self.configuration)
+        loading = asyncio.get_running_loop().run_in_executor(self._worker, warm_up, self.configuration)
+        if isinstance(self.source, KafkaSource):
+            await look_at_preconditions(settings)
+        await loading
         line = self._duty.begin(self.configuration, hash_key)
         leave_alone_what_is_there()
         self._inferred.begin(line.line.pipeline.judge.learned())
@@ -189,8 +191,6 @@ class Service:
             self._duty.follow(self.source.progress, self._resume, lambda: self._duty.save_now(self._worker))
         if not self._stop.is_set():
             await self.source.start()
-            if isinstance(self.source, KafkaSource):
-                await look_at_preconditions(settings)
         self.metrics.reloaded(is_successful=True, now_s=time.time())
 
     async def _resume(self, topic_id: str) -> dict[int, int]:
