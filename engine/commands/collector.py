@@ -1,7 +1,7 @@
 """Let the garbage collector leave alone what stays.
 
-numba leaves more than a million objects behind, and each full collection walks over all of them
-while it holds the interpreter: the event loop stood still, longest after kernels had been compiled.
+numba leaves very many objects behind, and each full collection walks over all of them while it holds
+the interpreter: the event loop stood still, longest after kernels had been compiled.
 `python -m bench.smoke loop_lag` prints how late the loop runs. What comes later, arrays and snapshots, is
 little.
 """

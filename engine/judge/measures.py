@@ -59,7 +59,7 @@ def quantiles_of_rows(
         total = 0
         for octave in range(whole):
             inside, first = 0, octave * PER_OCTAVE
-            for i in range(PER_OCTAVE):  # Of a length that the compiler knows: it adds eight at a time.
+            for i in range(PER_OCTAVE):  # Of a length that the compiler knows: it adds several at a time.
                 inside += sketch[first + i]
             octaves[octave] = inside
             total += inside
