@@ -8,22 +8,25 @@ say so: it is timed from the last event of the first of the two slices, and from
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 from confluent_kafka import Producer
 
 from bench.harness import FULL, SMOKE, TINY, Benchmark, Result, Row, at_most, digest_of, spread
-from bench.live import TOPIC, Service, Stack, load_kernels, stack
+from bench.live import TOPIC, Service, Stack, alongside, load_kernels, stack
 from engine.source.synthetic import generate_rows
 from engine.source.traffic import NS_PER_S, Ramp, Scenario, Tenant
 from tests.integration.kafka_broker import call_id_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 SEED = 20_260_605
@@ -54,26 +57,23 @@ class Watch:
         """Watch the Alertmanager of `over`."""
         self.seen: dict[tuple[str, str, str], Seen] = {}  # by name, severity and trunk
         self._alertmanager = over.alertmanager
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._ask, name="watch", daemon=True)
 
-    def __enter__(self) -> Self:
-        """Begin to ask."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Ask no more."""
-        self._over.set()
-        self._thread.join()
-
-    def _ask(self) -> None:
-        while not self._over.wait(ASK_S):
+    def ask(self, over: threading.Event) -> None:
+        """Ask until it is over."""
+        while not over.wait(ASK_S):
             alerts: Any = self._alertmanager.get_json("/api/v2/alerts")
             for alert in alerts:
                 labels = alert["labels"]
                 key = (labels["alertname"], labels["severity"], labels.get("trunk", ""))
                 self.seen.setdefault(key, Seen(_ns(alert["startsAt"]), _ns(alert["updatedAt"])))
+
+
+@contextlib.contextmanager
+def watching(over: Stack) -> Iterator[Watch]:
+    """Watch in a thread."""
+    watch = Watch(over)
+    with alongside(watch.ask, "watch"):
+        yield watch
 
 
 def scenario(size: str, live_ns: int) -> Scenario:
@@ -133,7 +133,7 @@ def run(size: str) -> Result:
     limits: list[dict[str, object]] = [
         {"name": "trunk", "kind": "concurrency", "value": CAP[size], "split_by": ["trunk"], "owner": "bench"}
     ]
-    with stack() as over, Watch(over) as watch:
+    with stack() as over, watching(over) as watch:
         load_kernels(over)
         live_ns = time.time_ns() + int(LEAD_S * NS_PER_S)
         rows = list(generate_rows(scenario(size, live_ns), SEED))

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 from pathlib import Path
@@ -68,6 +69,19 @@ def load_kernels(over: Stack) -> None:
     if not any(kernel_cache().iterdir()):
         with Service(over, "kernels", []) as service:
             service.wait_for(service.is_ready, "it is ready")
+
+
+@contextlib.contextmanager
+def alongside(work: Callable[[threading.Event], None], name: str) -> Iterator[None]:
+    """Let `work` run in a thread of its own; the event says when to end."""
+    over = threading.Event()
+    thread = threading.Thread(target=work, args=(over,), name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class Service:

@@ -14,13 +14,13 @@ import sys
 import threading
 import time
 from itertools import islice
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.harness import FULL, SMOKE, TINY, Benchmark, Result, Row, at_most, digest_of
 from bench.lag_probe import PROBE_S
-from bench.live import TOPIC, Service, load_kernels, stack
+from bench.live import TOPIC, Service, alongside, load_kernels, stack
 from engine.source.synthetic import generate_rows
 from engine.source.traffic import NS_PER_S, Scenario, Tenant
 
@@ -74,26 +74,15 @@ def quantiles(lag_s: NDArray[np.float64]) -> tuple[float, str]:
 
 
 class Idle:
-    """A thread with nothing to do but to look how late it wakes; `lag_s` is what it found."""
+    """Does nothing but look how late it wakes, in a thread; `lag_s` is what it found."""
 
     def __init__(self) -> None:
-        """Begin with `with`."""
+        """Start without a look."""
         self.lag_s: list[float] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="idle", daemon=True)
 
-    def __enter__(self) -> Self:
-        """Begin to look."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Look no more."""
-        self._over.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._over.is_set():
+    def look(self, over: threading.Event) -> None:
+        """Look until it is over."""
+        while not over.is_set():
             due_s = time.monotonic() + PROBE_S
             time.sleep(PROBE_S)
             self.lag_s.append(max(time.monotonic() - due_s, 0.0))
@@ -108,7 +97,9 @@ def run(size: str) -> Result:
         out = over.folder / "lag.npy"
         command = [sys.executable, "-m", "bench.lag_probe", str(out)]
         state = {"folder": str(over.folder / "state"), "period": "1s"}
-        with Idle() as idle, Service(over, "lag", LIMITS, command=command, state=state) as service:
+        idle = Idle()
+        service = Service(over, "lag", LIMITS, command=command, state=state)
+        with alongside(idle.look, "idle"), service:
             service.wait_for(
                 lambda: service.metric("callgauge_rows_absorbed_total") >= ROWS[size], "all is read", SCRAPE_S
             )

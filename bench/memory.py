@@ -20,6 +20,8 @@ from engine.source.traffic import NS_PER_S, Scenario, Tenant
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bench.live import Stack
+
 SEED = 20_260_604
 BUDGET_MB, STATE_BUDGET_MB = 350.0, 120.0
 SERIES = {TINY: 5, SMOKE: 250, FULL: 250}
@@ -48,6 +50,26 @@ def scenario(size: str) -> Scenario:
     return Scenario(duration_s=HISTORY_S, tenants=tenants, turn_every_s=every_s, start_ns=start_ns)
 
 
+def produce_counted(over: Stack, size: str) -> int:
+    """Produce the scenario; give how many rows it has."""
+    rows = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal rows
+        for row in generate_rows(scenario(size), SEED):
+            rows += 1
+            yield row
+
+    over.kafka.produce(TOPIC, counted())
+    return rows
+
+
+def wait_until_counted(service: Service, rows: int) -> None:
+    """Wait until a service has read so many rows, and absorbed them."""
+    for name in ("callgauge_rows_read_total", "callgauge_rows_absorbed_total"):
+        service.wait_for(partial(_has_counted, service, name, rows), f"{name} is {rows}", SCRAPE_S)
+
+
 def run(size: str) -> Result:
     """Fill a service and look at its resident memory."""
     with contextlib.ExitStack() as running:
@@ -56,18 +78,8 @@ def run(size: str) -> Result:
         service = running.enter_context(Service(over, "memory", LIMITS))
         service.wait_for(service.is_ready, "it is ready on an empty topic")
         empty_mb = service.resident_mb()
-        rows = 0
-
-        def counted() -> Iterator[bytes]:
-            nonlocal rows
-            for row in generate_rows(scenario(size), SEED):
-                rows += 1
-                yield row
-
-        over.kafka.produce(TOPIC, counted())
-        for name in ("callgauge_rows_read_total", "callgauge_rows_absorbed_total"):
-            has_come = partial(_has_counted, service, name, rows)
-            service.wait_for(has_come, f"{name} is {rows}", SCRAPE_S)
+        rows = produce_counted(over, size)
+        wait_until_counted(service, rows)
         in_flight = service.metric("callgauge_calls_in_flight")
         full_mb = service.resident_mb()
     what = f"{PARTITIONS} partitions, {in_flight:,.0f} calls in flight, {4 * SERIES[size]:,} turn sketches"

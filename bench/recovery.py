@@ -15,15 +15,10 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.harness import FULL, SMOKE, TINY, Benchmark, Result, Row, at_most, digest_of, spread
-from bench.live import PARTITIONS, TOPIC, Service, kernel_cache, load_kernels, stack
-from bench.memory import LIMITS, SCRAPE_S, SEED, SERIES, scenario
-from engine.source.synthetic import generate_rows
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from bench.live import PARTITIONS, Service, kernel_cache, load_kernels, stack
+from bench.memory import LIMITS, SEED, SERIES, produce_counted, wait_until_counted
 
 TAKE_MS, PROCESS_S, GROUP_S = 50.0, 5.0, 15.0
 TAKES = {TINY: 2, SMOKE: 10, FULL: 30}
@@ -98,19 +93,10 @@ def run(size: str) -> Result:
         load_kernels(over)
         state = {"folder": str(over.folder / "state"), "period": f"{PERIOD_S:g}s"}
         service = Service(over, NAME, LIMITS, state=state)
-        rows = 0
-
-        def counted() -> Iterator[bytes]:
-            nonlocal rows
-            for row in generate_rows(scenario(size), SEED):
-                rows += 1
-                yield row
-
-        over.kafka.produce(TOPIC, counted())
+        rows = produce_counted(over, size)
         group_s: list[float] = []
         with service:
-            for name in ("callgauge_rows_read_total", "callgauge_rows_absorbed_total"):
-                service.wait_for(partial(_has_counted, service, name, rows), f"{name} is {rows}", SCRAPE_S)
+            wait_until_counted(service, rows)
             in_flight = service.metric("callgauge_calls_in_flight")
             found = checkpoints_of(service, TAKES[size])
             service.kill()
@@ -138,10 +124,6 @@ def run(size: str) -> Result:
         SEED,
         digest_of(rows, in_flight),
     )  # fmt: skip
-
-
-def _has_counted(service: Service, name: str, rows: int) -> bool:
-    return service.metric(name) >= rows
 
 
 def _is_right(service: Service, in_flight: float) -> bool:
