@@ -164,29 +164,12 @@ def test_a_hash_goes_on_from_where_the_framing_ended(framing: bytes) -> None:
 
 def kernel_names() -> Iterator[str]:
     """Name the kernels of the scanner's modules."""
-    from engine.decode import (
-        memory,
-        scan,
-        scan_columns,
-        scan_identity,
-        scan_numbers,
-        scan_phrases,
-        scan_row,
-        scan_text,
-        scan_words,
-    )
+    from engine.decode import memory, scan, scan_columns, scan_identity, scan_numbers, scan_phrases, scan_row
+    from engine.decode import scan_text as text
+    from engine.decode import scan_words as words
 
-    scanners = (
-        scan,
-        scan_columns,
-        scan_identity,
-        scan_numbers,
-        scan_phrases,
-        scan_row,
-        scan_text,
-        scan_words,
-    )
-    for module in (memory, *scanners):
+    readers = (scan_columns, scan_identity, scan_numbers, scan_phrases, scan_row, text, words)
+    for module in (memory, scan, *readers):
         for name, value in vars(module).items():
             function: Any = getattr(value, "py_func", None)
             if function is not None and function.__module__ == module.__name__:

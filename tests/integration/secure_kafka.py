@@ -7,8 +7,9 @@ from confluent_kafka import admin
 
 from tests.integration.kafka_broker import PROPERTIES, Kafka
 from tests.integration.servers import KAFKA_VERSION, free_ports
-from tests.web_world import authority, certified
+from tests.web_world import authority, certified, secret_file
 
+S = 1_000_000_000
 # Without the types of the stubs, which do not export these names.
 _names: Any = admin
 TOPIC_KIND, GROUP_KIND = _names.ResourceType.TOPIC, _names.ResourceType.GROUP
@@ -61,6 +62,16 @@ class SecureKafka:
             for part in ("--add-scram", f"SCRAM-SHA-512=[name={name},password={PASSWORD}]")
         ]
         self.kafka = Kafka(folder, PROPERTIES + properties, *users, version=version)
+
+    def reader(self, folder: Path, topic: str, group: str, session_ns: int) -> dict[str, Any]:
+        """Give the settings of a source that logs in over TLS; its password is written into the folder."""
+        return {
+            "bootstrap_servers": (self.secure_bootstrap,), "security_protocol": "SASL_SSL",
+            "sasl_mechanism": MECHANISM, "sasl_username": USER,
+            "sasl_password_file": secret_file(folder, "password", PASSWORD),
+            "ca_file": str(authority() / "ca.pem"), "topic": topic, "group_id": group, "member_id": "a",
+            "start": "earliest", "session_timeout_ns": session_ns, "heartbeat_ns": S, "poll_ns": S // 10,
+        }  # fmt: skip
 
     def allow(self, principal: str, kind: Any, name: str, operation: Any = READ) -> None:
         """Give a principal the right to read one topic or group, or another right to it."""

@@ -19,7 +19,6 @@ from engine.state.manifest import Candidate
 from engine.state.topic import StateTopic
 from tests.integration.secure_kafka import (
     GROUP_KIND,
-    MECHANISM,
     NEWCOMER,
     PASSWORD,
     READ,
@@ -32,7 +31,7 @@ from tests.integration.secure_kafka import (
 from tests.integration.servers import ServerMissing, without
 from tests.source_contract import read_rows, rows_of
 from tests.test_state_folder import STAMP, a_capture, a_folder
-from tests.web_world import authority, certified, openssl, secret_file
+from tests.web_world import certified, openssl, secret_file
 
 S = 1_000_000_000
 TOPIC, GROUP = "calls", "group-of-callgauge"
@@ -62,13 +61,7 @@ async def open_source(broker: SecureKafka, tmp_path: Path) -> AsyncIterator[Any]
     running: list[KafkaSource] = []
 
     async def start(**changes: Any) -> KafkaSource:
-        settings = {
-            "bootstrap_servers": (broker.secure_bootstrap,), "security_protocol": "SASL_SSL",
-            "sasl_mechanism": MECHANISM, "sasl_username": USER,
-            "sasl_password_file": secret_file(tmp_path, "password", PASSWORD),
-            "ca_file": str(authority() / "ca.pem"), "topic": TOPIC, "group_id": GROUP, "member_id": "a",
-            "start": "earliest", "session_timeout_ns": 6 * S, "heartbeat_ns": S, "poll_ns": S // 10,
-        }  # fmt: skip
+        settings = broker.reader(tmp_path, TOPIC, GROUP, 6 * S)
         source = KafkaSource(KafkaSettings(**{**settings, **changes}))
         running.append(source)
         await source.start()

@@ -11,11 +11,10 @@ import pytest
 from engine.settings import KafkaSettings
 from engine.source.kafka import KafkaSource
 from engine.source.kafka_insides import generation_of
-from tests.integration.secure_kafka import GROUP_KIND, MECHANISM, PASSWORD, TOPIC_KIND, USER, SecureKafka
+from tests.integration.secure_kafka import GROUP_KIND, TOPIC_KIND, USER, SecureKafka
 from tests.integration.servers import KAFKA_VERSION, ServerMissing, without
 from tests.integration.test_kafka_source import has_all, numbers, read_until, rows
 from tests.source_contract import check_batches, read_rows
-from tests.web_world import authority, secret_file
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 VERSIONS = (KAFKA_VERSION, "3.9.1")
@@ -49,13 +48,7 @@ async def open_source(broker: SecureKafka, tmp_path: Path) -> AsyncIterator[Open
     running: list[KafkaSource] = []
 
     async def start(topic: str, **changes: Any) -> KafkaSource:
-        settings = {
-            "bootstrap_servers": (broker.secure_bootstrap,), "security_protocol": "SASL_SSL",
-            "sasl_mechanism": MECHANISM, "sasl_username": USER,
-            "sasl_password_file": secret_file(tmp_path, "password", PASSWORD),
-            "ca_file": str(authority() / "ca.pem"), "topic": topic, "group_id": topic, "member_id": "a",
-            "start": "earliest", "session_timeout_ns": SESSION_S * S, "heartbeat_ns": S, "poll_ns": S // 10,
-        }  # fmt: skip
+        settings = broker.reader(tmp_path, topic, topic, SESSION_S * S)
         source = KafkaSource(KafkaSettings(**{**settings, **changes}))
         running.append(source)
         await source.start()
