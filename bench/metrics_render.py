@@ -48,10 +48,9 @@ class SameSeries:
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Make the family anew, as each scrape does."""
         family = self._family
-        octaves = histograms.classic_octaves(family.counts.shape[1])
-        bounds = [*map(histograms.bound_text, octaves), "+Inf"]
+        bounds = [*map(histograms.bound_text, histograms.CLASSIC_OCTAVES), "+Inf"]
         made = HistogramMetricFamily(histograms.NAME, histograms.HELP, labels=family.labels)
-        counts = histograms.cumulative_counts(family.counts, octaves).tolist()
+        counts = histograms.cumulative_counts(family).tolist()
         for values, row, sum_us in zip(family.values, counts, family.sum_us.tolist(), strict=True):
             made.add_metric(values, list(zip(bounds, row, strict=True)), sum_us / histograms.US_PER_S)
         yield made

@@ -34,9 +34,10 @@ from bench.harness import (
 )
 from bench.sketch_peers import OURS, Sketch, missing, sketches
 from engine.judge.measures import quantiles_of_rows
+from engine.judge.sketch_pages import SketchPages
 from engine.judge.sparse import contribution_of
 from engine.judge.windows import RollingSums
-from engine.observe.latency import BUCKETS, OCTAVES, add_values, new_sketch
+from engine.observe.latency import OCTAVES, PER_OCTAVE, add_values, new_sketch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,21 +144,22 @@ def windows(known: dict[str, Sketch], size: str) -> list[Row]:
     """Time p50 and p99 of a window: asked of a running sum, and of slices merged."""
     rng = np.random.default_rng(SEED + 2)
     slices = rng.lognormal(-0.9, 0.5, (WINDOW_SLICES["1h"], PER_SLICE))
-    sums = RollingSums(BUCKETS, SLICE_NS)
-    sums.grow(1)
+    sums, pages = RollingSums(PER_OCTAVE, SLICE_NS), SketchPages()
     began = time.process_time()
     for number, values in enumerate(slices):
         counts = new_sketch()
         add_values(counts, values)
-        flat = np.flatnonzero(counts)
-        added = counts[flat].astype(np.int32)
-        contribution = contribution_of(number * SLICE_NS, flat.astype(np.int32), added, BUCKETS)
+        buckets = np.flatnonzero(counts)
+        added = counts[buckets].astype(np.int32)
+        flat = pages.positions(np.zeros_like(buckets), buckets).astype(np.int32)
+        sums.grow(pages.many)
+        contribution = contribution_of(number * SLICE_NS, flat, added, PER_OCTAVE)
         sums.advance((number + 1) * SLICE_NS, contribution)
     rolled_us = (time.process_time() - began) / len(slices) * 1e6
     rows = [Row("window: a slice of one series enters and leaves three windows", f"{rolled_us:.1f} us")]
     for window, count in WINDOW_SLICES.items():
         ways: dict[str, Callable[[], object]] = {
-            f"window {window}: ours": _asking(sums.table(WINDOW_PLACES[window]))
+            f"window {window}: ours": _asking(sums.table(WINDOW_PLACES[window]), pages)
         }
         for name, one in known.items():
             if "arrays" not in name:
@@ -172,12 +174,12 @@ def windows(known: dict[str, Sketch], size: str) -> list[Row]:
     return rows
 
 
-def _asking(table: NDArray[np.int32]) -> Callable[[], object]:
+def _asking(table: NDArray[np.int32], pages: SketchPages) -> Callable[[], object]:
     """Give a query of running sums, by the kernel that the engine asks with."""
-    rows = np.arange(len(table), dtype=np.int32)
-    into, counted = np.zeros((len(RANKS), len(table))), np.zeros(len(table), np.int64)
+    rows = np.zeros(1, np.int32)
+    into, counted = np.zeros((len(RANKS), 1)), np.zeros(1, np.int64)
     octaves = np.empty(OCTAVES, np.int64)
-    return lambda: quantiles_of_rows(table, rows, np.array(RANKS), into, counted, octaves)
+    return lambda: quantiles_of_rows(table, pages.page_of, rows, np.array(RANKS), into, counted, octaves)
 
 
 def _merging(sketch: Sketch, slices: NDArray[np.float64]) -> Callable[[], list[float]]:
@@ -208,7 +210,8 @@ def memory(size: str) -> list[Row]:
             command, cwd=root, env=dict(os.environ), capture_output=True, text=True, check=True
         )
         rows.append(Row(f"memory of a sketch with 5,000 values: {name}", f"{float(done.stdout):,.0f} bytes"))
-    rows.append(Row("memory of a window of ours: 32 bits a bucket", f"{4 * BUCKETS:,} bytes"))
+    each = f"{4 * PER_OCTAVE:,} bytes, and {4 * OCTAVES:,} for their places"
+    rows.append(Row("memory of a window of ours: 32 bits a bucket, by octave that has any", each))
     return rows
 
 

@@ -26,14 +26,18 @@ def spread_facts(
     facts: Sequence[tuple[int, int, int, int]],
     rows_of: Sequence[Sequence[int]],
     numbers: Sequence[Sequence[int]],
-) -> list[tuple[int, int, int]] | None:
-    """Repeat (series, stage, column, count) for each row, as (table row, column, count); None: none."""
-    spread = [
-        (numbers[row][stage], column, count)
-        for series, stage, column, count in facts
-        for row in rows_of[series]
-    ]
-    return None if any(row < 0 for row, _, _ in spread) else spread
+    page_of: Sequence[Sequence[int]],
+) -> list[tuple[int, int]] | None:
+    """Repeat (series, stage, bucket, count) for each row, as (position, count); None: a place is missing."""
+    found = []
+    for series, stage, bucket, count in facts:
+        for row in rows_of[series]:
+            sketch = numbers[row][stage]
+            page = page_of[sketch][bucket // 32] if 0 <= sketch < len(page_of) else -1
+            if page < 0:
+                return None
+            found.append((32 * page + bucket % 32, count))
+    return found
 
 
 def radix_order(keys: Sequence[int]) -> list[int]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from engine.judge.lifecycle import FIRING, PENDING, Alert
+from engine.judge.sketch_pages import SketchPages
 from engine.judge.snapshot import HistogramFamily, LimitStatus, Snapshot
 from engine.judge.windows import WindowView
-from engine.observe.latency import BUCKETS
+from engine.observe.latency import BUCKETS, PER_OCTAVE
 
 NS = 1_000_000_000
 WATERMARK_NS = 1_800_000_000 * NS
@@ -57,6 +59,19 @@ def an_alert(state: str = FIRING, **annotations: str) -> Alert:
     return Alert(tuple(sorted(labels.items())), tuple(sorted(texts.items())), state, *moments)
 
 
+def family_of(
+    labels: tuple[str, ...], values: tuple[tuple[str, ...], ...], counts: Any, sum_us: Any
+) -> HistogramFamily:
+    """Give histograms as they are published; `counts` (rows, BUCKETS) are whole sketches."""
+    pages = SketchPages()
+    pages.grow(len(values))
+    row, bucket = np.nonzero(counts)
+    flat = pages.positions(row, bucket)
+    table = np.zeros(pages.many * PER_OCTAVE, np.int64)
+    table[flat] = counts[row, bucket]
+    return HistogramFamily(labels, values, pages.page_of, table.reshape(-1, PER_OCTAVE), sum_us)
+
+
 def histograms(rows: int, seed: int = 1) -> HistogramFamily:
     """Give latency histograms with about as many filled buckets as real ones."""
     generator = np.random.default_rng(seed)
@@ -66,7 +81,7 @@ def histograms(rows: int, seed: int = 1) -> HistogramFamily:
     )
     counts = np.zeros((rows, BUCKETS), np.int64)
     counts[:, 350:520] = generator.integers(0, 50, (rows, 170))
-    return HistogramFamily(LABELS, values, counts, generator.integers(0, 10**12, rows))
+    return family_of(LABELS, values, counts, generator.integers(0, 10**12, rows))
 
 
 def no_windows() -> WindowView:

@@ -17,6 +17,7 @@ from engine.limits import Register
 from engine.observe.latency import BUCKETS, OCTAVES, RELATIVE_ERROR_MAX
 from engine.observe.summary import Count, SliceSummary
 from tests import oracle_judge
+from tests.snapshots import family_of
 from tests.summaries import ACME, GLOBEX, LABELS, SLICE_NS, declined, ended, summary
 
 HOUR = 2
@@ -30,19 +31,21 @@ HOUR = 2
 def test_only_the_rows_named_get_new_quantiles_and_counts(
     sketches: list[list[tuple[int, int]]], ranks: list[float], data: st.DataObject
 ) -> None:
-    table = np.zeros((len(sketches), BUCKETS), np.int32)
+    whole = np.zeros((len(sketches), BUCKETS), np.int64)
     for row, filled in enumerate(sketches):
         for bucket, count in filled:
-            table[row, bucket] = count
+            whole[row, bucket] = count
+    family = family_of((), tuple(() for _ in sketches), whole, np.zeros(len(sketches)))
     rows = data.draw(st.lists(st.integers(0, len(sketches) - 1), unique=True)) if sketches else []
     into, counted = np.full((len(ranks), len(sketches)), -1.0), np.full(len(sketches), -1)
 
     quantiles_of_rows(
-        table, np.array(rows, np.int32), np.array(ranks), into, counted, np.empty(OCTAVES, np.int64)
-    )
+        family.pages.astype(np.int32), family.page_of, np.array(rows, np.int32), np.array(ranks), into,
+        counted, np.empty(OCTAVES, np.int64),
+    )  # fmt: skip
 
     expected, expected_counts = np.full_like(into, -1.0), np.full_like(counted, -1)
-    for row, (count, values) in oracle_judge.quantiles_of_rows(table, rows, ranks).items():
+    for row, (count, values) in oracle_judge.quantiles_of_rows(whole.astype(np.int32), rows, ranks).items():
         expected[:, row], expected_counts[row] = values, count
     np.testing.assert_allclose(into, expected, rtol=1e-15)
     assert expected_counts.tolist() == counted.tolist()
@@ -171,5 +174,5 @@ def test_histograms_for_export_name_every_label_and_the_stage() -> None:
 
     assert family.labels == (*LABELS, "stage")
     assert family.values == (("acme", "sip-1", "", "", "llm"),)
-    assert family.counts.sum() == 2
+    assert family.pages.sum() == 2
     assert family.sum_us.tolist() == [1_000_000]

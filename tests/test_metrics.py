@@ -19,7 +19,7 @@ from engine.judge.snapshot import HistogramFamily, Snapshot
 from engine.observe.latency import BUCKET_FIRST, BUCKETS, SCHEMA, UPPER_S
 from tests import metrics_protobuf
 from tests.integration.servers import tool
-from tests.snapshots import a_limit, a_snapshot, no_windows
+from tests.snapshots import a_limit, a_snapshot, family_of, no_windows
 
 PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 PEER = PeerStats("http://am:9093", 7, (("timeout", 2),), (("queue_full", 3),), 1, 100, 9, 0.25, 1.8e9)
@@ -194,20 +194,20 @@ sketches = st.lists(
 )
 
 
-def family_of(rows: list[dict[int, int]]) -> HistogramFamily:
+def family_of_rows(rows: list[dict[int, int]]) -> HistogramFamily:
     counts = np.zeros((len(rows), BUCKETS), np.int64)
     for row, buckets in enumerate(rows):
         for bucket, count in buckets.items():
             counts[row, bucket] = count
     values = tuple((f"tenant {row}", "llm") for row in range(len(rows)))
-    return HistogramFamily(("tenant", "stage"), values, counts, np.arange(len(rows)) * 1_234_567)
+    return family_of(("tenant", "stage"), values, counts, np.arange(len(rows)) * 1_234_567)
 
 
 @settings(max_examples=60)
 @given(sketches)
 def test_native_buckets_are_the_buckets_of_the_sketch(rows: list[dict[int, int]]) -> None:
     """Same schema, same indexes, same counts, however sparse; an empty sketch is still a native histogram."""
-    body = native.histograms_protobuf(family_of(rows), native.LabelMessages())
+    body = native.histograms_protobuf(family_of_rows(rows), native.LabelMessages())
     found = metrics_protobuf.families(body)
     decoded = list(found[histograms.NAME].samples.values()) if rows else []
     assert len(rows) == len(decoded)
@@ -222,8 +222,8 @@ def test_native_buckets_are_the_buckets_of_the_sketch(rows: list[dict[int, int]]
 @given(sketches)
 def test_classic_buckets_are_exact(rows: list[dict[int, int]]) -> None:
     """Each bound ends a bucket of the sketch, so the count up to it is a sum and nothing is split."""
-    samples = parsed(histograms.histograms_text(family_of(rows), text.LabelTexts()).encode())
-    bounds = [2.0**octave for octave in histograms.classic_octaves(BUCKETS)]
+    samples = parsed(histograms.histograms_text(family_of_rows(rows), text.LabelTexts()).encode())
+    bounds = [2.0**octave for octave in histograms.CLASSIC_OCTAVES]
     assert set(bounds) <= set(UPPER_S.tolist())
     for row, buckets in enumerate(rows):
         labels = (("stage", "llm"), ("tenant", f"tenant {row}"))
@@ -248,7 +248,7 @@ def test_label_values_are_escaped(first: str, second: str) -> None:
     written = text.families_text([Family("callgauge_x", GAUGE, "Help.", (labels,), (1,))], text.LabelTexts())
     assert {("callgauge_x", labels): 1} == parsed(written.encode())
     written = histograms.histograms_text(
-        HistogramFamily(
+        family_of(
             ("tenant", "stage"), ((first, second),), np.zeros((1, BUCKETS), np.int64), np.zeros(1, np.int64)
         ),
         text.LabelTexts(),
@@ -296,7 +296,7 @@ def test_headroom_is_never_negative() -> None:
 
 def test_an_engine_without_series_is_rendered() -> None:
     """Right after the start there are limits but no calls."""
-    empty = HistogramFamily(("stage",), (), np.zeros((0, BUCKETS), np.int64), np.zeros(0, np.int64))
+    empty = family_of(("stage",), (), np.zeros((0, BUCKETS), np.int64), np.zeros(0, np.int64))
     metrics = some_metrics(a_snapshot(latency=empty, windows=no_windows(), limits=(), alerts=()))
     parsed(metrics.render("")[0])
     metrics_protobuf.families(metrics.render(PROTOBUF)[0])

@@ -95,7 +95,7 @@ def test_counters_are_those_of_all_calls() -> None:
     }
     assert len(snapshot.arrivals_total) == snapshot.series == 4
     measured = sum(len(call.latencies) for call in story.calls)
-    assert int(snapshot.latency.counts.sum()) == measured
+    assert int(snapshot.latency.pages.sum()) == measured
     held = [call for call in story.calls if call.end_ns < 0]
     assert snapshot.calls_in_flight == len(held)
 

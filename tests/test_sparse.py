@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from detectors.rows import add_to_bins
 from detectors.shift_evidence import in_categories
+from engine.judge.sketch_pages import SketchPages
 from engine.judge.sparse import contribution_of, mark_rows, merged
 from engine.judge.spread import UNKNOWN, SeriesFacts, places, spread_facts
-from engine.observe.latency import BUCKETS
+from engine.observe.latency import BUCKETS, PER_OCTAVE
 from engine.observe.radix import order_of, packed
 from engine.observe.sketches import (
     PLACES,
@@ -78,27 +79,50 @@ def test_the_rows_of_positions_are_marked(flat: list[int]) -> None:
 
 
 @given(
-    st.lists(st.tuples(*[st.integers(0, 2)] * 2, st.integers(0, WIDTH - 1), st.integers(1, 5)), max_size=9),
+    st.lists(
+        st.tuples(*[st.integers(0, 2)] * 2, st.integers(0, 3 * PER_OCTAVE), st.integers(1, 5)), max_size=9
+    ),
     st.lists(st.lists(st.integers(0, 4), unique=True, max_size=4), min_size=3, max_size=3),
     st.lists(st.lists(st.integers(-1, 20), min_size=3, max_size=3), min_size=5, max_size=5),
+    st.lists(st.lists(st.integers(-1, 90), min_size=4, max_size=4), min_size=18, max_size=21),
 )
 def test_facts_are_spread_over_the_rows_of_their_series(
-    facts: list[tuple[int, int, int, int]], rows_of: list[list[int]], numbers: list[list[int]]
+    facts: list[tuple[int, int, int, int]],
+    rows_of: list[list[int]],
+    numbers: list[list[int]],
+    page_of: list[list[int]],
 ) -> None:
     start = np.cumsum([0, *map(len, rows_of)])
     rows = np.array([row for one in rows_of for row in one], np.int32)
-    series, stage, column, count = columns(facts, 4)
-    given_facts = SeriesFacts(series.astype(np.int32), stage, column.astype(np.int16), count)
+    series, stage, bucket, count = columns(facts, 4)
+    given_facts = SeriesFacts(series.astype(np.int32), stage, bucket.astype(np.int16), count)
     into = np.empty((2, places(start, given_facts.series)), np.int32)
 
-    written = spread_facts(given_facts, start, rows, np.array(numbers, np.int64), WIDTH, into)
+    written = spread_facts(
+        given_facts, start, rows, np.array(numbers, np.int64), np.array(page_of, np.int32), into
+    )
 
-    expected = oracle_sparse.spread_facts(facts, rows_of, numbers)
+    expected = oracle_sparse.spread_facts(facts, rows_of, numbers, page_of)
     if expected is None:
         assert written == UNKNOWN
     else:
-        flat = [(row * WIDTH + at, many) for row, at, many in expected]
-        assert list(zip(*into[:, :written].tolist(), strict=True)) == flat
+        assert list(zip(*into[:, :written].tolist(), strict=True)) == expected
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, BUCKETS - 1)), max_size=9), max_size=4))
+def test_a_position_means_one_row_and_bucket_for_ever(batches: list[list[tuple[int, int]]]) -> None:
+    pages = SketchPages()
+    known: dict[int, tuple[int, int]] = {}
+    for batch in batches:
+        rows, buckets = columns(batch, 2)
+        flat = pages.positions(rows, buckets)
+        known.update(zip(flat.tolist(), batch, strict=True))
+
+        row, bucket = pages.rows_and_buckets(np.array(list(known), np.int32))
+
+        assert list(zip(row.tolist(), bucket.tolist(), strict=True)) == list(known.values())
+        assert pages.rows_of((flat // PER_OCTAVE).astype(np.int32)).tolist() == sorted({r for r, _ in batch})
+    assert pages.many == len({(row, bucket // PER_OCTAVE) for batch in batches for row, bucket in batch})
 
 
 @given(st.lists(st.integers(0, 2**62) | st.integers(0, 3)))

@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 NAME = "callgauge_call_latency_seconds"
 HELP = "Latency of calls by stage."
-OCTAVE_FIRST, OCTAVE_LAST = -9, 7
+CLASSIC_OCTAVES = tuple(range(-9, 8))  # 2^k s is exported
 US_PER_S = 1_000_000
 _LABELS = "\0"  # stands for the label pairs in the template
 
 
-def classic_octaves(buckets: int) -> tuple[int, ...]:
-    """Give the exponents k for which 2^k s is exported: it ends a bucket, but never the last one."""
-    octaves = range(OCTAVE_FIRST, OCTAVE_LAST + 1)
-    return tuple(k for k in octaves if 0 <= PER_OCTAVE * k - BUCKET_FIRST < buckets - 1)
+def cumulative_counts(family: HistogramFamily) -> NDArray[np.int64]:
+    """Give shape (rows, bounds + 1): values up to each bound, and all of them last.
 
-
-def cumulative_counts(counts: NDArray[np.int64], octaves: tuple[int, ...]) -> NDArray[np.int64]:
-    """Give shape (rows, octaves + 1): values up to each bound, and all of them last."""
-    starts = [0, *(PER_OCTAVE * octave - BUCKET_FIRST + 1 for octave in octaves)]
-    if not len(counts):
-        return np.zeros((0, len(starts)), np.int64)
-    between: NDArray[np.int64] = np.add.reduceat(counts, starts, axis=1)
-    return between.cumsum(axis=1)
+    The first bucket of an octave ends with the bound that the octave begins at.
+    """
+    is_there = family.page_of >= 0
+    inside, first = np.zeros((2, *is_there.shape), np.int64)
+    inside[is_there] = family.pages.sum(axis=1)[family.page_of[is_there]]
+    first[is_there] = family.pages[:, 0][family.page_of[is_there]]
+    up_to = inside.cumsum(axis=1)
+    places = np.array(CLASSIC_OCTAVES) - BUCKET_FIRST // PER_OCTAVE
+    bounded = up_to[:, places] - inside[:, places] + first[:, places]
+    return np.column_stack((bounded, up_to[:, -1]))
 
 
 def bound_text(octave: int) -> str:
@@ -49,11 +49,10 @@ def bound_text(octave: int) -> str:
 
 def histograms_text(family: HistogramFamily, texts: LabelTexts) -> str:
     """Write all rows: one template of integers, in which the labels differ from row to row."""
-    octaves = classic_octaves(family.counts.shape[1])
-    bounds = [*map(bound_text, octaves), "+Inf"]
+    bounds = [*map(bound_text, CLASSIC_OCTAVES), "+Inf"]
     template = "".join(f'{NAME}_bucket{{{_LABELS},le="{bound}"}} %d\n' for bound in bounds)
     template += f"{NAME}_sum{{{_LABELS}}} %d.%06d\n{NAME}_count{{{_LABELS}}} %d\n"
-    cumulative = cumulative_counts(family.counts, octaves)
+    cumulative = cumulative_counts(family)
     seconds, microseconds = np.divmod(family.sum_us, US_PER_S)
     numbers = np.column_stack((cumulative, seconds, microseconds, cumulative[:, -1])).tolist()
     names = family.labels

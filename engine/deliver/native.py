@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import Metric
 from engine.deliver import histograms
 from engine.deliver.families import COUNTER, GAUGE, Family
 from engine.deliver.fingerprint import Labels
-from engine.observe.latency import BUCKET_FIRST, SCHEMA
+from engine.observe.latency import BUCKET_FIRST, PER_OCTAVE, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -116,14 +116,14 @@ def histograms_protobuf(family: HistogramFamily, messages: LabelMessages) -> byt
     """Encode all rows, each with its native buckets and with the classic ones for servers that keep both."""
     if not family.values:
         return b""
-    counts = family.counts
-    octaves = histograms.classic_octaves(counts.shape[1])
-    cumulative = histograms.cumulative_counts(counts, octaves).tolist()
-    bounds = [_double(2, 2.0**octave) for octave in octaves]
-    row_of, bucket_of = np.nonzero(counts)
-    ends = np.searchsorted(row_of, np.arange(len(counts)), side="right").tolist()
-    indexes = bucket_of + BUCKET_FIRST
-    amounts = counts[row_of, bucket_of]
+    cumulative = histograms.cumulative_counts(family).tolist()
+    bounds = [_double(2, 2.0**octave) for octave in histograms.CLASSIC_OCTAVES]
+    row_of_page, octave_of_page = np.nonzero(family.page_of >= 0)
+    counts = family.pages[family.page_of[row_of_page, octave_of_page]]
+    page, place = np.nonzero(counts)
+    row_of, amounts = row_of_page[page], counts[page, place]
+    ends = np.searchsorted(row_of, np.arange(len(family.values)), side="right").tolist()
+    indexes = octave_of_page[page] * PER_OCTAVE + place + BUCKET_FIRST
     # Each count but the first of a row is written as the difference to the one before.
     deltas = np.diff(amounts, prepend=0)
     is_first = np.diff(row_of, prepend=-1) != 0

@@ -21,14 +21,12 @@ from engine.judge.facts import (
     DependencyUse,
     FailureDurations,
     SliceFacts,
-    SliceLatency,
     SliceScores,
     no_facts,
 )
 from engine.judge.measures import DECLINED, ENDED, ERRORS, StageRows
 from engine.judge.series import OTHER
 from engine.judge.spread import spread_over_rows
-from engine.observe.latency import BUCKETS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,16 +74,11 @@ class FactRows:
                 scores=facts.scores._replace(score_row=score_row, metric=metrics),
                 dependencies=self._nothing_called(),
             )
-        flat = newest.latency.flat
         return SliceFacts(
             ended=newest.counts[:, ENDED].astype(np.int64),
             errors=newest.counts[:, ERRORS].astype(np.int64),
             declined=newest.counts[:, DECLINED].astype(np.int64),
-            latency=SliceLatency(
-                (flat // BUCKETS).astype(np.int32),
-                (flat % BUCKETS).astype(np.int16),
-                newest.latency.values.astype(np.int64),
-            ),
+            latency=newest.latency,
             failures=self._failures(merged, ids, classifier),
             scores=self._scores(merged, ids),
             dependencies=self._dependencies(merged, classifier),

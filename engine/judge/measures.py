@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from engine.judge.facts import SliceLatency
+from engine.judge.sketch_pages import SketchPages
 from engine.judge.snapshot import HistogramFamily
 from engine.judge.sparse import contribution_of, scatter_add
 from engine.judge.spread import UNKNOWN, SeriesFacts, places, spread_facts, spread_over_rows
 from engine.judge.windows import WINDOWS, RollingSums, WindowView
 from engine.kernel import kernel
-from engine.observe.latency import BUCKETS, OCTAVES, PER_OCTAVE, value_of_rank
+from engine.observe.latency import OCTAVES, PER_OCTAVE, value_of_rank
 from engine.observe.summary import Count
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ RANKS.setflags(write=False)
 @kernel
 def quantiles_of_rows(
     table: NDArray[np.int32],
+    page_of: NDArray[np.int32],
     rows: NDArray[np.int32],
     ranks: NDArray[np.float64],
     into: NDArray[np.float64],
@@ -49,42 +52,40 @@ def quantiles_of_rows(
 ) -> None:
     """Write quantiles and counts of some sketches, each read once while it is in the processor's cache.
 
-    `table` (sketches, buckets); `rows` which of them; `ranks` (quantiles,) from 0 to 1; `into` (quantiles,
-    sketches); `counted` (sketches,). Other rows of both are left as they are. `octaves` (OCTAVES,) is working
-    memory: a quantile is looked for octave by octave and then inside one.
+    `table` (pages, PER_OCTAVE); `page_of` (sketches, OCTAVES), see `SketchPages`; `rows` which sketches;
+    `ranks` (quantiles,) from 0 to 1; `into` (quantiles, sketches); `counted` (sketches,). Other rows of both
+    are left as they are. `octaves` (OCTAVES,) is working memory: a quantile is looked for octave by octave
+    and then inside one.
     """
-    whole = table.shape[1] // PER_OCTAVE
     for k in range(len(rows)):
-        sketch = table[rows[k]]
+        pages = page_of[rows[k]]
         total = 0
-        for octave in range(whole):
-            inside, first = 0, octave * PER_OCTAVE
-            for i in range(PER_OCTAVE):  # Of a length that the compiler knows: it adds several at a time.
-                inside += sketch[first + i]
+        for octave in range(len(octaves)):
+            inside = 0
+            if pages[octave] >= 0:
+                page = table[pages[octave]]
+                for i in range(PER_OCTAVE):  # Of a length that the compiler knows: it adds several at a time.
+                    inside += page[i]
             octaves[octave] = inside
             total += inside
-        rest = 0
-        for i in range(whole * PER_OCTAVE, len(sketch)):
-            rest += sketch[i]
-        if whole < len(octaves):
-            octaves[whole] = rest
-        total += rest
         counted[rows[k]] = total
         for place in range(len(ranks)):
+            into[place, rows[k]] = np.nan
+            if total == 0:
+                continue
             rank = max(math.ceil(ranks[place] * total), 1)
             octave = 0
-            while octave < len(octaves) - 1 and rank > octaves[octave]:
+            while rank > octaves[octave]:
                 rank -= octaves[octave]
                 octave += 1
-            value = value_of_rank(sketch[octave * PER_OCTAVE :], rank, octave * PER_OCTAVE)
-            into[place, rows[k]] = value if total > 0 else np.nan
+            into[place, rows[k]] = value_of_rank(table[pages[octave]], rank, octave * PER_OCTAVE)
 
 
 class Newest(NamedTuple):
     """What the newest slice alone adds to the windows."""
 
     counts: NDArray[np.int32]  # (window rows, COLUMNS)
-    latency: Contribution
+    latency: SliceLatency
 
 
 class StageRows:
@@ -147,14 +148,16 @@ class Measures:
         self.index = index
         self.classifier = classifier
         self.counts = RollingSums(COLUMNS, slice_ns)
-        self.sketches = RollingSums(BUCKETS, slice_ns)
+        self.sketches = RollingSums(PER_OCTAVE, slice_ns)  # its rows are pages
         self.latency_rows = StageRows()  # (window row, stage)
+        self.pages = SketchPages()  # of latency rows
         self._quantiles = np.full((len(WINDOWS), len(RANKS), 0), np.nan)
         self._counted = np.zeros((len(WINDOWS), 0), np.int64)
         self.totals = np.zeros((0, len(TOTALS)), np.int64)  # (series, TOTALS), since the start
         self.errors_total = np.zeros(0, np.int64)
         self.histogram_rows = StageRows()  # (series, stage)
-        self.histograms = np.zeros((0, BUCKETS), np.int64)
+        self.histogram_pages = SketchPages()
+        self.histograms = np.zeros((0, PER_OCTAVE), np.int64)  # (pages or more, PER_OCTAVE)
         self.sums_us = np.zeros(0, np.int64)
         self._histogram_values: tuple[tuple[str, ...], ...] = ()
 
@@ -165,20 +168,22 @@ class Measures:
         counts, sketches = self._contributions(start_ns, merged, ids)
         self.counts.grow(len(self.index.row_labels))
         self.counts.advance(end_ns, counts)
-        self.sketches.grow(len(self.latency_rows.pairs))
+        self.sketches.grow(self.pages.many)
         self._refresh(self.sketches.advance(end_ns, sketches))
         if merged is not None:
             self._add_totals(merged, ids, 1)
         newest = np.zeros(self.counts.rows * COLUMNS, np.int32)
         scatter_add(newest, counts.flat, counts.values, 1)
         view = self._view(newest[ARRIVALS::COLUMNS].astype(np.int64))
-        return view, Newest(newest.reshape(-1, COLUMNS), sketches)
+        row, bucket = self.pages.rows_and_buckets(sketches.flat)
+        latency = SliceLatency(row, bucket, sketches.values.astype(np.int64))
+        return view, Newest(newest.reshape(-1, COLUMNS), latency)
 
     def amend(self, summary: SliceSummary, ids: NDArray[np.int32], sign: int, end_ns: int) -> None:
         """Add (or with sign -1 take off) a summary that came late, in windows that end at `end_ns`."""
         counts, sketches = self._contributions(summary.start_ns, summary, ids)
         self.counts.grow(len(self.index.row_labels))
-        self.sketches.grow(len(self.latency_rows.pairs))
+        self.sketches.grow(self.pages.many)
         self.counts.amend(counts._replace(values=sign * counts.values), end_ns)
         self.sketches.amend(sketches._replace(values=sign * sketches.values), end_ns)
         self._refresh(self.sketches.rows_of([sketches.flat]))
@@ -213,27 +218,31 @@ class Measures:
         )  # fmt: skip
         while True:
             number = known.numbers(len(self.index.row_labels))
-            if spread_facts(facts, start, rows, number, BUCKETS, into) != UNKNOWN:
-                return contribution_of(start_ns, into[0], into[1], BUCKETS)
+            if spread_facts(facts, start, rows, number, self.pages.page_of, into) != UNKNOWN:
+                return contribution_of(start_ns, into[0], into[1], PER_OCTAVE)
             wide = spread_over_rows(start, rows, series)
-            known.ids(wide.row, merged.latency_stage[wide.item], merged.stages)
+            sketches = known.ids(wide.row, merged.latency_stage[wide.item], merged.stages)
+            self.pages.add(sketches, merged.latency_bucket[wide.item])
 
     def _is_error(self, merged: SliceSummary) -> NDArray[np.int64]:
         errors = np.array([self.classifier.is_error(one) for one in merged.causes], np.int64)
         return errors[merged.cause_index] if len(errors) else EMPTY_I8
 
     def _refresh(self, changed: NDArray[np.int32]) -> None:
-        """Compute the quantiles and counts of latency rows that changed."""
-        missing = self.sketches.rows - self._quantiles.shape[2]
+        """Compute the quantiles and counts of latency rows of which pages changed."""
+        missing = len(self.latency_rows.pairs) - self._quantiles.shape[2]
         if missing > 0:
             more = np.full((len(WINDOWS), len(RANKS), missing), np.nan)
             self._quantiles = np.concatenate([self._quantiles, more], axis=2)
             nothing = np.zeros((len(WINDOWS), missing), np.int64)
             self._counted = np.concatenate([self._counted, nothing], axis=1)
         octaves = np.empty(OCTAVES, np.int64)
+        rows, page_of = self.pages.rows_of(changed), self.pages.page_of
         for window in range(len(WINDOWS)):
             table = self.sketches.table(window)
-            quantiles_of_rows(table, changed, RANKS, self._quantiles[window], self._counted[window], octaves)
+            quantiles_of_rows(
+                table, page_of, rows, RANKS, self._quantiles[window], self._counted[window], octaves
+            )
 
     def _add_totals(self, merged: SliceSummary, ids: NDArray[np.int32], sign: int) -> None:
         series = len(self.index.series)
@@ -250,13 +259,15 @@ class Measures:
         )
         rows = self.histogram_rows.ids(ids[merged.latency_series], merged.latency_stage, merged.stages)
         sum_rows = self.histogram_rows.ids(ids[merged.sum_series], merged.sum_stage, merged.stages)
-        missing = len(self.histogram_rows.pairs) - len(self.histograms)
+        missing = len(self.histogram_rows.pairs) - len(self.sums_us)
         if missing > 0:
-            self.histograms = np.concatenate([self.histograms, np.zeros((missing, BUCKETS), np.int64)])
             self.sums_us = np.concatenate([self.sums_us, np.zeros(missing, np.int64)])
-        scatter_add(
-            self.histograms.reshape(-1), rows * BUCKETS + merged.latency_bucket, merged.latency_count, sign
-        )
+        flat = self.histogram_pages.positions(rows, merged.latency_bucket)
+        if self.histogram_pages.many > len(self.histograms):
+            larger = np.zeros((2 * self.histogram_pages.many, PER_OCTAVE), np.int64)
+            larger[: len(self.histograms)] = self.histograms
+            self.histograms = larger
+        scatter_add(self.histograms.reshape(-1), flat, merged.latency_count, sign)
         scatter_add(self.sums_us, sum_rows, merged.sum_us, sign)
 
     def _view(self, arrivals_in_slice: NDArray[np.int64]) -> WindowView:
@@ -293,6 +304,11 @@ class Measures:
             (*(one.get(label, "") for label in labels), stage)
             for one, (_, stage) in zip(given, fresh, strict=True)
         )
+        self.histogram_pages.grow(len(self.histogram_rows.pairs))
         return HistogramFamily(
-            (*labels, "stage"), self._histogram_values, self.histograms.copy(), self.sums_us.copy()
+            labels=(*labels, "stage"),
+            values=self._histogram_values,
+            page_of=self.histogram_pages.page_of[: len(self._histogram_values)].copy(),
+            pages=self.histograms[: self.histogram_pages.many].copy(),
+            sum_us=self.sums_us.copy(),
         )

@@ -43,14 +43,16 @@ class LimitStatus(NamedTuple):
 class HistogramFamily(NamedTuple):
     """Cumulative latency histograms since the start, one row per (series, stage).
 
-    `counts` (rows, buckets) int64 in the dense buckets of observe/latency.py (not accumulated over buckets),
-    `sum_us` (rows,) int64. `values[row]` are the label values in the order of `labels`, the stage last.
-    Rows are only ever appended, so a renderer may cache the prefix of a row by its number.
+    `page_of` (rows, OCTAVES) int32 says which page an octave of a row has, -1: nothing was counted in it;
+    `pages` (pages, PER_OCTAVE) int64 are counts in the buckets of observe/latency.py (not accumulated over
+    buckets), `sum_us` (rows,) int64. `values[row]` are the label values in the order of `labels`, the stage
+    last. Rows are only ever appended, so a renderer may cache the prefix of a row by its number.
     """
 
     labels: tuple[str, ...]
     values: tuple[tuple[str, ...], ...]
-    counts: NDArray[np.int64]
+    page_of: NDArray[np.int32]
+    pages: NDArray[np.int64]
     sum_us: NDArray[np.int64]
 
 

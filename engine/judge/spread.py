@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engine.kernel import kernel
+from engine.observe.latency import OCTAVE_BITS, OCTAVE_MASK, PER_OCTAVE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,11 +35,11 @@ def spread_over_rows(start: NDArray[np.int64], rows: NDArray[np.int32], series: 
 
 
 class SeriesFacts(NamedTuple):
-    """Sparse facts of series, by stage and column; arrays (facts,)."""
+    """Latencies of series, by stage and bucket; arrays (facts,)."""
 
     series: NDArray[np.int32]
     stage: NDArray[np.int64]
-    column: NDArray[np.int16]
+    bucket: NDArray[np.int16]
     many: NDArray[np.int64]
 
 
@@ -53,22 +54,25 @@ def spread_facts(
     start: NDArray[np.int64],
     rows: NDArray[np.int32],
     number: NDArray[np.int64],
-    width: int,
+    page_of: NDArray[np.int32],
     into: NDArray[np.int32],
 ) -> int:
     """Write position and count of each fact, once for every row of its series, to `into` (2, places).
 
-    `number` (rows, stages) says which row of the table a row and a stage have; give UNKNOWN if one has none
-    yet, else how many were written.
+    `number` (rows, stages) says which sketch a row and a stage have, `page_of` (sketches, OCTAVES) which page
+    an octave of it has; give UNKNOWN if one has none yet, else how many were written.
     """
     written = 0
     for k in range(len(facts.series)):
         series, stage = facts.series[k], facts.stage[k]
         for place in range(start[series], start[series + 1]):
-            table_row = number[rows[place], stage]
-            if table_row < 0:
+            sketch = number[rows[place], stage]
+            if sketch < 0 or sketch >= len(page_of):
                 return UNKNOWN
-            into[0, written] = table_row * width + facts.column[k]
+            page = page_of[sketch, facts.bucket[k] >> OCTAVE_BITS]
+            if page < 0:
+                return UNKNOWN
+            into[0, written] = page * PER_OCTAVE + (facts.bucket[k] & OCTAVE_MASK)
             into[1, written] = facts.many[k]
             written += 1
     return written

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engine.kernel import kernel
-from engine.observe.latency import OCTAVES, PER_OCTAVE
+from engine.observe.latency import OCTAVE_BITS, OCTAVE_MASK, OCTAVES, PER_OCTAVE
 from engine.observe.merge import Group
 from engine.observe.tally import EMPTY, KEY, SUM, home_of, new_tally
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from engine.observe.tally import Tally
 
-OCTAVE_BITS = PER_OCTAVE.bit_length() - 1
-OCTAVE_MASK = PER_OCTAVE - 1
 STAGE_BITS = 16
 STAGE_MASK = (1 << STAGE_BITS) - 1
 BUCKET_BITS = 10

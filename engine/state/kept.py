@@ -30,6 +30,7 @@ from engine.judge.pages import PageWriter
 from engine.judge.reports import Reports
 from engine.judge.roll import Roller
 from engine.judge.series import Csr, SeriesIndex
+from engine.judge.sketch_pages import SketchPages
 from engine.judge.windows import RollingSums, RunningSum
 from engine.observe.observer import Observer
 from engine.observe.partition import Partition
@@ -92,12 +93,13 @@ FIELDS: Mapping[type, Fields] = {
     LearnedValues: Fields("values _by_key"),
     Occupancy: Fields("state _end_ns _restarted", "slice_ns cells bins"),
     Measures: Fields(
-        "counts sketches latency_rows _quantiles _counted totals errors_total histogram_rows histograms "
-        "sums_us _histogram_values",
+        "counts sketches latency_rows pages _quantiles _counted totals errors_total histogram_rows "
+        "histogram_pages histograms sums_us _histogram_values",
         "index classifier",
     ),
     RollingSums: Fields("rows windows", "width"),
     RunningSum: Fields("dense _held _pane", "window_ns pane_ns width"),
+    SketchPages: Fields("page_of many _place_of"),
     StageRows: Fields("pairs _stages _ids", "_columns"),
     FactRows: Fields("timings scores dependencies", "index dependencies_refused"),
     Reports: Fields("_newest", "_names refused"),
