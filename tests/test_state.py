@@ -14,7 +14,7 @@ from engine.deliver.jsonl import alert_change_line
 from engine.settings import EngineSettings, Settings
 from engine.state.encoding import StateError, decode, encode
 from engine.state.kept import FIELDS, KEPT
-from engine.state.line_state import capture, digests_of, restore, state_hash
+from engine.state.line_state import capture, digests_of, new_once, restore, state_hash
 from tests.line_runs import shipped_rules
 from tests.line_traffic import REGISTER, Traffic, batches_of, disordered, make_story
 from tests.test_privacy import SECRETS, planted
@@ -61,6 +61,15 @@ def busy_line() -> Line:
     for raw in batches[: len(batches) * 3 // 4]:
         line.pipeline.step(raw)
     return line
+
+
+def test_what_is_encoded_once_never_changes_afterwards() -> None:
+    """A checkpoint that remembers what it wrote before is the one that would have been written without."""
+    line, once = build_line(a_configuration(), REPLAY_HASH_KEY), new_once()
+    for number, raw in enumerate(story_batches(3)):
+        line.pipeline.step(raw)
+        if number % 10 == 0:
+            assert capture(line.pipeline, {}, once) == capture(line.pipeline, {})
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -24,7 +24,7 @@ from engine.judge.lifecycle import FIRING
 from engine.state.durable import DISK, Disk, sync_folder, write_new
 from engine.state.encoding import StateError
 from engine.state.folder import Folder, Stamp
-from engine.state.line_state import Capture, capture, digests_of, restore
+from engine.state.line_state import Capture, capture, digests_of, new_once, restore
 from engine.state.manifest import Candidate, in_order, read_blobs
 from engine.state.topic import StateTopic
 
@@ -89,6 +89,7 @@ class Checkpoints:
         self._due_s = self._topic_due_s = 0.0
         self._state_topic = StateTopic(configuration.settings) if settings.topic else None
         self._is_finished = False
+        self._once = new_once()
         self._last_troubles: dict[bool, str] = {}  # of the topic, and of the disk
         self.stats = CheckpointStats()
 
@@ -217,7 +218,7 @@ class Checkpoints:
         begin_s = time.perf_counter()
         configuration, pipeline = line.configuration, line.line.pipeline
         try:
-            cut = capture(pipeline, begun_at)
+            cut = capture(pipeline, begun_at, self._once)
         except TypeError as error:
             self._fail("encode", f"the state cannot be written down: {error}")
             return None

@@ -33,7 +33,8 @@ SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 SPARSE_FROM = 1 << 13
 POSITION = np.dtype("<u4")
 ARRAY_BYTES_MAX = 4 << 30  # made of a few bytes that say so
-TUPLE, LIST, DICT, SET, DEQUE, RECORD, OBJECT, AGAIN, ARRAY, SCALAR = range(10)
+TUPLE, LIST, DICT, SET, DEQUE, RECORD, OBJECT, AGAIN, ARRAY, SCALAR, ENCODED = range(11)
+BYTE = "|u1"
 
 
 class StateError(CallgaugeError):
@@ -76,13 +77,46 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     value: Any
 
 
-def encode(value: Any, kept: Mapping[type, tuple[str, ...]], *, is_shared: bool = True) -> list[bytes]:
+class EncodedOnce:
+    """Bytes of records that stay for many checkpoints and never change, made once for each.
+
+    A slice's summary has forty small arrays: to walk over them again at each checkpoint takes as long as all
+    the rest. What a checkpoint did not use is forgotten after it.
+    """
+
+    def __init__(self, *kinds: type) -> None:
+        """Know nothing; `kinds` are the records meant."""
+        self.kinds = frozenset(kinds)
+        self._known: dict[int, tuple[Any, bytes]] = {}  # by identity, which the record beside it keeps
+        self._used: dict[int, tuple[Any, bytes]] = {}
+
+    def bytes_of(self, record: Any, kept: Mapping[type, tuple[str, ...]], *, is_shared: bool) -> bytes:
+        """Give a record as bytes that `decode` reads."""
+        found = self._used.get(id(record)) or self._known.get(id(record))
+        if found is None:
+            found = record, b"".join(encode(record, kept, is_shared=is_shared))
+        self._used[id(record)] = found
+        return found[1]
+
+    def forget_unused(self) -> None:
+        """Keep what was used since the last time."""
+        self._known, self._used = self._used, {}
+
+
+def encode(
+    value: Any,
+    kept: Mapping[type, tuple[str, ...]],
+    *,
+    is_shared: bool = True,
+    once: EncodedOnce | None = None,
+) -> list[bytes]:
     """Give a value as pieces to be written one after another; `kept` names the fields of classes that change.
 
     Nothing in the pieces refers to the value. TypeError for what may not be in a checkpoint. Without
-    `is_shared`, equal values give equal bytes whichever of their parts are one and the same object.
+    `is_shared`, equal values give equal bytes whichever of their parts are one and the same object. Records
+    of the kinds of `once` are bytes of their own.
     """
-    writer = _Writer(kept, is_shared=is_shared)
+    writer = _Writer(kept, once, is_shared=is_shared)
     tree = writer.plain(value)
     head = msgspec.msgpack.encode(Head(tuple(writer.classes), tuple(writer.arrays), tree))
     return [len(head).to_bytes(LENGTH_BYTES, "little"), head, *writer.buffers]
@@ -108,12 +142,17 @@ def _little(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], str]:
 class _Writer:
     """Turns values into lists, numbers and texts, and collects arrays and classes."""
 
-    def __init__(self, kept: Mapping[type, tuple[str, ...]], *, is_shared: bool) -> None:
+    def __init__(
+        self, kept: Mapping[type, tuple[str, ...]], once: EncodedOnce | None, *, is_shared: bool
+    ) -> None:
         self._is_shared = is_shared
         self.classes: list[ClassShape] = []
         self.arrays: list[ArrayShape] = []
         self.buffers: list[bytes] = []
         self._kept = kept
+        self._once = once
+        self._kinds_once = once.kinds if once is not None else frozenset[type]()
+        self._encoded_ids: dict[int, int] = {}
         self._class_ids: dict[type, int] = {}
         self._array_ids: dict[int, int] = {}
         self._record_ids: dict[int, int] = {}
@@ -128,6 +167,8 @@ class _Writer:
             return [TUPLE, *self._each(value)]
         if kind is np.ndarray:
             return [ARRAY, self._array(value)]
+        if kind in self._kinds_once:
+            return [ENCODED, self._encoded(value)]
         if isinstance(value, tuple | msgspec.Struct):
             return self._record(value)
         if kind is list:
@@ -176,6 +217,17 @@ class _Writer:
         else:
             self.buffers.append(flat.tobytes())
 
+    def _encoded(self, record: Any) -> int:
+        """Write the bytes of a record among those of the arrays, if they are not there yet."""
+        assert self._once is not None
+        number = self._encoded_ids.get(id(record))
+        if number is None:
+            data = self._once.bytes_of(record, self._kept, is_shared=self._is_shared)
+            number = self._encoded_ids[id(record)] = len(self.arrays)
+            self.arrays.append(ArrayShape(BYTE, (len(data),), is_fortran=False, nonzero=-1))
+            self.buffers.append(data)
+        return number
+
     def _record(self, value: Any) -> list[Any]:
         known = self._record_ids.get(id(value))
         if known is not None:
@@ -211,6 +263,7 @@ class _Reader:
         self._classes: dict[int, type] = {}
         self._arrays = list(_arrays_of(head.arrays, buffers))
         self._records: list[Any] = []
+        self._encoded: dict[int, Any] = {}
 
     def value(self, plain: Any) -> Any:
         if not isinstance(plain, list):
@@ -218,6 +271,10 @@ class _Reader:
         kind, *rest = plain
         if kind == ARRAY:
             return self._arrays[rest[0]]
+        if kind == ENCODED:
+            if rest[0] not in self._encoded:
+                self._encoded[rest[0]] = decode(self._arrays[rest[0]].tobytes())
+            return self._encoded[rest[0]]
         if kind == AGAIN:
             return self._records[rest[0]]
         if kind == SCALAR:

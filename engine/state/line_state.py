@@ -18,8 +18,8 @@ from engine.errors import LossReason
 from engine.observe.latency import BUCKETS
 from engine.observe.partition import Partition
 from engine.observe.slices import MEASURES, ROWS, Held, columns_of, new_held
-from engine.observe.summary import Count
-from engine.state.encoding import ObjectState, StateError, decode, encode
+from engine.observe.summary import Count, SliceSummary
+from engine.state.encoding import EncodedOnce, ObjectState, StateError, decode, encode
 from engine.state.kept import KEPT, fill
 
 if TYPE_CHECKING:
@@ -77,11 +77,23 @@ def _digest(value: object) -> str:
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
 
 
-def capture(pipeline: Pipeline, begun_at: Mapping[int, int], *, is_shared: bool = True) -> Capture:
+def new_once() -> EncodedOnce:
+    """Give a memory of what checkpoints of a line hold that never changes."""
+    return EncodedOnce(SliceSummary)
+
+
+def capture(
+    pipeline: Pipeline,
+    begun_at: Mapping[int, int],
+    once: EncodedOnce | None = None,
+    *,
+    is_shared: bool = True,
+) -> Capture:
     """Copy what the line knows; `begun_at` says where partitions go on of which nothing has been read."""
+    once = once or new_once()
 
     def encoded(value: Any) -> Pieces:
-        return encode(value, KEPT, is_shared=is_shared)
+        return encode(value, KEPT, is_shared=is_shared, once=once)
 
     observer, judge = pipeline.observer, pipeline.judge
     partitions: dict[int, Partition] = getattr(observer, "_partitions")  # noqa: B009
@@ -103,6 +115,7 @@ def capture(pipeline: Pipeline, begun_at: Mapping[int, int], *, is_shared: bool 
         held, one.held = one.held, _used(one.held)
         blobs[f"{PARTITION}{number}"] = {PARTITION: encoded(one)}
         one.held = held
+    once.forget_unused()
     known = {**begun_at, **pipeline.next_offsets}
     return Capture(blobs, {number: known[number] for number in partitions if number in known})
 
