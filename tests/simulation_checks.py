@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 HASH_KEY = bytes(16)
 BYTES_MAX = 64 << 20
 FORGOTTEN_NS = 700_000_000_000
-PARTITIONS_BLOBS = 2  # shared, judge
+BLOBS_OF_ALL = 3  # shared, judge, usual
 
 
 def check_commit(host: Host) -> None:
@@ -137,7 +137,7 @@ def check_folder(simulation: Simulation, host: Host, known: str) -> None:
     assert taken is not None
     host.take_note(taken)
     assert host.write()
-    blobs = len(simulation.around.broker.logs) + PARTITIONS_BLOBS
+    blobs = len(simulation.around.broker.logs) + BLOBS_OF_ALL
     assert len(host.disk.files) <= 2 * blobs + 2, host.disk.files
     host.disk.crash()
     resumed = host.duty.checkpoints.resume(simulation.configuration)

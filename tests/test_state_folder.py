@@ -19,7 +19,7 @@ from engine.state import blob
 from engine.state.durable import Disk
 from engine.state.encoding import StateError
 from engine.state.folder import MANIFEST, PREVIOUS, Folder, Stamp
-from engine.state.line_state import Capture, Digests
+from engine.state.line_state import USUAL, Capture, Digests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +61,29 @@ def test_the_newest_checkpoint_is_found_and_the_one_before_is_kept(tmp_path: Pat
         assert number_in(tmp_path) == number
     assert len(list(tmp_path.glob("*.blob"))) == 4
     assert {oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()} == {"0o600"}
+
+
+def test_what_is_usual_is_written_when_it_has_changed_and_not_before(tmp_path: Path) -> None:
+    """The same bytes are named again; a blob that somebody has removed is written anew."""
+    folder = a_folder(tmp_path)
+    usual, other = ({"0": [text * 100]} for text in (b"usual", b"other"))
+
+    def saved(number: int, apart: dict[str, list[bytes]]) -> Path:
+        taken = a_capture(number)
+        folder.save(taken._replace(blobs={**taken.blobs, USUAL: apart}), STAMP)
+        assert number_in(tmp_path) == number
+        found, _ = Folder(tmp_path, BYTES_MAX, OTHER_RUN).load("calls")
+        assert found is not None
+        assert found.read[USUAL]["0"] == apart["0"][0]
+        return tmp_path / found.manifest.blobs[USUAL].file
+
+    first = saved(1, usual)
+    assert [saved(number, usual) for number in (2, 3, 4)] == [first] * 3
+    changed = saved(5, other)
+    assert changed != first
+    assert saved(6, {"0": [bytes(bytearray(other["0"][0]))]}) != changed  # Equal, but who knows.
+    saved(7, usual).unlink()
+    assert saved(8, usual).exists()
 
 
 @pytest.mark.parametrize("size", [0, 1, blob.FRAME_BYTES_MAX, 2 * blob.FRAME_BYTES_MAX + 5])

@@ -21,7 +21,7 @@ import numpy as np
 from engine.errors import CallgaugeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 # Records are looked up in these packages alone.
 RECORDS_FROM = ("engine.decode.", "engine.observe.", "engine.judge.", "engine.limits", "detectors.")
@@ -33,7 +33,7 @@ SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 SPARSE_FROM = 1 << 13
 POSITION = np.dtype("<u4")
 ARRAY_BYTES_MAX = 4 << 30  # made of a few bytes that say so
-TUPLE, LIST, DICT, SET, DEQUE, RECORD, OBJECT, AGAIN, ARRAY, SCALAR, ENCODED = range(11)
+TUPLE, LIST, DICT, SET, DEQUE, RECORD, OBJECT, AGAIN, ARRAY, SCALAR, ENCODED, APART = range(12)
 BYTE = "|u1"
 
 
@@ -81,12 +81,15 @@ class EncodedOnce:
     """Bytes of records that stay for many checkpoints and never change, made once for each.
 
     A slice's summary has forty small arrays: to walk over them again at each checkpoint takes as long as all
-    the rest. What a checkpoint did not use is forgotten after it.
+    the rest. What a checkpoint did not use is forgotten after it. Some kinds are large and change seldom:
+    their bytes are put apart, in a blob that is written when they change.
     """
 
-    def __init__(self, *kinds: type) -> None:
-        """Know nothing; `kinds` are the records meant."""
-        self.kinds = frozenset(kinds)
+    def __init__(self, kinds: Iterable[type] = (), kinds_apart: Iterable[type] = ()) -> None:
+        """Know nothing; both say which records are meant."""
+        self.kinds_apart = frozenset(kinds_apart)
+        self.kinds = frozenset(kinds) | self.kinds_apart
+        self.apart: list[bytes] = []  # of this checkpoint
         self._known: dict[int, tuple[Any, bytes]] = {}  # by identity, which the record beside it keeps
         self._used: dict[int, tuple[Any, bytes]] = {}
 
@@ -98,9 +101,19 @@ class EncodedOnce:
         self._used[id(record)] = found
         return found[1]
 
-    def forget_unused(self) -> None:
-        """Keep what was used since the last time."""
+    def put_apart(self, data: bytes) -> int:
+        """Give the place of bytes in `apart`."""
+        for place, one in enumerate(self.apart):
+            if one is data:
+                return place
+        self.apart.append(data)
+        return len(self.apart) - 1
+
+    def take_apart(self) -> list[bytes]:
+        """End a checkpoint: give what was put apart, and forget what was not used."""
         self._known, self._used = self._used, {}
+        apart, self.apart = self.apart, []
+        return apart
 
 
 def encode(
@@ -122,12 +135,15 @@ def encode(
     return [len(head).to_bytes(LENGTH_BYTES, "little"), head, *writer.buffers]
 
 
-def decode(data: bytes) -> Any:
-    """Give the value back; StateError if the bytes are none of ours, or classes have changed."""
+def decode(data: bytes, apart: Sequence[bytes] = ()) -> Any:
+    """Give the value back; StateError if the bytes are none of ours, or classes have changed.
+
+    `apart` is what `EncodedOnce` gave, in its order.
+    """
     try:
         length = int.from_bytes(data[:LENGTH_BYTES], "little")
         head = msgspec.msgpack.decode(memoryview(data)[LENGTH_BYTES : LENGTH_BYTES + length], type=Head)
-        return _Reader(head, memoryview(data)[LENGTH_BYTES + length :]).value(head.value)
+        return _Reader(head, memoryview(data)[LENGTH_BYTES + length :], apart).value(head.value)
     except (msgspec.MsgspecError, ValueError, TypeError, IndexError, KeyError) as error:
         raise StateError("damaged", f"a checkpoint cannot be decoded ({type(error).__name__})") from error
 
@@ -168,7 +184,7 @@ class _Writer:
         if kind is np.ndarray:
             return [ARRAY, self._array(value)]
         if kind in self._kinds_once:
-            return [ENCODED, self._encoded(value)]
+            return self._encoded(value)
         if isinstance(value, tuple | msgspec.Struct):
             return self._record(value)
         if kind is list:
@@ -217,16 +233,18 @@ class _Writer:
         else:
             self.buffers.append(flat.tobytes())
 
-    def _encoded(self, record: Any) -> int:
-        """Write the bytes of a record among those of the arrays, if they are not there yet."""
+    def _encoded(self, record: Any) -> list[int]:
+        """Write the bytes of a record apart, or among those of the arrays if they are not there yet."""
         assert self._once is not None
+        data = self._once.bytes_of(record, self._kept, is_shared=self._is_shared)
+        if type(record) in self._once.kinds_apart:
+            return [APART, self._once.put_apart(data)]
         number = self._encoded_ids.get(id(record))
         if number is None:
-            data = self._once.bytes_of(record, self._kept, is_shared=self._is_shared)
             number = self._encoded_ids[id(record)] = len(self.arrays)
             self.arrays.append(ArrayShape(BYTE, (len(data),), is_fortran=False, nonzero=-1))
             self.buffers.append(data)
-        return number
+        return [ENCODED, number]
 
     def _record(self, value: Any) -> list[Any]:
         known = self._record_ids.get(id(value))
@@ -258,7 +276,8 @@ class _Writer:
 class _Reader:
     """Turns what `_Writer` made back into values."""
 
-    def __init__(self, head: Head, buffers: memoryview) -> None:
+    def __init__(self, head: Head, buffers: memoryview, apart: Sequence[bytes]) -> None:
+        self._apart = apart
         self._shapes = head.classes
         self._classes: dict[int, type] = {}
         self._arrays = list(_arrays_of(head.arrays, buffers))
@@ -275,6 +294,8 @@ class _Reader:
             if rest[0] not in self._encoded:
                 self._encoded[rest[0]] = decode(self._arrays[rest[0]].tobytes())
             return self._encoded[rest[0]]
+        if kind == APART:
+            return decode(self._apart[rest[0]])
         if kind == AGAIN:
             return self._records[rest[0]]
         if kind == SCALAR:

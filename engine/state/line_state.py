@@ -1,9 +1,10 @@
 """What a line knows, as parts of blobs, and back into a new line.
 
 One blob for each partition, with the offset that it goes on at; one of what partitions share: the tables of
-names and the counters; one of judge. Each detector's state is a part of its own, and so are the alerts with
-the caps that were inferred: when settings or classes have changed, what still has its meaning is kept.
-Taking the parts copies arrays and nothing else, so the line goes on while they are written.
+names and the counters; one of judge; one of what is usual by time of week, which changes every five minutes.
+Each detector's state is a part of its own, and so are the alerts with the caps that were inferred: when
+settings or classes have changed, what still has its meaning is kept. Taking the parts copies arrays and
+nothing else, so the line goes on while they are written.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 
 from engine.decode.fields import EventFields
 from engine.errors import LossReason
+from engine.judge.baseline import Baseline
 from engine.observe.latency import BUCKETS
 from engine.observe.partition import Partition
 from engine.observe.slices import MEASURES, ROWS, Held, columns_of, new_held
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from engine.pipeline import Pipeline
     from engine.settings import Settings
 
-SHARED, JUDGE, PARTITION = "shared", "judge", "partition-"
+SHARED, JUDGE, USUAL, PARTITION = "shared", "judge", "usual", "partition-"
 DECODER, OBSERVER, LINE, BOOK, LEARNED, DETECTOR = (
     "decoder", "observer", "line", "book", "learned", "detector/",
 )  # fmt: skip
@@ -79,7 +81,7 @@ def _digest(value: object) -> str:
 
 def new_once() -> EncodedOnce:
     """Give a memory of what checkpoints of a line hold that never changes."""
-    return EncodedOnce(SliceSummary)
+    return EncodedOnce([SliceSummary], [Baseline])
 
 
 def capture(
@@ -115,7 +117,9 @@ def capture(
         held, one.held = one.held, _used(one.held)
         blobs[f"{PARTITION}{number}"] = {PARTITION: encoded(one)}
         one.held = held
-    once.forget_unused()
+    usual = once.take_apart()
+    if usual:
+        blobs[USUAL] = {str(place): [data] for place, data in enumerate(usual)}
     known = {**begun_at, **pipeline.next_offsets}
     return Capture(blobs, {number: known[number] for number in partitions if number in known})
 
@@ -155,7 +159,7 @@ def restore(pipeline: Pipeline, read: Read, made_under: Digests, digests: Digest
     elif made_under.detectors != digests.detectors:
         refused.append("settings of detectors: they start anew")
     else:
-        refused += _restore_detectors(pipeline, read[JUDGE])
+        refused += _restore_detectors(pipeline, read[JUDGE], _usual(read))
     fill(pipeline.judge.book, decode(read[JUDGE][BOOK]))
     fill(pipeline.judge.roller.learned, decode(read[JUDGE][LEARNED]))
     return Outcome(is_whole, tuple(refused))
@@ -185,7 +189,7 @@ def _restore_whole(pipeline: Pipeline, decoder: Any, read: Read) -> None:
             partitions[number] = Partition(topic, number, observer.settings)
             fill(partitions[number], state)
             partitions[number].held = _roomy(partitions[number].held)
-    fill(judge, decode(read[JUDGE][JUDGE]))
+    fill(judge, decode(read[JUDGE][JUDGE], _usual(read)))
     _take_register(pipeline, register)
 
 
@@ -196,7 +200,12 @@ def _take_register(pipeline: Pipeline, register: Register) -> None:
         pipeline.judge.reload(register, roller.classifier.rules)
 
 
-def _restore_detectors(pipeline: Pipeline, parts: dict[str, bytes]) -> list[str]:
+def _usual(read: Read) -> list[bytes]:
+    """Give what was put apart; the parts of a blob come in order."""
+    return list(read.get(USUAL, {}).values())
+
+
+def _restore_detectors(pipeline: Pipeline, parts: dict[str, bytes], usual: list[bytes]) -> list[str]:
     """Take over the state of each detector that has not changed; say which could not be."""
     bank = pipeline.judge.bank
     states: dict[str, Any] = getattr(bank, "_states")  # noqa: B009
@@ -206,7 +215,7 @@ def _restore_detectors(pipeline: Pipeline, parts: dict[str, bytes]) -> list[str]
         if data is None:
             continue
         try:
-            state = decode(data)
+            state = decode(data, usual)
         except StateError as error:
             refused.append(f"{detector.name} starts anew: {error}")
             continue
