@@ -25,6 +25,7 @@ from bench import (
     recovery,
     replay,
     sketch,
+    stages,
     start,
 )
 from bench.harness import SIZES, SMOKE, Benchmark, Result, Row, machine, report, table, write_result
@@ -46,6 +47,7 @@ BENCHMARKS = (
     judge_slice.BENCHMARK,
     metrics_render.BENCHMARK,
     kafka_windows.BENCHMARK,
+    stages.BENCHMARK,
     kafka_streams.BENCHMARK,
 )
 

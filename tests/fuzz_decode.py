@@ -98,7 +98,10 @@ def scan_between_fences(decoder: FastDecoder, raw: RawBatch) -> None:
     columns = FencedArray((scan_frame.COLUMNS_COUNT, rows), np.int64)
     written = [FencedArray((measures,), kind) for kind in (np.int64, np.int64, np.float64)]
     decoder._measure_row, decoder._measure_stage, decoder._measure_ms = (one.array for one in written)
-    decoder._scan(raw, status.array, columns.array)
+    decoder._status, decoder._columns = status.array, columns.array
+    decoder._place_room()
+    decoder._scan(raw)
+    assert decoder._columns is columns.array, "the room was enough"
     for one in (status, columns, *written):
         one.check()
 

@@ -23,13 +23,14 @@ from bench import (
     replay,
     sketch,
     sketch_peers,
+    stages,
 )
 from bench.harness import MET, MISSED, TINY, Benchmark, Result, Row
 from bench.replay_peers import installed
 from bench.smoke import BENCHMARKS
 
 # Physics keep no budget, and small tables are not those that a budget is for.
-WITHOUT_BUDGET = {"call_table", "growth", "physical"}
+WITHOUT_BUDGET = {"call_table", "growth", "physical", "stages"}
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,7 @@ WITHOUT_BUDGET = {"call_table", "growth", "physical"}
         metrics_render.BENCHMARK,
         replay.BENCHMARK,
         kafka_windows.BENCHMARK,
+        stages.BENCHMARK,
     ],
     ids=lambda one: one.name,
 )

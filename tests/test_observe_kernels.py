@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,9 +14,10 @@ from engine.observe.absorb import desk_has_room
 from engine.observe.heal import is_in
 from engine.observe.life import Desk
 from engine.observe.order import Ranks, comes_before, kind_ranks, rough_keys, sort_rows, sort_runs
+from engine.observe.outcomes import ANSWERS, ARRIVALS, LEVEL, add_count, add_to_bin
 from engine.observe.recent import forget, new_recent, was_seen
 from engine.observe.slices import MEASURES, ROWS, TOO_LATE_ROWS, let_go, new_held
-from engine.observe.tally import add, grown, has_room, items, keys_in, new_tally, refill
+from engine.observe.tally import EMPTY, KEY, add, grown, has_room, home_of, items, keys_in, new_tally, refill
 from engine.observe.unkeyed import count_unkeyed, forget_ends, new_unmatched, remember_end
 from engine.observe.watermark import FLOOR_NS, NEWEST_NS, new_clock, watermark_of
 from tests import oracle_order as oracle
@@ -43,6 +45,24 @@ def test_a_tally_is_a_dict_of_sums(pairs: list[tuple[int, int]]) -> None:
         keys, sums = items(one)
         found = dict(zip(keys.tolist(), sums.tolist(), strict=True))
         assert found == {key: times * amount for key, amount in expected.items()}
+
+
+@pytest.mark.parametrize("series", [1, 50, 400])
+def test_facts_stand_close_to_where_they_are_looked_for(series: int) -> None:
+    """However many series there are: keys that follow one another must not stand in one crowd."""
+    keys = 40 * series
+    tally = new_tally(keys)
+    for one in range(series):
+        for column in range(10):
+            add_count(tally, one, column, 1)
+        for bin_index in range(10):
+            for column in (ARRIVALS, LEVEL, ANSWERS):
+                add_to_bin(tally, one, bin_index, column, 1)
+    rows = np.flatnonzero(tally[:-1, KEY] != EMPTY)
+    homes = np.array([home_of(tally, int(key)) for key in tally[rows, KEY]])
+
+    assert len(rows) == keys
+    assert ((rows - homes) & (len(tally) - 2)).mean() < 1.0
 
 
 @given(st.lists(KEYS, max_size=60), st.integers(1, 6))

@@ -109,12 +109,14 @@ class FastDecoder:
         self._settings = settings
         self._unwanted = tuple(name for name in LABELS if name not in self.parsing.labels.names)
         self._has_vectors = has_vectors
-        self._vocabulary = self._new_vocabulary()
-        self._numbers = WordNumbers(self._vocabulary)
         self._lessons_max = LESSONS_MAX
+        # What the kernel fills, used again and again: to say where an array lies takes longer than a copy.
+        self._status: NDArray[np.uint8] = np.empty(0, np.uint8)
+        self._columns: NDArray[np.int64] = np.empty((f.COLUMNS_COUNT, 0), np.int64)
         self._measure_row: NDArray[np.int64] = np.empty(0, np.int64)
         self._measure_stage: NDArray[np.int64] = np.empty(0, np.int64)
         self._measure_ms: NDArray[np.float64] = np.empty(0, np.float64)
+        self._start_vocabulary()
 
     @property
     def rows_read(self) -> int:
@@ -131,35 +133,32 @@ class FastDecoder:
             return self.parsing.decode(raw)
         self.parsing.rows_read += raw.rows
         if self._vocabulary.is_full:
-            self._vocabulary = self._new_vocabulary()
-            self._numbers = WordNumbers(self._vocabulary)
-        status = np.empty(raw.rows, np.uint8)
-        columns = np.empty((f.COLUMNS_COUNT, raw.rows), np.int64)
-        parsed, parsed_rows = self._scan(raw, status, columns)
-        taken = status == f.TAKEN
-        self.rows_scanned += int(np.count_nonzero(taken))
-        if taken.all():
-            batch = self._scanned(raw, columns)
-        else:
+            self._start_vocabulary()
+        parsed, parsed_rows, missed = self._scan(raw)
+        self.rows_scanned += raw.rows - missed
+        batch = self._scanned(raw)
+        if missed:
             rest = parsed.batch(raw.topic, raw.partition, self.parsing.key)
             rows = np.array(parsed_rows, np.int64)
-            kept = taken.copy()
+            kept = self._status[: raw.rows] == f.TAKEN
             kept[rows] = True
-            batch = _joined(self._scanned(raw, columns), rest, rows, kept)
+            batch = _joined(batch, rest, rows, kept)
         return batch._replace(received_ns=self.parsing.received_ns(raw, batch.time_ns))
 
-    def _new_vocabulary(self) -> Vocabulary:
+    def _start_vocabulary(self) -> None:
         """Know only what every vocabulary knows."""
         names = self.parsing.labels.names
         mask = self.parsing.mask
-        return Vocabulary(self._settings, names, self.parsing.key, mask, has_vectors=self._has_vectors)
+        self._vocabulary = Vocabulary(
+            self._settings, names, self.parsing.key, mask, has_vectors=self._has_vectors
+        )
+        self._numbers = WordNumbers(self._vocabulary)
+        self._place_room()
 
-    def _scan(
-        self, raw: RawBatch, status: NDArray[np.uint8], columns: NDArray[np.int64]
-    ) -> tuple[Columns, list[int]]:
+    def _scan(self, raw: RawBatch) -> tuple[Columns, list[int], int]:
         """Scan, parse the rows that were not taken, and learn from them, all in order of rows.
 
-        Give what was parsed, and the rows that it is of.
+        Give what was parsed, the rows that it is of, and how many rows were not taken.
         """
         vocabulary = self._vocabulary
         rows: TextRows | ColumnRows
@@ -167,26 +166,22 @@ class FastDecoder:
             rows = ColumnRows(raw.columns, self._numbers)
         else:
             rows = TextRows(raw, vocabulary)
-        self._make_room(rows.measures_max + MEASURES_SPARE)
-        vocabulary.place(
-            {
-                f.ROW_STATUS: status, f.COLUMNS: columns, f.MEASURE_ROW: self._measure_row,
-                f.MEASURE_STAGE: self._measure_stage, f.MEASURE_MS: self._measure_ms,
-            }
-        )  # fmt: skip
-        vocabulary.put(f.COLUMN_BYTES, raw.rows * f.WORD)
+        self._make_room(raw.rows, rows.measures_max + MEASURES_SPARE)
         vocabulary.put(f.MEASURES, 0)
-        parsed, parsed_rows = Columns(), []
+        parsed, parsed_rows, missed = Columns(), [], 0
         lessons, learned = self._lessons_max, 0
         first = 0
         while first < raw.rows:
             stop_after = min(LEARNED_AT_ONCE, lessons) or raw.rows
             following = rows.scan(first, stop_after)
-            for row in (first + np.flatnonzero(status[first:following] != f.TAKEN)).tolist():
+            status = self._status[first:following]
+            not_taken = np.flatnonzero(status).tolist() if np.count_nonzero(status) else []
+            missed += len(not_taken)
+            for row in (first + place for place in not_taken):
                 text = raw.text(row)
                 if self.parsing.take_row(raw, text, int(raw.offset[row]), parsed, is_ascii=False):
                     parsed_rows.append(row)
-                    if status[row] == f.NEW and lessons:
+                    if self._status[row] == f.NEW and lessons:
                         lessons -= 1
                         learned += self._learn(text)
                         rows.renew(row)
@@ -195,14 +190,30 @@ class FastDecoder:
             self._lessons_max = LESSONS_MAX if learned else max(self._lessons_max // 2, LESSONS_MIN)
         for admission, taken in enumerate(vocabulary.take_admissions()):
             self.series.rows_by_admission[admission] += taken
-        return parsed, parsed_rows
+        return parsed, parsed_rows, missed
 
-    def _make_room(self, measures_max: int) -> None:
-        """Have room for so many measures."""
+    def _make_room(self, rows: int, measures_max: int) -> None:
+        """Have room for so many rows and measures."""
+        if len(self._status) >= rows and len(self._measure_ms) >= measures_max:
+            return
+        if len(self._status) < rows:
+            self._status = np.empty(rows, np.uint8)
+            self._columns = np.empty((f.COLUMNS_COUNT, rows), np.int64)
         if len(self._measure_ms) < measures_max:
             self._measure_row = np.empty(measures_max, np.int64)
             self._measure_stage = np.empty(measures_max, np.int64)
             self._measure_ms = np.empty(measures_max, np.float64)
+        self._place_room()
+
+    def _place_room(self) -> None:
+        """Tell the kernel where the room lies."""
+        self._vocabulary.place(
+            {
+                f.ROW_STATUS: self._status, f.COLUMNS: self._columns, f.MEASURE_ROW: self._measure_row,
+                f.MEASURE_STAGE: self._measure_stage, f.MEASURE_MS: self._measure_ms,
+            }
+        )  # fmt: skip
+        self._vocabulary.put(f.COLUMN_BYTES, len(self._status) * f.WORD)
 
     def _learn(self, text: bytes) -> bool:
         """Learn from a row that was just parsed; say whether there was something to learn."""
@@ -239,20 +250,22 @@ class FastDecoder:
             is_new |= vocabulary.learn_stage_of_type(rule.type_id, stage_id)
         return is_new
 
-    def _scanned(self, raw: RawBatch, columns: NDArray[np.int64]) -> EventBatch:
+    def _scanned(self, raw: RawBatch) -> EventBatch:
         """Make a batch of all rows, of which some may still lack their values; `received_ns` is not set."""
         measures = self._vocabulary.get(f.MEASURES)
+        filled = self._columns[:, : raw.rows]
+        columns = filled[: f.COLUMN_TYPE].copy()
         return EventBatch(
             topic=raw.topic,
             partition=raw.partition,
             time_ns=columns[f.COLUMN_TIME],
             received_ns=raw.offset,
             offset=raw.offset.astype(np.int64),
-            type_id=columns[f.COLUMN_TYPE].astype(np.uint8),
+            type_id=filled[f.COLUMN_TYPE].astype(np.uint8),
             call_key=columns[f.COLUMN_CALL].view(np.uint64),
             event_key=columns[f.COLUMN_EVENT].view(np.uint64),
-            series_id=columns[f.COLUMN_SERIES].astype(np.int32),
-            cause_id=columns[f.COLUMN_CAUSE].astype(np.int32),
+            series_id=filled[f.COLUMN_SERIES].astype(np.int32),
+            cause_id=filled[f.COLUMN_CAUSE].astype(np.int32),
             duration_ms=columns[f.COLUMN_DURATION].view(np.float64),
             measure_row=self._measure_row[:measures].astype(np.int32),
             measure_stage=self._measure_stage[:measures].astype(np.int16),

@@ -78,6 +78,7 @@ class Vocabulary:
         self._numbers: dict[str, int] = {}
         self._label_count = self._cause_count = 0
         self.frame = _zeros(f.FRAME_WORDS)
+        self.address = _address(self.frame)
         self._words = _zeros(self._words_max * f.WORD_BYTES // f.WORD)
         self._phrases = _zeros(self._words_max * f.PHRASE_BYTES // f.WORD)
         self._labels = _zeros(labels_max * f.LABEL_BYTES // f.WORD)
@@ -122,11 +123,6 @@ class Vocabulary:
         """Write where arrays lie; the caller keeps them alive."""
         for place, array in arrays.items():
             self.put(place, int(array.ctypes.data))
-
-    @property
-    def address(self) -> int:
-        """Where the frame lies."""
-        return _address(self.frame)
 
     def take_admissions(self) -> list[int]:
         """Give how many rows were taken since the last time, by `Admission`."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.decode.events import EventType
 from engine.errors import LossReason
 from engine.observe.lists import CallList, call_list
 from engine.observe.partition import NO_SLICE, Partition, Shared
@@ -22,6 +21,7 @@ from engine.observe.slices import (
     AMENDED,
     CLOCK_AHEAD,
     COUNTERS,
+    DECLINED,
     HEALED_HEARTBEAT,
     HEALED_LATE,
     HEALED_LISTED,
@@ -281,7 +281,7 @@ class Observer:
     def _first_declines(
         self, partition: Partition, events: EventBatch, fate: NDArray[np.uint8]
     ) -> tuple[FirstDecline, ...]:
-        rows = np.flatnonzero((events.type_id == EventType.CALL_DECLINED) & (fate == HELD))
+        rows = np.flatnonzero((events.type_id == DECLINED) & (fate == HELD))
         declines = []
         for row in rows.tolist():
             time_ns, series_id = int(events.time_ns[row]), int(events.series_id[row])

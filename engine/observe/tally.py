@@ -18,9 +18,11 @@ EMPTY = -1
 CAPACITY_MIN = 1024
 FOLD_BITS = 31
 FOLD_MASK = (1 << FOLD_BITS) - 1
-# Odd numbers below 2^32, so that no product leaves int64; their upper bits depend on all bits of the key.
+# Odd numbers below 2^32, so that no product leaves int64. Its upper half depends on all bits of the key, but
+# there keys that follow one another differ by less than one: one fact of all series would stand in one crowd,
+# the larger the more series there are. In the lower half they are spread evenly; so both are used.
 LOW_MULTIPLIER, HIGH_MULTIPLIER = 0x9E3779B1, 0x85EBCA77
-INDEX_SHIFT = 32
+UPPER_SHIFT, LOWER_SHIFT = 32, 16
 
 
 # int64 (capacity + 1, 2): KEY (EMPTY: free) and SUM, the capacity a power of two; the last row counts the
@@ -48,7 +50,7 @@ def has_room(tally: Tally, keys: int) -> bool:
 def home_of(tally: Tally, key: int) -> int:
     """Give the row at which the search for a key begins."""
     mixed = ((key & FOLD_MASK) * LOW_MULTIPLIER) ^ ((key >> FOLD_BITS) * HIGH_MULTIPLIER)
-    return (mixed >> INDEX_SHIFT) & (len(tally) - 2)
+    return ((mixed >> UPPER_SHIFT) ^ (mixed >> LOWER_SHIFT)) & (len(tally) - 2)
 
 
 @kernel

@@ -54,7 +54,8 @@ FIELDS: Mapping[type, Fields] = {
     FastDecoder: Fields(
         "parsing",
         "losses fields_ignored series causes stages rows_scanned mask rejects _settings _unwanted "
-        "_has_vectors _vocabulary _numbers _lessons_max _measure_row _measure_stage _measure_ms",
+        "_has_vectors _vocabulary _numbers _lessons_max _status _columns _measure_row _measure_stage "
+        "_measure_ms",
     ),
     JsonDecoder: Fields(
         "losses rows_read fields_ignored series causes stages _plain_log_ns",
