@@ -208,6 +208,15 @@ def test_a_list_of_live_calls_gives_the_keys_of_those_calls() -> None:
     assert (int(batch.call_key[0]), identity_key(0, "p", "acme", "c2", KEY)) == keys
 
 
+def test_a_list_that_names_a_label_that_series_do_not_keep_is_counted() -> None:
+    """Such a list takes out no call, and somebody must be able to see that."""
+    decoder = new_decoder(series_labels=("tenant", "trunk"))
+    decoder.decode(raw_batch([row(tenant="acme", platform="p"), row("calls.listed", tenant="a", calls=[])]))
+    assert not any(decoder.fields_ignored.values())
+    decoder.decode(raw_batch([row("calls.listed", tenant="acme", platform="p", calls=["c1"])]))
+    assert {name: count for name, count in decoder.fields_ignored.items() if count} == {"platform": 1}
+
+
 def test_a_list_beyond_the_bound_is_refused_whole() -> None:
     """A list cut short would end the calls beyond the cut."""
     assert loss_of(row("calls.listed", calls=["a", "b"]), calls_listed_max=2) is None

@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.decode.causes import CauseTable
 from engine.decode.columns import Columns
-from engine.decode.events import DEPENDENCY, Cause, Note
+from engine.decode.events import DEPENDENCY, LABELS, Cause, Note
 from engine.decode.fields import (
     TYPE_RULES,
     EventFields,
@@ -272,9 +272,13 @@ class JsonDecoder:
 
     def _note(self, fields: EventFields, rule: TypeRule, time_ns: int, prefix: bytes) -> Note:
         pairs = note_fields(fields, rule.type_id, self._ignore, self.mask)
+        labels = note_labels(fields, self.mask)
         if rule.is_list:
             pairs += (("call_keys", listed_calls(fields.calls, prefix, self.key)),)
-        return Note(time_ns, rule.type_id, note_labels(fields, self.mask), pairs)
+            for label, _ in labels:
+                if label in LABELS and label not in self.series.labels:
+                    self._ignore(label)  # Nobody knows which calls it speaks of: see observe/lists.py.
+        return Note(time_ns, rule.type_id, labels, pairs)
 
     def received_ns(self, raw: RawBatch, time_ns: NDArray[np.int64]) -> NDArray[np.int64]:
         """Give when each row of a batch was received, in order; for a plain log, remember the newest."""
