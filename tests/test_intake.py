@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from engine.settings import KafkaSettings
-from engine.source.intake import TRIES_MAX, TRIES_PER_CONNECTION, Intake
+from engine.source.intake import (
+    HURT_PER_CONNECTION,
+    HURT_TRIES_MAX,
+    TRIES_MAX,
+    TRIES_PER_CONNECTION,
+    Intake,
+)
 from engine.source.raw_fetch import make_raw_consumer
 from engine.source.rows import DAMAGED, NOTHING, TOO_LARGE, Chunk, Loss, Rows, side_by_side
 from tests.kafka_double import TOPIC, Written, serving
@@ -134,9 +140,9 @@ async def test_a_bomb_costs_its_own_rows_and_the_rest_is_read() -> None:
     assert taken.connections == 0
 
 
-def damage(place: int, next_offset: int, rows: int) -> Chunk:
+def damage(place: int, next_offset: int, rows: int, fingerprint: int = 0) -> Chunk:
     """Say that there is a damaged batch at a place."""
-    return Chunk(NOTHING, place, damage=Loss(DAMAGED, next_offset, rows))
+    return Chunk(NOTHING, place, damage=Loss(DAMAGED, next_offset, rows, fingerprint))
 
 
 def test_a_batch_that_heals_is_not_lost() -> None:
@@ -187,3 +193,28 @@ def test_rows_that_were_taken_are_not_taken_again() -> None:
     (part,) = intake.take_chunks(0, [Chunk(rows, 6)], 6)
     assert cut(part) == [(3, b"row 3"), (4, b"row 4"), (5, b"row 5")]
     assert intake.take_chunks(0, [Chunk(rows, 6)], 6) == []
+
+
+def test_bytes_that_differ_each_time_are_hurt_on_the_way_and_tried_for_longer() -> None:
+    """Over new connections; a wire that never heals is given up in the end, and its rows are counted."""
+    places = {0: 5}
+    intake = Intake(places)
+    wanted = []
+    for times in range(1, HURT_TRIES_MAX + 1):
+        assert (places, intake.lost_rows[DAMAGED]) == ({0: 5}, 0)
+        intake.take_chunks(0, [damage(5, 9, 4, fingerprint=times)], 100)
+        wanted += [times] * intake.wants_new_connection
+        intake.wants_new_connection = False
+    assert wanted == list(range(HURT_PER_CONNECTION, HURT_TRIES_MAX + 1, HURT_PER_CONNECTION))
+    assert (places, intake.lost_rows[DAMAGED]) == ({0: 9}, 4)
+
+
+def test_a_log_that_is_damaged_is_found_on_a_wire_that_hurts_too() -> None:
+    """What counts is how often the same bytes came in a row."""
+    places = {0: 5}
+    intake = Intake(places)
+    for fingerprint in (1, 2, *(7,) * (TRIES_MAX - 1), 3, *(7,) * (TRIES_MAX - 1)):
+        intake.take_chunks(0, [damage(5, 9, 4, fingerprint)], 100)
+    assert places == {0: 5}
+    intake.take_chunks(0, [damage(5, 9, 4, fingerprint=7)], 100)
+    assert places == {0: 9}

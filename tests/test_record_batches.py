@@ -36,7 +36,6 @@ from tests.record_batches import (
     NONE,
     SNAPPY,
     ZSTD,
-    Plain,
     Record,
     batch_of,
     marker,
@@ -142,14 +141,13 @@ def read(
     data: bytes, offset: int = 0, aborted: list[tuple[int, int]] | None = None, *,
     committed_only: bool = True, rows_max: int = ROWS_MAX, room: Room = ROOM,
 ) -> Read:  # fmt: skip
-    """Read an answer in whole batches."""
+    """Read an answer in whole batches, again and again until the answer to that is the same."""
     fetched = Fetched(data, offset, tuple(aborted or ()), committed_only)
-    return together(list(read_chunks(fetched, room, rows_max)), offset)
-
-
-def unharmed(plain: Plain) -> Read:
-    """Expect what aiokafka gave, and nothing lost."""
-    return Read(*plain)
+    before = None
+    while (found := together(list(read_chunks(fetched, room, rows_max)), offset)) != before:
+        before = found
+    damage = found.damage and found.damage._replace(fingerprint=0)
+    return found._replace(damage=damage)
 
 
 @given(logs(), st.data())
@@ -163,7 +161,7 @@ def test_whole_batches_hold_what_plain_aiokafka_gives(log: Log, data: st.DataObj
     committed_only = data.draw(st.booleans())
     rows_max = data.draw(st.integers(1, 10))
     found = read(answer, log.offset, log.aborted, committed_only=committed_only, rows_max=rows_max)
-    assert found == unharmed(read_plain(answer, log.offset, log.aborted, committed_only=committed_only))
+    assert found == Read(*read_plain(answer, log.offset, log.aborted, committed_only=committed_only))
 
 
 @given(logs(), st.data())
@@ -337,7 +335,7 @@ def test_members_and_blocks_may_follow_one_another() -> None:
     raw = bytes(ENCODERS[SNAPPY](b"".join(parts), xerial_compatible=False))
     for codec, payload in ((GZIP, two), (SNAPPY, raw)):
         batch = packed_batch(0, payload, attributes=codec, last_delta=1, count=2)
-        assert read(batch) == unharmed(read_plain(batch, 0)) == Read(rows_at(0, 1), 0, 2)
+        assert read(batch) == Read(*read_plain(batch, 0)) == Read(rows_at(0, 1), 0, 2)
 
 
 def test_large_batches_come_in_chunks() -> None:
@@ -365,7 +363,7 @@ def test_old_formats_are_read_record_by_record(form: int, codec: int) -> None:
     if codec:
         old = (3).to_bytes(8, "big") + old[8:]  # The broker gives a wrapper the offset of its last message.
     for offset in (0, 3) if codec else (0,):
-        assert read(old, offset) == unharmed(read_plain(old, offset))
+        assert read(old, offset) == Read(*read_plain(old, offset))
     assert read(old + a_batch(4)) == Read(rows_at(0, 1, 3, 4, 5, 6), 1, 7)
     hurt = a_batch(0) + (3).to_bytes(8, "big") + old[8:20] + b"\x55" + old[21:]
     assert read(hurt) == Read(rows_at(0, 1, 2), 0, 3, (), Loss(DAMAGED, 4, 1))

@@ -7,11 +7,13 @@ The others are expanded into one room that is used again and again, and copied o
 
 What may not be read is left out as aiokafka leaves it out: control batches, aborted transactions, rows before
 the offset that was asked for. What cannot be read is counted: a `Loss`. A checksum that does not match may
-match when the batch is fetched again, so that is `damage`: reading ends there, and the source decides.
+match when the batch is fetched again, so that is `damage`: reading ends there, and the source decides. The
+offset of a batch is in no checksum: where nothing beside it bears it out, it must come twice to be believed.
 """
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,6 +31,7 @@ from engine.source.record_batch import (
     FORMAT_AT,
     FRAMED,
     HEADER,
+    LENGTH_AT,
     RECORD_BYTES_MIN,
     ROW_BEGIN,
     ROW_END,
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 20
 UNCOMPRESSED = 0
+DOUBTED_MAX = 256
 
 
 class Room:
@@ -64,6 +68,16 @@ class Room:
         # The kernel sees it as it sees an answer of the broker: for two kinds of array it is compiled twice.
         self.array = array.view()
         self.array.setflags(write=False)
+        self._doubted: set[tuple[int, int]] = set()
+
+    def has_doubted(self, place: int, fingerprint: int) -> bool:
+        """Say whether these bytes came at this place before, and remember that they came."""
+        if (place, fingerprint) in self._doubted:
+            return True
+        if len(self._doubted) >= DOUBTED_MAX:
+            self._doubted.clear()
+        self._doubted.add((place, fingerprint))
+        return False
 
     def expand(self, codec: int, packed: memoryview, at: int) -> int:
         """Expand a batch at a place and give its length; TooLargeError or UnreadableError."""
@@ -105,7 +119,14 @@ def read_chunks(fetched: Fetched, room: Room, rows_max: int) -> Iterator[Chunk]:
         header = header_of(data, begin, at) if at <= len(data) else None
         if header is None or not _is_sound(header, data, begin, at):
             yield from gathered.take()
-            yield _damaged(header, gathered.next_offset)
+            yield _damaged(header, gathered.next_offset, data[begin:at])
+            return
+        place = gathered.next_offset
+        if not _is_borne_out(header, place, begin, _base_offset(data, at)) and not room.has_doubted(
+            place, zlib.crc32(data[begin : begin + HEADER.size])
+        ):
+            yield from gathered.take()
+            yield _damaged(header, place, data[begin:at])
             return
         if aborted.has(header, data, begin) or header.attributes & CONTROL_BIT:
             gathered.next_offset = max(gathered.next_offset, header.next_offset)
@@ -121,11 +142,32 @@ def _is_sound(header: Header, data: bytes, begin: int, end: int) -> bool:
     return header.format == FORMAT and checksum(summed) == header.checksum
 
 
-def _damaged(header: Header | None, next_offset: int) -> Chunk:
+def _base_offset(data: bytes, at: int) -> int:
+    """Give the offset of the batch that begins at `at`, or -1 if there is none."""
+    return int.from_bytes(data[at : at + LENGTH_AT], "big") if at + LENGTH_AT <= len(data) else -1
+
+
+def _is_borne_out(header: Header, place: int, begin: int, following: int) -> bool:
+    """Say whether what is beside a batch agrees with its offset.
+
+    A batch begins where the one before ended, or at the offset that was asked for; the first may begin before
+    that. Compaction leaves gaps.
+    """
+    if header.base_offset == place:
+        return True
+    if header.base_offset > place:
+        return following >= header.next_offset
+    return begin == 0 and header.next_offset > place and following == header.next_offset
+
+
+def _damaged(header: Header | None, next_offset: int, batch: bytes) -> Chunk:
     """Say that a batch is not what was sent, and how far it goes, if its header can be believed."""
-    loss = Loss(DAMAGED, next_offset, 0)
+    # Of a batch that ends nobody knows where, the header alone: more may lie behind it the next time.
+    fingerprint = zlib.crc32(batch[: HEADER.size] if header is None else batch)
+    loss = Loss(DAMAGED, next_offset, 0, fingerprint)
     if header is not None and header.next_offset > next_offset:
-        loss = Loss(DAMAGED, header.next_offset, rows_from(header, next_offset))
+        rows = rows_from(header, next_offset)
+        loss = Loss(DAMAGED, header.next_offset, rows, fingerprint)
     return Chunk(NOTHING, next_offset, damage=loss)
 
 

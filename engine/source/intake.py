@@ -1,15 +1,17 @@
 """What one poll fetched, as rows by partition: places move on, and nothing that is left out goes uncounted.
 
 A poll gives records of aiokafka, or chunks (`raw_fetch.py`). A batch whose checksum does not match is fetched
-again, since bytes are hurt on the way more often than on a disk, over a new connection in the end. If it
-stays as it is, reading goes on behind it: one bad batch must not blind the engine for good.
+again, since bytes are hurt on the way more often than on a disk, over a new connection in the end. If the
+same bytes come again and again, the log itself is damaged, and reading goes on behind the batch: one bad
+batch must not blind the engine for good. Bytes that differ each time are hurt by the wire, which may heal: it
+is given more tries, and an end of them too.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
 TRIES_PER_CONNECTION = 3
-TRIES_MAX = 2 * TRIES_PER_CONNECTION
+TRIES_MAX = 2 * TRIES_PER_CONNECTION  # that gave the same bytes
+HURT_PER_CONNECTION = 10
+HURT_TRIES_MAX = 6 * HURT_PER_CONNECTION  # whatever they gave
 LOSS_LOG_S = 30.0
 
 log = logging.getLogger(__name__)
@@ -37,6 +41,15 @@ class Reading(Protocol):
         """Give the offset after the last row of a partition."""
 
 
+class Tried(NamedTuple):
+    """How often a damaged batch was fetched."""
+
+    place: int
+    fingerprint: int = 0  # of the bytes that came last
+    same: int = 0  # times in a row that they were these
+    times: int = 0
+
+
 class Intake:
     """Takes what was fetched. `places` is the next offset by partition, and outlives any consumer."""
 
@@ -46,7 +59,7 @@ class Intake:
         self.lost_rows = dict.fromkeys(LOSSES, 0)
         self.wants_new_connection = False
         self._places = places
-        self._tries: dict[int, tuple[int, int]] = {}  # partition -> (place of a damaged batch, times seen)
+        self._tried: dict[int, Tried] = {}
         self._strides: dict[int, int] = {}  # partition -> how far to go on where nobody knows
         self._skipped: set[int] = set()
         self._logged_s = -LOSS_LOG_S
@@ -97,13 +110,16 @@ class Intake:
     def _try_again(self, partition: int, damage: Loss, log_end: int) -> None:
         """Leave the place where it is, or move it behind the batch once it was tried often enough."""
         place = self._places[partition]
-        before, times = self._tries.get(partition, (-1, 0))
-        times = times + 1 if before == place else 1
-        self._tries[partition] = (place, times)
-        self.wants_new_connection |= times == TRIES_PER_CONNECTION
-        if times < TRIES_MAX:
+        before = self._tried.get(partition, Tried(place))
+        if before.place != place:
+            before = Tried(place)
+        same = before.same + 1 if damage.fingerprint == before.fingerprint else 1
+        times = before.times + 1
+        self._tried[partition] = Tried(place, damage.fingerprint, same, times)
+        self.wants_new_connection |= same == TRIES_PER_CONNECTION or times % HURT_PER_CONNECTION == 0
+        if same < TRIES_MAX and times < HURT_TRIES_MAX:
             return
-        del self._tries[partition]
+        del self._tried[partition]
         if not damage.rows or damage.next_offset > log_end:
             stride = min(self._strides.get(partition, 1), max(log_end - place, 1))
             self._strides[partition] = 2 * stride

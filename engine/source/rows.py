@@ -46,6 +46,7 @@ class Loss(NamedTuple):
     reason: str  # one of LOSSES
     next_offset: int  # where reading goes on without them
     rows: int  # 0: their batch cannot be believed, so nobody knows where it ends
+    fingerprint: int = 0  # of the bytes of a damaged batch: they stand if they come again as they were
 
 
 class Chunk(NamedTuple):

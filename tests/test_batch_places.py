@@ -1,0 +1,53 @@
+"""The offset of a batch is in no checksum: a bit that flips there is found by what is beside the batch."""
+
+import pytest
+
+from engine.source.batch_reader import Fetched, Room, read_chunks
+from engine.source.rows import DAMAGED
+from tests.record_batches import Record, batch_of
+
+ROWS_MAX = 1000
+
+
+def a_batch(base_offset: int) -> bytes:
+    """Write a batch of three rows."""
+    return batch_of(base_offset, [Record(each, b"row %d" % (base_offset + each)) for each in range(3)])
+
+
+def read(room: Room, data: bytes, offset: int) -> tuple[list[int], int, bool]:
+    """Give the offsets of the rows in an answer, where to go on, and whether a batch of it was damaged."""
+    chunks = list(read_chunks(Fetched(data, offset, (), committed_only=True), room, ROWS_MAX))
+    for chunk in chunks:
+        assert chunk.damage is None or chunk.damage.reason == DAMAGED
+    offsets = [at for chunk in chunks for at in chunk.rows.offset.tolist()]
+    return offsets, chunks[-1].next_offset, chunks[-1].damage is not None
+
+
+def test_no_flip_of_one_bit_of_an_offset_is_believed() -> None:
+    """In the first batch, in one in the middle, and in the last: its rows are not read, and it is damage."""
+    good = [a_batch(0), a_batch(3), a_batch(6)]
+    for hurt in range(3):
+        for bit in range(64):
+            batches = list(good)
+            flipped = int.from_bytes(good[hurt][:8], "big") ^ 1 << bit
+            batches[hurt] = flipped.to_bytes(8, "big") + good[hurt][8:]
+            assert read(Room(1), b"".join(batches), 0) == (list(range(3 * hurt)), 3 * hurt, True)
+
+
+@pytest.mark.parametrize("asked", [3, 4])
+def test_what_comes_twice_is_believed(asked: int) -> None:
+    """An offset in a gap or in a batch that stands alone: read at the second time, and not before."""
+    room = Room(1)
+    alone = a_batch(5) if asked == 3 else a_batch(3)
+    assert read(room, alone, asked) == ([], asked, True)
+    expected = [5, 6, 7] if asked == 3 else [4, 5]
+    assert read(room, alone, asked) == (expected, expected[-1] + 1, False)
+    assert read(room, alone, 2) == ([], 2, True), "at another place it is another doubt"
+
+
+def test_a_gap_costs_nothing_where_the_next_batch_bears_it_out() -> None:
+    """Compaction leaves them."""
+    assert read(Room(1), a_batch(2) + a_batch(9) + a_batch(12), 0)[0] == [
+        *(2, 3, 4), *range(9, 15),
+    ]  # fmt: skip
+    assert read(Room(1), a_batch(3) + a_batch(6), 4) == ([4, 5, 6, 7, 8], 9, False)
