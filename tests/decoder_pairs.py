@@ -44,7 +44,11 @@ class Pair:
             "losses": decoder.losses.tolist(),
             "fields_ignored": decoder.fields_ignored,
             "samples": decoder.samples(),
-            "series": (decoder.series.values, decoder.series.rows_by_admission),
+            "series": (
+                decoder.series.values,
+                decoder.series.rows_by_admission,
+                decoder.series.identities_unkept,
+            ),  # fmt: skip
             "causes": (decoder.causes.causes, decoder.causes.rows_collapsed),
             "stages": (decoder.stages.names, decoder.stages.measures_collapsed),
         }

@@ -130,9 +130,7 @@ class Driver:
             np.array([ms for _, _, ms in measures], np.float64),
             tuple(row for row, _ in listed),
             tuple(
-                Note(
-                    one.time_ns, int(one.type_id), one.labels, (("call_keys", one.listed),) * bool(one.listed)
-                )
+                Note(one.time_ns, int(one.type_id), one.labels, (("call_keys", one.listed),))
                 for _, one in listed
             ),
         )

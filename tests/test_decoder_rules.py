@@ -211,10 +211,15 @@ def test_a_list_of_live_calls_gives_the_keys_of_those_calls() -> None:
 def test_a_list_that_names_a_label_that_series_do_not_keep_is_counted() -> None:
     """Such a list takes out no call, and somebody must be able to see that."""
     decoder = new_decoder(series_labels=("tenant", "trunk"))
-    decoder.decode(raw_batch([row(tenant="acme", platform="p"), row("calls.listed", tenant="a", calls=[])]))
+    without = row("calls.listed", tenant="acme", calls=["c1"])
+    first = decoder.decode(raw_batch([row(tenant="acme"), without]))
     assert not any(decoder.fields_ignored.values())
-    decoder.decode(raw_batch([row("calls.listed", tenant="acme", platform="p", calls=["c1"])]))
-    assert {name: count for name, count in decoder.fields_ignored.items() if count} == {"platform": 1}
+    named = decoder.decode(raw_batch([row("calls.listed", tenant="acme", platform="p", calls=["c1"])]))
+    assert decoder.fields_ignored["platform"] == 1
+    second = decoder.decode(raw_batch([row(tenant="acme", platform="p"), without]))
+    assert decoder.fields_ignored["platform"] == 2
+    # A list without a platform speaks of other calls than those that have one: it is not used at all.
+    assert [len(dict(one.notes[0].fields)) for one in (first, named, second)] == [1, 1, 0]
 
 
 def test_a_list_beyond_the_bound_is_refused_whole() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.decode.causes import CauseTable
 from engine.decode.columns import Columns
-from engine.decode.events import DEPENDENCY, LABELS, Cause, Note
+from engine.decode.events import DEPENDENCY, Cause, Note
 from engine.decode.fields import (
     TYPE_RULES,
     EventFields,
@@ -274,10 +274,13 @@ class JsonDecoder:
         pairs = note_fields(fields, rule.type_id, self._ignore, self.mask)
         labels = note_labels(fields, self.mask)
         if rule.is_list:
-            pairs += (("call_keys", listed_calls(fields.calls, prefix, self.key)),)
-            for label, _ in labels:
-                if label in LABELS and label not in self.series.labels:
-                    self._ignore(label)  # Nobody knows which calls it speaks of: see observe/lists.py.
+            given = {label for label, _ in labels}
+            # Calls may be of a platform, and the list names none: then its keys are of other calls.
+            other = self.series.identities_unkept - given
+            if not other:
+                pairs += (("call_keys", listed_calls(fields.calls, prefix, self.key)),)
+            for label in sorted(other | given - set(self.series.labels)):
+                self._ignore(label)
         return Note(time_ns, rule.type_id, labels, pairs)
 
     def received_ns(self, raw: RawBatch, time_ns: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -74,6 +74,8 @@ class LabelReader:
             if text is None:
                 self._ignore(name)
             clean[name] = text or ""
+            if text and name not in self._series.labels:
+                self._series.identities_unkept.add(name)
             kept[name] = self._mask.shown(name, clean[name])
         series_id, admission = self._series.admit(tuple(kept[name] for name in self._series.labels))
         prefix = identity_prefix(clean["platform"], clean["tenant"])

@@ -6,9 +6,9 @@ however calls are spread; a partition that is already beyond takes it in its nex
 if its labels match all labels of the note that the series keep, it entered flight before the list's time
 less the out-of-order bound, and it is not listed. Tenant and platform are part of what a call is, so a list
 that names none speaks of calls that have none. Where the note names a label that series do not keep, nothing
-can be said to match, and nothing is healed. Listed calls that no partition knows enter flight with unknown
-age, in the partition of the note. Rejected: taking effect at once, which would depend on how far each
-partition is.
+can be said to match, and nothing is healed; the decoder counts it. Listed calls that no partition knows enter
+flight with unknown age, in the partition of the note. Rejected: taking effect at once, which would depend on
+how far each partition is.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def call_list(note: Note, home: int, series_id: int, delay_ns: int, slice_ns: in
     """Give the list that a note holds, or None if it is another note."""
     if note.type_id != EventType.CALLS_LISTED:
         return None
-    found = dict(note.fields).get(CALL_KEYS, ())
+    found = dict(note.fields).get(CALL_KEYS)
+    if found is None:  # It names no platform or tenant where calls have one: see the decoder.
+        return None
     assert isinstance(found, tuple)
     keys = np.unique(np.array(found, np.uint64).view(np.int64))
     apply_ns = -(-(note.time_ns + delay_ns) // slice_ns) * slice_ns

@@ -62,7 +62,8 @@ FIELDS: Mapping[type, Fields] = {
         "_settings key labels parser mask rejects _samples",
     ),
     SeriesTable: Fields(
-        "labels values rows_by_admission _ids", "_limit_labels _limits_end _free_end _series_max"
+        "labels values rows_by_admission identities_unkept _ids",
+        "_limit_labels _limits_end _free_end _series_max",
     ),
     CauseTable: Fields("causes rows_collapsed _ids", "_causes_max _whole_end"),
     StageTable: Fields("names measures_collapsed _ids _taken", "_stages_max"),
