@@ -48,7 +48,7 @@ class Pair:
                 decoder.series.values,
                 decoder.series.rows_by_admission,
                 decoder.series.identities_unkept,
-            ),  # fmt: skip
+            ),
             "causes": (decoder.causes.causes, decoder.causes.rows_collapsed),
             "stages": (decoder.stages.names, decoder.stages.measures_collapsed),
         }
