@@ -19,7 +19,7 @@ from engine.judge.sparse import contribution_of, scatter_add
 from engine.judge.spread import UNKNOWN, SeriesFacts, places, spread_facts, spread_over_rows
 from engine.judge.windows import WINDOWS, RollingSums, WindowView
 from engine.kernel import kernel
-from engine.observe.latency import OCTAVES, PER_OCTAVE, value_of_rank
+from engine.observe.latency import OCTAVE_BITS, OCTAVES, PER_OCTAVE, value_of_rank
 from engine.observe.summary import Count
 
 if TYPE_CHECKING:
@@ -220,9 +220,12 @@ class Measures:
             number = known.numbers(len(self.index.row_labels))
             if spread_facts(facts, start, rows, number, self.pages.page_of, into) != UNKNOWN:
                 return contribution_of(start_ns, into[0], into[1], PER_OCTAVE)
-            wide = spread_over_rows(start, rows, series)
-            sketches = known.ids(wide.row, merged.latency_stage[wide.item], merged.stages)
-            self.pages.add(sketches, merged.latency_bucket[wide.item])
+            is_there = np.zeros((len(start), len(merged.stages), OCTAVES), np.bool_)
+            is_there[series, merged.latency_stage, merged.latency_bucket >> OCTAVE_BITS] = True
+            of_series, stage, octave = np.nonzero(is_there)
+            wide = spread_over_rows(start, rows, of_series.astype(np.int32))
+            sketches = known.ids(wide.row, stage[wide.item].astype(np.int16), merged.stages)
+            self.pages.positions(sketches, octave[wide.item] << OCTAVE_BITS)
 
     def _is_error(self, merged: SliceSummary) -> NDArray[np.int64]:
         errors = np.array([self.classifier.is_error(one) for one in merged.causes], np.int64)

@@ -101,7 +101,7 @@ FIELDS: Mapping[type, Fields] = {
     ),
     RollingSums: Fields("rows windows", "width"),
     RunningSum: Fields("dense _held _pane", "window_ns pane_ns width"),
-    SketchPages: Fields("page_of many _place_of"),
+    SketchPages: Fields("page_of many _row_of _first_of"),
     StageRows: Fields("pairs _stages _ids", "_columns"),
     FactRows: Fields("timings scores dependencies", "index dependencies_refused"),
     Reports: Fields("_newest", "_names refused"),
