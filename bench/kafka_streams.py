@@ -32,11 +32,9 @@ from bench.harness import (
 )
 from bench.kafka_log import SEED, Served, events
 from bench.kafka_windows import Way
-from engine.app import REPLAY_HASH_KEY, build_line, load_configuration
-from engine.commands.allocator import return_freed_memory
-from engine.commands.warmup import warm_up
+from bench.loaded import loaded_configuration
+from engine.app import REPLAY_HASH_KEY, build_line
 from engine.source.contract import RawBatch
-from engine.source.raw_fetch import load_framing
 from tests.integration.kafka_broker import Kafka
 from tests.kafka_double import TOPIC
 
@@ -85,9 +83,7 @@ def tenant_of(row: bytes) -> bytes:
 def engine_reader(served: Served) -> tuple[Way, Callable[[], None]]:
     """Give our reader, and how it reads everything."""
     way = Way(served, is_raw=True)
-    configuration = load_configuration(None, None, None)
-    warm_up(configuration)
-    load_framing()
+    configuration = loaded_configuration()
 
     def read() -> None:
         pipeline = build_line(configuration, REPLAY_HASH_KEY).pipeline
@@ -107,7 +103,6 @@ def run(size: str, interpreter: Path = INTERPRETER) -> Result:
         names = " and ".join(PROGRAMS)
         missing = f"skipped, not installed: {names} (make .venv-streams)"
         return Result((Row("other stream processors", "not measured", "", missing),), SEED, "-")
-    return_freed_memory()
     count = ROWS[size]
     rows = events(count)
     with tempfile.TemporaryDirectory(prefix="callgauge-bench-") as folder:

@@ -31,15 +31,14 @@ from bench.harness import (
     spread,
 )
 from bench.kafka_log import SEED, Served, serving
-from bench.physical import RECEIVED_BYTES, per_row, receive_ns_per_byte
-from engine.app import REPLAY_HASH_KEY, build_line, load_configuration
-from engine.commands.allocator import return_freed_memory
-from engine.commands.warmup import warm_up
+from bench.loaded import loaded_configuration
+from bench.physical import received_row
+from engine.app import REPLAY_HASH_KEY, build_line
 from engine.settings import KafkaSettings
 from engine.source.contract import RawBatch
 from engine.source.intake import Intake
 from engine.source.kafka import CHUNKS_PER_POLL_MAX
-from engine.source.raw_fetch import load_framing, make_raw_consumer
+from engine.source.raw_fetch import make_raw_consumer
 from tests.kafka_double import TOPIC
 
 if TYPE_CHECKING:
@@ -316,10 +315,7 @@ def figures(served: Served, found: Figures) -> list[Row]:
 
 def run(size: str) -> Result:
     """Read every log every way."""
-    return_freed_memory()
-    configuration = load_configuration(None, None, None)
-    warm_up(configuration)
-    load_framing()
+    configuration = loaded_configuration()
     rows: list[Row] = []
     digests: list[str] = []
     for codec, batch_bytes in CASES[size]:
@@ -327,8 +323,7 @@ def run(size: str) -> Result:
             found = compare(served, configuration, TURNS[size])
         rows += figures(served, found)
         digests.append(found.digest)
-    received = [receive_ns_per_byte(RECEIVED_BYTES[size]) for _ in range(TURNS[size])]
-    rows.append(Row("bound: receiving from a socket", per_row(received)))
+    rows.append(received_row("bound: receiving from a socket", size, TURNS[size]))
     notes = () if ddsketch_maker() else ("skipped, not installed: ddsketch",)
     return Result(tuple(rows), SEED, digest_of(*digests), notes)
 

@@ -137,13 +137,17 @@ def per_row(ns_per_byte: list[float]) -> str:
     return f"{spread([one * ROW_BYTES for one in ns_per_byte], 'ns a row', 1)}, {1 / middle:.1f} GB/s"
 
 
+def received_row(name: str, size: str, turns: int) -> Row:
+    """Say what taking a row's bytes from a socket takes, so many times."""
+    return Row(name, per_row([receive_ns_per_byte(RECEIVED_BYTES[size]) for _ in range(turns)]))
+
+
 def run(size: str) -> Result:
     """Measure the machine."""
     streams, streamed = stream_ns_per_byte(size)
     randoms, visited = random_ns(size)
-    received = [receive_ns_per_byte(RECEIVED_BYTES[size]) for _ in range(TURNS[size])]
     rows = [Row(name, per_row(each)) for name, each in streams.items()]
-    rows.append(Row("receiving from a socket", per_row(received)))
+    rows.append(received_row("receiving from a socket", size, TURNS[size]))
     rows += [Row(name, spread(each, "ns", 1)) for name, each in randoms.items()]
     notes = (f"A row is {ROW_BYTES} bytes.",)
     return Result(tuple(rows), SEED, digest_of(streamed, visited), notes)

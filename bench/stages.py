@@ -20,16 +20,14 @@ import engine.observe.observer
 import engine.observe.partition
 from bench.harness import FULL, SMOKE, TINY, Benchmark, Result, Row, digest_of, spread
 from bench.kafka_log import SEED, batches, events
-from bench.physical import RECEIVED_BYTES, per_row, receive_ns_per_byte, stream_ns_per_byte
-from engine.app import REPLAY_HASH_KEY, build_line, load_configuration
-from engine.commands.allocator import return_freed_memory
-from engine.commands.warmup import warm_up
+from bench.loaded import loaded_configuration
+from bench.physical import per_row, received_row, stream_ns_per_byte
+from engine.app import REPLAY_HASH_KEY, build_line
 from engine.deliver.jsonl import alert_change_line
 from engine.settings import KafkaSettings
 from engine.source.batch_reader import Fetched, Room, read_chunks
 from engine.source.contract import RawBatch
 from engine.source.intake import Intake
-from engine.source.raw_fetch import load_framing
 from engine.source.traffic import START_NS
 
 if TYPE_CHECKING:
@@ -228,10 +226,7 @@ def rows_of(kind: str, turns: Turns, watch_ns: float) -> list[Row]:
 
 def run(size: str) -> Result:
     """Take the rows apart."""
-    return_freed_memory()
-    configuration = load_configuration(None, None, None)
-    warm_up(configuration)
-    load_framing()
+    configuration = loaded_configuration()
     made = events(ROWS[size])
     watch_ns = ns_of_a_watch()
     rows: list[Row] = []
@@ -242,8 +237,7 @@ def run(size: str) -> Result:
         computed += turns.computed
     streams, _ = stream_ns_per_byte(size)
     rows += [Row(f"bound: {name}", per_row(each)) for name, each in streams.items()]
-    received = [receive_ns_per_byte(RECEIVED_BYTES[size]) for _ in range(min(TURNS[size], 3))]
-    rows.append(Row("bound: receiving from a socket", per_row(received)))
+    rows.append(received_row("bound: receiving from a socket", size, min(TURNS[size], 3)))
     mean_bytes = sum(map(len, made)) / len(made)
     note = f"A row has {mean_bytes:.0f} bytes here; of the bounds, as in `physical`."
     return Result(tuple(rows), SEED, digest_of(*computed), (note,))

@@ -121,6 +121,7 @@ async def test_a_damaged_batch_is_tried_over_two_connections_and_then_left_out(
     whole = await take_all(a_log([NONE, ZSTD, NONE]), start=10)
     assert taken.rows == [row for row in whole.rows if not 100 <= row[0] < 200]
     assert taken.intake.lost_rows[DAMAGED] == 40
+    assert taken.intake.refetches == TRIES_MAX - 1
     assert (taken.connections, taken.place) == (1, 300)
     assert "partition 0, from offset 100, 40 rows" in caplog.text
 

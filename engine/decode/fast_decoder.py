@@ -175,7 +175,7 @@ class FastDecoder:
             stop_after = min(LEARNED_AT_ONCE, lessons) or raw.rows
             following = rows.scan(first, stop_after)
             status = self._status[first:following]
-            not_taken = np.flatnonzero(status).tolist() if np.count_nonzero(status) else []
+            not_taken = np.flatnonzero(status != f.TAKEN).tolist()
             missed += len(not_taken)
             for row in (first + place for place in not_taken):
                 text = raw.text(row)

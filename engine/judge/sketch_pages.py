@@ -1,7 +1,7 @@
 """Where the counts of many sketches lie: a page for each octave of a sketch that anything was counted in.
 
-Latencies of one row lie in four or five of a sketch's 27 octaves, so a table of pages takes a fifth of the
-memory of whole sketches, and a quantile reads a fifth as much. Rows and pages are numbered in order of
+Latencies of one row lie in few of a sketch's octaves, so a table of pages takes much less memory than whole
+sketches, and a quantile reads as much less. Rows and pages are numbered in order of
 appearance and never renumbered: a position in the table of pages stays what it was.
 """
 

@@ -55,7 +55,7 @@ class Intake:
 
     def __init__(self, places: dict[int, int]) -> None:
         """Nothing was taken or lost yet."""
-        self.tombstones = 0
+        self.tombstones = self.refetches = 0
         self.lost_rows = dict.fromkeys(LOSSES, 0)
         self.wants_new_connection = False
         self._places = places
@@ -118,6 +118,7 @@ class Intake:
         self._tried[partition] = Tried(place, damage.fingerprint, same, times)
         self.wants_new_connection |= same == TRIES_PER_CONNECTION or times % HURT_PER_CONNECTION == 0
         if same < TRIES_MAX and times < HURT_TRIES_MAX:
+            self.refetches += 1
             return
         del self._tried[partition]
         if not damage.rows or damage.next_offset > log_end:

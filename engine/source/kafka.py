@@ -123,6 +123,7 @@ class KafkaSource:
             unauthorized=self.supervisor.unauthorized,
             lost_rows=tuple(self._intake.lost_rows.items()),
             tombstones=self._intake.tombstones,
+            refetches=self._intake.refetches,
             raw_batches=self.supervisor.is_raw,
             last_poll_ns=self._last_poll_ns,
             state=self._state(),

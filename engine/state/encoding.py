@@ -80,9 +80,9 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
 class EncodedOnce:
     """Bytes of records that stay for many checkpoints and never change, made once for each.
 
-    A slice's summary has forty small arrays: to walk over them again at each checkpoint takes as long as all
-    the rest. What a checkpoint did not use is forgotten after it. Some kinds are large and change seldom:
-    their bytes are put apart, in a blob that is written when they change.
+    A slice's summary has many small arrays: to walk over them at each checkpoint is work for nothing. What
+    the checkpoint before did not use is forgotten. Some kinds are large and change seldom: their bytes are
+    put apart, in a blob that is written when they change.
     """
 
     def __init__(self, kinds: Iterable[type] = (), kinds_apart: Iterable[type] = ()) -> None:
@@ -109,11 +109,10 @@ class EncodedOnce:
         self.apart.append(data)
         return len(self.apart) - 1
 
-    def take_apart(self) -> list[bytes]:
-        """End a checkpoint: give what was put apart, and forget what was not used."""
+    def begin(self) -> None:
+        """Begin a checkpoint, whatever became of the one before: only what that one used is still known."""
         self._known, self._used = self._used, {}
-        apart, self.apart = self.apart, []
-        return apart
+        self.apart = []
 
 
 def encode(

@@ -104,7 +104,7 @@ class Folder:
                 partition = name.removeprefix(PARTITION)
                 offset = capture.next_offsets.get(int(partition), -1) if partition.isdecimal() else -1
                 head = BlobHead(name, stamp.topic, offset, stamp.digests.core, lengths, stamp.topic_id)
-                known = self._written(head, pieces) if name == USUAL else None
+                known = self._written(head, pieces)
                 if known is not None:
                     entries[name] = known
                     continue
@@ -175,7 +175,7 @@ class Folder:
         return read_whole(self.path / file, bytes_max, self._disk)
 
     def _written(self, head: BlobHead, pieces: list[bytes]) -> BlobEntry | None:
-        """Give the blob of what is usual if it lies there with the very same bytes."""
+        """Give the blob if it is the one of what is usual, and lies there with the very same bytes."""
         known = self._usual
         if known is None or known.head != head:
             return None

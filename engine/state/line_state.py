@@ -93,6 +93,7 @@ def capture(
 ) -> Capture:
     """Copy what the line knows; `begun_at` says where partitions go on of which nothing has been read."""
     once = once or new_once()
+    once.begin()
 
     def encoded(value: Any) -> Pieces:
         return encode(value, KEPT, is_shared=is_shared, once=once)
@@ -117,9 +118,8 @@ def capture(
         held, one.held = one.held, _used(one.held)
         blobs[f"{PARTITION}{number}"] = {PARTITION: encoded(one)}
         one.held = held
-    usual = once.take_apart()
-    if usual:
-        blobs[USUAL] = {str(place): [data] for place, data in enumerate(usual)}
+    if once.apart:
+        blobs[USUAL] = {str(place): [data] for place, data in enumerate(once.apart)}
     known = {**begun_at, **pipeline.next_offsets}
     return Capture(blobs, {number: known[number] for number in partitions if number in known})
 
