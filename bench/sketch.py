@@ -35,7 +35,9 @@ from bench.harness import (
 from bench.sketch_peers import OURS, Sketch, missing, sketches
 from engine.judge.measures import quantiles_of_rows
 from engine.judge.sketch_pages import SketchPages
-from engine.judge.sparse import contribution_of
+from engine.judge.sparse import summed_up
+from engine.judge.spread import SeriesFacts, added_up
+from engine.judge.stage_rows import StageRows
 from engine.judge.windows import RollingSums
 from engine.observe.latency import OCTAVES, PER_OCTAVE, add_values, new_sketch
 
@@ -50,6 +52,7 @@ VALUES = {TINY: 5_000, SMOKE: 300_000, FULL: 1_000_000}
 SMALL, SMALL_SAMPLES = 300, {TINY: 5, SMOKE: 100, FULL: 300}
 TURNS = {TINY: 1, SMOKE: 5, FULL: 9}
 MEMORY_SKETCHES = {TINY: 50, SMOKE: 500, FULL: 1_000}
+ITSELF = np.arange(2), np.zeros(1, np.int32)  # a series that counts in its own row alone
 PER_SLICE = 50  # values of one series in a slice
 SLICE_NS = 5_000_000_000
 WINDOW_SLICES = {"1m": 12, "5m": 60, "1h": 720}
@@ -144,17 +147,17 @@ def windows(known: dict[str, Sketch], size: str) -> list[Row]:
     """Time p50 and p99 of a window: asked of a running sum, and of slices merged."""
     rng = np.random.default_rng(SEED + 2)
     slices = rng.lognormal(-0.9, 0.5, (WINDOW_SLICES["1h"], PER_SLICE))
-    sums, pages = RollingSums(PER_OCTAVE, SLICE_NS), SketchPages()
+    sums, pages, known_rows = RollingSums(PER_OCTAVE, SLICE_NS), SketchPages(), StageRows()
     began = time.process_time()
     for number, values in enumerate(slices):
         counts = new_sketch()
         add_values(counts, values)
         buckets = np.flatnonzero(counts)
-        added = counts[buckets].astype(np.int32)
-        flat = pages.positions(np.zeros_like(buckets), buckets).astype(np.int32)
+        one = np.zeros(len(buckets), np.int16)
+        facts = SeriesFacts(one.astype(np.int32), one, buckets.astype(np.int16), counts[buckets])
+        added = added_up(facts, ITSELF, known_rows, ("turn",), pages)
         sums.grow(pages.many)
-        contribution = contribution_of(number * SLICE_NS, flat, added, PER_OCTAVE)
-        sums.advance((number + 1) * SLICE_NS, contribution)
+        sums.advance((number + 1) * SLICE_NS, summed_up(number * SLICE_NS, added))
     rolled_us = (time.process_time() - began) / len(slices) * 1e6
     rows = [Row("window: a slice of one series enters and leaves three windows", f"{rolled_us:.1f} us")]
     for window, count in WINDOW_SLICES.items():

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def sum_by_position(flat: Sequence[int], values: Sequence[int]) -> list[tuple[int, int]]:
-    """Give each position with its sum, in order."""
+    """Give each position whose sum is not 0, with its sum, in order."""
     sums: dict[int, int] = defaultdict(int)
     for at, value in zip(flat, values, strict=True):
         sums[at] += value
-    return sorted(sums.items())
+    return sorted((at, value) for at, value in sums.items() if value)
 
 
 def mark_rows(flat: Sequence[int], width: int) -> list[int]:
@@ -22,22 +22,15 @@ def mark_rows(flat: Sequence[int], width: int) -> list[int]:
     return sorted({at // width for at in flat})
 
 
-def spread_facts(
-    facts: Sequence[tuple[int, int, int, int]],
-    rows_of: Sequence[Sequence[int]],
-    numbers: Sequence[Sequence[int]],
-    page_of: Sequence[Sequence[int]],
-) -> list[tuple[int, int]] | None:
-    """Repeat (series, stage, bucket, count) for each row, as (position, count); None: a place is missing."""
-    found = []
+def added_up(
+    facts: Sequence[tuple[int, int, int, int]], rows_of: Sequence[Sequence[int]], stages: Sequence[str]
+) -> dict[tuple[int, str, int], int]:
+    """Add up (series, stage, bucket, count) in each row of the series, by row, name of the stage and bucket."""
+    sums: dict[tuple[int, str, int], int] = defaultdict(int)
     for series, stage, bucket, count in facts:
         for row in rows_of[series]:
-            sketch = numbers[row][stage]
-            page = page_of[sketch][bucket // 32] if 0 <= sketch < len(page_of) else -1
-            if page < 0:
-                return None
-            found.append((32 * page + bucket % 32, count))
-    return found
+            sums[row, stages[stage], bucket] += count
+    return {key: value for key, value in sums.items() if value}
 
 
 def radix_order(keys: Sequence[int]) -> list[int]:

@@ -9,6 +9,8 @@ import numpy as np
 
 from engine.judge.lifecycle import FIRING, PENDING, Alert
 from engine.judge.sketch_pages import SketchPages
+from engine.judge.spread import SeriesFacts, added_up
+from engine.judge.stage_rows import StageRows
 from engine.judge.snapshot import HistogramFamily, LimitStatus, Snapshot
 from engine.judge.windows import WindowView
 from engine.observe.latency import BUCKETS, PER_OCTAVE
@@ -63,13 +65,16 @@ def family_of(
     labels: tuple[str, ...], values: tuple[tuple[str, ...], ...], counts: Any, sum_us: Any
 ) -> HistogramFamily:
     """Give histograms as they are published; `counts` (rows, BUCKETS) are whole sketches."""
-    pages = SketchPages()
-    pages.grow(len(values))
+    rows = np.arange(len(values) + 1)
+    known, pages = StageRows(), SketchPages()
+    known.ids(rows[:-1], np.zeros(len(values), np.int16), ("",))
     row, bucket = np.nonzero(counts)
-    flat = pages.positions(row, bucket)
-    table = np.zeros(pages.many * PER_OCTAVE, np.int64)
-    table[flat] = counts[row, bucket]
-    return HistogramFamily(labels, values, pages.page_of, table.reshape(-1, PER_OCTAVE), sum_us)
+    stage = np.zeros(len(row), np.int16)
+    facts = SeriesFacts(row.astype(np.int32), stage, bucket.astype(np.int16), counts[row, bucket])
+    sums = added_up(facts, (rows, rows[:-1].astype(np.int32)), known, ("",), pages)
+    table = sums.dense[: pages.many * PER_OCTAVE].astype(np.int64)
+    page_of = pages.page_of[: len(values)]
+    return HistogramFamily(labels, values, page_of, table.reshape(-1, PER_OCTAVE), sum_us)
 
 
 def histograms(rows: int, seed: int = 1) -> HistogramFamily:

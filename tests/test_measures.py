@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.judge.declines import Classifier, Rule
-from engine.judge.measures import Measures, StageRows, quantiles_of_rows
+from engine.judge.measures import Measures, quantiles_of_rows
 from engine.judge.series import SeriesIndex
+from engine.judge.stage_rows import StageRows
 from engine.judge.windows import WindowView
 from engine.limits import Register
 from engine.observe.latency import BUCKETS, OCTAVES, RELATIVE_ERROR_MAX

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from detectors.rows import add_to_bins
 from detectors.shift_evidence import in_categories
-from engine.judge.sketch_pages import SketchPages
-from engine.judge.sparse import contribution_of, mark_rows, merged
-from engine.judge.spread import UNKNOWN, SeriesFacts, places, spread_facts
+from engine.judge.sketch_pages import PAGES_MIN, SketchPages
+from engine.judge.sparse import contribution_of, mark_rows, merged, summed_up
+from engine.judge.spread import SeriesFacts, added_up
+from engine.judge.stage_rows import StageRows
 from engine.observe.latency import BUCKETS, PER_OCTAVE
 from engine.observe.radix import order_of, packed
 from engine.observe.sketches import (
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WIDTH = 7
+STAGES = ("asr", "llm")
 POSITIONS = st.lists(st.tuples(st.integers(0, 40), st.integers(-9, 9)), max_size=30)
 LATENCIES = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, BUCKETS - 1), st.integers(0, 10**9)),
@@ -48,7 +50,7 @@ def columns(facts: Sequence[tuple[int, ...]], width: int, kind: type = np.int64)
 def test_a_contribution_has_each_position_once_in_order(facts: list[tuple[int, int]]) -> None:
     flat, values = columns(facts, 2, np.int32)
 
-    one = contribution_of(5, flat, values, WIDTH)
+    one = contribution_of(5, flat, values)
 
     expected = oracle_sparse.sum_by_position(flat.tolist(), values.tolist())
     assert (one.start_ns, list(zip(one.flat.tolist(), one.values.tolist(), strict=True))) == (5, expected)
@@ -59,9 +61,9 @@ def test_contributions_merge_into_the_sum_of_their_facts(parts: list[list[tuple[
     ones = []
     for at, part in enumerate(parts):
         flat, values = columns(part, 2, np.int32)
-        ones.append(contribution_of(at, flat, values, WIDTH))
+        ones.append(contribution_of(at, flat, values))
 
-    whole = merged(ones, WIDTH)
+    whole = merged(ones)
 
     every = [fact for part in parts for fact in part]
     expected = oracle_sparse.sum_by_position([at for at, _ in every], [value for _, value in every])
@@ -80,49 +82,55 @@ def test_the_rows_of_positions_are_marked(flat: list[int]) -> None:
 
 @given(
     st.lists(
-        st.tuples(*[st.integers(0, 2)] * 2, st.integers(0, 3 * PER_OCTAVE), st.integers(1, 5)), max_size=9
+        st.lists(
+            st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, BUCKETS - 1), st.integers(-5, 5)),
+            max_size=20,
+        ),
+        max_size=4,
     ),
     st.lists(st.lists(st.integers(0, 4), unique=True, max_size=4), min_size=3, max_size=3),
-    st.lists(st.lists(st.integers(-1, 20), min_size=3, max_size=3), min_size=5, max_size=5),
-    st.lists(st.lists(st.integers(-1, 90), min_size=4, max_size=4), min_size=18, max_size=21),
 )
-def test_facts_are_spread_over_the_rows_of_their_series(
-    facts: list[tuple[int, int, int, int]],
-    rows_of: list[list[int]],
-    numbers: list[list[int]],
-    page_of: list[list[int]],
+def test_facts_are_added_up_in_every_row_of_their_series(
+    slices: list[list[tuple[int, int, int, int]]], rows_of: list[list[int]]
 ) -> None:
+    """A position means one row, stage and bucket for ever."""
     start = np.cumsum([0, *map(len, rows_of)])
     rows = np.array([row for one in rows_of for row in one], np.int32)
-    series, stage, bucket, count = columns(facts, 4)
-    given_facts = SeriesFacts(series.astype(np.int32), stage, bucket.astype(np.int16), count)
-    into = np.empty((2, places(start, given_facts.series)), np.int32)
+    known, pages = StageRows(), SketchPages()
+    meant: dict[int, tuple[int, int]] = {}
+    for given_facts in slices:
+        series, stage, bucket, many = columns(given_facts, 4)
+        facts = SeriesFacts(series.astype(np.int32), stage.astype(np.int16), bucket.astype(np.int16), many)
 
-    written = spread_facts(
-        given_facts, start, rows, np.array(numbers, np.int64), np.array(page_of, np.int32), into
-    )
+        one = summed_up(0, added_up(facts, (start, rows), known, STAGES, pages))
 
-    expected = oracle_sparse.spread_facts(facts, rows_of, numbers, page_of)
-    if expected is None:
-        assert written == UNKNOWN
-    else:
-        assert list(zip(*into[:, :written].tolist(), strict=True)) == expected
+        row, bucket = pages.rows_and_buckets(one.flat)
+        told = list(zip(row.tolist(), bucket.tolist(), strict=True))
+        found = zip([known.pairs[number] for number, _ in told], (where for _, where in told), strict=True)
+        expected = oracle_sparse.added_up(given_facts, rows_of, STAGES)
+        assert {
+            (*pair, where): value for (pair, where), value in zip(found, one.values.tolist(), strict=True)
+        } == (expected)
+        meant |= dict(zip(one.flat.tolist(), told, strict=True))
+        every = np.array(list(meant), np.int32)
+        row, bucket = pages.rows_and_buckets(every)
+        assert list(zip(row.tolist(), bucket.tolist(), strict=True)) == list(meant.values())
+        in_pages = (one.flat // PER_OCTAVE).astype(np.int32)
+        assert pages.rows_of(in_pages).tolist() == sorted({number for number, _ in told})
 
 
-@given(st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, BUCKETS - 1)), max_size=9), max_size=4))
-def test_a_position_means_one_row_and_bucket_for_ever(batches: list[list[tuple[int, int]]]) -> None:
-    pages = SketchPages()
-    known: dict[int, tuple[int, int]] = {}
-    for batch in batches:
-        rows, buckets = columns(batch, 2)
-        flat = pages.positions(rows, buckets)
-        known.update(zip(flat.tolist(), batch, strict=True))
+def test_there_is_room_for_as_many_pages_as_are_met() -> None:
+    rows = 3 * PAGES_MIN
+    known, pages = StageRows(), SketchPages()
+    start, itself = np.arange(rows + 1), np.arange(rows, dtype=np.int32)
+    for octave in range(3):
+        bucket = np.full(rows, octave * PER_OCTAVE, np.int16)
+        facts = SeriesFacts(itself, np.zeros(rows, np.int16), bucket, np.ones(rows, np.int64))
 
-        row, bucket = pages.rows_and_buckets(np.array(list(known), np.int32))
+        one = summed_up(0, added_up(facts, (start, itself), known, STAGES, pages))
 
-        assert list(zip(row.tolist(), bucket.tolist(), strict=True)) == list(known.values())
-        assert pages.rows_of((flat // PER_OCTAVE).astype(np.int32)).tolist() == sorted({r for r, _ in batch})
-    assert pages.many == len({(row, bucket // PER_OCTAVE) for batch in batches for row, bucket in batch})
+        assert one.values.tolist() == [1] * rows
+        assert pages.many == (octave + 1) * rows
 
 
 @given(st.lists(st.integers(0, 2**62) | st.integers(0, 3)))

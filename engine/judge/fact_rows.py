@@ -24,7 +24,8 @@ from engine.judge.facts import (
     SliceScores,
     no_facts,
 )
-from engine.judge.measures import DECLINED, ENDED, ERRORS, StageRows
+from engine.judge.measures import DECLINED, ENDED, ERRORS
+from engine.judge.stage_rows import StageRows
 from engine.judge.series import OTHER
 from engine.judge.spread import spread_over_rows
 

@@ -15,11 +15,12 @@ import numpy as np
 from engine.judge.facts import SliceLatency
 from engine.judge.sketch_pages import SketchPages
 from engine.judge.snapshot import HistogramFamily
-from engine.judge.sparse import contribution_of, scatter_add
-from engine.judge.spread import UNKNOWN, SeriesFacts, places, spread_facts, spread_over_rows
+from engine.judge.sparse import contribution_of, scatter_add, summed_up
+from engine.judge.spread import SeriesFacts, added_up, spread_over_rows
+from engine.judge.stage_rows import StageRows
 from engine.judge.windows import WINDOWS, RollingSums, WindowView
 from engine.kernel import kernel
-from engine.observe.latency import OCTAVE_BITS, OCTAVES, PER_OCTAVE, value_of_rank
+from engine.observe.latency import OCTAVES, PER_OCTAVE, value_of_rank
 from engine.observe.summary import Count
 
 if TYPE_CHECKING:
@@ -88,56 +89,10 @@ class Newest(NamedTuple):
     latency: SliceLatency
 
 
-class StageRows:
-    """Numbers (row, stage name) pairs, in order of appearance; `pairs[k]` is the pair with number k."""
-
-    def __init__(self) -> None:
-        """Start without pairs."""
-        self.pairs: list[tuple[int, str]] = []
-        self._stages: dict[str, int] = {}
-        self._ids = np.full((0, 0), -1, np.int64)  # (rows, stages); -1: no number yet
-        self._columns: tuple[NDArray[np.int32], tuple[str, ...]] = (np.zeros(0, np.int32), ())
-
-    def ids(self, rows: NDArray[Any], stages: NDArray[np.int16], names: tuple[str, ...]) -> NDArray[np.int64]:
-        """Give a number to each (rows[k], names[stages[k]]), to new ones in order of row and name."""
-        if not len(rows):
-            return EMPTY_I8
-        stage = self.places(names)[stages]
-        found: NDArray[np.int64] = self.numbers(int(rows.max()) + 1)[rows, stage]
-        is_new = found < 0
-        if is_new.any():
-            known = tuple(self._stages)
-            fresh = zip(rows[is_new].tolist(), stage[is_new].tolist(), strict=True)
-            for row, name in sorted({(row, known[number]) for row, number in fresh}):
-                self._ids[row, self._stages[name]] = len(self.pairs)
-                self.pairs.append((row, name))
-            found = self._ids[rows, stage]
-        return found
-
-    def places(self, names: tuple[str, ...]) -> NDArray[np.int64]:
-        """Give the column of each stage in `numbers`."""
-        return np.array([self._stages.setdefault(name, len(self._stages)) for name in names], np.int64)
-
-    def numbers(self, rows: int) -> NDArray[np.int64]:
-        """Show the number of each pair, (`rows` or more, stages); -1: it has none yet."""
-        self._grow(rows)
-        return self._ids
-
-    def columns(self) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-        """Give the rows and the stages of all pairs, made anew only when there are more."""
-        if len(self._columns[1]) < len(self.pairs):
-            rows = np.array([row for row, _ in self.pairs], np.int32)
-            rows.setflags(write=False)  # Snapshots share it.
-            self._columns = rows, tuple(stage for _, stage in self.pairs)
-        return self._columns
-
-    def _grow(self, rows: int) -> None:
-        """Make room for `rows` rows and every stage."""
-        old_rows, old_stages = self._ids.shape
-        if rows > old_rows or len(self._stages) > old_stages:
-            larger = np.full((max(rows, 2 * old_rows), len(self._stages)), -1, np.int64)
-            larger[:old_rows, :old_stages] = self._ids
-            self._ids = larger
+def latency_facts(merged: SliceSummary, ids: NDArray[np.int32]) -> SeriesFacts:
+    """Give the latencies of a summary, by the series' own numbers."""
+    series, stage = ids[merged.latency_series], merged.latency_stage
+    return SeriesFacts(series, stage, merged.latency_bucket, merged.latency_count)
 
 
 class Measures:
@@ -194,7 +149,7 @@ class Measures:
     ) -> tuple[Contribution, Contribution]:
         """Spread a summary over the rows it counts in, as flat positions in both tables."""
         if merged is None or not len(ids):
-            nothing = contribution_of(start_ns, EMPTY_I4, EMPTY_I4, 1)
+            nothing = contribution_of(start_ns, EMPTY_I4, EMPTY_I4)
             return nothing, nothing
         rows = self.index.rows.arrays()
         per_series = np.zeros((len(ids), COLUMNS), np.int64)
@@ -205,27 +160,13 @@ class Measures:
         spread = spread_over_rows(rows.start, rows.instance, ids)
         flat = (spread.row[:, None] * COLUMNS + np.arange(COLUMNS)).ravel().astype(np.int32)
         values = per_series[spread.item].ravel().astype(np.int32)
-        return contribution_of(start_ns, flat, values, COLUMNS), self._latency(start_ns, merged, ids)
+        return contribution_of(start_ns, flat, values), self._latency(start_ns, merged, ids)
 
     def _latency(self, start_ns: int, merged: SliceSummary, ids: NDArray[np.int32]) -> Contribution:
-        """Spread the latencies over their rows, numbering the rows that are new."""
-        start, rows = self.index.rows.arrays()
-        series, known = ids[merged.latency_series], self.latency_rows
-        into = np.empty((2, places(start, series)), np.int32)
-        facts = SeriesFacts(
-            series, known.places(merged.stages)[merged.latency_stage], merged.latency_bucket,
-            merged.latency_count,
-        )  # fmt: skip
-        while True:
-            number = known.numbers(len(self.index.row_labels))
-            if spread_facts(facts, start, rows, number, self.pages.page_of, into) != UNKNOWN:
-                return contribution_of(start_ns, into[0], into[1], PER_OCTAVE)
-            is_there = np.zeros((len(start), len(merged.stages), OCTAVES), np.bool_)
-            is_there[series, merged.latency_stage, merged.latency_bucket >> OCTAVE_BITS] = True
-            of_series, stage, octave = np.nonzero(is_there)
-            wide = spread_over_rows(start, rows, of_series.astype(np.int32))
-            sketches = known.ids(wide.row, stage[wide.item].astype(np.int16), merged.stages)
-            self.pages.positions(sketches, octave[wide.item] << OCTAVE_BITS)
+        """Spread the latencies over their rows."""
+        facts = latency_facts(merged, ids)
+        sums = added_up(facts, self.index.rows.arrays(), self.latency_rows, merged.stages, self.pages)
+        return summed_up(start_ns, sums)
 
     def _is_error(self, merged: SliceSummary) -> NDArray[np.int64]:
         errors = np.array([self.classifier.is_error(one) for one in merged.causes], np.int64)
@@ -260,18 +201,23 @@ class Measures:
         np.add.at(
             self.errors_total, ids[merged.cause_series], sign * self._is_error(merged) * merged.cause_count
         )
-        rows = self.histogram_rows.ids(ids[merged.latency_series], merged.latency_stage, merged.stages)
-        sum_rows = self.histogram_rows.ids(ids[merged.sum_series], merged.sum_stage, merged.stages)
+        self._add_histograms(merged, ids, sign)
+
+    def _add_histograms(self, merged: SliceSummary, ids: NDArray[np.int32], sign: int) -> None:
+        rows = self.histogram_rows.ids(ids[merged.sum_series], merged.sum_stage, merged.stages)
         missing = len(self.histogram_rows.pairs) - len(self.sums_us)
         if missing > 0:
             self.sums_us = np.concatenate([self.sums_us, np.zeros(missing, np.int64)])
-        flat = self.histogram_pages.positions(rows, merged.latency_bucket)
-        if self.histogram_pages.many > len(self.histograms):
-            larger = np.zeros((2 * self.histogram_pages.many, PER_OCTAVE), np.int64)
+        scatter_add(self.sums_us, rows, merged.sum_us, sign)
+        series = len(self.index.series)
+        itself = np.arange(series + 1), np.arange(series, dtype=np.int32)
+        facts, pages = latency_facts(merged, ids), self.histogram_pages
+        added = summed_up(0, added_up(facts, itself, self.histogram_rows, merged.stages, pages))
+        if pages.many > len(self.histograms):
+            larger = np.zeros((2 * pages.many, PER_OCTAVE), np.int64)
             larger[: len(self.histograms)] = self.histograms
             self.histograms = larger
-        scatter_add(self.histograms.reshape(-1), flat, merged.latency_count, sign)
-        scatter_add(self.sums_us, sum_rows, merged.sum_us, sign)
+        scatter_add(self.histograms.reshape(-1), added.flat, added.values, sign)
 
     def _view(self, arrivals_in_slice: NDArray[np.int64]) -> WindowView:
         tables = np.stack([self.counts.table(window) for window in range(len(WINDOWS))], axis=1)

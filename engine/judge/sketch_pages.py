@@ -7,16 +7,40 @@ appearance and never renumbered: a position in the table of pages stays what it 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from engine.kernel import kernel
 from engine.observe.latency import OCTAVE_BITS, OCTAVE_MASK, OCTAVES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NO_PAGE = -1
+PAGES_MIN = 256
+
+
+class Pages(NamedTuple):
+    """The pages as kernels see them."""
+
+    page_of: NDArray[np.int32]  # (rows or more, OCTAVES)
+    row_of: NDArray[np.int32]  # (pages or more,)
+    first_of: NDArray[np.int16]  # (pages or more,): the first bucket of each
+    used: NDArray[np.int64]  # (1,): how many there are
+
+
+@kernel
+def page_at(pages: Pages, row: int, octave: int) -> int:
+    """Give the page of an octave of a row, a new one if it has none; the caller has seen to the room."""
+    page = pages.page_of[row, octave]
+    if page == NO_PAGE:
+        page = np.int32(pages.used[0])
+        pages.page_of[row, octave] = page
+        pages.row_of[page] = row
+        pages.first_of[page] = octave << OCTAVE_BITS
+        pages.used[0] += 1
+    return int(page)
 
 
 class SketchPages:
@@ -39,31 +63,17 @@ class SketchPages:
             larger[: len(self.page_of)] = self.page_of
             self.page_of = larger
 
-    def positions(self, rows: NDArray[Any], buckets: NDArray[Any]) -> NDArray[np.int64]:
-        """Give the positions of buckets of rows, with pages for those that had none."""
-        if not len(rows):
-            return np.zeros(0, np.int64)
-        self.grow(int(rows.max()) + 1)
-        places = rows.astype(np.int64) * OCTAVES + (buckets >> OCTAVE_BITS)
-        pages = self.page_of.reshape(-1)
-        page = pages[places]
-        is_new = page == NO_PAGE
-        if is_new.any():
-            self._add(pages, np.unique(places[is_new]))
-            page = pages[places]
-        flat: NDArray[np.int64] = (page.astype(np.int64) << OCTAVE_BITS) + (buckets & OCTAVE_MASK)
-        return flat
+    def grow_pages(self) -> None:
+        """Make room for twice as many pages."""
+        pages = max(PAGES_MIN, 2 * len(self._row_of))
+        row_of, first_of = np.zeros(pages, np.int32), np.zeros(pages, np.int16)
+        row_of[: self.many], first_of[: self.many] = self._row_of[: self.many], self._first_of[: self.many]
+        self._row_of, self._first_of = row_of, first_of
 
-    def _add(self, pages: NDArray[np.int32], fresh: NDArray[np.int64]) -> None:
-        """Give a page to each of these rows and octaves, in their order."""
-        first, self.many = self.many, self.many + len(fresh)
-        pages[fresh] = np.arange(first, self.many)
-        if self.many > len(self._row_of):
-            more = max(self.many, 2 * len(self._row_of)) - first
-            self._row_of = np.concatenate([self._row_of[:first], np.zeros(more, np.int32)])
-            self._first_of = np.concatenate([self._first_of[:first], np.zeros(more, np.int16)])
-        self._row_of[first : self.many] = fresh // OCTAVES
-        self._first_of[first : self.many] = fresh % OCTAVES << OCTAVE_BITS
+    def room(self, rows: int) -> Pages:
+        """Show the pages of `rows` rows to a kernel; what it has `used` then is to be `many`."""
+        self.grow(rows)
+        return Pages(self.page_of, self._row_of, self._first_of, np.array([self.many], np.int64))
 
     def rows_and_buckets(self, flat: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
         """Give the row and the bucket of each position."""

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from engine.judge.sketch_pages import page_at
+from engine.judge.sparse import add_at, new_sums
 from engine.kernel import kernel
-from engine.observe.latency import OCTAVE_BITS, OCTAVE_MASK, PER_OCTAVE
+from engine.observe.latency import OCTAVE_BITS, OCTAVE_MASK, OCTAVES, PER_OCTAVE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-UNKNOWN = -1
-
+    from engine.judge.sketch_pages import Pages, SketchPages
+    from engine.judge.sparse import Sums
+    from engine.judge.stage_rows import StageRows
 
 class Spread:
     """Items repeated once per row they count in: `item` says which item, `row` which row."""
@@ -35,17 +38,19 @@ def spread_over_rows(start: NDArray[np.int64], rows: NDArray[np.int32], series: 
 
 
 class SeriesFacts(NamedTuple):
-    """Latencies of series, by stage and bucket; arrays (facts,)."""
+    """Latencies of series, by stage and bucket; arrays (facts,). Facts of one series and stage lie together."""
 
     series: NDArray[np.int32]
-    stage: NDArray[np.int64]
+    stage: NDArray[np.int16]
     bucket: NDArray[np.int16]
     many: NDArray[np.int64]
 
 
-def places(start: NDArray[np.int64], series: NDArray[np.int32]) -> int:
-    """Give how many facts there will be when each is repeated for every row of its series."""
-    return int((start[series + 1] - start[series]).sum())
+class Sketches(NamedTuple):
+    """Which sketch each row and stage have."""
+
+    number: NDArray[np.int64]  # (rows, columns); -1: none yet
+    column: NDArray[np.int64]  # (stages,): of `number`
 
 
 @kernel
@@ -53,26 +58,62 @@ def spread_facts(
     facts: SeriesFacts,
     start: NDArray[np.int64],
     rows: NDArray[np.int32],
-    number: NDArray[np.int64],
-    page_of: NDArray[np.int32],
-    into: NDArray[np.int32],
-) -> int:
-    """Write position and count of each fact, once for every row of its series, to `into` (2, places).
+    sketches: Sketches,
+    pages: Pages,
+    sums: Sums,
+) -> bool:
+    """Add the count of each fact to `sums`, once for every row of its series, at its place in the pages.
 
-    `number` (rows, stages) says which sketch a row and a stage have, `page_of` (sketches, OCTAVES) which page
-    an octave of it has; give UNKNOWN if one has none yet, else how many were written.
+    Octaves that nothing was counted in before are given pages. Gives False where a row has no sketch yet, or
+    where there may be no room for pages: `sums` is half added up then.
     """
-    written = 0
-    for k in range(len(facts.series)):
-        series, stage = facts.series[k], facts.stage[k]
+    first = 0
+    while first < len(facts.series):
+        series, stage = facts.series[first], facts.stage[first]
+        end = first + 1
+        while end < len(facts.series) and facts.series[end] == series and facts.stage[end] == stage:
+            end += 1
+        if pages.used[0] + OCTAVES * (start[series + 1] - start[series]) > len(pages.row_of):
+            return False
         for place in range(start[series], start[series + 1]):
-            sketch = number[rows[place], stage]
-            if sketch < 0 or sketch >= len(page_of):
-                return UNKNOWN
-            page = page_of[sketch, facts.bucket[k] >> OCTAVE_BITS]
-            if page < 0:
-                return UNKNOWN
-            into[0, written] = page * PER_OCTAVE + (facts.bucket[k] & OCTAVE_MASK)
-            into[1, written] = facts.many[k]
-            written += 1
-    return written
+            sketch = sketches.number[rows[place], sketches.column[stage]]
+            if sketch < 0:
+                return False
+            octave, begin = -1, 0
+            for fact in range(first, end):
+                bucket = facts.bucket[fact]
+                if bucket >> OCTAVE_BITS != octave:
+                    octave = bucket >> OCTAVE_BITS
+                    begin = page_at(pages, sketch, octave) << OCTAVE_BITS
+                add_at(sums, begin + (bucket & OCTAVE_MASK), facts.many[fact])
+        first = end
+    return True
+
+
+def added_up(
+    facts: SeriesFacts,
+    members: tuple[NDArray[np.int64], NDArray[np.int32]],
+    known: StageRows,
+    stages: tuple[str, ...],
+    pages: SketchPages,
+) -> Sums:
+    """Add up facts at their places in the pages, numbering the sketches and pages that are new.
+
+    `members` is where the rows of each series begin, and the rows; `stages` the names of the facts' stages.
+    """
+    start, rows = members
+    column, rows_max = known.places(stages), int(rows.max(initial=-1)) + 1
+    while True:
+        number = known.numbers(rows_max)
+        room = pages.room(len(known.pairs))
+        sums = new_sums(PER_OCTAVE * len(room.row_of))
+        is_done = spread_facts(facts, start, rows, Sketches(number, column), room, sums)
+        pages.many = int(room.used[0])
+        if is_done:
+            return sums
+        is_there = np.zeros((len(start), len(stages)), np.bool_)
+        is_there[facts.series, facts.stage] = True
+        series, stage = np.nonzero(is_there)
+        wide = spread_over_rows(start, rows, series.astype(np.int32))
+        known.ids(wide.row, stage[wide.item].astype(np.int16), stages)
+        pages.grow_pages()

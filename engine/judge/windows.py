@@ -106,9 +106,8 @@ class RunningSum:
     panes is shorter than its name by less than one pane.
     """
 
-    def __init__(self, window_ns: int, pane_ns: int, width: int) -> None:
-        """Start empty; rows are `width` wide."""
-        self.width = width
+    def __init__(self, window_ns: int, pane_ns: int) -> None:
+        """Start empty."""
         self.window_ns = window_ns
         self.pane_ns = pane_ns
         # Half the memory of int64, and enough for 600,000 a second in the hour.
@@ -127,7 +126,7 @@ class RunningSum:
         scatter_add(self.dense, contribution.flat, contribution.values, 1)
         contribution = self._in_its_pane(contribution)
         if self._pane and contribution.start_ns > self._pane[0].start_ns:
-            self._hold(merged(self._pane, self.width))
+            self._hold(merged(self._pane))
             self._pane = []
         self._pane.append(contribution)
 
@@ -153,7 +152,7 @@ class RunningSum:
         while self._held and self._held[0].start_ns < from_ns:
             changed.append(self._take_off(self._held.popleft()))
         if self._pane and self._pane[0].start_ns < from_ns:  # Only after a gap as long as the window.
-            changed.append(self._take_off(merged(self._pane, self.width)))
+            changed.append(self._take_off(merged(self._pane)))
             self._pane = []
         return changed
 
@@ -174,7 +173,7 @@ class RollingSums:
         self.width = width
         self.rows = 0
         self.windows = tuple(
-            RunningSum(window_ns, PANE_NS if window_ns > 10 * PANE_NS else slice_ns, width)
+            RunningSum(window_ns, PANE_NS if window_ns > 10 * PANE_NS else slice_ns)
             for window_ns in WINDOWS_NS
         )
 

@@ -141,10 +141,10 @@ class Partition:
         """Sort the rows of all slices that end at or before `until_ns`."""
         rows = int(self.held.cells[ROWS])
         slices = self.held.slice_ns[:rows]
-        order = np.flatnonzero(slices + self.slice_ns <= until_ns)
         self._runs = []
-        if not len(order):
+        if not rows or int(slices.min()) + self.slice_ns > until_ns:
             return
+        order = np.flatnonzero(slices + self.slice_ns <= until_ns)
         sort_rows(self.held, ranks(), rough_keys(self.held, order), order, np.empty_like(order))
         self._order, self._lost = order, np.zeros(rows, np.bool_)
         open_ns, standing = slices[order], self.held.standing[:rows][order]

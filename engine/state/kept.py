@@ -24,7 +24,7 @@ from engine.judge.fact_rows import FactRows
 from engine.judge.implicit import LearnedValues
 from engine.judge.judge import Judge
 from engine.judge.lifecycle import AlertBook
-from engine.judge.measures import Measures, StageRows
+from engine.judge.measures import Measures
 from engine.judge.occupancy import Occupancy
 from engine.judge.pages import PageWriter
 from engine.judge.reports import Reports
