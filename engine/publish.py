@@ -16,6 +16,7 @@ from engine.judge.statuses import Statuses
 if TYPE_CHECKING:
     from engine.pipeline import Pipeline
 
+LOSS_NAMES = tuple(reason.name.lower() for reason in LossReason)
 COUNTER_NAMES = {
     "STARTED": "calls_started",
     "ANSWERED": "calls_answered",
@@ -47,7 +48,7 @@ class Publisher:
             received_ns=received_ns,
             rows_read=decoder.rows_read,
             rows_absorbed=observer.rows_absorbed,
-            rows_lost=tuple((reason.name.lower(), int(losses[reason])) for reason in LossReason),
+            rows_lost=tuple(zip(LOSS_NAMES, losses.tolist(), strict=True)),
             rows_amended=observer.rows_amended,
             rows_clock_ahead=observer.rows_clock_ahead,
             calls_in_flight=observer.calls_in_flight,

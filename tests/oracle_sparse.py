@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def sum_by_position(flat: Sequence[int], values: Sequence[int]) -> list[tuple[int, int]]:
-    """Give each position whose sum is not 0, with its sum, in order."""
+    """Give each position whose sum is not 0, with its sum, in order (add_at, add_all, read_sums)."""
     sums: dict[int, int] = defaultdict(int)
     for at, value in zip(flat, values, strict=True):
         sums[at] += value
@@ -22,10 +22,26 @@ def mark_rows(flat: Sequence[int], width: int) -> list[int]:
     return sorted({at // width for at in flat})
 
 
+def summed(facts: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, ...]]:
+    """Add up the last two of (key, key, value, value) by key, in order; without sums of zeros.
+
+    (add_runs, is_anything, rows_in_use)
+    """
+    sums: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+    for *key, one, other in facts:
+        pair = sums[key[0], key[1]]
+        pair[0] += one
+        pair[1] += other
+    return sorted((*key, *pair) for key, pair in sums.items() if any(pair))
+
+
 def added_up(
     facts: Sequence[tuple[int, int, int, int]], rows_of: Sequence[Sequence[int]], stages: Sequence[str]
 ) -> dict[tuple[int, str, int], int]:
-    """Add up (series, stage, bucket, count) in each row of the series, by row, name of the stage and bucket."""
+    """Add up (series, stage, bucket, count) in each row of the series, by row, stage's name and bucket.
+
+    (spread_facts, page_at)
+    """
     sums: dict[tuple[int, str, int], int] = defaultdict(int)
     for series, stage, bucket, count in facts:
         for row in rows_of[series]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from engine.judge.lifecycle import FIRING, PENDING, Alert
 from engine.judge.sketch_pages import SketchPages
+from engine.judge.snapshot import HistogramFamily, LimitStatus, Snapshot
 from engine.judge.spread import SeriesFacts, added_up
 from engine.judge.stage_rows import StageRows
-from engine.judge.snapshot import HistogramFamily, LimitStatus, Snapshot
 from engine.judge.windows import WindowView
 from engine.observe.latency import BUCKETS, PER_OCTAVE
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -13,11 +14,20 @@ from engine.observe import calls as table
 from engine.observe.absorb import desk_has_room
 from engine.observe.heal import is_in
 from engine.observe.life import Desk
-from engine.observe.order import Ranks, comes_before, kind_ranks, rough_keys, sort_rows, sort_runs
+from engine.observe.order import (
+    Ranks,
+    Run,
+    comes_before,
+    due_rows,
+    find_runs,
+    kind_ranks,
+    sort_rows,
+    sort_runs,
+)
 from engine.observe.outcomes import ANSWERS, ARRIVALS, LEVEL, add_count, add_to_bin
 from engine.observe.recent import forget, new_recent, was_seen
-from engine.observe.slices import MEASURES, ROWS, TOO_LATE_ROWS, let_go, new_held
-from engine.observe.tally import EMPTY, KEY, add, grown, has_room, home_of, items, keys_in, new_tally, refill
+from engine.observe.slices import LATE, MEASURES, ON_TIME, ROWS, TOO_LATE, TOO_LATE_ROWS, let_go, new_held
+from engine.observe.tally import EMPTY, KEY, add, grown, has_room, home_of, keys_in, new_tally, refill
 from engine.observe.unkeyed import count_unkeyed, forget_ends, new_unmatched, remember_end
 from engine.observe.watermark import FLOOR_NS, NEWEST_NS, new_clock, watermark_of
 from tests import oracle_order as oracle
@@ -32,7 +42,7 @@ KEYS = st.integers(1, 6).flatmap(
 @given(st.lists(st.tuples(st.integers(0, 2**62 - 1), st.integers(-5, 5)), max_size=60))
 @settings(max_examples=50)
 def test_a_tally_is_a_dict_of_sums(pairs: list[tuple[int, int]]) -> None:
-    """Wherever home_of lets a search begin; also after it has grown; unload gives back all that was added."""
+    """Wherever home_of lets a search begin; also after it has grown."""
     tally, expected = new_tally(), dict[int, int]()
     for key, amount in pairs:
         assert has_room(tally, 1)
@@ -42,8 +52,7 @@ def test_a_tally_is_a_dict_of_sums(pairs: list[tuple[int, int]]) -> None:
     assert keys_in(larger) == keys_in(tally) == len(expected)
     refill(larger, tally)
     for one, times in ((tally, 1), (larger, 2)):
-        keys, sums = items(one)
-        found = dict(zip(keys.tolist(), sums.tolist(), strict=True))
+        found = {key: amount for key, amount in one[:-1].tolist() if key != EMPTY}
         assert found == {key: times * amount for key, amount in expected.items()}
 
 
@@ -152,8 +161,9 @@ def test_rows_are_sorted_by_all_that_they_say(
         key[6] = (ranks.cause[cause],)
         return (time // 2, *key[:-1], digest)
 
-    order = np.arange(len(rows))
-    rough = rough_keys(held, order)
+    held.cells[ROWS] = len(rows)
+    order, rough = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    assert due_rows(held, 2**62, 2, order, rough) == len(rows)
     runs = order.copy()
     sort_runs(held, ranks, rough, runs)
     sort_rows(held, ranks, rough, order, np.empty_like(order))
@@ -166,6 +176,33 @@ def test_rows_are_sorted_by_all_that_they_say(
 
     by_compare = sorted(range(len(rows)), key=functools.cmp_to_key(compared))
     assert [place(at) for at in by_compare] == [place(at) for at in expected]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.sampled_from([TOO_LATE, LATE, ON_TIME]), st.integers(0, 9))),
+    st.integers(0, 12),
+)
+def test_rows_that_are_due_lie_in_runs(rows: list[tuple[int, int, int]], until_ns: int) -> None:
+    """due_rows and find_runs, beside loops over rows."""
+    held = new_held(max(len(rows), 1))
+    for at, (open_slice, standing, time) in enumerate(rows):
+        held.slice_ns[at], held.standing[at], held.time_ns[at] = 2 * open_slice, standing, time
+    held.cells[ROWS] = len(rows)
+    order, rough = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+
+    order = order[: due_rows(held, until_ns, 2, order, rough)]
+
+    assert order.tolist() == [at for at, (slice_, *_) in enumerate(rows) if 2 * slice_ + 2 <= until_ns]
+    told = [
+        (2 * slice_, standing, time // 2 * 2 if standing == LATE else 2 * slice_)
+        for slice_, standing, time in (rows[at] for at in order)
+    ]
+    expected: list[tuple[int, ...]] = []
+    for what, every in itertools.groupby(enumerate(told), key=lambda one: one[1]):
+        places = [at for at, _ in every]
+        expected.append((*what, places[0], places[-1] + 1))
+    runs = np.empty((len(order), len(Run._fields)), np.int64)
+    assert [tuple(run) for run in runs[: find_runs(held, 2, order, runs)].tolist()] == expected
 
 
 def test_a_watermark_is_the_newest_time_less_the_bound_but_not_below_its_floor() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,8 @@ from engine.judge.sparse import contribution_of, mark_rows, merged, summed_up
 from engine.judge.spread import SeriesFacts, added_up
 from engine.judge.stage_rows import StageRows
 from engine.observe.latency import BUCKETS, PER_OCTAVE
+from engine.observe.merge import Group, summed, without_zeros
+from engine.observe.outcomes import GROUPS, REST_SHIFT, SERIES_BITS, unload_groups
 from engine.observe.radix import order_of, packed
 from engine.observe.sketches import (
     PLACES,
@@ -27,6 +30,7 @@ from engine.observe.sketches import (
     new_sketches,
     place_of,
 )
+from engine.observe.tally import add, keys_in, new_tally
 from tests import oracle_sparse
 
 if TYPE_CHECKING:
@@ -148,6 +152,46 @@ def test_packed_keys_sort_as_their_columns(keys: list[tuple[int, int, int]]) -> 
 
 def test_keys_that_do_not_fit_in_one_number_are_not_packed() -> None:
     assert packed([np.array([0, 2**40]), np.array([-1, 2**30])]) is None
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2), st.sampled_from([-1, 0, 7, 2**61]), st.integers(-1, 1), st.integers(0, 1)
+        ),
+        max_size=20,
+    )
+)
+def test_facts_of_one_key_are_added_up_and_what_comes_to_nothing_is_left_out(
+    facts: list[tuple[int, int, int, int]],
+) -> None:
+    """Summed and without_zeros, whether their keys fit in one number or not."""
+    first, second, *values = columns(facts, 4)
+    group = Group((first, second), np.stack(values, axis=1))
+
+    whole, kept = summed(group), without_zeros(group)
+
+    found = zip(*(key.tolist() for key in whole.keys), *whole.values.T.tolist(), strict=True)
+    assert list(found) == oracle_sparse.summed(facts)
+    left = zip(*(key.tolist() for key in kept.keys), *kept.values.T.tolist(), strict=True)
+    assert list(left) == [fact for fact in facts if any(fact[2:])]
+
+
+@given(st.lists(st.tuples(st.integers(0, GROUPS - 1), st.integers(0, 3), st.integers(0, 5))))
+def test_facts_are_unpacked_group_by_group(facts: list[tuple[int, int, int]]) -> None:
+    tally, expected = new_tally(len(facts)), [dict[int, int]() for _ in range(GROUPS)]
+    for group, series, rest in facts:
+        key = (rest << REST_SHIFT) | (group << SERIES_BITS) | series
+        add(tally, key, rest + 1)
+        expected[group][key] = expected[group].get(key, 0) + rest + 1
+    ends, keys = np.empty(GROUPS, np.int64), np.empty(keys_in(tally), np.int64)
+    sums = np.empty_like(keys)
+
+    unload_groups(tally, ends, keys, sums)
+
+    pairs = list(zip(keys.tolist(), sums.tolist(), strict=True))
+    spans = itertools.pairwise((0, *ends.tolist()))
+    assert [dict(pairs[begin:end]) for begin, end in spans] == expected
 
 
 def counted(sketches: Sketches) -> tuple[dict[tuple[int, ...], int], dict[tuple[int, ...], int]]:

@@ -6,12 +6,13 @@ in force. What a process knows must be the model's, wherever it runs and whateve
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -31,6 +32,7 @@ from tests.simulation_checks import check_commit, check_rows, known_calls
 
 S = 1_000_000_000
 EXAMPLES, STEPS = 4, 30
+PARTS_SOAK, EXAMPLES_SOAK = 40, 500
 LABELS = {"tenant": "acme", "trunk": CAPPED_TRUNK}
 FEW = st.integers(1, 6)
 WHICH = st.integers(0, 1)
@@ -197,17 +199,10 @@ class Service(RuleBasedStateMachine):
         assert firing <= self.around.alertmanager.active()
 
 
-@pytest.mark.parametrize(
-    ("examples", "steps"),
-    [
-        (EXAMPLES, STEPS),
-        pytest.param(300, 50, marks=[pytest.mark.full, pytest.mark.timeout(3_600)]),
-        pytest.param(20_000, 50, marks=[pytest.mark.soak, pytest.mark.timeout(0)]),
-    ],
-)
-def test_whatever_happens_in_whatever_order(examples: int, steps: int) -> None:
+def run_machines(machine: Any, examples: int, steps: int) -> None:
+    """Run so many examples of a machine, or of whatever makes one."""
     run_state_machine_as_test(
-        Service,
+        machine,
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
@@ -216,3 +211,22 @@ def test_whatever_happens_in_whatever_order(examples: int, steps: int) -> None:
             phases=(Phase.generate,),  # to shrink an example takes many times as long as to find it
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("examples", "steps"),
+    [
+        (EXAMPLES, STEPS),
+        pytest.param(300, 50, marks=[pytest.mark.full, pytest.mark.timeout(3_600)]),
+    ],
+)
+def test_whatever_happens_in_whatever_order(examples: int, steps: int) -> None:
+    run_machines(Service, examples, steps)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("part", range(PARTS_SOAK))
+def test_whatever_happens_for_hours(part: int) -> None:
+    """In parts, each from a seed of its own: what Hypothesis remembers of a run is gigabytes."""
+    run_machines(seed(part)(functools.partial(Service)), EXAMPLES_SOAK, 50)

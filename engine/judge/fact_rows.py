@@ -25,9 +25,9 @@ from engine.judge.facts import (
     no_facts,
 )
 from engine.judge.measures import DECLINED, ENDED, ERRORS
-from engine.judge.stage_rows import StageRows
 from engine.judge.series import OTHER
 from engine.judge.spread import spread_over_rows
+from engine.judge.stage_rows import StageRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ others. Beside the windows stand the totals since the start, which metrics expor
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from engine.judge.sparse import Sums
     from engine.judge.stage_rows import StageRows
 
+
 class Spread:
     """Items repeated once per row they count in: `item` says which item, `row` which row."""
 
@@ -38,7 +39,7 @@ def spread_over_rows(start: NDArray[np.int64], rows: NDArray[np.int32], series: 
 
 
 class SeriesFacts(NamedTuple):
-    """Latencies of series, by stage and bucket; arrays (facts,). Facts of one series and stage lie together."""
+    """Latencies of series; arrays (facts,). Those of one series and stage lie together, by bucket."""
 
     series: NDArray[np.int32]
     stage: NDArray[np.int16]

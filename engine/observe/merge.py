@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from engine.kernel import kernel
 from engine.observe.radix import order_of, packed
 from engine.observe.summary import Count, SliceSummary
 
@@ -66,35 +67,78 @@ class Names(NamedTuple):
     stage: Callable[[int], str]
 
 
+@kernel
+def add_runs(
+    values: NDArray[np.int64],
+    order: NDArray[np.int64],
+    key: NDArray[np.int64],
+    into: NDArray[np.int64],
+    first: NDArray[np.int64],
+) -> int:
+    """Add up the rows of `values` (rows, columns) that have equal keys, leaving out sums of zeros.
+
+    `order` (rows,) says in which order rows come, `key` (rows,) their keys in that order. Sums go to `into`,
+    of the shape of `values`, the first row of each to `first` (rows,). Gives how many there are.
+    """
+    written, at = 0, 0
+    while at < len(order):
+        first[written] = order[at]
+        for column in range(values.shape[1]):
+            into[written, column] = 0
+        begin = at
+        while at < len(order) and key[at] == key[begin]:
+            for column in range(values.shape[1]):
+                into[written, column] += values[order[at], column]
+            at += 1
+        written += is_anything(into, written)
+    return written
+
+
+@kernel
+def is_anything(values: NDArray[np.int64], row: int) -> bool:
+    """Say whether a row of `values` (rows, columns) holds anything but zeros."""
+    found = False
+    for column in range(values.shape[1]):
+        found |= values[row, column] != 0
+    return found
+
+
+@kernel
+def rows_in_use(values: NDArray[np.int64], kept: NDArray[np.int64]) -> int:
+    """Write which rows of `values` (rows, columns) are not all zeros to `kept` (rows,); give how many."""
+    many = 0
+    for row in range(len(values)):
+        kept[many] = row
+        many += is_anything(values, row)
+    return many
+
+
 def summed(group: Group) -> Group:
     """Sort by key, add up equal keys, leave out rows of zeros."""
     if not len(group.values):
         return group
-    whole = packed(group.keys)
-    if whole is None:
+    key = packed(group.keys)
+    if key is None:
         order = np.lexsort(group.keys[::-1])
-        columns = [key[order] for key in group.keys]
+        is_next = np.zeros(len(order), np.bool_)
+        for column in group.keys:
+            is_next[1:] |= np.diff(column[order]) != 0
+        in_order = np.cumsum(is_next)
     else:
-        order = order_of(whole)
-        columns = [whole[order]]
-    is_first = np.zeros(len(order), np.bool_)
-    is_first[0] = True
-    for column in columns:
-        is_first[1:] |= column[1:] != column[:-1]
-    first = np.flatnonzero(is_first)
-    values = group.values[order]
-    if len(first) < len(order):
-        values = np.add.reduceat(values, first, axis=0)
-        order = order[first]
-    return without_zeros(Group(tuple(key[order] for key in group.keys), values))
+        order = order_of(key)
+        in_order = key[order]
+    into, first = np.empty_like(group.values), np.empty_like(order)
+    many = add_runs(group.values, order, in_order, into, first)
+    return Group(tuple(column[first[:many]] for column in group.keys), into[:many])
 
 
 def without_zeros(group: Group) -> Group:
     """Leave out rows of zeros."""
-    values = group.values
-    # numpy takes a column as it is faster than it looks along rows of one.
-    keep = values[:, 0] != 0 if values.shape[1] == 1 else values.any(axis=1)
-    return group if keep.all() else Group(tuple(key[keep] for key in group.keys), group.values[keep])
+    kept = np.empty(len(group.values), np.int64)
+    kept = kept[: rows_in_use(group.values, kept)]
+    if len(kept) == len(group.values):
+        return group
+    return Group(tuple(column[kept] for column in group.keys), group.values[kept])
 
 
 def _ranked(

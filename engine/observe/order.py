@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.decode.events import EventType
 from engine.kernel import kernel
-from engine.observe.slices import ON_TIME
+from engine.observe.slices import LATE, ON_TIME, ROWS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,6 +31,16 @@ KIND_ORDER = (
     EventType.DEPENDENCY_CALLED, EventType.QUALITY_SCORED, EventType.CALL_DECLINED, EventType.CALL_ENDED,
     EventType.LIMIT_REPORTED, EventType.CALLS_LISTED, EventType.LOAD_PLANNED, EventType.CHANGE_MADE,
 )  # fmt: skip
+
+
+class Run(NamedTuple):
+    """Rows of one open slice with one standing and one slice of their own: a span of the sorted order."""
+
+    open_ns: int
+    standing: int
+    own_ns: int
+    first: int
+    last: int
 
 
 class Ranks(NamedTuple):
@@ -78,15 +88,43 @@ def comes_before(held: Held, ranks: Ranks, a: int, b: int) -> bool:
     return bool(held.digest[a] < held.digest[b])
 
 
-def rough_keys(held: Held, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give numbers (int64, (held rows,)) that order most rows: equal ones need `comes_before`.
+@kernel
+def due_rows(
+    held: Held, until_ns: int, slice_ns: int, order: NDArray[np.int64], rough: NDArray[np.int64]
+) -> int:
+    """Write the numbers of the rows of slices that end at or before `until_ns` to `order`; give how many.
 
+    `rough` gets numbers that order most of these rows: equal ones need `comes_before`. Both (held rows,).
     Twice the time leaves a place before each slice for the rows that are late; it fits until the year 2116.
     """
-    keys = np.zeros(len(held.time_ns), np.int64)
-    on_time = held.standing[rows] == ON_TIME
-    keys[rows] = np.where(on_time, 2 * held.time_ns[rows] + 1, 2 * held.slice_ns[rows])
-    return keys
+    many = 0
+    for row in range(held.cells[ROWS]):
+        if held.slice_ns[row] + slice_ns <= until_ns:
+            order[many] = row
+            many += 1
+            is_on_time = held.standing[row] == ON_TIME
+            rough[row] = 2 * held.time_ns[row] + 1 if is_on_time else 2 * held.slice_ns[row]
+    return many
+
+
+@kernel
+def find_runs(held: Held, slice_ns: int, order: NDArray[np.int64], runs: NDArray[np.int64]) -> int:
+    """Write the spans of `order` (rows,) that have one slice, one standing and one slice of their own.
+
+    `runs` (rows, 5) gets the columns of `Run`. Gives how many spans there are.
+    """
+    many = 0
+    for at in range(len(order)):
+        row = order[at]
+        open_ns, standing = held.slice_ns[row], np.int64(held.standing[row])
+        own_ns = held.time_ns[row] // slice_ns * slice_ns if standing == LATE else open_ns
+        run = runs[many - 1]
+        if many == 0 or run[0] != open_ns or run[1] != standing or run[2] != own_ns:
+            run = runs[many]
+            run[0], run[1], run[2], run[3] = open_ns, standing, own_ns, at
+            many += 1
+        run[4] = at + 1
+    return many
 
 
 @kernel
@@ -115,7 +153,7 @@ def sort_rows(
 ) -> None:
     """Sort the row numbers in `order` (int64, (rows,)) in place; `scratch` has the same shape.
 
-    `rough` is what `rough_keys` gives. Runs of sorted rows are merged two by two.
+    `rough` is what `due_rows` gives. Runs of sorted rows are merged two by two.
     """
     sort_runs(held, ranks, rough, order)
     width = RUN

@@ -17,7 +17,7 @@ from engine.kernel import kernel
 from engine.observe.merge import Group, Groups
 from engine.observe.sketches import STAGE_BITS, STAGE_MASK, latency_groups
 from engine.observe.summary import Count
-from engine.observe.tally import Tally, add, items
+from engine.observe.tally import EMPTY, KEY, SUM, Tally, add, keys_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,15 +106,36 @@ def add_score(facts: Facts, series: int, metric: int, bin_index: int) -> None:
     add(facts, (((bin_index << STAGE_BITS) | metric) << REST_SHIFT) | SCORES | series, 1)
 
 
+@kernel
+def unload_groups(
+    facts: Facts, ends: NDArray[np.int64], keys: NDArray[np.int64], sums: NDArray[np.int64]
+) -> None:
+    """Write all keys (n,) and their sums (n,) group by group; `ends` (GROUPS,) gets where each group ends."""
+    ends[:] = 0
+    for row in range(len(facts) - 1):
+        if facts[row, KEY] != EMPTY:
+            ends[(facts[row, KEY] >> SERIES_BITS) & GROUP_MASK] += 1
+    place = 0
+    for group in range(len(ends)):
+        many = ends[group]
+        ends[group] = place
+        place += many
+    for row in range(len(facts) - 1):
+        key = facts[row, KEY]
+        if key != EMPTY:
+            group = (key >> SERIES_BITS) & GROUP_MASK
+            keys[ends[group]], sums[ends[group]] = key, facts[row, SUM]
+            ends[group] += 1
+
+
 def groups_of(facts: Facts, sketches: Sketches, start_ns: int, slice_ns: int) -> Groups:
     """Unpack the keys; ages become the starts of slices before `start_ns`."""
-    keys, sums = items(facts)
-    group = (keys >> SERIES_BITS) & GROUP_MASK
-    order = np.argsort(group.astype(np.uint8), kind="stable")  # one byte: numpy sorts by counting
-    keys, sums = keys[order], sums[order, np.newaxis]
+    keys = np.empty(keys_in(facts), np.int64)
+    sums = np.empty((len(keys), 1), np.int64)
+    ends = np.empty(GROUPS, np.int64)
+    unload_groups(facts, ends, keys, sums[:, 0])
     series, rest = keys & SERIES_MASK, keys >> REST_SHIFT
-    first = np.searchsorted(group[order], np.arange(GROUPS + 1))
-    spans = [slice(*one) for one in itertools.pairwise(first.tolist())]
+    spans = [slice(*one) for one in itertools.pairwise((0, *ends.tolist()))]
 
     def pick(wanted: int, *columns: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> Group:
         span = spans[wanted >> SERIES_BITS]

@@ -21,7 +21,7 @@ from engine.observe.heal import SWEEP_NS, heal_unlisted, next_sweep_ns, open_lis
 from engine.observe.life import Desk
 from engine.observe.lists import CallList, matching_series
 from engine.observe.merge import Header, Names, build, is_empty, merge_summaries
-from engine.observe.order import Ranks, rough_keys, sort_rows
+from engine.observe.order import Ranks, Run, due_rows, find_runs, sort_rows
 from engine.observe.outcomes import ROW_KEYS, Facts, groups_of
 from engine.observe.recent import new_recent
 from engine.observe.sketches import emptied, grown_sketches, new_sketches
@@ -42,16 +42,6 @@ if TYPE_CHECKING:
     from engine.settings import EngineSettings
 
 NO_SLICE = 1 << 62
-
-
-class Run(NamedTuple):
-    """Rows of one open slice with one standing and one slice of their own: a span of the sorted order."""
-
-    open_ns: int
-    standing: int
-    own_ns: int
-    first: int
-    last: int
 
 
 class Shared(NamedTuple):
@@ -140,22 +130,16 @@ class Partition:
     def prepare(self, until_ns: int, ranks: Callable[[], Ranks]) -> None:
         """Sort the rows of all slices that end at or before `until_ns`."""
         rows = int(self.held.cells[ROWS])
-        slices = self.held.slice_ns[:rows]
         self._runs = []
-        if not rows or int(slices.min()) + self.slice_ns > until_ns:
+        if not rows or int(self.held.slice_ns[:rows].min()) + self.slice_ns > until_ns:
             return
-        order = np.flatnonzero(slices + self.slice_ns <= until_ns)
-        sort_rows(self.held, ranks(), rough_keys(self.held, order), order, np.empty_like(order))
+        order, rough = np.empty(rows, np.int64), np.empty(rows, np.int64)
+        order = order[: due_rows(self.held, until_ns, self.slice_ns, order, rough)]
+        sort_rows(self.held, ranks(), rough, order, np.empty_like(order))
         self._order, self._lost = order, np.zeros(rows, np.bool_)
-        open_ns, standing = slices[order], self.held.standing[:rows][order]
-        own_ns = self.held.time_ns[:rows][order] // self.slice_ns * self.slice_ns
-        own_ns[standing != LATE] = open_ns[standing != LATE]
-        changes = (np.diff(open_ns) != 0) | (np.diff(standing) != 0) | (np.diff(own_ns) != 0)
-        first = np.concatenate([[0], np.flatnonzero(changes) + 1])
-        last = np.append(first[1:], len(order))
-        columns = (open_ns[first], standing[first], own_ns[first], first, last)
-        self._runs = [Run(*run) for run in zip(*(column.tolist() for column in columns), strict=True)]
-        self._runs.reverse()
+        runs = np.empty((len(order), len(Run._fields)), np.int64)
+        many = find_runs(self.held, self.slice_ns, order, runs)
+        self._runs = [Run(*run) for run in runs[:many][::-1].tolist()]
 
     def next_slice(self, until_ns: int, lists: Iterable[CallList]) -> int:
         """Give the start of the next slice that has something to do and ends by `until_ns`, or NO_SLICE."""

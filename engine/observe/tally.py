@@ -87,22 +87,3 @@ def grown(tally: Tally, keys: int) -> Tally:
     larger = new_tally(keys_in(tally) + keys)
     refill(larger, tally)
     return larger
-
-
-@kernel
-def unload(tally: Tally, keys: NDArray[np.int64], sums: NDArray[np.int64]) -> None:
-    """Write all keys and their sums, in no order."""
-    to = 0
-    for row in range(len(tally) - 1):
-        if tally[row, KEY] != EMPTY:
-            keys[to] = tally[row, KEY]
-            sums[to] = tally[row, SUM]
-            to += 1
-
-
-def items(tally: Tally) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the keys (n,) and their sums (n,), in no order."""
-    keys = np.empty(keys_in(tally), np.int64)
-    sums = np.empty_like(keys)
-    unload(tally, keys, sums)
-    return keys, sums

@@ -31,6 +31,7 @@ from engine.judge.reports import Reports
 from engine.judge.roll import Roller
 from engine.judge.series import Csr, SeriesIndex
 from engine.judge.sketch_pages import SketchPages
+from engine.judge.stage_rows import StageRows
 from engine.judge.windows import RollingSums, RunningSum
 from engine.observe.observer import Observer
 from engine.observe.partition import Partition
@@ -100,7 +101,7 @@ FIELDS: Mapping[type, Fields] = {
         "index classifier",
     ),
     RollingSums: Fields("rows windows", "width"),
-    RunningSum: Fields("dense _held _pane", "window_ns pane_ns width"),
+    RunningSum: Fields("dense _held _pane", "window_ns pane_ns"),
     SketchPages: Fields("page_of many _row_of _first_of"),
     StageRows: Fields("pairs _stages _ids", "_columns"),
     FactRows: Fields("timings scores dependencies", "index dependencies_refused"),
