@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.source.lines import Rows
-from engine.source.merge import LogMerge, lines_of, side_by_side
+from engine.source.lines import Rows, rows_of
+from engine.source.merge import LogMerge
 from engine.source.order_times import (
     NO_TIME,
     decimal_ns,
@@ -21,6 +21,7 @@ from engine.source.order_times import (
     plain_times,
     unit_of,
 )
+from engine.source.pieces import lines_of, side_by_side
 from tests import oracle_merge
 
 T = 1_767_600_000
@@ -89,7 +90,7 @@ def merged(files: list[list[bytes]]) -> list[bytes]:
         merge = LogMerge([str(path) for path in paths], 1 << 20)
         found: list[bytes] = []
         while (read := merge.read()) is not None:
-            found += [read.data[start:end] for start, end in zip(read.start, read.end, strict=True)]
+            found += rows_of(lines_of(read))
         merge.close()
     return found
 
@@ -118,6 +119,7 @@ def test_rows_of_several_buffers_lie_in_one(count: int) -> None:
     rows = laid_out([b"a" * number for number in range(1, 9)])
     parts = [Rows(rows.data, rows.start[2:5], rows.end[2:5])] * count
     found = side_by_side(parts)
+    assert isinstance(found, Rows)
     assert [b"aaa", b"aaaa", b"aaaaa"] * count == [
         found.data[start:end] for start, end in zip(found.start, found.end, strict=True)
     ]

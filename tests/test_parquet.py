@@ -187,14 +187,17 @@ async def test_a_recording_gives_the_same_alerts_byte_for_byte(
 async def test_several_files_are_merged_as_lines_are(
     recording: tuple[Path, Path, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
-    """Two halves of the calls, one in Parquet and one in lines."""
+    """Two halves of the calls, one in Parquet and one in lines, then both in Parquet."""
     path, _, events = recording
     halves: list[list[dict[str, Any]]] = [[], []]
     for event in events:
         halves[sum(event.get("call_id", "").encode()) % 2].append(event)
     pq.write_table(table_of(halves[0]), tmp_path / "a.parquet")
     (tmp_path / "b.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, halves[1])))
-    assert await changes_of(path) == await changes_of(tmp_path / "a.parquet", tmp_path / "b.jsonl")
+    pq.write_table(table_of(halves[1]), tmp_path / "b.parquet")
+    expected = await changes_of(path)
+    assert expected == await changes_of(tmp_path / "a.parquet", tmp_path / "b.jsonl")
+    assert expected == await changes_of(tmp_path / "a.parquet", tmp_path / "b.parquet")
 
 
 async def test_an_empty_log_and_one_of_other_columns(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from engine.decode import scan_frame as f
 from engine.decode.fields import code_number
 from engine.decode.identity import ID_BYTES_MAX
 from engine.decode.scan_columns import scan_columns
-from engine.source.columns import STAGE_OF, Column, Numbers, RowColumns, Texts, Words
+from engine.source.columns import STAGE_OF, Column, Numbers, RowColumns, Texts, Words, is_there
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -138,7 +138,7 @@ class ColumnRows:
             codes = self._address(np.ascontiguousarray(column.code))
             words += (codes, self._address(self._numbers.of(name, column)), self._vocabulary.slots[name])
         else:
-            self._must_parse |= _is_there(column)
+            self._must_parse |= is_there(column)
 
     def _take(self, name: str, column: Column) -> None:
         if name == "time":
@@ -154,7 +154,7 @@ class ColumnRows:
             place = c.DURATIONS if name == "duration_ms" else c.SCORES
             self._put(place, self._quantities(column, negative_is_absent=False))
         elif name in ("latency_ms", "type"):
-            self._must_parse |= _is_there(column)
+            self._must_parse |= is_there(column)
 
     def _take_time(self, column: Column) -> None:
         """Give the times to the kernel; of another type the parser says what is wrong with them."""
@@ -169,7 +169,7 @@ class ColumnRows:
 
     def _take_ids(self, column: Column, place: int) -> None:
         if not isinstance(column, Texts) or column.is_number:
-            self._must_parse |= _is_there(column)
+            self._must_parse |= is_there(column)
             return
         self._must_parse |= (column.length == 0) | (column.length > ID_BYTES_MAX) | ~column.is_plain()
         self._put_texts(column, place)
@@ -184,18 +184,20 @@ class ColumnRows:
         if isinstance(column, Words):
             codes = self._numbers.codes(column)[column.code]
         elif isinstance(column, Numbers):
-            value = np.where(_is_there(column), column.values, 0)
-            is_code = (value >= 0) & (value < CODE_END) & (value == np.floor(value))
-            codes = np.where(is_code, value, UNUSABLE).astype(np.int64)
+            codes = np.where(column.is_null, 0, column.values)
+            is_code = (codes >= 0) & (codes < CODE_END)
+            if codes.dtype != np.int64:
+                is_code &= codes == np.floor(codes)
+            codes = np.where(is_code, codes, UNUSABLE).astype(np.int64, copy=False)
         else:
-            codes = np.where(_is_there(column), UNUSABLE, 0)
+            codes = np.where(is_there(column), UNUSABLE, 0)
         self._must_parse |= codes == UNUSABLE
         return codes
 
     def _quantities(self, column: Column, *, negative_is_absent: bool) -> NDArray[np.float64]:
         """Give numbers, NaN where absent."""
         if not isinstance(column, Numbers):
-            self._must_parse |= _is_there(column)
+            self._must_parse |= is_there(column)
             return np.full(self._columns.rows, np.nan)
         values = column.values.astype(np.float64, copy=False)
         if column.values.dtype != np.float64:
@@ -203,12 +205,3 @@ class ColumnRows:
         if not negative_is_absent:
             self._must_parse |= values < 0
         return values
-
-
-def _is_there(column: Column) -> NDArray[np.bool_]:
-    """Say which rows have a value."""
-    if isinstance(column, Texts):
-        return np.asarray(column.length >= 0)
-    if isinstance(column, Words):
-        return np.asarray(column.code < len(column.texts))
-    return ~column.is_null

@@ -50,7 +50,7 @@ class Texts(NamedTuple):
         """Say of each row whether it is ASCII; what is not may be no text at all."""
         if not len(self.start):
             return np.empty(0, np.bool_)
-        first, stop = int(self.start[0]), int((self.start + np.maximum(self.length, 0)).max())
+        first, stop = int(self.start.min()), int((self.start + np.maximum(self.length, 0)).max())
         data = self.data[first:stop]
         if not (data >= ASCII_END).any():
             return np.ones(len(self.start), np.bool_)
@@ -69,6 +69,9 @@ class Texts(NamedTuple):
     def part(self, first: int, stop: int) -> Texts:
         return self._replace(start=self.start[first:stop], length=self.length[first:stop])
 
+    def taken(self, rows: NDArray[np.int64]) -> Texts:
+        return self._replace(start=self.start[rows], length=self.length[rows])
+
 
 class Words(NamedTuple):
     """Texts of which there are few: row i is `texts[code[i]]`; a code behind the last one: absent."""
@@ -83,6 +86,9 @@ class Words(NamedTuple):
 
     def part(self, first: int, stop: int) -> Words:
         return self._replace(code=self.code[first:stop])
+
+    def taken(self, rows: NDArray[np.int64]) -> Words:
+        return self._replace(code=self.code[rows])
 
 
 class Numbers(NamedTuple):
@@ -101,6 +107,9 @@ class Numbers(NamedTuple):
     def part(self, first: int, stop: int) -> Numbers:
         return Numbers(self.values[first:stop], self.is_null[first:stop])
 
+    def taken(self, rows: NDArray[np.int64]) -> Numbers:
+        return Numbers(self.values[rows], self.is_null[rows])
+
 
 class Others(NamedTuple):
     """Values of any other type: lists, maps, decimals, truth values; `value_of` makes one when asked."""
@@ -116,8 +125,20 @@ class Others(NamedTuple):
     def part(self, first: int, stop: int) -> Others:
         return Others(self.value_of, self.is_null[first:stop], self.first + first)
 
+    def taken(self, rows: NDArray[np.int64]) -> Others:
+        return Others(lambda row: self.value_of(self.first + int(rows[row])), self.is_null[rows])
+
 
 Column = Texts | Words | Numbers | Others
+
+
+def is_there(column: Column) -> NDArray[np.bool_]:
+    """Say which rows have a value."""
+    if isinstance(column, Texts):
+        return np.asarray(column.length >= 0)
+    if isinstance(column, Words):
+        return np.asarray(column.code < len(column.texts))
+    return ~column.is_null
 
 
 class RowColumns(NamedTuple):
@@ -132,6 +153,10 @@ class RowColumns(NamedTuple):
         return RowColumns(
             stop - first, {name: column.part(first, stop) for name, column in self.fields.items()}
         )
+
+    def taken(self, rows: NDArray[np.int64]) -> RowColumns:
+        """Give the rows of some places, in the order of the places; texts share the memory."""
+        return RowColumns(len(rows), {name: column.taken(rows) for name, column in self.fields.items()})
 
     def text(self, row: int) -> bytes:
         """Write a row as a line of JSON; what is no text in UTF-8 gives what is no JSON."""

@@ -70,7 +70,7 @@ class LineCutter:
         self._carry(piece[:first])
         head = b"".join(self._carried)
         self._carried, self._carried_bytes = [], 0
-        data = head + piece[first:done]
+        data = b"".join((head, memoryview(piece)[first:done]))
         self._carry(piece[done:])
         return self._bounded(_rows(data, breaks + (len(head) - first)))
 

@@ -7,7 +7,8 @@ merge comes to its first event, so a thousand rotated logs that follow each othe
 The time is read lightly (`order_times.py`). A row without one stays behind the row before it, and a single
 wrong clock does not hold its file up, because the key is the running maximum of the median of five rows.
 Decoding for real is not done here: what is malformed is counted there. Rows stay in the buffers that they
-were read into, so that no row is a Python object; a heap of rows was rejected for that.
+were read into, so that no row is a Python object; a heap of rows was rejected for that. Files of columns stay
+columns (`pieces.py`).
 """
 
 from __future__ import annotations
@@ -17,51 +18,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.kernel import kernel
+from engine.source.columns import RowColumns
 from engine.source.compression import STDIN
 from engine.source.lines import NOTHING_YET, Rows
 from engine.source.log import open_log, rows_in
-from engine.source.order_times import NO_TIME, event_times
+from engine.source.order_times import NO_TIME, column_times, event_times
+from engine.source.pieces import part_of, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from engine.source.columns import RowColumns
+    from engine.source.log import Piece
 
 NEIGHBOURS = 2  # rows on each side in the median
+CHUNK_ROWS_MAX = 1 << 16  # of columns are read at a time, of each open file
+FIRST_ROWS = 1 << 10  # of columns, to see when a file begins
 LONG_AGO_NS = 0
 FAR_AHEAD_NS = 1 << 62
 NO_KEYS: NDArray[np.int64] = np.empty(0, np.int64)
 
 
-def side_by_side(parts: Sequence[Rows]) -> Rows:
-    """Put the rows of several buffers into one, in their order; rows of a part lie in order in its buffer."""
-    starts, ends, data = [], [], []
-    size = 0
-    for part in parts:
-        if len(part.start):
-            first, last = int(part.start[0]), int(part.end[-1])
-            data.append(part.data[first:last])
-            starts.append(part.start + (size - first))
-            ends.append(part.end + (size - first))
-            size += last - first
-    if not data:
-        return NOTHING_YET
-    return Rows(b"".join(data), np.concatenate(starts), np.concatenate(ends))
-
-
-def lines_of(piece: Rows | RowColumns) -> Rows:
-    """Give rows as lines, those of columns as the lines of JSON that they are."""
-    if isinstance(piece, Rows):
-        return piece
-    texts = list(map(piece.text, range(piece.rows)))
-    end = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), dtype=np.int64)
-    return Rows(b"".join(texts), np.concatenate((np.zeros(1, np.int64), end[:-1])), end)
-
-
-def _part(rows: Rows, first: int, stop: int | None = None) -> Rows:
-    return Rows(rows.data, rows.start[first:stop], rows.end[first:stop])
+def times_of(piece: Piece) -> NDArray[np.int64]:
+    """Give the time of every row, NO_TIME if there is none; shape (rows,)."""
+    return column_times(piece) if isinstance(piece, RowColumns) else event_times(piece)
 
 
 def order_keys(times: NDArray[np.int64], before: int) -> NDArray[np.int64]:
@@ -87,13 +68,15 @@ class _Lane:
     The last rows that were read are held back until it is known what follows them.
     """
 
-    def __init__(self, path: str, index: int, row_bytes_max: int) -> None:
+    def __init__(
+        self, path: str, index: int, row_bytes_max: int, chunk_rows_max: int
+    ) -> None:  # fmt: skip
         """Open the file."""
         self.index = index
-        self.log = open_log(path, row_bytes_max)
-        self.rows = NOTHING_YET
+        self.log = open_log(path, row_bytes_max, chunk_rows_max)
+        self.rows: Piece = NOTHING_YET
         self.keys = NO_KEYS
-        self._held = NOTHING_YET
+        self._held: Piece = NOTHING_YET
         self._held_times = NO_KEYS  # of the last rows that were given, then of the rows held back
         self._last_key = LONG_AGO_NS
 
@@ -101,51 +84,56 @@ class _Lane:
         """Read until there is a row or the end; False if the input has to be waited for."""
         while not len(self.keys):
             cut = self.log.read()
-            if cut is None and not len(self._held.start):
+            if cut is None and not rows_in(self._held):
                 return True
             if cut is not None and not rows_in(cut):
                 return False
-            self._take(NOTHING_YET if cut is None else lines_of(cut), is_end=cut is None)
+            self._take(NOTHING_YET if cut is None else cut, is_end=cut is None)
         return True
 
-    def _take(self, fresh: Rows, *, is_end: bool) -> None:
+    def _take(self, fresh: Piece, *, is_end: bool) -> None:
         """Give keys to the rows whose neighbours are known."""
-        before = len(self._held_times) - len(self._held.start)
-        times = np.concatenate((self._held_times, event_times(fresh)))
+        before = len(self._held_times) - rows_in(self._held)
+        times = np.concatenate((self._held_times, times_of(fresh)))
         # A row without a time stays behind the row before it.
         place = np.maximum.accumulate(np.where(times == NO_TIME, -1, np.arange(len(times))))
         times = np.where(place < 0, LONG_AGO_NS, times[place])
         held = side_by_side((self._held, fresh))
-        ready = len(held.start) - (0 if is_end else NEIGHBOURS)
+        ready = rows_in(held) - (0 if is_end else NEIGHBOURS)
         self._held, self._held_times = held, times
+        if not before and len(times) <= 2 * NEIGHBOURS and not is_end:
+            ready = 0  # Whether the file begins with a wrong clock is not known yet.
         if ready <= 0:
             return
         keys = order_keys(times, before)[:ready]
         self.keys = np.maximum.accumulate(np.maximum(keys, self._last_key))
         self._last_key = int(self.keys[-1])
-        self.rows, self._held = _part(held, 0, ready), _part(held, ready)
+        self.rows, self._held = part_of(held, 0, ready), part_of(held, ready, rows_in(held))
         self._held_times = times[max(before + ready - NEIGHBOURS, 0) :]
 
-    def give(self, up_to: int) -> tuple[Rows, NDArray[np.int64]]:
+    def give(self, up_to: int) -> tuple[Piece, NDArray[np.int64]]:
         """Hand over the rows with keys at most `up_to`."""
         count = int(np.searchsorted(self.keys, up_to, side="right"))
-        given = _part(self.rows, 0, count), self.keys[:count]
-        self.rows, self.keys = _part(self.rows, count), self.keys[count:]
+        given = part_of(self.rows, 0, count), self.keys[:count]
+        self.rows, self.keys = part_of(self.rows, count, rows_in(self.rows)), self.keys[count:]
         return given
 
 
 class LogMerge:
     """All files in one order of event time; at the same nanosecond, in the order they were named."""
 
-    def __init__(self, paths: Sequence[str], row_bytes_max: int) -> None:
+    def __init__(
+        self, paths: Sequence[str], row_bytes_max: int, chunk_rows_max: int = CHUNK_ROWS_MAX
+    ) -> None:  # fmt: skip
         """Look at the first event of each file, so that a file is opened only when it is its turn."""
         self._row_bytes_max = row_bytes_max
+        self._chunk_rows_max = chunk_rows_max
         self._open: list[_Lane] = []
         waiting: list[tuple[int, int, str]] = []
         self._bytes_closed = 0
         self.bytes_total = 0
         for index, path in enumerate(paths):
-            lane = _Lane(path, index, row_bytes_max)
+            lane = _Lane(path, index, row_bytes_max, min(chunk_rows_max, FIRST_ROWS))
             self.bytes_total += lane.log.bytes_total
             if path == STDIN:
                 self._open.append(lane)
@@ -163,7 +151,7 @@ class LogMerge:
         """How many bytes of the files have been read."""
         return self._bytes_closed + sum(lane.log.bytes_done for lane in self._open)
 
-    def read(self) -> Rows | None:
+    def read(self) -> Piece | None:
         """Give the next rows in order, no rows if standard input has to be waited for, None at the end."""
         if not self._open and not self._open_next():
             return None
@@ -192,7 +180,7 @@ class LogMerge:
         if not self._waiting:
             return False
         _, index, path = self._waiting.pop()
-        self._open.append(_Lane(path, index, self._row_bytes_max))
+        self._open.append(_Lane(path, index, self._row_bytes_max, self._chunk_rows_max))
         self._open.sort(key=lambda lane: lane.index)
         return True
 
@@ -202,12 +190,12 @@ class LogMerge:
         lane.log.close()
         self._open.remove(lane)
 
-    def _merged(self, up_to: int) -> Rows:
+    def _merged(self, up_to: int) -> Piece:
         """Put the rows of all open files up to a time in order; rows of one file keep theirs.
 
         A file that ends at that time may go on with it, and its rows come before those of later files.
         """
-        given: list[tuple[Rows, NDArray[np.int64]]] = []
+        given: list[tuple[Piece, NDArray[np.int64]]] = []
         limit = up_to
         for lane in self._open:
             ends_there = int(lane.keys[-1]) == up_to
@@ -216,7 +204,7 @@ class LogMerge:
                 limit = up_to - 1
         rows = side_by_side([part for part, _ in given])
         order = np.argsort(np.concatenate([keys for _, keys in given]), kind="stable")
-        return _laid_out(rows, order)
+        return rows.taken(order) if isinstance(rows, RowColumns) else _laid_out(rows, order)
 
 
 def _laid_out(rows: Rows, order: NDArray[np.int64]) -> Rows:

@@ -2,6 +2,8 @@
 
 It is the first `"time":` of a row, whatever else the row holds. A kernel reads plain numbers, which is nearly
 every row; the few others are read as text. Both give the same: whole numbers exactly, others as a double.
+Of rows that came as columns it is the column, and only where the line of such a row could say something else
+(a list or a map, a stage of that name, what is no text) the line is written and read.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.kernel import kernel
+from engine.source.columns import ENCODER, STAGE_OF, Numbers, Others, RowColumns, Texts, Words, is_there
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from engine.source.columns import Column
     from engine.source.lines import Rows
 
 EVENT_TIME = re.compile(rb'"time"\s*:\s*(?:"([^"]{1,40})"|(-?[0-9][0-9.eE+-]{0,39}))')
@@ -30,6 +34,7 @@ NAME = np.frombuffer(b'"time":', np.uint8)
 ZERO, NINE, POINT = ord("0"), ord("9"), ord(".")
 DIGITS_MAX = 19  # below 2^64
 WHOLE_MAX = 1 << 53  # as a double; beyond it, only whole numbers are read here
+THOUSANDS_END = 10**17  # from here on, a whole number is one of nanoseconds
 GOES_ON = np.frombuffer(b"0123456789eE+-.", np.uint8)
 POWERS = np.array([float(10**power) for power in range(DIGITS_MAX + 1)])
 
@@ -68,6 +73,50 @@ def event_times(rows: Rows) -> NDArray[np.int64]:
         found = event_time_ns(rows.data[rows.start[row] : rows.end[row]])
         times[row] = NO_TIME if found is None else found
     return times
+
+
+def column_times(columns: RowColumns) -> NDArray[np.int64]:
+    """Give the time of every row as `event_times` does of its line of JSON; shape (rows,)."""
+    times = np.full(columns.rows, NO_TIME, np.int64)
+    unsure = np.zeros(columns.rows, np.bool_)
+    for name, column in columns.fields.items():
+        if name == "time":
+            times, by_line = _times_in(column)
+            unsure |= by_line
+        elif isinstance(column, Others) or name == STAGE_OF + "time":
+            unsure |= is_there(column)
+        elif isinstance(column, Texts):
+            unsure |= ~column.is_plain()
+        elif isinstance(column, Words):
+            unsure |= np.array([*(not text.isascii() for text in column.texts), False])[column.code]
+    for row in np.flatnonzero(unsure).tolist():
+        found = event_time_ns(columns.text(row))
+        times[row] = NO_TIME if found is None else found
+    return times
+
+
+def _times_in(column: Column) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Read a column of times; say in which rows only the line can tell."""
+    if isinstance(column, Numbers) and column.values.dtype == np.int64:
+        times = whole_times(np.where(column.is_null, NO_TIME, column.values))
+        return times, np.zeros(len(times), np.bool_)
+    there = is_there(column)
+    times = np.full(len(there), NO_TIME, np.int64)
+    if not isinstance(column, Texts):
+        return times, there
+    by_line = ~column.is_plain()
+    for row in np.flatnonzero(there & ~by_line).tolist():
+        found = event_time_ns(b'"time":' + ENCODER.encode(column.value(row)))
+        times[row] = NO_TIME if found is None else found
+    return times, by_line
+
+
+def whole_times(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give the nanoseconds that whole numbers say, as `event_time_ns` does; NO_TIME if none."""
+    units = [NS, 1_000_000, 1_000]
+    unit_ns = np.select([numbers < 10**11, numbers < 10**14, numbers < THOUSANDS_END], units, 1)
+    fits = (numbers >= 0) & (numbers < YEAR_2100_NS // unit_ns)
+    return np.where(fits, np.where(fits, numbers, 0) * unit_ns, NO_TIME)
 
 
 @kernel
@@ -117,7 +166,9 @@ def plain_time(data: NDArray[np.uint8], at: int, end: int) -> int:
                 return UNSURE
     if places > 0:
         return decimal_ns(float(value) / POWERS[places])
-    if value >= np.uint64(YEAR_2100_NS):
+    # Near the end of the microseconds, a double is rounded up to nanoseconds.
+    is_rounded = np.uint64(WHOLE_MAX) < value < np.uint64(THOUSANDS_END)
+    if is_rounded or value >= np.uint64(YEAR_2100_NS):
         return NO_TIME
     number = np.int64(value)
     unit_ns = unit_of(float(number))

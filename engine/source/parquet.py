@@ -4,14 +4,15 @@ A column has the name of a field of the event contract; `latency_ms` is a struct
 `latency_ms.<stage>` for each. Any integer, float, text, dictionary or timestamp type that says what the
 contract wants will do; what is rarer (lists, maps, decimals) is read as well, row by row.
 A file is read some rows at a time, whatever the size of its row groups: pages are decompressed one by one,
-and labels come as the dictionaries that they are in the file. A timestamp without a zone is refused: DuckDB
-and pandas write local time so as well as UTC, and a guess that is wrong moves every alert by hours.
+and labels come as the dictionaries that they are in the file. Numbers stay where Arrow has them. A timestamp
+without a zone is refused: DuckDB and pandas write local time so as well as UTC, and a guess that is wrong
+moves every alert by hours.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-CHUNK_ROWS = 1 << 16  # are read at a time
+Number = TypeVar("Number", np.int32, np.int64, np.float64)
+CHUNK_ROWS_MAX = 1 << 18  # are read at a time,
+CHUNK_VALUES = 1 << 21  # or so many values of all columns together, whatever is less
 COLUMNS_MAX = 512  # that are read; a stage is one
 BUFFER_BYTES = 1 << 20  # of a compressed column in memory
 MAGIC = b"PAR1"
@@ -43,6 +46,10 @@ SUFFIXES = (".parquet", ".pq")
 INSTALL = "install it with: pip install 'callgauge[parquet]'"
 # Fields whose texts differ from row to row; those of the others are dictionaries.
 SELDOM_REPEATED = ("time", "call_id", "id", "calls", "until")
+# A row of a call has its id, which a dictionary holds once: worth it where the file has it so. Written out, a
+# text takes four bytes and its own; numbers in a dictionary take two.
+CALL = "call_id"
+DICTIONARY_BYTES_MAX = 8
 UNIT_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 # A number of nanoseconds below this would be read as one of a coarser unit (1973 is out of range anyway).
 NS_LEAST = 10**17
@@ -75,22 +82,27 @@ def _pyarrow() -> tuple[Any, Any]:
 class ParquetLog:
     """One open file. `bytes_done` of `bytes_total` are read, by the share of its rows."""
 
-    def __init__(self, path: str, chunk_rows: int = CHUNK_ROWS) -> None:
+    def __init__(self, path: str, chunk_rows_max: int = CHUNK_ROWS_MAX) -> None:
         """Open the file and look at its columns; a SourceError says what is wrong with it."""
         self.name = path
         self._pa, pq = _pyarrow()
         try:
             self.bytes_total = Path(path).stat().st_size
+            contents = pq.read_metadata(path)
+            repeated = _repeated(contents, self._pa.types)
             self._file = pq.ParquetFile(
-                path, read_dictionary=_repeated(pq.read_schema(path), self._pa.types), pre_buffer=False,
+                path, metadata=contents, read_dictionary=repeated, pre_buffer=False,
                 buffer_size=BUFFER_BYTES, page_checksum_verification=True,
             )  # fmt: skip
         except (OSError, self._pa.ArrowException) as error:
             raise self._failure("cannot be read as Parquet", error) from error
         self._rows = int(self._file.metadata.num_rows)
         self._rows_done = 0
-        self._chunk_rows = chunk_rows
-        self._chunks = self._read(_wanted(self._file.schema_arrow, self._pa, path))
+        schema = self._file.schema_arrow
+        columns = _wanted(schema, self._pa, path)
+        values = sum(max(schema.field(name).type.num_fields, 1) for name in columns)
+        self._chunk_rows = min(chunk_rows_max, CHUNK_VALUES // max(values, 1))
+        self._chunks = self._read(columns)
 
     @property
     def bytes_done(self) -> int:
@@ -124,12 +136,26 @@ class ParquetLog:
         return SourceError(what, where=self.name, cause=cause, hint=hint)
 
 
-def _repeated(schema: Any, kinds: Any) -> list[str]:
-    """Name the columns that are read as dictionaries."""
+def _repeated(contents: Any, kinds: Any) -> list[str]:
+    """Name the columns that are read as dictionaries, by what the file says of its contents."""
     return [
-        field.name for field in schema
-        if field.name in FIELDS and field.name not in SELDOM_REPEATED and _is_text(field.type, kinds)
+        field.name for field in contents.schema.to_arrow_schema()
+        if field.name in FIELDS and _is_text(field.type, kinds)
+        and (field.name not in SELDOM_REPEATED or (field.name == CALL and _has_dictionary(contents)))
     ]  # fmt: skip
+
+
+def _has_dictionary(contents: Any) -> bool:
+    """Say whether the ids of calls are a dictionary in the file, by what a value takes in the first rows."""
+    if not contents.num_row_groups:
+        return False
+    group = contents.row_group(0)
+    stored = (group.column(place) for place in range(group.num_columns))
+    return any(
+        column.path_in_schema == CALL
+        and column.total_uncompressed_size < DICTIONARY_BYTES_MAX * column.num_values
+        for column in stored
+    )
 
 
 def _wanted(schema: Any, pa: Any, path: str) -> list[str]:
@@ -169,31 +195,34 @@ def _fields(batch: Any, pa: Any) -> dict[str, Column]:
 def _column(name: str, array: Any, pa: Any) -> Column:
     """Convert a column, by its type alone but for `time` and the fields whose texts seldom repeat."""
     kinds = pa.types
-    if kinds.is_dictionary(array.type) and (
-        name in SELDOM_REPEATED or not _is_text(array.type.value_type, kinds)
-    ):
-        array = array.dictionary_decode()
+    if kinds.is_dictionary(array.type):
+        if not _is_text(array.type.value_type, kinds):
+            array = array.dictionary_decode()
+        elif name in SELDOM_REPEATED:
+            return _repeated_texts(array, pa)
+        else:
+            return _words(array, pa)
     kind = array.type
-    if kinds.is_dictionary(kind):
-        return _words(array, pa)
     if _is_text(kind, kinds):
         return _texts(array, pa) if name in SELDOM_REPEATED else _words(array.dictionary_encode(), pa)
     if kinds.is_timestamp(kind):
         return _moments(array, pa) if kind.tz is not None else _texts(array.cast(pa.string()), pa)
     if kinds.is_floating(kind):
         return _floats(name, array, pa)
+    if kinds.is_integer(kind) and _fits(array, kinds):
+        return Numbers(_values(array.cast(pa.int64()), np.int64), _is_null(array))
     is_null = array.is_null().to_numpy(zero_copy_only=False)
-    if kinds.is_integer(kind) and _fits(array):
-        return Numbers(_integers(array, pa.int64()), is_null)
     if kinds.is_map(kind):  # pyarrow gives its pairs.
         return Others(lambda row: dict(array[row].as_py()), is_null)
     return Others(lambda row: array[row].as_py(), is_null)
 
 
-def _fits(integers: Any) -> bool:
+def _fits(integers: Any, kinds: Any) -> bool:
     """Say whether int64 holds them all; only of uint64 it may not."""
+    if not kinds.is_uint64(integers.type):
+        return True
     values = integers.fill_null(0).to_numpy(zero_copy_only=False)
-    return values.dtype != np.uint64 or int(values.max(initial=0)) <= np.iinfo(np.int64).max
+    return int(values.max(initial=0)) <= np.iinfo(np.int64).max
 
 
 def _is_text(kind: Any, kinds: Any) -> bool:
@@ -203,21 +232,39 @@ def _is_text(kind: Any, kinds: Any) -> bool:
     )  # fmt: skip
 
 
-def _integers(array: Any, wide: Any) -> NDArray[np.int64]:
-    values: NDArray[np.int64] = array.cast(wide).fill_null(0).to_numpy(zero_copy_only=False)
-    return values
+def _values(array: Any, kind: type[Number]) -> NDArray[Number]:
+    """Give numbers of fixed width where Arrow has them, without a copy; where null, there may be any bits."""
+    width = np.dtype(kind).itemsize
+    return np.frombuffer(array.buffers()[1], kind, len(array), array.offset * width)
+
+
+def _is_null(array: Any) -> NDArray[np.bool_]:
+    """Say which values are null; not for types without a map of bits, such as unions."""
+    if not array.null_count:
+        return np.zeros(len(array), np.bool_)
+    bits = np.frombuffer(array.buffers()[0], np.uint8)
+    first, stop = array.offset, array.offset + len(array)
+    near = np.unpackbits(bits[first // 8 : -(-stop // 8)], bitorder="little")
+    return np.asarray(near[first % 8 : first % 8 + len(array)] == 0)
+
+
+def _codes(array: Any, absent: int, pa: Any) -> NDArray[np.int32]:
+    """Give the places in a dictionary; `absent` where null."""
+    codes = _values(array.indices.cast(pa.int32()), np.int32)
+    if not array.indices.null_count:
+        return codes
+    return np.where(_is_null(array.indices), np.int32(absent), codes)
 
 
 def _words(array: Any, pa: Any) -> Words:
     """Take a dictionary; null gets the code behind the last one."""
     texts = array.dictionary.cast(pa.large_binary())
-    codes = array.indices.cast(pa.int32()).fill_null(len(texts))
+    codes = _codes(array, len(texts), pa)
     if texts.null_count:  # A dictionary may hold null as well.
-        is_null = texts.is_null().to_numpy(zero_copy_only=False)
-        place = np.where(np.append(is_null, True), len(texts), np.arange(len(texts) + 1))
-        codes = pa.array(place[codes.to_numpy(zero_copy_only=False)].astype(np.int32))
+        place = np.where(np.append(_is_null(texts), True), len(texts), np.arange(len(texts) + 1))
+        codes = place[codes].astype(np.int32)
         texts = texts.fill_null(b"")
-    return Words(codes.to_numpy(zero_copy_only=False), tuple(texts.to_pylist()))
+    return Words(codes, tuple(texts.to_pylist()))
 
 
 def _texts(array: Any, pa: Any) -> Texts:
@@ -226,30 +273,44 @@ def _texts(array: Any, pa: Any) -> Texts:
     _, offsets, data = array.buffers()
     places = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
     first, last = int(places[0]), int(places[-1])
-    padded = np.zeros(last - first + SPARE_BYTES, np.uint8)
+    padded = np.empty(last - first + SPARE_BYTES, np.uint8)
+    padded[last - first :] = 0
     if last > first:
         padded[: last - first] = np.frombuffer(data, np.uint8)[first:last]
     length = np.diff(places)
     if array.null_count:
-        length[array.is_null().to_numpy(zero_copy_only=False)] = ABSENT
+        length[_is_null(array)] = ABSENT
     return Texts(padded, places[:-1] - first, length)
+
+
+def _repeated_texts(array: Any, pa: Any) -> Texts:
+    """Take texts that a dictionary holds: rows share its bytes."""
+    if not len(array.dictionary):
+        rows = len(array)
+        return Texts(
+            np.zeros(SPARE_BYTES, np.uint8), np.zeros(rows, np.int64), np.full(rows, ABSENT, np.int64)
+        )
+    texts = _texts(array.dictionary, pa)
+    codes = _codes(array, len(texts.start), pa)
+    return Texts(texts.data, np.append(texts.start, 0)[codes], np.append(texts.length, ABSENT)[codes])
 
 
 def _moments(array: Any, pa: Any) -> Numbers:
     """Take moments as nanoseconds since 1970; 0, which is out of range, for what no such number says."""
     unit_ns = UNIT_NS[array.type.unit]
-    values = _integers(array, pa.int64())
+    values = _values(array.cast(pa.int64()), np.int64)
     is_sayable = (values >= NS_LEAST // unit_ns) & (values <= np.iinfo(np.int64).max // unit_ns)
-    is_null = array.is_null().to_numpy(zero_copy_only=False)
-    return Numbers(np.where(is_sayable, values, 0) * unit_ns, is_null)
+    return Numbers(np.where(is_sayable, values, 0) * unit_ns, _is_null(array))
 
 
 def _floats(name: str, array: Any, pa: Any) -> Column:
     """Take floats; a time is written out, as it would be in JSON, for the sake of its decimals."""
-    values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)  # Null is NaN there.
-    if np.isinf(values).any():
-        values = np.where(np.isinf(values), np.nan, values)
-    is_null = np.isnan(values)
+    values = _values(array.cast(pa.float64()), np.float64)
+    is_null = ~np.isfinite(values)
+    if array.null_count:
+        is_null |= _is_null(array)
+    if is_null.any():
+        values = np.where(is_null, np.nan, values)
     if name != "time":
         return Numbers(values, is_null)
     # A comma behind each: else the digits of the next row would follow those of a row.
