@@ -124,6 +124,7 @@ class KafkaSource:
             lost_rows=tuple(self._intake.lost_rows.items()),
             tombstones=self._intake.tombstones,
             refetches=self._intake.refetches,
+            doubts_forgotten=self._intake.doubts_forgotten,
             raw_batches=self.supervisor.is_raw,
             last_poll_ns=self._last_poll_ns,
             state=self._state(),
