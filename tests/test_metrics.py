@@ -33,6 +33,7 @@ SOURCE = SourceStats(
     raw_batches=True,
     refetches=5,
     doubts_forgotten=6,
+    asked_again=7,
 )
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]
@@ -93,6 +94,7 @@ def test_the_text_says_what_the_snapshot_holds() -> None:
         ("callgauge_kafka_raw_batches", ()): 1,
         ("callgauge_kafka_refetches_total", ()): 5,
         ("callgauge_kafka_doubts_forgotten_total", ()): 6,
+        ("callgauge_kafka_asked_again_total", ()): 7,
         ("callgauge_kafka_unauthorized_total", ()): 4,
         ("callgauge_step_seconds_count", ()): 1,
         ("callgauge_step_running_seconds", ()): 0.25,
