@@ -62,8 +62,9 @@ class Group:
         self._reader = self._member()
 
     def __enter__(self) -> Self:
-        """Begin to read."""
+        """Begin to read, before anybody else may."""
         self._reader.__enter__()
+        self._reader.wait_for(lambda: _is(self._reader, "reading"), "it reads", POLL_S)
         return self
 
     def __exit__(self, *_: object) -> None:
