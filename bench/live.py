@@ -85,7 +85,7 @@ def alongside(work: Callable[[threading.Event], None], name: str) -> Iterator[No
 
 
 class Service:
-    """One `callgauge run`, in a consumer group of its own."""
+    """One `callgauge run`, in a consumer group of its own unless told otherwise."""
 
     def __init__(
         self,
@@ -94,16 +94,17 @@ class Service:
         limits: list[dict[str, object]],
         *,
         command: Sequence[str] = (),
-        state: Mapping[str, object] | None = None,
+        **sections: Mapping[str, object],
     ) -> None:
         """Write its files; `name` must differ between the services of a stack.
 
-        `command` takes the place of `callgauge`.
+        `command` takes the place of `callgauge`, `sections` are settings: another `group_id`, and it is one
+        member of several.
         """
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self._log = over.folder / f"{name}.log"
-        settings = {
+        settings: dict[str, dict[str, object]] = {
             "kafka": {
                 "bootstrap_servers": [over.kafka.bootstrap],
                 "topic": TOPIC,
@@ -112,8 +113,9 @@ class Service:
             },
             "alertmanager": {"urls": [over.alertmanager.url]},
             "web": {"listen": f"127.0.0.1:{port}"},
-            "state": state or {},
         }
+        for section, changes in sections.items():
+            settings[section] = {**settings.get(section, {}), **changes}
         files = {"engine": settings, "limits": {"limits": limits}}
         for file, content in files.items():
             (over.folder / f"{name}.{file}.yaml").write_bytes(msgspec.yaml.encode(content))
@@ -168,9 +170,9 @@ class Service:
         return time.perf_counter() - self.started_s
 
     def metric(self, name: str) -> float:
-        """Give a metric that has no labels; NaN while there is none, or no answer."""
+        """Give a metric by its name, with its labels if it has any; NaN while there is none, or no answer."""
         try:
-            found = re.search(rf"^{name} (\S+)$", get(f"{self.url}/metrics"), re.MULTILINE)
+            found = re.search(rf"^{re.escape(name)} (\S+)$", get(f"{self.url}/metrics"), re.MULTILINE)
         except (OSError, urllib.error.URLError):
             return float("nan")
         return float(found.group(1)) if found else float("nan")

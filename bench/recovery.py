@@ -3,12 +3,15 @@
 1,000 (series, stage) sketches, 100,000 calls in flight, 4 partitions. First the checkpoint: how long the line
 stands still while it is taken, and how long it takes to be on the disk, each as the service says itself. Then
 the process alone: from exec until a new line has restored it and published as many calls as were in flight.
-Last the group: the service is killed with -9 and started again, until it is ready and says the same.
+Then the service: it is killed with -9 and started again at once under its member id, until it is ready and
+says the same. Last the group: another member takes over (`bench/takeover.py`), which has to wait until the
+session of the dead one times out: the shortest that brokers take as they come, and the one that we ship.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -19,10 +22,14 @@ from pathlib import Path
 from bench.harness import FULL, SMOKE, TINY, Benchmark, Result, Row, at_most, digest_of, spread
 from bench.live import PARTITIONS, Service, kernel_cache, load_kernels, stack
 from bench.memory import LIMITS, SEED, SERIES, produce_counted, wait_until_counted
+from bench.takeover import Group, Takeover
+from engine.settings import KafkaSettings
 
-TAKE_MS, PROCESS_S, GROUP_S = 50.0, 5.0, 15.0
+TAKE_MS, PROCESS_S, GROUP_S, BEYOND_SESSION_S = 50.0, 5.0, 15.0, 5.0
 TAKES = {TINY: 2, SMOKE: 10, FULL: 30}
 STARTS = {TINY: 1, SMOKE: 5, FULL: 15}
+SHORT_S, SHIPPED_S = 6, KafkaSettings().session_timeout_ns // 1_000_000_000
+TAKEOVERS = {TINY: {SHORT_S: 1}, SMOKE: {SHORT_S: 3, SHIPPED_S: 1}, FULL: {SHORT_S: 10, SHIPPED_S: 5}}
 PERIOD_S = 2.0
 P99 = 0.99
 NAME = "recovery"
@@ -94,7 +101,7 @@ def run(size: str) -> Result:
         state = {"folder": str(over.folder / "state"), "period": f"{PERIOD_S:g}s"}
         service = Service(over, NAME, LIMITS, state=state)
         rows = produce_counted(over, size)
-        group_s: list[float] = []
+        again_s: list[float] = []
         with service:
             wait_until_counted(service, rows)
             in_flight = service.metric("callgauge_calls_in_flight")
@@ -102,9 +109,14 @@ def run(size: str) -> Result:
             service.kill()
         for _ in range(STARTS[size]):
             with service:
-                group_s.append(service.wait_for(partial(_is_right, service, in_flight), "it is right again"))
+                again_s.append(service.wait_for(partial(_is_right, service, in_flight), "it is right again"))
                 service.kill()
         starts = [restored_s(over.folder, in_flight) for _ in range(STARTS[size])]
+        taken_over: dict[int, list[Takeover]] = {}
+        for session_s, count in TAKEOVERS[size].items():
+            with Group(over, f"{session_s}s", rows) as group:
+                taken_over[session_s] = [group.take_over(size) for _ in range(count)]
+                rows = group.rows
     process_s, alone_s = ([one[part] for one in starts] for part in range(2))
     take_ms = [1000 * one for one in found["take_seconds"]]
     what = f"{PARTITIONS} partitions, {in_flight:,.0f} calls in flight, {4 * SERIES[size]:,} turn sketches"
@@ -113,8 +125,9 @@ def run(size: str) -> Result:
         (
             at_most(f"recovery of the process, p99, {what}", p99(process_s), PROCESS_S, "s",
                     measured=_with_p99(process_s, "s")),
-            at_most("recovery in the group after kill -9, p99", p99(group_s), GROUP_S, "s",
-                    measured=_with_p99(group_s, "s")),
+            at_most("started again at once after kill -9, p99", p99(again_s), GROUP_S, "s",
+                    measured=_with_p99(again_s, "s")),
+            *itertools.chain.from_iterable(_of_group(*each) for each in taken_over.items()),
             at_most("the line stands still for a checkpoint, p99", p99(take_ms), TAKE_MS, "ms",
                     measured=_with_p99(take_ms, "ms")),
             Row("a checkpoint is on the disk", spread(found["write_seconds"], "s")),
@@ -123,6 +136,21 @@ def run(size: str) -> Result:
         ),
         SEED,
         digest_of(rows, in_flight),
+        (f"One that is killed is waited for: {GROUP_S:g} s need a kafka.session_timeout below that.",),
+    )  # fmt: skip
+
+
+def _of_group(session_s: int, found: list[Takeover]) -> tuple[Row, ...]:
+    """Put what a takeover took beside what it may take, in all and on top of the session time-out."""
+    right_s, assigned_s = [one.right_s for one in found], [one.assigned_s for one in found]
+    beyond_s = [one - session_s for one in assigned_s]
+    what = f"another member takes over after kill -9, session time-out {session_s} s"
+    return (
+        at_most(f"{what}, p99", p99(right_s), GROUP_S, "s", measured=_with_p99(right_s, "s")),
+        at_most("of it until it reads, less the session time-out, p99", p99(beyond_s), BEYOND_SESSION_S, "s",
+                measured=_with_p99(beyond_s, "s")),
+        Row("of it until it has caught up, once it reads",
+            spread([one.right_s - one.assigned_s for one in found], "s")),
     )  # fmt: skip
 
 

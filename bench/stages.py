@@ -43,6 +43,7 @@ BATCH_BYTES = (16 * KB, 300 * KB)
 RECEIVED_NS = START_NS + 86_400_000_000_000  # after all events
 TOPIC = "calls"
 SETTINGS = KafkaSettings()
+LOG_END = 1 << 62
 NO_WORK_TIMES = 20_000
 FRAME, REST, UNTIMED, TIMED = "frame: checksums, places of rows", "between the parts", "untimed", "timed"
 WRITE = "deliver: lines of the timeline"
@@ -138,7 +139,7 @@ def play(line: Line, sent: list[tuple[bytes, int]], watches: Watches | None) -> 
 
     def frame(data: bytes, offset: int) -> list[Rows]:
         fetched = Fetched(data, offset, (), committed_only=False)
-        return intake.take_chunks(0, list(read_chunks(fetched, room, SETTINGS.batch_rows_max)), offset)
+        return intake.take_chunks(0, list(read_chunks(fetched, room, SETTINGS.batch_rows_max)), LOG_END)
 
     def write(changes: tuple[Any, ...]) -> None:
         written.extend(map(alert_change_line, changes))

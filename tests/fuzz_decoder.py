@@ -1,9 +1,10 @@
 """The decoder under coverage-guided fuzzing (atheris), as a process of its own.
 
 `python -m tests.fuzz_decoder SECONDS FOLDER` puts the bytes that libFuzzer makes up through parser and
-scanner, which must agree; it prints what it has done as JSON. Plain Python is instrumented; the compiled
-scanner and the JSON parser give no coverage, so what is wrong there is found by the comparison. Without
-atheris there are the rows that `tests/test_fuzz.py` mutates by a seed; these are always run as well.
+scanner, which must agree, or through nothing (`nothing` behind it); it prints what it has done as JSON. Plain
+Python is instrumented; the compiled scanner and the JSON parser give no coverage, so what is wrong there is
+found by the comparison. Without atheris there are the rows that `tests/test_fuzz.py` mutates by a seed; these
+are always run as well. Whether the decoders grow meanwhile is what `tests/fuzz_growth.py` finds out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import contextlib
 import importlib
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -20,10 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tests.memory_use import MB, memory_use
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.source.contract import RawBatch
+    from tests.memory_use import MemoryUse
 
 ROWS_PER_PAIR = 20_000  # then new decoders: what they learned must not hide what is new
 SEED = 20_261_126
@@ -68,7 +71,11 @@ class Fuzz:
         self.rows += len(rows)
         self.slowest_s = max(self.slowest_s, time.perf_counter() - begin)
         if self._pair.plain.rows_read > ROWS_PER_PAIR:
-            self._pair = self._new()
+            self.renew()
+
+    def renew(self) -> None:
+        """Go on with new decoders."""
+        self._pair = self._new()
 
 
 def seeds(count: int = 200) -> list[bytes]:
@@ -79,20 +86,17 @@ def seeds(count: int = 200) -> list[bytes]:
     return [b"\n".join(writer.rows(3)) for _ in range(count)]
 
 
-def resident_mb() -> float:
-    """Give the memory that is in use now."""
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * resource.getpagesize() / (1 << 20)
+def figures(fuzz: Fuzz, before: MemoryUse) -> dict[str, Any]:
+    """Say what was done, and what the process holds on top of `before`, beside new decoders."""
+    fuzz.renew()
+    resident_mb, malloc_bytes, blocks = (now - then for now, then in zip(memory_use(), before, strict=True))
+    return {
+        "inputs": fuzz.inputs, "rows": fuzz.rows, "slowest_ms": round(fuzz.slowest_s * 1e3, 1),
+        "grown_mb": round(resident_mb, 1), "malloc_mb": round(malloc_bytes / MB, 1), "blocks": int(blocks),
+    }  # fmt: skip
 
 
-def figures(fuzz: Fuzz, before_mb: float) -> dict[str, Any]:
-    """Say what was done."""
-    grown_mb = round(resident_mb() - before_mb, 1)
-    slowest_ms = round(fuzz.slowest_s * 1e3, 1)
-    return {"inputs": fuzz.inputs, "rows": fuzz.rows, "slowest_ms": slowest_ms, "grown_mb": grown_mb}
-
-
-def main(seconds: float, folder: Path) -> None:
+def main(seconds: float, folder: Path, *, is_empty: bool = False) -> None:
     """Fuzz for so long; libFuzzer ends the process at the first crash."""
     atheris = importlib.import_module("atheris")
     for name in KERNELS:
@@ -102,17 +106,22 @@ def main(seconds: float, folder: Path) -> None:
     for number, seed in enumerate(seeds()):
         (folder / str(number)).write_bytes(seed)
         fuzz.take(seed)
-    fuzz.slowest_s, before_mb = 0.0, 0.0
+    fuzz.slowest_s = 0.0
+    before: MemoryUse | None = None
     end_s, warm_s = time.monotonic() + seconds, time.monotonic() + seconds / 4
 
     def take(data: bytes) -> None:
-        nonlocal before_mb
-        fuzz.take(data)
+        nonlocal before
+        if is_empty:
+            fuzz.inputs += 1
+        else:
+            fuzz.take(data)
         now_s = time.monotonic()
-        if before_mb == 0.0 and now_s > warm_s:
-            before_mb = resident_mb()
-        if now_s > end_s:
-            sys.stdout.write(json.dumps(figures(fuzz, before_mb)))
+        if before is None and now_s > warm_s:
+            fuzz.renew()
+            before = memory_use()
+        if before is not None and now_s > end_s:
+            sys.stdout.write(json.dumps(figures(fuzz, before)))
             sys.stdout.flush()
             os._exit(0)
 
@@ -123,4 +132,4 @@ def main(seconds: float, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), Path(sys.argv[2]))
+    main(float(sys.argv[1]), Path(sys.argv[2]), is_empty="nothing" in sys.argv[3:])

@@ -1,9 +1,11 @@
 """No bytes crash, slow or grow the decoder: coverage-guided by atheris, and mutated by a seed."""
 
+import ctypes
 import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +13,13 @@ import numpy as np
 import pytest
 
 from engine.decode.fast_decoder import CAN_SCAN
-from tests.fuzz_decoder import SEED, Fuzz, resident_mb, seeds
+from tests.fuzz_decoder import SEED, Fuzz, seeds
+from tests.fuzz_growth import growth, mutated, new_decoders, replay
 from tests.integration.servers import ServerMissing, without
+from tests.memory_use import resident_mb
 
 pytestmark = pytest.mark.skipif(not CAN_SCAN, reason="addresses need compiled kernels, little-endian")
 GROWN_MB_MAX = 32.0
-
-
-def mutated(rng: np.random.Generator, corpus: list[bytes]) -> bytes:
-    """Damage one seed: bits, bytes, ranges doubled, cut, moved, or parts of another seed put in."""
-    data = bytearray(corpus[int(rng.integers(len(corpus)))])
-    for _ in range(int(rng.integers(1, 8))):
-        at, to = sorted(int(one) for one in rng.integers(0, len(data) + 1, 2))
-        kind = int(rng.integers(6))
-        if kind == 0 and at < len(data):
-            data[at] ^= 1 << int(rng.integers(8))
-        elif kind == 1:
-            data[at:at] = rng.integers(0, 256, int(rng.integers(1, 9)), np.uint8).tobytes()
-        elif kind == 2:
-            data[at:at] = data[at:to] * int(rng.integers(1, 4))
-        elif kind == 3:
-            del data[at:to]
-        elif kind == 4:
-            other = corpus[int(rng.integers(len(corpus)))]
-            data[at:to] = other[: int(rng.integers(len(other) + 1))]
-        else:
-            data[at:at] = (b"[", b'{"a":', b'"', b"\\u", b"1e", b"\xf0", b"\x00", b"-")[
-                int(rng.integers(8))
-            ] * 40
-        del data[8192:]
-    return bytes(data)
 
 
 def fuzz_by_seed(inputs: int, seed: int) -> tuple[Fuzz, float]:
@@ -66,6 +45,33 @@ def test_more_mutated_rows() -> None:
     fuzz, grown_mb = fuzz_by_seed(60_000, SEED + 1)
     assert fuzz.rows > 60_000
     assert grown_mb < GROWN_MB_MAX
+
+
+def leaking(keep: Callable[[], object]) -> Callable[[], Callable[[bytes], None]]:
+    """Make decoders that keep a little for every input."""
+
+    def make() -> Callable[[bytes], None]:
+        take = new_decoders()
+
+        def take_and_keep(data: bytes) -> None:
+            take(data)
+            keep()
+
+        return take_and_keep
+
+    return make
+
+
+def test_decoders_leave_nothing_behind_and_a_leak_would_be_seen() -> None:
+    """New decoders for new inputs, round by round: nothing stays, in Python or beside it."""
+    rounds, corpus = 11, seeds(50)
+    grown = growth(replay(new_decoders, corpus, rounds), len(corpus))
+    assert not grown.is_leak(), grown
+    kept: list[object] = []
+    malloc = ctypes.CDLL(None).malloc
+    for keep in (lambda: kept.append([1.0]), lambda: malloc(1000)):
+        grown = growth(replay(leaking(keep), corpus, rounds), len(corpus))
+        assert grown.is_leak(), grown
 
 
 def guided(seconds: int, folder: Path) -> dict[str, Any]:

@@ -219,3 +219,28 @@ def test_a_log_that_is_damaged_is_found_on_a_wire_that_hurts_too() -> None:
     assert places == {0: 5}
     intake.take_chunks(0, [damage(5, 9, 4, fingerprint=7)], 100)
     assert places == {0: 9}
+
+
+def test_nothing_lies_behind_the_end_of_the_log() -> None:
+    """What claims to is fetched again, however often it came; what is right is taken then."""
+    places = {0: 5}
+    intake = Intake(places)
+    far = 1 << 57
+    astray = Chunk(side_by_side([(5, b"row"), (far, b"row")]), far + 1)
+    for _ in range(TRIES_MAX - 1):
+        assert intake.take_chunks(0, [astray, Chunk(NOTHING, far + 9)], 8) == []
+        assert places == {0: 5}
+    rows = side_by_side([(5, b"row"), (7, b"row")])
+    assert intake.take_chunks(0, [Chunk(rows, 8)], 8) == [rows]
+    assert (places, intake.lost_rows[DAMAGED], intake.refetches) == ({0: 8}, 0, TRIES_MAX - 1)
+
+
+async def test_a_consumer_that_was_led_astray_comes_back() -> None:
+    """The first batch claims to lie behind the end of the log, each time; the next one is read."""
+    batches = list(a_log([NONE, NONE]).batches)
+    first = (1 << 57).to_bytes(8, "big") + batches[0][1][8:]
+    taken = await take_all(Written([(0, first), batches[1]], 200))
+    whole = await take_all(a_log([NONE, NONE]))
+    lost = 2**7 - 1  # one offset, then two, and so on, until there is a batch that is right
+    assert taken.rows == [row for row in whole.rows if row[0] >= lost]
+    assert (taken.place, taken.intake.lost_rows[DAMAGED]) == (200, lost)

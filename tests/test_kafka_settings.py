@@ -53,13 +53,18 @@ def test_calls_do_not_leave_the_machine_unencrypted(protocol: str) -> None:
     check_settings(msgspec.structs.replace(there, allow_insecure=True))
 
 
-def test_what_was_allowed_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    """At each start, and only where it matters."""
-    connection_options(KafkaSettings())
-    assert "" == caplog.text
-    open_to_all = KafkaSettings(bootstrap_servers=("kafka.example:9092",), allow_insecure=True)
-    connection_options(open_to_all)
-    assert "unencrypted" in caplog.text
+async def test_what_was_allowed_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Once at each start, however many connections follow, and only where it matters."""
+    open_to_all = KafkaSettings(
+        bootstrap_servers=("kafka.example:9092",), allow_insecure=True, raw_batches=False
+    )
+    for settings, times in ((KafkaSettings(raw_batches=False), 0), (open_to_all, 1)):
+        source = KafkaSource(settings)
+        await source.start()
+        for _ in range(3):
+            connection_options(settings)
+        await source.close()
+        assert times == caplog.text.count("unencrypted")
     assert KafkaSource(open_to_all).stats().insecure
     assert not KafkaSource(KafkaSettings()).stats().insecure
     (family,) = [

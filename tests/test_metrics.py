@@ -32,6 +32,8 @@ SOURCE = SourceStats(
     lost_rows=(("deleted", 0), ("damaged", 9)),
     raw_batches=True,
     refetches=5,
+    doubts_forgotten=6,
+    asked_again=7,
 )
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]
@@ -91,6 +93,8 @@ def test_the_text_says_what_the_snapshot_holds() -> None:
         ("callgauge_kafka_lost_rows_total", (("reason", "damaged"),)): 9,
         ("callgauge_kafka_raw_batches", ()): 1,
         ("callgauge_kafka_refetches_total", ()): 5,
+        ("callgauge_kafka_doubts_forgotten_total", ()): 6,
+        ("callgauge_kafka_asked_again_total", ()): 7,
         ("callgauge_kafka_unauthorized_total", ()): 4,
         ("callgauge_step_seconds_count", ()): 1,
         ("callgauge_step_running_seconds", ()): 0.25,

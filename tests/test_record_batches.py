@@ -11,7 +11,7 @@ from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.source.batch_reader import CHUNK_BYTES, Fetched, Room, read_chunks
+from engine.source.batch_reader import BELIEVED_TIMES, CHUNK_BYTES, Fetched, Room, read_chunks
 from engine.source.record_batch import (
     EMPTY,
     FRAMED,
@@ -141,11 +141,12 @@ def read(
     data: bytes, offset: int = 0, aborted: list[tuple[int, int]] | None = None, *,
     committed_only: bool = True, rows_max: int = ROWS_MAX, room: Room = ROOM,
 ) -> Read:  # fmt: skip
-    """Read an answer in whole batches, again and again until the answer to that is the same."""
+    """Read an answer in whole batches, again and again until nothing more is believed."""
     fetched = Fetched(data, offset, tuple(aborted or ()), committed_only)
-    before = None
-    while (found := together(list(read_chunks(fetched, room, rows_max)), offset)) != before:
-        before = found
+    before, times = None, 0
+    while times < BELIEVED_TIMES:
+        found = together(list(read_chunks(fetched, room, rows_max)), offset)
+        before, times = found, times + 1 if found == before else 1
     damage = found.damage and found.damage._replace(fingerprint=0)
     return found._replace(damage=damage)
 

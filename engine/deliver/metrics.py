@@ -48,6 +48,8 @@ class SourceStats(NamedTuple):
     lost_rows: tuple[tuple[str, int], ...] = ()  # (reason, rows) of what was in the log and could not be read
     tombstones: int = 0  # records without a value
     refetches: int = 0  # times that a batch was fetched again: it was damaged, or its offset doubted
+    doubts_forgotten: int = 0  # doubted offsets that there was no room to remember
+    asked_again: int = 0  # times that a broker was asked once more for the topic's id or where to begin
     raw_batches: bool = False  # whole record batches are read, not record by record
     state: str = "reading"  # waiting | standby | reading | closed
     insecure: bool = False
@@ -213,6 +215,10 @@ def source_families(stats: SourceStats) -> Iterator[Family]:
     yield single("callgauge_kafka_tombstones_total", COUNTER, help_text, stats.tombstones)
     help_text = "Times that a record batch was fetched again: it was damaged, or its offset doubted."
     yield single("callgauge_kafka_refetches_total", COUNTER, help_text, stats.refetches)
+    help_text = "Doubts about the offset of a record batch that were forgotten, because there were too many."
+    yield single("callgauge_kafka_doubts_forgotten_total", COUNTER, help_text, stats.doubts_forgotten)
+    help_text = "Times that a broker was asked once more for the id of the topic or where to begin."
+    yield single("callgauge_kafka_asked_again_total", COUNTER, help_text, stats.asked_again)
     help_text = "1 if whole record batches are read, 0 on the slower path, record by record."
     yield single("callgauge_kafka_raw_batches", GAUGE, help_text, int(stats.raw_batches))
     help_text = "1 if brokers on other machines are read without encryption (kafka.allow_insecure)."

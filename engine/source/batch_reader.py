@@ -8,7 +8,8 @@ The others are expanded into one room that is used again and again, and copied o
 What may not be read is left out as aiokafka leaves it out: control batches, aborted transactions, rows before
 the offset that was asked for. What cannot be read is counted: a `Loss`. A checksum that does not match may
 match when the batch is fetched again, so that is `damage`: reading ends there, and the source decides. The
-offset of a batch is in no checksum: where nothing beside it bears it out, it must come twice to be believed.
+offset of a batch is in no checksum: where nothing beside it bears it out, it must come three times to be
+believed.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 20
 UNCOMPRESSED = 0
+BELIEVED_TIMES = 3  # twice alike is what flips among few bits come to, on a wire that is bad enough
 DOUBTED_MAX = 256
 
 
@@ -68,16 +70,19 @@ class Room:
         # The kernel sees it as it sees an answer of the broker: for two kinds of array it is compiled twice.
         self.array = array.view()
         self.array.setflags(write=False)
-        self._doubted: set[tuple[int, int]] = set()
+        self._doubted: dict[tuple[int, int], int] = {}  # (place, fingerprint) -> times
 
-    def has_doubted(self, place: int, fingerprint: int) -> bool:
-        """Say whether these bytes came at this place before, and remember that they came."""
-        if (place, fingerprint) in self._doubted:
-            return True
-        if len(self._doubted) >= DOUBTED_MAX:
-            self._doubted.clear()
-        self._doubted.add((place, fingerprint))
-        return False
+    def believes(self, place: int, fingerprint: int) -> bool:
+        """Say whether these bytes have come at this place often enough, and remember that they came."""
+        times = min(self._doubted.pop((place, fingerprint), 0) + 1, BELIEVED_TIMES)
+        self._doubted[place, fingerprint] = times
+        return times == BELIEVED_TIMES
+
+    def forget(self) -> int:
+        """Forget the oldest if there are too many; give how many doubts that leaves to begin anew."""
+        if len(self._doubted) <= DOUBTED_MAX:
+            return 0
+        return int(self._doubted.pop(next(iter(self._doubted))) < BELIEVED_TIMES)
 
     def expand(self, codec: int, packed: memoryview, at: int) -> int:
         """Expand a batch at a place and give its length; TooLargeError or UnreadableError."""
@@ -122,11 +127,11 @@ def read_chunks(fetched: Fetched, room: Room, rows_max: int) -> Iterator[Chunk]:
             yield _damaged(header, gathered.next_offset, data[begin:at])
             return
         place = gathered.next_offset
-        if not _is_borne_out(header, place, begin, _base_offset(data, at)) and not room.has_doubted(
+        if not _is_borne_out(header, place, begin, _base_offset(data, at)) and not room.believes(
             place, zlib.crc32(data[begin : begin + HEADER.size])
         ):
             yield from gathered.take()
-            yield _damaged(header, place, data[begin:at])
+            yield _damaged(header, place, data[begin:at])._replace(forgotten=room.forget())
             return
         if aborted.has(header, data, begin) or header.attributes & CONTROL_BIT:
             gathered.next_offset = max(gathered.next_offset, header.next_offset)

@@ -4,7 +4,7 @@ A poll gives records of aiokafka, or chunks (`raw_fetch.py`). A batch whose chec
 again, since bytes are hurt on the way more often than on a disk, over a new connection in the end. If the
 same bytes come again and again, the log itself is damaged, and reading goes on behind the batch: one bad
 batch must not blind the engine for good. Bytes that differ each time are hurt by the wire, which may heal: it
-is given more tries, and an end of them too.
+is given more tries, and an end of them too. So is what claims to lie behind the end of the log: nothing does.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Intake:
 
     def __init__(self, places: dict[int, int]) -> None:
         """Nothing was taken or lost yet."""
-        self.tombstones = self.refetches = 0
+        self.tombstones = self.refetches = self.doubts_forgotten = 0
         self.lost_rows = dict.fromkeys(LOSSES, 0)
         self.wants_new_connection = False
         self._places = places
@@ -93,9 +93,15 @@ class Intake:
         taken = []
         for chunk in chunks:
             place = self._places[partition]
+            if chunk.next_offset > max(log_end, place):
+                self._skipped.add(partition)  # The consumer believes it, and would go on there.
+                before = self._tried.get(partition, Tried(place, chunk.next_offset))  # It came again, unhurt.
+                self._try_again(partition, Loss(DAMAGED, place, 0, before.fingerprint), log_end)
+                break
             first = int(np.searchsorted(chunk.rows.offset, place))
             rows = chunk.rows.part(first, len(chunk.rows.offset)) if first else chunk.rows
             self.tombstones += chunk.empty_rows
+            self.doubts_forgotten += chunk.forgotten
             for loss in chunk.losses:
                 self._lose(partition, place, loss)
             self._places[partition] = max(place, chunk.next_offset)

@@ -33,6 +33,7 @@ from engine.source.kafka_connection import (
     connection_options,
     is_insecure,
     limit_client_logs,
+    say_if_insecure,
 )
 from engine.source.kafka_places import Progress
 from engine.source.kafka_stats import KafkaStats
@@ -81,6 +82,7 @@ class KafkaSource:
         check_settings(self._settings)
         check_codecs()
         options = connection_options(self._settings)
+        say_if_insecure(self._settings)
         limit_client_logs()
         await self._choose_path(
             "kafka.raw_batches is false" if not self._settings.raw_batches else why_not_raw()
@@ -124,6 +126,8 @@ class KafkaSource:
             lost_rows=tuple(self._intake.lost_rows.items()),
             tombstones=self._intake.tombstones,
             refetches=self._intake.refetches,
+            doubts_forgotten=self._intake.doubts_forgotten,
+            asked_again=self.progress.asked_again,
             raw_batches=self.supervisor.is_raw,
             last_poll_ns=self._last_poll_ns,
             state=self._state(),

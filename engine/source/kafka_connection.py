@@ -117,11 +117,15 @@ def is_insecure(settings: KafkaSettings) -> bool:
     return settings.security_protocol in UNENCRYPTED and not all(map(is_loopback, hosts))
 
 
+def say_if_insecure(settings: KafkaSettings) -> None:
+    """Warn of what `allow_insecure` allows; once for a process, which makes many connections."""
+    if is_insecure(settings):
+        log.warning("calls come from Kafka unencrypted, as kafka.allow_insecure says")
+
+
 def connection_options(settings: KafkaSettings) -> dict[str, Any]:
     """Give the options of a connection; files that cannot be read are a SourceError that names them."""
     options: dict[str, Any] = {"security_protocol": settings.security_protocol}
-    if is_insecure(settings):
-        log.warning("calls come from Kafka unencrypted, as kafka.allow_insecure says")
     if settings.security_protocol.endswith("SSL"):
         try:
             context = create_ssl_context(

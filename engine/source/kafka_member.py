@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
@@ -15,7 +15,7 @@ from engine.source.kafka_places import Progress, Replaced, replace, start_offset
 from engine.source.topic_id import read_topic_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection
 
     from engine.settings import KafkaSettings
 
@@ -23,6 +23,7 @@ PLACE_TRIES = 3
 PLACE_AGAIN_S = 1.0
 COMMIT_S = 5.0
 ANSWERED_MS = 2000  # a fetch waits half a second at the broker; older answers say nothing about the log's end
+Answer = TypeVar("Answer")
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def look_at_topic(self, given: tuple[int, ...]) -> bool:
         """Let everything go if the topic is another one than before, and say so; it begins anew then."""
-        if not given or not self._progress.meet(await self._topic_id()):
+        if not given or not self._progress.meet(await self._insist(self._topic_id)):
             return False
         log.warning("the topic was deleted and made anew: reading it begins anew, without what was known")
         self.placed = set()
@@ -104,12 +105,17 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         return True
 
     async def _topic_id(self) -> str:
+        return await read_topic_id(client_of(self.consumer), self._settings.topic)
+
+    async def _insist(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Ask for what is needed to begin, and again if the broker fails or is late: it may just move."""
         for _ in range(PLACE_TRIES - 1):
             try:
-                return await read_topic_id(client_of(self.consumer), self._settings.topic)
+                return await ask()
             except (errors.KafkaError, TimeoutError):
+                self._progress.asked_again += 1
                 await asyncio.sleep(PLACE_AGAIN_S)
-        return await read_topic_id(client_of(self.consumer), self._settings.topic)
+        return await ask()
 
     async def watch_topic(self) -> None:
         """Have this consumer thrown away if the topic was made anew since; a broker may be away."""
@@ -129,15 +135,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
                 if partition in given:
                     progress.begin(partition, offset)
             unknown = [tp for tp in unknown if tp.partition not in self._places]
-        found: dict[TopicPartition, int] = {}
-        for left in reversed(range(PLACE_TRIES)):
-            try:
-                found = await start_offsets(self.consumer, unknown, self._settings, time.time_ns())
-                break
-            except errors.KafkaError:
-                if not left:
-                    raise
-                await asyncio.sleep(PLACE_AGAIN_S)
+        found = await self._insist(
+            lambda: start_offsets(self.consumer, unknown, self._settings, time.time_ns())
+        )
         for tp in assigned:
             self.consumer.seek(tp, progress.begin(tp.partition, found.get(tp, 0)))
         self.placed = {tp.partition for tp in assigned}

@@ -28,14 +28,14 @@ class Progress:
     `places` is what is fetched next, `begun` where reading began. `durable` is what is on the disk, None
     where nothing ever is: then the places are committed. `resume` gives what a checkpoint knows of the topic
     with this id, `save` writes one before partitions go elsewhere. `tenure` counts how often everything was
-    lost.
+    lost, `asked_again` how often a broker was asked once more where to begin.
     """
 
     def __init__(self) -> None:
         """Hold nothing."""
         self.places: dict[int, int] = {}
         self.begun: dict[int, int] = {}
-        self.tenure = 0
+        self.tenure = self.asked_again = 0
         self.durable: dict[int, int] | None = None
         self.topic_id = ""  # "": not known
         self.resume: Callable[[str], Awaitable[dict[int, int]]] | None = None

@@ -17,6 +17,8 @@ class KafkaStats(NamedTuple):
     lost_rows: tuple[tuple[str, int], ...]  # (reason, rows) of what was in the log and could not be read
     tombstones: int  # rows without a value
     refetches: int  # times that a batch was fetched again, because it was damaged or its offset doubted
+    doubts_forgotten: int  # doubted offsets that there was no room to remember: fetched again more often
+    asked_again: int  # times that a broker was asked once more for the topic's id or where to begin
     raw_batches: bool  # whole batches are read, not record by record
     last_poll_ns: int  # 0: never polled
     state: str  # waiting | standby | reading | closed

@@ -61,6 +61,7 @@ class Chunk(NamedTuple):
     losses: tuple[Loss, ...] = ()
     damage: Loss | None = None
     read_bytes: int = 0  # of the answer, for batches of an old format
+    forgotten: int = 0  # doubts about offsets that there was no room to remember
 
 
 def side_by_side(rows: Sequence[tuple[int, bytes]]) -> Rows:

@@ -30,67 +30,82 @@ from tests.source_contract import check_batches
 S = 1_000_000_000
 NAMES = itertools.count()
 SEED = 20261126
-PATIENCE_S = 120.0
+PATIENCE_S = 400.0
+CHANCE = 0.5
 NOTHING_LOST = dict.fromkeys(LOSSES, 0)
 
 
-async def read_over(wire: FlippingWire, topic: str, count: int) -> KafkaSource:
-    """Read rows that are produced meanwhile, until all have come and the wire flips no more."""
+async def read_over(wire: FlippingWire, topic: str, flips: dict[Where, int]) -> KafkaSource:
+    """Read rows that are produced meanwhile, until all have come and every bit is flipped, kind by kind."""
     settings = KafkaSettings(
         bootstrap_servers=(wire.bootstrap,), topic=topic, group_id=f"group-{topic}", member_id="a",
         start="earliest", session_timeout_ns=6 * S, heartbeat_ns=S, poll_ns=S // 10,
     )  # fmt: skip
     source = KafkaSource(settings)
     await source.start()
-    batches: list[RawBatch] = []
-    deadline_s = time.monotonic() + PATIENCE_S
-    produced = read = 0
-    while read < produced or produced < count or wire.is_flipping:
-        assert time.monotonic() < deadline_s, f"{read} of {produced} rows came"
-        if read == produced:  # Flips meet rows as long as there are flips to come.
-            await asyncio.to_thread(wire.produce, topic, rows(200, first=produced))
-            produced += 200
-        batch = await source.read()
-        assert batch is not None
-        batches.append(batch)
-        read += batch.rows
-    for _ in range(5):  # Nothing comes twice behind all this.
-        batch = await source.read()
-        assert batch is not None
-        batches.append(batch)
-    await source.close()
+    try:
+        batches, produced = await read_all(source, wire, topic, list(flips.items()))
+    finally:
+        await source.close()
     assert numbers(batches) == list(range(produced))
     check_batches(batches)
     return source
 
 
-@pytest.mark.parametrize(
-    ("where", "bits"),
-    [
-        (records_in, 12),
-        (offsets_in, 12),
-        (correlation_in, 1),
-        pytest.param(records_in, 1000, marks=pytest.mark.full),
-        pytest.param(offsets_in, 1000, marks=pytest.mark.full),
-        pytest.param(correlation_in, 8, marks=pytest.mark.full),
-        pytest.param(length_in, 4, marks=pytest.mark.full),
-        pytest.param(lengths_of_records_in, 8, marks=pytest.mark.full),
-    ],
-)
-async def test_every_row_comes_once_whatever_is_hurt_on_the_way(
-    kafka: Kafka, where: Where, bits: int
-) -> None:
-    """In records, in offsets of batches, in the frame round them: a re-fetch or a connection, and no row."""
+async def read_all(
+    source: KafkaSource, wire: FlippingWire, topic: str, to_come: list[tuple[Where, int]]
+) -> tuple[list[RawBatch], int]:
+    """Give what is read, and how many rows were produced."""
+    batches: list[RawBatch] = []
+    deadline_s = time.monotonic() + PATIENCE_S
+    produced = read = 0
+    while read < produced or to_come or wire.is_flipping:
+        assert time.monotonic() < deadline_s, f"{read} of {produced} rows came, {wire.flipped} bits were hurt"
+        if to_come and not wire.is_flipping:
+            wire.flip(*to_come.pop(0), CHANCE)
+        if read == produced:  # Flips meet rows as long as there are flips to come.
+            await asyncio.to_thread(wire.produce, topic, rows(200, first=produced))
+            produced += 200
+        batches.append(await one_of(source))
+        read += batches[-1].rows
+    batches += [await one_of(source) for _ in range(5)]  # Nothing comes twice behind all this.
+    return batches, produced
+
+
+async def one_of(source: KafkaSource) -> RawBatch:
+    batch = await source.read()
+    assert batch is not None
+    return batch
+
+
+async def check(kafka: Kafka, flips: dict[Where, int]) -> None:
+    """Every row must come once, and none may be lost."""
     topic = f"hurt-{next(NAMES)}"
     kafka.create_topic(topic)
     with FlippingWire(kafka, SEED) as wire:
-        wire.flip(where, bits, chance=0.5)
-        source = await read_over(wire, topic, 1000)
-        assert wire.flipped == bits
+        source = await read_over(wire, topic, flips)
+        assert wire.flipped == sum(flips.values())
     assert dict(source.stats().lost_rows) == NOTHING_LOST
 
 
+async def test_every_row_comes_once_whatever_is_hurt_on_the_way(kafka: Kafka) -> None:
+    """In records, in offsets of batches, in the frame round them: a re-fetch or a connection, and no row."""
+    await check(kafka, {records_in: 5, offsets_in: 5, correlation_in: 1})
+
+
 @pytest.mark.full
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("where", "bits"),
+    [(records_in, 200), (offsets_in, 200), (correlation_in, 8), (length_in, 4), (lengths_of_records_in, 8)],
+)
+async def test_every_row_comes_once_however_much_is_hurt(kafka: Kafka, where: Where, bits: int) -> None:
+    """For minutes, a kind of damage at a time."""
+    await check(kafka, {where: bits})
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
 def test_a_whole_service_over_a_wire_that_flips_bits_knows_what_it_should(
     kafka: Kafka, tmp_path: Path
 ) -> None:
@@ -101,6 +116,7 @@ def test_a_whole_service_over_a_wire_that_flips_bits_knows_what_it_should(
         hurt.during(a_story(3), 60, lambda: wait_until(lambda: wire.flipped > 40, what="bits were flipped"))
         hurt.finish()
         assert wire.flipped > 40
+        hurt.kafka = kafka  # Who is compared with reads it as it is.
         expected, changes = hurt.expected()
     assert hurt.found() == expected
     assert hurt.told() == changes

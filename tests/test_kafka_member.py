@@ -1,0 +1,59 @@
+"""What a member must know before it may read, it asks for more than once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from engine.settings import KafkaSettings
+from engine.source.kafka_member import PLACE_TRIES, Member
+from engine.source.kafka_places import Progress
+from tests.line_traffic import START_NS, TOPIC
+from tests.simulated_world import Broker, Consumer, VirtualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PARTITION = TopicPartition(TOPIC, 0)
+
+
+def failing(times: int, error: Exception, then: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a coroutine function that fails so often before it does what `then` does."""
+    left = [error] * times
+
+    async def ask(*arguments: Any) -> Any:
+        if left:
+            raise left.pop()
+        return await then(*arguments)
+
+    return ask
+
+
+def a_member() -> tuple[Member, Progress, Any]:
+    consumer: Any = Consumer(Broker(TOPIC, 1), VirtualClock(START_NS))
+    progress = Progress()
+    settings = KafkaSettings(topic=TOPIC, start="earliest")
+    consumer.assign([PARTITION])
+    return Member(consumer, settings, progress, lambda *_: None), progress, consumer
+
+
+async def test_a_broker_that_is_late_is_asked_again() -> None:
+    """For the id of the topic and for the place alike."""
+    member, progress, consumer = a_member()
+    consumer._client.send = failing(1, TimeoutError(), consumer._client.send)
+    consumer.beginning_offsets = failing(1, TimeoutError(), consumer.beginning_offsets)
+    await member.on_partitions_assigned([PARTITION])
+    assert (2, "", {0}) == (progress.asked_again, member.failed, member.placed)
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), KafkaError()])
+async def test_a_broker_that_goes_on_to_fail_is_given_up(error: Exception) -> None:
+    """The consumer is thrown away."""
+    member, progress, consumer = a_member()
+    consumer.beginning_offsets = failing(PLACE_TRIES, error, consumer.beginning_offsets)
+    await member.on_partitions_assigned([PARTITION])
+    assert (PLACE_TRIES - 1, set()) == (progress.asked_again, member.placed)
+    assert member.failed
