@@ -69,10 +69,12 @@ def family_of(
     known, pages = StageRows(), SketchPages()
     known.ids(rows[:-1], np.zeros(len(values), np.int16), ("",))
     row, bucket = np.nonzero(counts)
-    stage = np.zeros(len(row), np.int16)
-    facts = SeriesFacts(row.astype(np.int32), stage, bucket.astype(np.int16), counts[row, bucket])
-    sums = added_up(facts, (rows, rows[:-1].astype(np.int32)), known, ("",), pages)
-    table = sums.dense[: pages.many * PER_OCTAVE].astype(np.int64)
+    one = np.ones(len(row), np.int64)  # Counts may be larger than those of a slice.
+    facts = SeriesFacts(row.astype(np.int32), np.zeros_like(row, np.int16), bucket.astype(np.int16), one)
+    added_up(facts, (rows, rows[:-1].astype(np.int32)), known, ("",), pages)
+    table = np.zeros(pages.many * PER_OCTAVE, np.int64)
+    page = pages.page_of[row, bucket // PER_OCTAVE].astype(np.int64)
+    table[page * PER_OCTAVE + bucket % PER_OCTAVE] = counts[row, bucket]
     page_of = pages.page_of[: len(values)]
     return HistogramFamily(labels, values, page_of, table.reshape(-1, PER_OCTAVE), sum_us)
 
