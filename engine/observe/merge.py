@@ -123,7 +123,7 @@ def summed(group: Group) -> Group:
         is_next = np.zeros(len(order), np.bool_)
         for column in group.keys:
             is_next[1:] |= np.diff(column[order]) != 0
-        in_order = np.cumsum(is_next)
+        in_order = np.cumsum(is_next, dtype=np.int64)
     else:
         order = order_of(key)
         in_order = key[order]
