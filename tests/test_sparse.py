@@ -15,7 +15,7 @@ from engine.judge.sketch_pages import PAGES_MIN, SketchPages
 from engine.judge.sparse import contribution_of, mark_rows, merged, summed_up
 from engine.judge.spread import SeriesFacts, added_up
 from engine.judge.stage_rows import StageRows
-from engine.observe.latency import BUCKETS, PER_OCTAVE
+from engine.observe.latency import BUCKETS, OCTAVES, PER_OCTAVE
 from engine.observe.merge import Group, summed, without_zeros
 from engine.observe.outcomes import GROUPS, REST_SHIFT, SERIES_BITS, unload_groups
 from engine.observe.radix import order_of, packed
@@ -135,6 +135,19 @@ def test_there_is_room_for_as_many_pages_as_are_met() -> None:
 
         assert one.values.tolist() == [1] * rows
         assert pages.many == (octave + 1) * rows
+
+
+def test_room_for_pages_grows_with_the_pages_alone() -> None:
+    """A series that is new in each slice is numbered there, and takes the room of its own pages."""
+    series = 200
+    start, itself = np.arange(series + 1), np.arange(series, dtype=np.int32)
+    known, pages = StageRows(), SketchPages()
+    for one in range(series):
+        facts = SeriesFacts(itself[one : one + 1], *(np.zeros(1, np.int16),) * 2, np.ones(1, np.int64))
+        added_up(facts, (start, itself), known, STAGES, pages)
+
+    assert pages.many == series
+    assert len(pages.room(0, 0).row_of) <= max(PAGES_MIN, 2 * (series + OCTAVES))
 
 
 @given(st.lists(st.integers(0, 2**62) | st.integers(0, 3)))

@@ -63,16 +63,20 @@ class SketchPages:
             larger[: len(self.page_of)] = self.page_of
             self.page_of = larger
 
-    def grow_pages(self) -> None:
-        """Make room for twice as many pages."""
-        pages = max(PAGES_MIN, 2 * len(self._row_of))
-        row_of, first_of = np.zeros(pages, np.int32), np.zeros(pages, np.int16)
-        row_of[: self.many], first_of[: self.many] = self._row_of[: self.many], self._first_of[: self.many]
-        self._row_of, self._first_of = row_of, first_of
+    def room(self, rows: int, pages: int) -> Pages:
+        """Show the pages of `rows` rows to a kernel, with room for so many more.
 
-    def room(self, rows: int) -> Pages:
-        """Show the pages of `rows` rows to a kernel; what it has `used` then is to be `many`."""
+        What the kernel has `used` then is to be `many`.
+        """
         self.grow(rows)
+        if self.many + pages > len(self._row_of):
+            size = max(PAGES_MIN, 2 * len(self._row_of), self.many + pages)
+            row_of, first_of = np.zeros(size, np.int32), np.zeros(size, np.int16)
+            row_of[: self.many], first_of[: self.many] = (
+                self._row_of[: self.many],
+                self._first_of[: self.many],
+            )
+            self._row_of, self._first_of = row_of, first_of
         return Pages(self.page_of, self._row_of, self._first_of, np.array([self.many], np.int64))
 
     def rows_and_buckets(self, flat: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int16]]:

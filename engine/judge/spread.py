@@ -104,9 +104,10 @@ def added_up(
     """
     start, rows = members
     column, rows_max = known.places(stages), int(rows.max(initial=-1)) + 1
+    pages_of_a_series = OCTAVES * int(np.diff(start).max(initial=0))
     while True:
         number = known.numbers(rows_max)
-        room = pages.room(len(known.pairs))
+        room = pages.room(len(known.pairs), pages_of_a_series)
         sums = new_sums(PER_OCTAVE * len(room.row_of))
         is_done = spread_facts(facts, start, rows, Sketches(number, column), room, sums)
         pages.many = int(room.used[0])
@@ -117,4 +118,3 @@ def added_up(
         series, stage = np.nonzero(is_there)
         wide = spread_over_rows(start, rows, series.astype(np.int32))
         known.ids(wide.row, stage[wide.item].astype(np.int16), stages)
-        pages.grow_pages()
