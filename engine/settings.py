@@ -87,7 +87,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     member_id: str = ""  # static member id; "": the host's name
     start: str = "rewind"  # rewind | earliest | latest
     rewind_ns: int = 4 * 3600 * S
-    session_timeout_ns: int = 30 * S
+    session_timeout_ns: int = 10 * S
     heartbeat_ns: int = 3 * S
     poll_ns: int = 200_000_000
     batch_rows_max: int = 8192
