@@ -11,9 +11,7 @@ beside them.
 from __future__ import annotations
 
 import gc
-import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -48,6 +46,7 @@ from engine.observe.calls import (
     remove,
 )
 from engine.observe.prefetch import prefetch
+from tests.memory_use import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,12 +194,12 @@ class Dict:
         """Fill it."""
         gc.collect()
         self.sums: list[int] = []
-        before = _resident_bytes()
+        before = resident_bytes()
         keys = keys_of(work.standing)
         begin = time.process_time()
         self.calls: dict[object, list[int]] = {key: [i, i & 1023, -1, -1] for i, key in enumerate(keys)}
         self.fill_s = time.process_time() - begin
-        self.bytes_a_call = (_resident_bytes() - before) / len(keys)
+        self.bytes_a_call = (resident_bytes() - before) / len(keys)
         self._halves: Halves = (keys_of(work.halves[0]), keys_of(work.halves[1]))
         self._asked = keys_of(work.standing[work.asked])  # Fresh objects, as parsing makes them.
         self.calls |= {key: [0, 0, -1, -1] for key in self._halves[1]}
@@ -244,10 +243,6 @@ def compare(count: int, size: str) -> tuple[list[Row], list[int]]:
                 least_ratio(f"{what}: ours is faster than {name}", ratios(times, name, TABLE), budget)
             )
     return rows, table.sums
-
-
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def run(size: str) -> Result:

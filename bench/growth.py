@@ -25,6 +25,7 @@ from bench.reach import Reached
 from engine.app import REPLAY_HASH_KEY, build_line, load_configuration
 from engine.commands.allocator import return_freed_memory
 from engine.commands.warmup import warm_up
+from tests.memory_use import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +73,7 @@ def measure(point: Point, events: int, seconds_max: float) -> Found:
     configuration = configuration._replace(settings=settings, register=register_of(point))
     warm_up(configuration)
     gc.collect()
-    before_mb = resident_mb()
+    before_bytes = resident_bytes()
     line = build_line(configuration, REPLAY_HASH_KEY)
     traffic, batches = Traffic(point, SEED), Batches(point.partitions)
     for raw in batches.of(traffic.fill()):
@@ -93,18 +94,12 @@ def measure(point: Point, events: int, seconds_max: float) -> Found:
         publishing += time.process_time() - stepped
     taken = line.pipeline.decoder.rows_read - absorbed
     gc.collect()
-    grown_mb = resident_mb() - before_mb
+    grown_mb = (resident_bytes() - before_bytes) / MB
     reached = Reached(line)
     return Found(
         taken / stepping, taken / (stepping + publishing), line.pipeline.judge.roller.slices_closed - slices,
         grown_mb, reached.array_bytes / MB, reached.object_bytes / MB, absorbed + taken, is_whole,
     )  # fmt: skip
-
-
-def resident_mb() -> float:
-    """Give the resident memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
-    return pages * 4096 / MB
 
 
 def measure_apart(point: Point, size: str) -> Found:

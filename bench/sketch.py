@@ -40,6 +40,7 @@ from engine.judge.spread import SeriesFacts, added_up
 from engine.judge.stage_rows import StageRows
 from engine.judge.windows import RollingSums
 from engine.observe.latency import OCTAVES, PER_OCTAVE, add_values, new_sketch
+from tests.memory_use import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -224,16 +225,12 @@ def bytes_of(name: str, count: int) -> float:
     values = np.random.default_rng(SEED).lognormal(-0.9, 0.5, (2, 5_000))
     kept = [one.make()]
     one.add(kept[0], values[0])
-    before = _resident_bytes()
+    before = resident_bytes()
     for _ in range(count):
         made = one.make()
         one.add(made, values[1])
         kept.append(made)
-    return (_resident_bytes() - before) / count
-
-
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return (resident_bytes() - before) / count
 
 
 def run(size: str) -> Result:

@@ -13,7 +13,6 @@ import numpy as np
 MB = 1 << 20
 NUMPY_KEPT_BYTES, NUMPY_KEPT_EACH = 1024, 7  # arrays below this size, so many of each
 
-
 # `struct mallinfo2` of glibc 2.33 and newer.
 MALLINFO = (
     "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
@@ -31,10 +30,15 @@ class MemoryUse(NamedTuple):
     blocks: int  # Python's objects
 
 
-def resident_mb() -> float:
+def resident_bytes() -> int:
     """Give the memory that is in use now."""
     with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * resource.getpagesize() / MB
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def resident_mb() -> float:
+    """Give the memory that is in use now."""
+    return resident_bytes() / MB
 
 
 def fill_numpy_cache() -> None:
