@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from bench.live import Stack
 
 STATE_TOPIC, STATE_BYTES_MAX = "state", 16 << 20
-PERIOD = (
-    "2s"  # of checkpoints, here and in the topic: what came since is behind the kill, and not a wait here
-)
+# Of checkpoints, here and in the topic: what came since is behind the kill, and not a wait here.
+PERIOD = "2s"
 TAIL_S = 1.0
 TAIL_SHARE = 0.01  # of all calls: what starts in a minute or less, of those that start in an hour
 POLL_S = 0.1  # to ask a member that reads is work for it

@@ -114,7 +114,7 @@ def test_facts_are_added_up_in_every_row_of_their_series(
         expected = oracle_sparse.added_up(given_facts, rows_of, STAGES)
         assert {
             (*pair, where): value for (pair, where), value in zip(found, one.values.tolist(), strict=True)
-        } == (expected)
+        } == expected
         meant |= dict(zip(one.flat.tolist(), told, strict=True))
         every = np.array(list(meant), np.int32)
         row, bucket = pages.rows_and_buckets(every)
@@ -178,7 +178,7 @@ def test_keys_that_do_not_fit_in_one_number_are_not_packed() -> None:
 def test_facts_of_one_key_are_added_up_and_what_comes_to_nothing_is_left_out(
     facts: list[tuple[int, int, int, int]],
 ) -> None:
-    """Summed and without_zeros, whether their keys fit in one number or not."""
+    """Of summed and without_zeros, whether their keys fit in one number or not."""
     first, second, *values = columns(facts, 4)
     group = Group((first, second), np.stack(values, axis=1))
 

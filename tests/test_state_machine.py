@@ -228,5 +228,5 @@ def test_whatever_happens_in_whatever_order(examples: int, steps: int) -> None:
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("part", range(PARTS_SOAK))
 def test_whatever_happens_for_hours(part: int) -> None:
-    """In parts, each from a seed of its own: what Hypothesis remembers of a run is gigabytes."""
+    """In parts, each from a seed of its own: Hypothesis remembers all of a run."""
     run_machines(seed(part)(functools.partial(Service)), EXAMPLES_SOAK, 50)

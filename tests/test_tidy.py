@@ -127,7 +127,7 @@ GOOD = [
     ("tests/test_cli.py", "def test(monkeypatch):\n    monkeypatch.setenv('NO_COLOR', '1')"),
     ("tests/integration/test_kafka.py", "import time\ntime.sleep(1)"),
     ("engine/app.py", "def long():\n    '''" + "Contract.\n" * 30 + "'''\n" + "    x = 1\n" * 40),
-    ("README.md", "It listens on https://callgauge.example/home/alerts, or at ./work/main."),
+    ("README.md", "It listens on https://callgauge.example/home/alerts, or at ./work/notes."),
 ]  # fmt: skip
 
 KERNEL = '''

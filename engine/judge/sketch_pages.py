@@ -72,10 +72,8 @@ class SketchPages:
         if self.many + pages > len(self._row_of):
             size = max(PAGES_MIN, 2 * len(self._row_of), self.many + pages)
             row_of, first_of = np.zeros(size, np.int32), np.zeros(size, np.int16)
-            row_of[: self.many], first_of[: self.many] = (
-                self._row_of[: self.many],
-                self._first_of[: self.many],
-            )
+            row_of[: self.many] = self._row_of[: self.many]
+            first_of[: self.many] = self._first_of[: self.many]
             self._row_of, self._first_of = row_of, first_of
         return Pages(self.page_of, self._row_of, self._first_of, np.array([self.many], np.int64))
 

@@ -68,9 +68,7 @@ class _Lane:
     The last rows that were read are held back until it is known what follows them.
     """
 
-    def __init__(
-        self, path: str, index: int, row_bytes_max: int, chunk_rows_max: int
-    ) -> None:  # fmt: skip
+    def __init__(self, path: str, index: int, row_bytes_max: int, chunk_rows_max: int) -> None:
         """Open the file."""
         self.index = index
         self.log = open_log(path, row_bytes_max, chunk_rows_max)
@@ -124,7 +122,7 @@ class LogMerge:
 
     def __init__(
         self, paths: Sequence[str], row_bytes_max: int, chunk_rows_max: int = CHUNK_ROWS_MAX
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Look at the first event of each file, so that a file is opened only when it is its turn."""
         self._row_bytes_max = row_bytes_max
         self._chunk_rows_max = chunk_rows_max
