@@ -35,6 +35,18 @@ def summed(facts: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, ...]]:
     return sorted((*key, *pair) for key, pair in sums.items() if any(pair))
 
 
+def spread_counts(
+    series: Sequence[int], counts: Sequence[Sequence[int]], rows_of: Sequence[Sequence[int]]
+) -> dict[tuple[int, int], int]:
+    """Add up the columns of each series in each of its rows, by row and column."""
+    sums: dict[tuple[int, int], int] = defaultdict(int)
+    for one, row_counts in zip(series, counts, strict=True):
+        for row in rows_of[one]:
+            for column, value in enumerate(row_counts):
+                sums[row, column] += value
+    return {key: value for key, value in sums.items() if value}
+
+
 def added_up(
     facts: Sequence[tuple[int, int, int, int]], rows_of: Sequence[Sequence[int]], stages: Sequence[str]
 ) -> dict[tuple[int, str, int], int]:

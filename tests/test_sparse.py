@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from detectors.rows import add_to_bins
 from detectors.shift_evidence import in_categories
 from engine.judge.sketch_pages import PAGES_MIN, SketchPages
-from engine.judge.sparse import contribution_of, mark_rows, merged, summed_up
-from engine.judge.spread import SeriesFacts, added_up
+from engine.judge.sparse import contribution_of, mark_rows, merged, new_sums, summed_up
+from engine.judge.spread import SeriesFacts, added_up, spread_counts
 from engine.judge.stage_rows import StageRows
 from engine.observe.latency import BUCKETS, OCTAVES, PER_OCTAVE
 from engine.observe.merge import Group, summed, without_zeros
@@ -82,6 +82,27 @@ def test_the_rows_of_positions_are_marked(flat: list[int]) -> None:
     mark_rows(is_marked, np.array(flat, np.int32), WIDTH)
 
     assert np.flatnonzero(is_marked).tolist() == oracle_sparse.mark_rows(flat, WIDTH)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 8), unique=True), min_size=1, max_size=4),
+    st.lists(st.tuples(*[st.integers(-9, 9)] * 3), max_size=4),
+)
+def test_counts_are_added_up_in_every_row_of_their_series(
+    rows_of: list[list[int]], counts: list[tuple[int, ...]]
+) -> None:
+    counts = counts[: len(rows_of)]
+    series = list(range(len(counts)))[::-1]
+    start = np.cumsum([0, *map(len, rows_of)])
+    rows = np.array([row for one in rows_of for row in one], np.int32)
+    sums = new_sums(3 * 9)
+
+    table = np.array(counts, np.int64).reshape(-1, 3)
+    spread_counts(np.array(series, np.int32), table, start, rows, sums)
+
+    one = summed_up(0, sums)
+    found = {divmod(at, 3): value for at, value in zip(one.flat.tolist(), one.values.tolist(), strict=True)}
+    assert found == oracle_sparse.spread_counts(series, counts, rows_of)
 
 
 @given(

@@ -10,8 +10,8 @@ from __future__ import annotations
 import ctypes
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # names and numbers of mallopt(3)
-# Above twice `kafka.fetch_bytes_max`: mapping each answer of a broker afresh costs more than reading it.
-MAPPED_FROM_BYTES = 2560 * 1024
+# Above `kafka.fetch_bytes_max`: mapping each answer of a broker afresh costs more than reading it.
+MAPPED_FROM_BYTES = 1280 * 1024
 TRIMMED_ABOVE_BYTES = 1024 * 1024
 ARENAS_MAX = 2
 

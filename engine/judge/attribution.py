@@ -106,10 +106,10 @@ def attribute(
     by_instance = np.zeros(len(index.instances), np.int64)
     unattributed = 0
     counted: dict[tuple[int, Cause], int] = {}
-    for row in range(len(summary.cause_series)):
+    is_decline = np.array([classifier.is_limit_decline(cause) for cause in summary.causes], np.bool_)
+    declined = np.flatnonzero(is_decline[summary.cause_index]) if is_decline.any() else ()
+    for row in declined:
         cause = summary.causes[summary.cause_index[row]]
-        if not classifier.is_limit_decline(cause):
-            continue
         decline_class = classifier.classify(cause)
         candidates = index.instances_of(int(series_ids[summary.cause_series[row]]))
         instance = blame(index, candidates, cause, decline_class, full)

@@ -26,6 +26,7 @@ from engine.judge.facts import (
 )
 from engine.judge.measures import DECLINED, ENDED, ERRORS
 from engine.judge.series import OTHER
+from engine.judge.sparse import scatter_add
 from engine.judge.spread import spread_over_rows
 from engine.judge.stage_rows import StageRows
 
@@ -145,7 +146,7 @@ class FactRows:
 
     def _dependencies(self, merged: SliceSummary, classifier: Classifier) -> DependencyUse:
         counted = np.zeros(len(merged.causes), np.int64)
-        np.add.at(counted, merged.side_cause, merged.side_count)
+        scatter_add(counted, merged.side_cause, merged.side_count, 1)
         wanted = np.union1d(np.flatnonzero(counted), merged.caller_cause).tolist()
         numbers = {cause: self._dependency(merged.causes[cause]) for cause in wanted}
         use = self._nothing_called()

@@ -15,8 +15,8 @@ import numpy as np
 from engine.judge.facts import SliceLatency
 from engine.judge.sketch_pages import SketchPages
 from engine.judge.snapshot import HistogramFamily
-from engine.judge.sparse import contribution_of, scatter_add, summed_up
-from engine.judge.spread import SeriesFacts, added_up, spread_over_rows
+from engine.judge.sparse import contribution_of, new_sums, scatter_add, summed_up
+from engine.judge.spread import SeriesFacts, added_up, spread_counts
 from engine.judge.stage_rows import StageRows
 from engine.judge.windows import WINDOWS, RollingSums, WindowView
 from engine.kernel import kernel
@@ -35,6 +35,8 @@ ARRIVALS, ENDED, ERRORS, DECLINED = range(4)
 COLUMNS = 4
 EMPTY_I8 = np.zeros(0, np.int64)
 EMPTY_I4 = np.zeros(0, np.int32)
+# What windows count of a summary, in the order of their columns; errors take the place of their column after.
+COUNTED = [int(one) for one in (Count.STARTED, Count.ENDED, Count.ENDED, Count.DECLINED)]
 TOTALS = (Count.STARTED, Count.ANSWERED, Count.ENDED, Count.DECLINED)
 P50, P99 = range(2)
 RANKS: NDArray[np.float64] = np.array([0.50, 0.99])
@@ -152,15 +154,13 @@ class Measures:
             nothing = contribution_of(start_ns, EMPTY_I4, EMPTY_I4)
             return nothing, nothing
         rows = self.index.rows.arrays()
-        per_series = np.zeros((len(ids), COLUMNS), np.int64)
-        per_series[:, ARRIVALS] = merged.counts[:, Count.STARTED]
-        per_series[:, ENDED] = merged.counts[:, Count.ENDED]
-        per_series[:, DECLINED] = merged.counts[:, Count.DECLINED]
-        np.add.at(per_series[:, ERRORS], merged.cause_series, self._is_error(merged) * merged.cause_count)
-        spread = spread_over_rows(rows.start, rows.instance, ids)
-        flat = (spread.row[:, None] * COLUMNS + np.arange(COLUMNS)).ravel().astype(np.int32)
-        values = per_series[spread.item].ravel().astype(np.int32)
-        return contribution_of(start_ns, flat, values), self._latency(start_ns, merged, ids)
+        errors = np.zeros(len(ids), np.int64)
+        scatter_add(errors, merged.cause_series, self._errors(merged), 1)
+        per_series = merged.counts[:, COUNTED]
+        per_series[:, ERRORS] = errors
+        sums = new_sums(COLUMNS * len(self.index.row_labels))
+        spread_counts(ids, per_series, rows.start, rows.instance, sums)
+        return summed_up(start_ns, sums), self._latency(start_ns, merged, ids)
 
     def _latency(self, start_ns: int, merged: SliceSummary, ids: NDArray[np.int32]) -> Contribution:
         """Spread the latencies over their rows."""
@@ -168,9 +168,10 @@ class Measures:
         sums = added_up(facts, self.index.rows.arrays(), self.latency_rows, merged.stages, self.pages)
         return summed_up(start_ns, sums)
 
-    def _is_error(self, merged: SliceSummary) -> NDArray[np.int64]:
-        errors = np.array([self.classifier.is_error(one) for one in merged.causes], np.int64)
-        return errors[merged.cause_index] if len(errors) else EMPTY_I8
+    def _errors(self, merged: SliceSummary) -> NDArray[np.int64]:
+        """Give how many ends of each (series, cause) are errors."""
+        is_error = np.array([self.classifier.is_error(one) for one in merged.causes], np.int64)
+        return is_error[merged.cause_index] * merged.cause_count if len(is_error) else EMPTY_I8
 
     def _refresh(self, changed: NDArray[np.int32]) -> None:
         """Compute the quantiles and counts of latency rows of which pages changed."""
@@ -197,10 +198,9 @@ class Measures:
             self.errors_total = np.concatenate(
                 [self.errors_total, np.zeros(series - len(self.errors_total), np.int64)]
             )
-        np.add.at(self.totals, ids, sign * merged.counts[:, [int(column) for column in TOTALS]])
-        np.add.at(
-            self.errors_total, ids[merged.cause_series], sign * self._is_error(merged) * merged.cause_count
-        )
+        # A summary names each series once.
+        self.totals[ids] += sign * merged.counts[:, [int(column) for column in TOTALS]]
+        scatter_add(self.errors_total, ids[merged.cause_series], self._errors(merged), sign)
         self._add_histograms(merged, ids, sign)
 
     def _add_histograms(self, merged: SliceSummary, ids: NDArray[np.int32], sign: int) -> None:

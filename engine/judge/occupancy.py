@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from engine.judge.sparse import scatter_add
 from engine.kernel import kernel
 from engine.observe.summary import BIN_NS, Count, EndKind
 
@@ -232,7 +233,7 @@ def flow_of(
             summary.end_count,
         )
     entered = np.zeros(len(series_ids), np.int64)
-    np.add.at(entered, summary.bin_series, summary.bin_answers)
+    scatter_add(entered, summary.bin_series, summary.bin_answers, 1)
     keep = summary.end_answer_ns >= 0
     return Flow(
         members,

@@ -26,6 +26,7 @@ from engine.judge.occupancy import (
 )
 from engine.judge.reports import Reports
 from engine.judge.series import SeriesIndex
+from engine.judge.sparse import scatter_add
 from engine.judge.usage import used_peak
 from engine.judge.windows import StreamUse, WindowSummary
 from engine.observe.merge import merge_summaries
@@ -213,8 +214,9 @@ class Roller:
         ]
 
     def _count_levels(self, summary: SliceSummary, ids: NDArray[np.int32], sign: int) -> None:
-        np.add.at(self.series_level, ids[summary.bin_series], sign * summary.bin_level)
-        np.add.at(self.series_answered, ids[summary.bin_series], sign * summary.bin_answered_level)
+        series = ids[summary.bin_series]
+        scatter_add(self.series_level, series, summary.bin_level, sign)
+        scatter_add(self.series_answered, series, summary.bin_answered_level, sign)
 
     def _take_late(self, start_ns: int) -> list[Flow]:
         """Fold in what came after its slice was judged: windows at once, levels and ages into this slice."""

@@ -38,6 +38,25 @@ def spread_over_rows(start: NDArray[np.int64], rows: NDArray[np.int32], series: 
     return Spread(item, rows[first + np.arange(len(item))].astype(np.int64))
 
 
+@kernel
+def spread_counts(
+    series: NDArray[np.int32],
+    counts: NDArray[np.int64],
+    start: NDArray[np.int64],
+    rows: NDArray[np.int32],
+    sums: Sums,
+) -> None:
+    """Add counts, (series, columns), to `sums` at row x columns + column, for every row of the series.
+
+    The rows of series s are `rows[start[s]:start[s + 1]]`.
+    """
+    columns = counts.shape[1]
+    for item in range(len(series)):
+        for place in range(start[series[item]], start[series[item] + 1]):
+            for column in range(columns):
+                add_at(sums, rows[place] * columns + column, counts[item, column])
+
+
 class SeriesFacts(NamedTuple):
     """Latencies of series; arrays (facts,). Those of one series and stage lie together, by bucket."""
 
