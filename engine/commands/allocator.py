@@ -12,7 +12,8 @@ import ctypes
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # names and numbers of mallopt(3)
 # Above `kafka.fetch_bytes_max`: mapping each answer of a broker afresh costs more than reading it.
 MAPPED_FROM_BYTES = 1280 * 1024
-TRIMMED_ABOVE_BYTES = 1024 * 1024
+# Some answers: what is given back after each of them is cleared anew for the next one.
+TRIMMED_ABOVE_BYTES = 4096 * 1024
 ARENAS_MAX = 2
 
 
