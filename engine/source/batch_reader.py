@@ -104,7 +104,7 @@ class Fetched(NamedTuple):
 
 def read_chunks(fetched: Fetched, room: Room, rows_max: int) -> Iterator[Chunk]:
     """Give the rows of an answer; each chunk is made when it is asked for."""
-    data = fetched.data
+    data, view = fetched.data, memoryview(fetched.data)
     aborted = AbortedTransactions(fetched.aborted if fetched.committed_only else ())
     gathered = Gathered(fetched, room)
     at = 0
@@ -122,14 +122,15 @@ def read_chunks(fetched: Fetched, room: Room, rows_max: int) -> Iterator[Chunk]:
                     return
             continue
         header = header_of(data, begin, at) if at <= len(data) else None
-        if header is None or not _is_sound(header, data, begin, at):
+        if header is None or not _is_sound(header, view[begin + CHECKSUM_FROM : at]):
             yield from gathered.take()
             yield _damaged(header, gathered.next_offset, data[begin:at])
             return
         place = gathered.next_offset
-        if not _is_borne_out(header, place, begin, _base_offset(data, at)) and not room.believes(
-            place, zlib.crc32(data[begin : begin + HEADER.size])
-        ):
+        is_expected = header.base_offset == place or _is_borne_out(
+            header, place, begin, _base_offset(data, at)
+        )
+        if not is_expected and not room.believes(place, zlib.crc32(data[begin : begin + HEADER.size])):
             yield from gathered.take()
             yield _damaged(header, place, data[begin:at])._replace(forgotten=room.forget())
             return
@@ -142,8 +143,7 @@ def read_chunks(fetched: Fetched, room: Room, rows_max: int) -> Iterator[Chunk]:
     yield from gathered.take()
 
 
-def _is_sound(header: Header, data: bytes, begin: int, end: int) -> bool:
-    summed = memoryview(data)[begin + CHECKSUM_FROM : end]
+def _is_sound(header: Header, summed: memoryview) -> bool:
     return header.format == FORMAT and checksum(summed) == header.checksum
 
 
@@ -153,13 +153,11 @@ def _base_offset(data: bytes, at: int) -> int:
 
 
 def _is_borne_out(header: Header, place: int, begin: int, following: int) -> bool:
-    """Say whether what is beside a batch agrees with its offset.
+    """Say whether what is beside a batch agrees with an offset other than `place`.
 
     A batch begins where the one before ended, or at the offset that was asked for; the first may begin before
     that. Compaction leaves gaps.
     """
-    if header.base_offset == place:
-        return True
     if header.base_offset > place:
         return following >= header.next_offset
     return begin == 0 and header.next_offset > place and following == header.next_offset
