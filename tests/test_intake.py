@@ -16,7 +16,7 @@ from engine.source.intake import (
     Intake,
 )
 from engine.source.raw_fetch import make_raw_consumer
-from engine.source.rows import DAMAGED, NOTHING, TOO_LARGE, Chunk, Loss, Rows, side_by_side
+from engine.source.rows import DAMAGED, NOTHING, TOO_LARGE, Chunk, Damage, Rows, side_by_side
 from tests.kafka_double import TOPIC, Written, serving
 from tests.record_batches import ENCODERS, GZIP, LZ4, NONE, SNAPPY, ZSTD, Record, batch_of, packed_batch
 
@@ -143,7 +143,7 @@ async def test_a_bomb_costs_its_own_rows_and_the_rest_is_read() -> None:
 
 def damage(place: int, next_offset: int, rows: int, fingerprint: int = 0) -> Chunk:
     """Say that there is a damaged batch at a place."""
-    return Chunk(NOTHING, place, damage=Loss(DAMAGED, next_offset, rows, fingerprint))
+    return Chunk(NOTHING, place, damage=Damage(next_offset, rows, fingerprint))
 
 
 def test_a_batch_that_heals_is_not_lost() -> None:

@@ -23,7 +23,7 @@ from engine.source.record_batch import (
     read_record,
     read_varint,
 )
-from engine.source.rows import DAMAGED, TOO_LARGE, UNREADABLE_BATCH, Chunk, Loss
+from engine.source.rows import TOO_LARGE, UNREADABLE_BATCH, Chunk, Damage, Loss
 from tests import oracle_batches as oracle
 from tests.record_batches import (
     ABORT,
@@ -118,7 +118,7 @@ class Read(NamedTuple):
     empty_rows: int
     next_offset: int
     losses: tuple[Loss, ...] = ()
-    damage: Loss | None = None
+    damage: Damage | None = None
 
 
 def together(chunks: list[Chunk], offset: int) -> Read:
@@ -268,20 +268,20 @@ def test_a_wrong_checksum_is_damage_and_never_a_row(codec: int) -> None:
     hurt = bytearray(a_batch(3, codec=codec))
     hurt[-1] ^= 1
     found = read(a_batch(0) + bytes(hurt) + a_batch(6))
-    assert found == Read(rows_at(0, 1, 2), 0, 3, (), Loss(DAMAGED, 6, 3))
+    assert found == Read(rows_at(0, 1, 2), 0, 3, (), Damage(6, 3))
 
 
 def test_a_header_that_cannot_be_is_damage_of_unknown_length() -> None:
     """A length that is no length, counts that contradict each other, a batch without an end."""
     length, form, records = a_batch(3), a_batch(3), a_batch(3)
-    assert read(form[:16] + b"\x03" + form[17:]).damage == Loss(DAMAGED, 6, 3)
+    assert read(form[:16] + b"\x03" + form[17:]).damage == Damage(6, 3)
     cases = (
         length[:8] + b"\xff\xff\xff\xff" + length[12:],
         signed(records[: HEADER.size - 4] + b"\0\0\0\x09" + records[HEADER.size :]),
     )
     for case in cases:
-        assert read(a_batch(0) + case) == Read(rows_at(0, 1, 2), 0, 3, (), Loss(DAMAGED, 3, 0))
-    assert read(a_batch(3)[:-1], 3) == Read([], 0, 3, (), Loss(DAMAGED, 3, 0))
+        assert read(a_batch(0) + case) == Read(rows_at(0, 1, 2), 0, 3, (), Damage(3, 0))
+    assert read(a_batch(3)[:-1], 3) == Read([], 0, 3, (), Damage(3, 0))
 
 
 @pytest.mark.parametrize("codec", sorted(ENCODERS))
@@ -367,7 +367,7 @@ def test_old_formats_are_read_record_by_record(form: int, codec: int) -> None:
         assert read(old, offset) == Read(*read_plain(old, offset))
     assert read(old + a_batch(4)) == Read(rows_at(0, 1, 3, 4, 5, 6), 1, 7)
     hurt = a_batch(0) + (3).to_bytes(8, "big") + old[8:20] + b"\x55" + old[21:]
-    assert read(hurt) == Read(rows_at(0, 1, 2), 0, 3, (), Loss(DAMAGED, 4, 1))
+    assert read(hurt) == Read(rows_at(0, 1, 2), 0, 3, (), Damage(4, 1))
 
 
 def test_an_old_wrapper_that_expands_too_far_is_refused() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.deliver.families import COUNTER, GAUGE, Family, single
+from engine.deliver.families import COUNTER, GAUGE, Family, by_label, single
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,11 +68,10 @@ def checkpoint_families(stats: CheckpointStats) -> Iterator[Family]:
         help_text = "Size of the last checkpoint in state.topic."
         yield single("callgauge_state_topic_size_bytes", GAUGE, help_text, stats.topic_bytes)
     help_text = "Checkpoints that could not be written, by reason."
-    yield _by("callgauge_checkpoint_failures_total", help_text, "reason", stats.failures)
+    yield by_label(
+        "callgauge_checkpoint_failures_total", COUNTER, help_text, "reason", sorted(stats.failures.items())
+    )
     help_text = "Checkpoints that were read at an assignment, by what came of them."
-    yield _by("callgauge_checkpoint_restores_total", help_text, "outcome", stats.outcomes)
-
-
-def _by(name: str, help_text: str, label: str, counts: dict[str, int]) -> Family:
-    found = sorted(counts.items())
-    return Family(name, COUNTER, help_text, [((label, value),) for value, _ in found], [n for _, n in found])
+    yield by_label(
+        "callgauge_checkpoint_restores_total", COUNTER, help_text, "outcome", sorted(stats.outcomes.items())
+    )

@@ -48,6 +48,13 @@ def single(name: str, kind: str, text: str, value: float) -> Family:
     return Family(name, kind, text, (TOTAL,), (value,))
 
 
+def by_label(name: str, kind: str, text: str, label: str, counts: Iterable[tuple[str, float]]) -> Family:
+    """Make a family of (value of a label, number) pairs."""
+    pairs = tuple(counts)
+    labels = tuple(((label, key),) for key, _ in pairs)
+    return Family(name, kind, text, labels, tuple(value for _, value in pairs))
+
+
 def snapshot_families(snapshot: Snapshot) -> Iterator[Family]:
     """Give every family of a snapshot but the latency histograms."""
     yield from _stream_families(snapshot)
@@ -69,7 +76,7 @@ def _stream_families(snapshot: Snapshot) -> Iterator[Family]:
     yield single(f"{rows}_read_total", COUNTER, "Rows read from the source.", snapshot.rows_read)
     yield single(f"{rows}_absorbed_total", COUNTER, "Rows that are in the state.", snapshot.rows_absorbed)
     lost = {reason.name.lower(): 0 for reason in LossReason} | dict(snapshot.rows_lost)
-    yield _by_key(
+    yield by_label(
         f"{rows}_lost_total", COUNTER, "Rows that are not in the state, by reason.", "reason", lost.items()
     )
     text = "Rows that came behind the watermark and were added afterwards."
@@ -83,13 +90,13 @@ def _stream_families(snapshot: Snapshot) -> Iterator[Family]:
     text = "Latencies whose stage fell to __other__: the table of stages was full, or it was no stage name."
     yield single("callgauge_measures_collapsed_total", COUNTER, text, snapshot.measures_collapsed)
     text = "Values that could not be used, by field, in rows that were."
-    yield _by_key("callgauge_fields_ignored_total", COUNTER, text, "field", snapshot.fields_ignored)
+    yield by_label("callgauge_fields_ignored_total", COUNTER, text, "field", snapshot.fields_ignored)
     text = "Findings that became no alert because there were too many alerts already."
     yield single("callgauge_alerts_refused_total", COUNTER, text, snapshot.alerts_refused)
     text = (
         "Times that something did not fit within a bound, by bound; what then, ARCHITECTURE section 6 says."
     )
-    yield _by_key("callgauge_bounds_met_total", COUNTER, text, "bound", snapshot.bounds_met)
+    yield by_label("callgauge_bounds_met_total", COUNTER, text, "bound", snapshot.bounds_met)
     if snapshot.watermark_ns >= 0:
         text = "Event time up to which the stream is taken as complete."
         yield single("callgauge_watermark_timestamp_seconds", GAUGE, text, snapshot.watermark_ns / NS_PER_S)
@@ -101,13 +108,7 @@ def _stream_families(snapshot: Snapshot) -> Iterator[Family]:
     text = "Slices of event time that were closed."
     yield single("callgauge_slices_closed_total", COUNTER, text, snapshot.slices_closed)
     text = "Calls taken out of flight although their end was never seen, by cause."
-    yield _by_key("callgauge_calls_healed_total", COUNTER, text, "cause", snapshot.in_flight_healed)
-
-
-def _by_key(name: str, kind: str, text: str, label: str, counts: Iterable[tuple[str, float]]) -> Family:
-    pairs = tuple(counts)
-    labels = tuple(((label, key),) for key, _ in pairs)
-    return Family(name, kind, text, labels, tuple(value for _, value in pairs))
+    yield by_label("callgauge_calls_healed_total", COUNTER, text, "cause", snapshot.in_flight_healed)
 
 
 def _series_families(snapshot: Snapshot) -> Iterator[Family]:

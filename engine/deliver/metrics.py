@@ -19,7 +19,15 @@ from prometheus_client.process_collector import ProcessCollector
 
 from engine.deliver import histograms, native, text
 from engine.deliver.checkpoint_families import checkpoint_families
-from engine.deliver.families import COUNTER, GAUGE, Family, peer_families, single, snapshot_families
+from engine.deliver.families import (
+    COUNTER,
+    GAUGE,
+    Family,
+    by_label,
+    peer_families,
+    single,
+    snapshot_families,
+)
 from engine.deliver.quarantine import QuarantineStats
 
 if TYPE_CHECKING:
@@ -187,8 +195,7 @@ class Metrics:
         yield from web_families(self._web())
         help_text = "Rows that could not be decoded, by what became of them in the quarantine."
         results = self._quarantine()._asdict()
-        keys = [(("result", name),) for name in results]
-        yield Family("callgauge_quarantine_rows_total", COUNTER, help_text, keys, tuple(results.values()))
+        yield by_label("callgauge_quarantine_rows_total", COUNTER, help_text, "result", results.items())
         if snapshot is not None:
             yield from snapshot_families(snapshot)
 
@@ -208,9 +215,7 @@ def source_families(stats: SourceStats) -> Iterator[Family]:
     help_text = "Times that the broker refused access to the topic or the group."
     yield single("callgauge_kafka_unauthorized_total", COUNTER, help_text, stats.unauthorized)
     help_text = "Rows of the topic that could not be read, by reason."
-    reasons = [(("reason", reason),) for reason, _ in stats.lost_rows]
-    lost_rows = [rows for _, rows in stats.lost_rows]
-    yield Family("callgauge_kafka_lost_rows_total", COUNTER, help_text, reasons, lost_rows)
+    yield by_label("callgauge_kafka_lost_rows_total", COUNTER, help_text, "reason", stats.lost_rows)
     help_text = "Records without a value, which hold no event."
     yield single("callgauge_kafka_tombstones_total", COUNTER, help_text, stats.tombstones)
     help_text = "Times that a record batch was fetched again: it was damaged, or its offset doubted."
@@ -224,10 +229,8 @@ def source_families(stats: SourceStats) -> Iterator[Family]:
     help_text = "1 if brokers on other machines are read without encryption (kafka.allow_insecure)."
     yield single("callgauge_kafka_insecure", GAUGE, help_text, int(stats.insecure))
     help_text = "1 for the state that the source is in, 0 for the others."
-    states = [(("state", state),) for state in SOURCE_STATES]
-    yield Family(
-        "callgauge_source_state", GAUGE, help_text, states, [int(stats.state == one) for one in SOURCE_STATES]
-    )
+    states = [(state, int(stats.state == state)) for state in SOURCE_STATES]
+    yield by_label("callgauge_source_state", GAUGE, help_text, "state", states)
     help_text = "Batches that were read and wait for a step."
     yield single("callgauge_source_queue_batches", GAUGE, help_text, stats.queue_batches)
 
@@ -235,9 +238,8 @@ def source_families(stats: SourceStats) -> Iterator[Family]:
 def web_families(stats: WebStats) -> Iterator[Family]:
     """Give the figures of our own HTTP server."""
     help_text = "1 if a listener is open to the network without TLS or a login (web.allow_insecure)."
-    listeners = [(("listener", name),) for name, _ in stats.insecure]
-    insecure = [int(is_insecure) for _, is_insecure in stats.insecure]
-    yield Family("callgauge_web_insecure", GAUGE, help_text, listeners, insecure)
+    listeners = [(name, int(is_insecure)) for name, is_insecure in stats.insecure]
+    yield by_label("callgauge_web_insecure", GAUGE, help_text, "listener", listeners)
     help_text = "Requests without a right login."
     yield single("callgauge_web_logins_refused_total", COUNTER, help_text, stats.logins_refused)
     help_text = "Connections beyond those that may be open at a time."

@@ -45,7 +45,7 @@ from engine.source.record_batch import (
     frame_records,
     header_of,
 )
-from engine.source.rows import DAMAGED, NOTHING, TOO_LARGE, UNREADABLE_BATCH, Chunk, Loss, Rows
+from engine.source.rows import NOTHING, TOO_LARGE, UNREADABLE_BATCH, Chunk, Damage, Loss, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -167,11 +167,11 @@ def _damaged(header: Header | None, next_offset: int, batch: bytes) -> Chunk:
     """Say that a batch is not what was sent, and how far it goes, if its header can be believed."""
     # Of a batch that ends nobody knows where, the header alone: more may lie behind it the next time.
     fingerprint = zlib.crc32(batch[: HEADER.size] if header is None else batch)
-    loss = Loss(DAMAGED, next_offset, 0, fingerprint)
+    damage = Damage(next_offset, 0, fingerprint)
     if header is not None and header.next_offset > next_offset:
         rows = rows_from(header, next_offset)
-        loss = Loss(DAMAGED, header.next_offset, rows, fingerprint)
-    return Chunk(NOTHING, next_offset, damage=loss)
+        damage = Damage(header.next_offset, rows, fingerprint)
+    return Chunk(NOTHING, next_offset, damage=damage)
 
 
 def rows_from(header: Header, offset: int) -> int:

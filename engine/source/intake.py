@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from engine.source.rows import DAMAGED, LOSSES, Chunk, Loss, Rows, side_by_side
+from engine.source.rows import DAMAGED, LOSSES, Chunk, Damage, Loss, Rows, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +96,7 @@ class Intake:
             if chunk.next_offset > max(log_end, place):
                 self._skipped.add(partition)  # The consumer believes it, and would go on there.
                 before = self._tried.get(partition, Tried(place, chunk.next_offset))  # It came again, unhurt.
-                self._try_again(partition, Loss(DAMAGED, place, 0, before.fingerprint), log_end)
+                self._try_again(partition, Damage(place, fingerprint=before.fingerprint), log_end)
                 break
             first = int(np.searchsorted(chunk.rows.offset, place))
             rows = chunk.rows.part(first, len(chunk.rows.offset)) if first else chunk.rows
@@ -113,7 +113,7 @@ class Intake:
                 break
         return taken
 
-    def _try_again(self, partition: int, damage: Loss, log_end: int) -> None:
+    def _try_again(self, partition: int, damage: Damage, log_end: int) -> None:
         """Leave the place where it is, or move it behind the batch once it was tried often enough."""
         place = self._places[partition]
         before = self._tried.get(partition, Tried(place))
@@ -130,8 +130,8 @@ class Intake:
         if not damage.rows or damage.next_offset > log_end:
             stride = min(self._strides.get(partition, 1), max(log_end - place, 1))
             self._strides[partition] = 2 * stride
-            damage = Loss(DAMAGED, place + stride, stride)
-        self._lose(partition, place, damage)
+            damage = Damage(place + stride, stride)
+        self._lose(partition, place, Loss(DAMAGED, damage.next_offset, damage.rows))
         self._places[partition] = damage.next_offset
         self._skipped.add(partition)
 

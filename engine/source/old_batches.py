@@ -14,7 +14,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from engine.source.batch_codecs import TooLargeError, UnreadableError
 from engine.source.record_batch import CODEC_BITS, FORMAT, FORMAT_AT, LENGTH, batch_end
-from engine.source.rows import DAMAGED, NOTHING, TOO_LARGE, UNREADABLE_BATCH, Chunk, Loss, side_by_side
+from engine.source.rows import NOTHING, TOO_LARGE, UNREADABLE_BATCH, Chunk, Damage, Loss, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,13 +36,13 @@ def read_old(data: bytes, begin: int, first_offset: int, room: _Room) -> Iterato
     rows: list[tuple[int, bytes]] = []
     losses: list[Loss] = []
     at, next_offset, empty_rows = begin, first_offset, 0
-    damage: Loss | None = None
+    damage: Damage | None = None
     while (end := batch_end(data, at)) <= len(data) and end > at and data[at + FORMAT_AT] < FORMAT:
         # A wrapper has the offset of the last message in it.
         beyond = int.from_bytes(data[at : at + OFFSET_BYTES], "big", signed=True) + 1
         lost = Loss(UNREADABLE_BATCH, beyond, max(beyond - next_offset, 0))
         if zlib.crc32(data[at + FORMAT_AT : end]) != CHECKSUM.unpack_from(data, at + CHECKSUM_AT)[0]:
-            damage = lost._replace(reason=DAMAGED)
+            damage = Damage(lost.next_offset, lost.rows)
             break
         try:
             _expand_first(data, at, end, room)

@@ -45,21 +45,28 @@ class Loss(NamedTuple):
 
     reason: str  # one of LOSSES
     next_offset: int  # where reading goes on without them
-    rows: int  # 0: their batch cannot be believed, so nobody knows where it ends
-    fingerprint: int = 0  # of the bytes of a damaged batch: they stand if they come again as they were
+    rows: int
+
+
+class Damage(NamedTuple):
+    """A batch that is not believed as it came, and may be whole when it is fetched again."""
+
+    next_offset: int  # where reading goes on without it
+    rows: int = 0  # 0: nobody knows where it ends
+    fingerprint: int = 0  # of its bytes: they stand if they come again as they were
 
 
 class Chunk(NamedTuple):
     """What became of consecutive batches of one partition.
 
-    `damage` is a batch that may be whole when it is fetched again; `next_offset` does not pass it.
+    `next_offset` does not pass what is damaged.
     """
 
     rows: Rows
     next_offset: int
     empty_rows: int = 0  # records without a value
     losses: tuple[Loss, ...] = ()
-    damage: Loss | None = None
+    damage: Damage | None = None
     read_bytes: int = 0  # of the answer, for batches of an old format
     forgotten: int = 0  # doubts about offsets that there was no room to remember
 
