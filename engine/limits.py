@@ -10,6 +10,7 @@ explains every field. Pure.
 from __future__ import annotations
 
 import bisect
+import functools
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,7 +26,7 @@ FAR_NS = 1 << 62
 KINDS = (CONCURRENCY, RATE, QUOTA, TIMEOUT)
 
 
-class Limit(msgspec.Struct, frozen=True, kw_only=True):
+class Limit(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One declared cap, as in DESIGN section 5. Durations are parsed to `*_ns` (None: not given)."""
 
     name: str
@@ -54,6 +55,11 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     confirmed_ns: int | None = None  # the same as a time
     when_reached: str = "decline"
     runbook_url: str = ""
+
+    @functools.cached_property
+    def counted(self) -> str:
+        """Name what the limit counts: two limits with the same name here have the same level."""
+        return repr((self.name, self.kind, sorted(self.applies_to.items()), self.split_by, self.counts_from))
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Say whether a call with these labels counts; a missing label is ""."""

@@ -101,7 +101,7 @@ class SeriesIndex:
 
     def counting(self) -> set[int]:
         """Give the instances that calls can count in: those of limits that are in the register."""
-        limits = {what_is_counted(limit) for limit in self.register.limits}
+        limits = {limit.counted for limit in self.register.limits}
         return {row for (counted, _), row in self._instance_ids.items() if counted in limits}
 
     def instances_known(self, labels: tuple[str, ...], values: tuple[str, ...]) -> list[int]:
@@ -111,7 +111,7 @@ class SeriesIndex:
         for limit in (*self.register.limits, *self.implicit.limits):
             if limit.matches(given):
                 split = tuple((label, given.get(label, "")) for label in limit.split_by)
-                key = (what_is_counted(limit), split)
+                key = (limit.counted, split)
                 if key in self._instance_ids:
                     found.append(self._instance_ids[key])
         return sorted(found)
@@ -143,7 +143,7 @@ class SeriesIndex:
             split = tuple((label, given.get(label, "")) for label in limit.split_by)
             if any(value in ("", OTHER) for _, value in split):
                 continue  # Calls without a value have nothing in common.
-            is_known = (what_is_counted(limit), split) in self._instance_ids
+            is_known = (limit.counted, split) in self._instance_ids
             has_room = (
                 self._implicit_count < self.implicit.instances_max
                 and len(self.instances) < self.instances_max
@@ -157,7 +157,7 @@ class SeriesIndex:
 
     def _instance(self, limit: Limit, split: LabelSet) -> int:
         """Give an instance its number; when full, the rest of a split limit share one named `__other__`."""
-        key = (what_is_counted(limit), split)
+        key = (limit.counted, split)
         if key not in self._instance_ids:
             if split and len(self.instances) - self._implicit_count >= self.instances_max:
                 self.met["limit_instances_max"] += 1
@@ -170,7 +170,7 @@ class SeriesIndex:
     def reload(self, register: Register) -> None:
         """Take a new register: instances that count the same calls go on, others retire without a value."""
         self.register = register
-        limits = {what_is_counted(limit): limit for limit in register.limits}
+        limits = {limit.counted: limit for limit in register.limits}
         for (counted, _), row in self._instance_ids.items():
             instance = self.instances[row]
             if instance.limit.is_implicit:
@@ -199,8 +199,3 @@ class SeriesIndex:
             self._row_ids[labelset] = len(self.row_labels)
             self.row_labels.append(labelset)
         return self._row_ids[labelset]
-
-
-def what_is_counted(limit: Limit) -> str:
-    """Name what a limit counts: two limits with the same name here have the same level."""
-    return repr((limit.name, limit.kind, sorted(limit.applies_to.items()), limit.split_by, limit.counts_from))
