@@ -40,9 +40,10 @@ WEIGHTS = (0.6, 0.2, 0.16, 0.04)  # prior: usual, less usual, every 100 ms in FI
 FINE_S = (2.5, 60.0)
 LESS_USUAL_S = (1, 1.5, 2, 2.5, 3, 4, 6, 7, 8, 12, 25, 29, 32, 40, 45, 50, 64, 75, 100, 150, 160)
 _HALF = np.arange(HALVES)
-IS_WHOLE = _HALF % 2 == 0
-IS_COARSE = (_HALF % 10 == 0) | (_HALF % 12 == 0)
-IS_MINUTE = _HALF % 120 == 0
+# What durations may be rounded to, each a set of multiples of 500 ms.
+WHOLE, HALF, COARSE, MINUTE = range(4)
+ROUND = np.array([_HALF % 2 == 0, _HALF >= 0, (_HALF % 10 == 0) | (_HALF % 12 == 0), _HALF % 120 == 0])
+_ROUND_COLUMNS = ROUND.T.astype(np.float64)  # counts are far below 2^53, so their sums are exact
 
 
 class AtomParams(NamedTuple):
@@ -126,10 +127,11 @@ def evidence_of(
 ) -> Evidence:
     """Weigh the candidates `pairs`; `totals` are the slots of the whole deployment, one per operation."""
     slots, row = np.unique(pairs.slot, return_inverse=True)
-    cells = blocks.cells[:, slots].astype(np.int64)
-    through = np.concatenate([np.zeros((*cells.shape[:2], 1), np.int64), np.cumsum(cells, axis=2)], axis=2)
+    cells = blocks.cells[:, slots]
+    through = np.zeros((*cells.shape[:2], CELLS + 1), np.int64)
+    np.cumsum(cells, axis=2, dtype=np.int64, out=through[:, :, 1:])
     before = np.maximum(pairs.cell - 1, 0)
-    hits = (cells[:, row, pairs.cell] + blocks.late[:, pairs.slot, before]).astype(np.float64)
+    hits = cells[:, row, pairs.cell].astype(np.float64) + blocks.late[:, pairs.slot, before]
 
     def around(width: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         first, end = np.maximum(pairs.cell - width, 0), np.minimum(pairs.cell + width, CELLS)
@@ -168,7 +170,9 @@ class _Rounding(NamedTuple):
     """What is known of rounding: arrays of shape (blocks, slots, ...)."""
 
     at_halves: NDArray[np.int64]  # (blocks, slots, HALVES): at each multiple of 500 ms
-    elsewhere: NDArray[np.int64]  # (blocks, slots): at no such multiple
+    inside: NDArray[np.float64]  # (blocks, slots, sets): how many are rounded so
+    values: NDArray[np.float64]  # the same: at how many different durations
+    outside: NDArray[np.float64]  # the same: how many are not
 
 
 def _rounded(
@@ -179,48 +183,54 @@ def _rounded(
 
     What counts as rounded depends on T: whole seconds at a whole second, half ones at a half, else nothing.
     """
-    mine, each = (_rounding(blocks.halves[:, some], blocks.cells[:, some]) for some in (slots, totals))
-    pooled = _Rounding(*(one.sum(axis=1, keepdims=True) for one in each))
+    mine = _rounding(*_halves_of(blocks, slots))
+    pooled = _rounding(*(one.sum(axis=1, keepdims=True) for one in _halves_of(blocks, totals)))
     is_half = pairs.cell % HALF_CELLS == 0
     half = pairs.cell // HALF_CELLS
     first = np.zeros_like(row)
     shares = []
-    for mask, guess, values_min in (
-        (IS_WHOLE, params.guess_whole, params.values_min),
-        (_HALF >= 0, params.guess_whole, params.values_min),
-        (IS_COARSE, params.guess_coarse, params.values_min),
-        (IS_MINUTE, params.guess_minutes, 1),  # Who rounds to minutes has few values to show.
+    for rounding, guess, values_min in (
+        (WHOLE, params.guess_whole, params.values_min),
+        (HALF, params.guess_whole, params.values_min),
+        (COARSE, params.guess_coarse, params.values_min),
+        (MINUTE, params.guess_minutes, 1),  # Who rounds to minutes has few values to show.
     ):
-        usual = _share(pooled, mask, (first, half), (guess, params.guess), values_min)
-        share = _share(mine, mask, (row, half), (usual, params.prior), values_min)
-        shares.append(np.where(mask[half] & is_half, share, 0.0))
-    whole = np.where(IS_WHOLE[half], shares[0], shares[1])
-    return whole, np.maximum(np.minimum(shares[2], whole), shares[3])
+        usual = _share(pooled, rounding, (first, half), (guess, params.guess), values_min)
+        share = _share(mine, rounding, (row, half), (usual, params.prior), values_min)
+        shares.append(np.where(ROUND[rounding, half] & is_half, share, 0.0))
+    whole = np.where(ROUND[WHOLE, half], shares[WHOLE], shares[HALF])
+    return whole, np.maximum(np.minimum(shares[COARSE], whole), shares[MINUTE])
 
 
-def _rounding(halves: NDArray[np.uint16], cells: NDArray[np.uint16]) -> _Rounding:
-    at_halves = halves.astype(np.int64)
-    return _Rounding(at_halves, np.maximum(cells.sum(axis=2, dtype=np.int64) - at_halves.sum(axis=2), 0))
+def _halves_of(blocks: Blocks, slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give how many failures of some slots are at each multiple of 500 ms, and how many at none."""
+    at_halves = blocks.halves[:, slots].astype(np.int64)
+    many = blocks.cells[:, slots].sum(axis=2, dtype=np.int64)
+    return at_halves, np.maximum(many - at_halves.sum(axis=2), 0)
+
+
+def _rounding(at_halves: NDArray[np.int64], elsewhere: NDArray[np.int64]) -> _Rounding:
+    inside = at_halves @ _ROUND_COLUMNS
+    outside = (at_halves.sum(axis=2) + elsewhere)[:, :, None] - inside
+    return _Rounding(at_halves, inside, (at_halves > 0) @ _ROUND_COLUMNS, outside)
 
 
 def _share(
     known: _Rounding,
-    mask: NDArray[np.bool_],
+    rounding: int,
     at: tuple[NDArray[np.int64], NDArray[np.int64]],
     prior: tuple[NDArray[np.float64] | float, float],
     values_min: int,
 ) -> NDArray[np.float64]:
-    """Give the share in `mask` of what is not at T (`at`: slot and multiple of 500 ms).
+    """Give the share that is rounded so of what is not at T (`at`: slot and multiple of 500 ms).
 
     It is drawn to `prior`, a share and for how many it counts. One or two other values may be atoms as well:
-    only several values in the mask are rounding.
+    only several values are rounding.
     """
     row, half = at
     own = known.at_halves[:, row, half]
-    here = known.at_halves[:, :, mask]
-    others = here.sum(axis=2)[:, row] - own
-    values = (here > 0).sum(axis=2)[:, row] - (own > 0)
+    others = known.inside[:, row, rounding] - own
+    values = known.values[:, row, rounding] - (own > 0)
     rounded = others * np.minimum(values / values_min, 1.0)
-    outside = (known.at_halves[:, :, ~mask].sum(axis=2) + known.elsewhere)[:, row]
     share, weight = prior
-    return np.asarray((weight * share + rounded) / (weight + others + outside))
+    return np.asarray((weight * share + rounded) / (weight + others + known.outside[:, row, rounding]))
