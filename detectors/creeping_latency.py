@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from detectors.latency_walls import NONE, WALLS_MAX
-from detectors.rows import add_to_bins, grown
+from detectors.rows import grown, sums_above
 from detectors.sequential import log_alarm_level, log_e_bernoulli, log_mixture, restarted
 from detectors.watched_rows import with_slots
 from engine.judge.detection import MINUTE_NS, NS
+from engine.kernel import kernel
 from engine.observe.latency import UPPER_S
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ def _no_outlook(slots: int) -> Outlook:
 def take_up(state: CreepState, summary: WindowSummary, params: CreepParams) -> CreepState:
     """Take up new latency rows."""
     windows = summary.windows
+    if len(state.slot) == len(windows.latency_row):
+        return state
     fresh = [windows.labels[row] for row in windows.latency_row[len(state.slot) :].tolist()]
     slot = with_slots(state.slot, fresh, params.rows_max, 16)
     slots = int(np.count_nonzero(slot >= 0))
@@ -153,14 +156,26 @@ def take_up(state: CreepState, summary: WindowSummary, params: CreepParams) -> C
 def add_slice(state: CreepState, summary: WindowSummary) -> CreepState:
     """Count the latencies of a slice."""
     facts = summary.facts.latency
-    slot = state.slot[facts.row]
-    keep = slot >= 0
-    if not keep.any():
+    if not len(facts.row):
         return state
-    column = np.clip(facts.bucket[keep].astype(np.int64) - BUCKET_FIRST, 0, COLUMNS - 1)
     pending = state.pending.copy()
-    add_to_bins(pending, slot[keep].astype(np.int64), column, facts.counted[keep])
+    add_to_columns(state.slot, facts.row, facts.bucket, facts.counted, pending)
     return state._replace(pending=pending)
+
+
+@kernel
+def add_to_columns(
+    slot_of: NDArray[np.int32],
+    row: NDArray[np.int32],
+    bucket: NDArray[np.int16],
+    many: NDArray[np.int64],
+    pending: NDArray[np.int32],
+) -> None:
+    """Add the facts (facts,) of watched rows to their columns in `pending` (slots, COLUMNS)."""
+    for k in range(len(row)):
+        slot = slot_of[row[k]]
+        if slot >= 0:
+            pending[slot, min(max(bucket[k] - BUCKET_FIRST, 0), COLUMNS - 1)] += many[k]
 
 
 def look(
@@ -173,13 +188,14 @@ def look(
     """Take the minute that is over; `walls` are (slots, WALLS_MAX): seconds (NaN: none) and kinds."""
     calls = state.pending.sum(axis=1).astype(np.float64)
     level = log_alarm_level(2 * max(len(calls), 1), MINUTE_NS / NS, pages_per_week)
-    log_m = _moved(state, calls, level, params)
+    above = Above(sums_above(state.past), sums_above(state.pending))
+    log_m = _moved(state, calls, above, level, params)
     evidence = log_mixture(log_m).max(axis=1) if len(calls) else np.zeros(0)
     is_moving, in_doubt = evidence >= level, evidence > params.doubt
     doubted = np.where(in_doubt, state.doubted + passed_min, 0)
     is_usual_now = doubted > params.doubt_min
     log_m = np.where(is_usual_now[:, None, None], LOG_NONE, log_m)
-    log_cut, missed = _cut(state, walls[0], params)
+    log_cut, missed = _cut(state, walls[0], above, params)
     kept = state.recent.sum(axis=1) * math.exp(-passed_min / params.recent_min) + calls
     slow = np.where(kept < params.recent_calls, params.recent_slow_min, params.recent_min)
     recent = state.recent * np.exp(-passed_min / slow)[:, None].astype(np.float32) + state.pending
@@ -198,22 +214,28 @@ def look(
     return _with_streak(state, outlook, cut_level, params)
 
 
+class Above(NamedTuple):
+    """How many calls lie in a column or above it, (slots, COLUMNS + 1)."""
+
+    past: NDArray[np.float64]
+    new: NDArray[np.float64]  # in the minute that is over
+
+
 def _moved(
-    state: CreepState, calls: NDArray[np.float64], level: float, params: CreepParams
+    state: CreepState, calls: NDArray[np.float64], above: Above, level: float, params: CreepParams
 ) -> NDArray[np.float64]:
     """Add the minute to the evidence that calls move beyond the quantiles of the past."""
     total = state.past.sum(axis=1).astype(np.float64)
-    beyond = np.cumsum(state.past[:, ::-1], axis=1, dtype=np.float64)[:, ::-1]  # in a column or above
-    new_beyond = np.cumsum(state.pending[:, ::-1], axis=1, dtype=np.float64)[:, ::-1]
     rows = np.arange(len(total))
     log_m = state.log_m.copy()
     for number, rank in enumerate(RANKS[1:]):
         # The first column above which there is at most the share 1 - rank.
-        column = np.minimum((beyond > (1.0 - rank) * total[:, None]).sum(axis=1), COLUMNS - 1)
-        share = (beyond[rows, column] + 1.0) / (total + 2.0)
+        is_beyond = above.past[:, :COLUMNS] > (1.0 - rank) * total[:, None]
+        column = np.minimum(is_beyond.sum(axis=1), COLUMNS - 1)
+        share = (above.past[rows, column] + 1.0) / (total + 2.0)
         null = np.minimum(params.effect * share, 0.9)
         enough = total >= (params.past_calls if number == 0 else params.tail_calls)
-        log_e = log_e_bernoulli(new_beyond[rows, column], calls, null, np.array(params.odds))
+        log_e = log_e_bernoulli(above.new[rows, column], calls, null, np.array(params.odds))
         watched = (enough & (calls > 0))[:, None]
         log_m[:, number] = np.where(watched, restarted(log_m[:, number], log_e), log_m[:, number])
     return np.asarray(np.minimum(log_m, level + params.beyond))
@@ -295,28 +317,24 @@ def tail_beyond(
 
 
 def _cut(
-    state: CreepState, walls_s: NDArray[np.float64], params: CreepParams
+    state: CreepState, walls_s: NDArray[np.float64], above: Above, params: CreepParams
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Add the minute to the evidence that nothing passes a wall any more, though the past did."""
     same = (state.wall_of == walls_s) & ~np.isnan(walls_s)
     log_cut = np.where(same, state.log_cut, 0.0)
     missed = np.where(same, state.missed, 0.0)
-    past = _beyond(state.past, walls_s * params.wall_slack)
-    past_near = _beyond(state.past, walls_s * params.near_tail)
-    new = _beyond(state.pending, walls_s * params.wall_slack)
-    new_near = _beyond(state.pending, walls_s * params.near_tail)
+    wall, near = _column(walls_s * params.wall_slack), _column(walls_s * params.near_tail)
+    past, past_near = (np.take_along_axis(above.past, one, axis=1) for one in (wall, near))
+    new, new_near = (np.take_along_axis(above.new, one, axis=1) for one in (wall, near))
     share = np.maximum(past - np.sqrt(past), 0.0) / np.maximum(past_near, 1.0)
     share = np.where(past >= params.tail_seen_min, np.minimum(share, 0.95), 0.0)
     log_cut = np.where(new > 0, 0.0, log_cut - new_near * np.log1p(-share))
     return log_cut, np.where(new > 0, 0.0, missed + new_near * share)
 
 
-def _beyond(table: NDArray[np.generic], walls_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Count the calls in buckets that lie beyond the walls, (slots, WALLS_MAX)."""
-    above = np.cumsum(table[:, ::-1], axis=1, dtype=np.float64)[:, ::-1]
-    above = np.concatenate([above, np.zeros((len(above), 1))], axis=1)
-    column = np.searchsorted(LOWER_S, np.nan_to_num(walls_s, nan=1e9))
-    return np.take_along_axis(above, column, axis=1)
+def _column(walls_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Give the first column that lies beyond each wall."""
+    return np.asarray(np.searchsorted(LOWER_S, np.nan_to_num(walls_s, nan=1e9)))
 
 
 def _outlook(
@@ -334,7 +352,8 @@ def _outlook(
     slope = slope_of(state.minutes, params)
     low, _, high = quantiles(state.recent)
     rate = state.minutes[:, -HALVES[0] :, 0].mean(axis=1)  # calls a minute
-    passed = _beyond(np.maximum(state.recent, state.past), walls_s * params.wall_slack)
+    above = sums_above(np.maximum(state.recent, state.past))
+    passed = np.take_along_axis(above, _column(walls_s * params.wall_slack), axis=1)
     steps = range(0, params.horizon_min, params.step_min)
     for column in range(WALLS_MAX):
         log_wall = np.log(walls_s[:, column])

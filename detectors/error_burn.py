@@ -122,6 +122,8 @@ class ErrorBurn:
         ratio = errors / np.maximum(ended, 1)
         is_high = (ratio[:longs] > self.thresholds[:, None]) & (ratio[longs:] > self.thresholds[:, None])
         is_high &= errors[:longs] >= self.params.errors_min
+        if not is_high.any():
+            return Detection(state._replace(spoken=(-1, -1)), ())
         age_ns = summary.end_ns - summary.first_ns
         known = np.array([one == CRITICAL for one in SEVERITIES]) | (np.array(SHORT_NS) <= age_ns)
         slice_s = (summary.end_ns - summary.start_ns) / NS
@@ -143,6 +145,8 @@ class ErrorBurn:
 
     def _grown(self, state: State, summary: WindowSummary) -> State:
         """Take up new rows."""
+        if len(state.slot) == len(summary.windows.labels):
+            return state
         labels = summary.windows.labels[len(state.slot) :]
         slot = with_slots(state.slot, labels, self.params.rows_max, 0)
         slots = int(np.count_nonzero(slot >= 0))

@@ -38,6 +38,7 @@ from detectors.headroom_state import (
     filters_of,
     fresh,
     fresh_counts,
+    fresh_filters,
     grown,
     new_outlook,
     new_scratch,
@@ -51,7 +52,7 @@ from detectors.offered_load import Grid, Today, forecast
 from detectors.planned_load import overloads, planned
 from detectors.statistics import FilterNoise
 from detectors.straight_line import line_scores, with_level
-from detectors.thresholds import LOAD_UNKNOWN, best, surfaces_of, thresholds_of
+from detectors.thresholds import LOAD_UNKNOWN, Thresholds, best, surfaces_of
 from detectors.usual_load import (
     columns_for,
     count_slice,
@@ -107,7 +108,12 @@ class Headroom:
         self.horizons = horizons_of(settings, self.params.damping_s, self.params.long_margin)
         columns = columns_for(float(self.horizons.ahead_s[-1]))
         self.size = Size(len(self.horizons.ahead_s), columns, self.step_s)
-        self.surfaces = surfaces_of(learned)
+        self.surface_thresholds = Thresholds(surfaces_of(learned))
+        self.noise = self.noise_of(self.params.level_noise, self.params.growth_noise)
+        self.steady_noise = self.noise_of(
+            self.params.steady_noise, (1e-14,) * len(self.params.steady_noise)
+        )
+        self.speed_noise = self.noise_of(self.params.speed_level_noise, self.params.speed_growth_noise)
 
     def new_state(self) -> HeadroomState:
         return new_state(0, 0, self.size, self.params)
@@ -123,7 +129,7 @@ class Headroom:
         now = planned(now, summary.notes, summary.end_ns)
         if summary.end_ns % self.settings.evaluate_ns:
             return Detection(now, (), evaluated=False, forecast=forecast_of(now, self.horizons.page - 1))
-        now = self.evaluate(fresh(now), use, summary.end_ns)
+        now = self.evaluate(fresh_filters(now), use, summary.end_ns)
         # One finding speaks for one limit and severity: what is seen speaks over what is planned.
         horizon_ns = self.settings.page_horizon_ns
         over = overloads(now, use, limits, self.settings.utc_offsets) if now.plans else []
@@ -175,16 +181,11 @@ class Headroom:
                 has_level=blank.has_level, arrivals=blank.arrivals, exposure_s=blank.exposure_s,
                 seen_ends=blank.seen_ends, levels=blank.levels,
             )  # fmt: skip
-        noise = self.noise(self.params.level_noise, self.params.growth_noise)
-        pass_time(state.rate, noise, self.params.switch, missed)
-        pass_time(state.steady, self.steady_noise(), self.params.switch, missed)
+        pass_time(state.rate, self.noise, self.params.switch, missed)
+        pass_time(state.steady, self.steady_noise, self.params.switch, missed)
         return state._replace(levels=blank.levels)
 
-    def steady_noise(self) -> FilterNoise:
-        """Give the noise of one evaluation of the models without growth."""
-        return self.noise(self.params.steady_noise, (1e-14,) * len(self.params.steady_noise))
-
-    def noise(self, level: tuple[float, ...], growth: tuple[float, ...]) -> FilterNoise:
+    def noise_of(self, level: tuple[float, ...], growth: tuple[float, ...]) -> FilterNoise:
         """Give the noise of one evaluation."""
         steps = self.step_s / STEP_S
         return FilterNoise(
@@ -254,8 +255,8 @@ class Headroom:
         page -= np.where(known_s > self.params.cold_s, self.page_margin(room), 0.0)[:, None]
         season = state.season
         load = np.nan_to_num(season.busiest_per_s * state.outlook.holding_s / value, nan=LOAD_UNKNOWN)
-        page_from = thresholds_of(self.surfaces, "page", value, load, season.weight)
-        warn_from = thresholds_of(self.surfaces, "warn", value, load, season.weight)
+        page_from = self.surface_thresholds.of("page", value, load, season.weight)
+        warn_from = self.surface_thresholds.of("warn", value, load, season.weight)
         verdict = verdict._replace(
             page_score=best(page, page_from),
             warn_score=best(warn, warn_from),
@@ -290,9 +291,9 @@ class Headroom:
         steps = self.step_s / STEP_S
         coldness = np.clip(1.0 - age_s / params.cold_s, 0.0, 1.0)
         return StepParams(
-            rate=self.noise(params.level_noise, params.growth_noise),
-            steady=self.steady_noise(),
-            speed=self.noise(params.speed_level_noise, params.speed_growth_noise),
+            rate=self.noise,
+            steady=self.steady_noise,
+            speed=self.speed_noise,
             dispersion=params.dispersion,
             dispersion_keep=0.5 ** (self.step_s / params.dispersion.half_life_s),
             switch=params.switch * (params.switch_cold / params.switch) ** coldness * steps,

@@ -297,6 +297,18 @@ def fresh(state: Any) -> Any:
     return state.copy() if isinstance(state, np.ndarray) else state
 
 
+def fresh_filters(state: HeadroomState) -> HeadroomState:
+    """Copy the arrays that an evaluation writes to, where those that every slice is counted in are fresh."""
+    return state._replace(
+        has_level=state.has_level.copy(),
+        rate=fresh(state.rate),
+        steady=fresh(state.steady),
+        speed=fresh(state.speed),
+        dispersion=fresh(state.dispersion),
+        phi=state.phi.copy(),
+    )
+
+
 def fresh_counts(state: HeadroomState) -> HeadroomState:
     """Copy the arrays that every slice is counted in; the others are written to by evaluations alone."""
     return state._replace(

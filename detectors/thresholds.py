@@ -48,7 +48,8 @@ class Surface(NamedTuple):
     scores: tuple[NDArray[np.float64], ...]
 
 
-Surfaces = dict[tuple[str, str, bool], Surface]
+Key = tuple[str, str, bool]
+Surfaces = dict[Key, Surface]
 
 
 def surfaces_of(learned: Learned | None) -> Surfaces:
@@ -114,14 +115,40 @@ def thresholds_of(
     weight: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Give the threshold of each speaker, (instances, SPEAKERS); `weight` is that of the baseline."""
-    columns = []
-    for speaker in SPEAKERS:
-        threshold = on_surface(surfaces[tier, speaker, False], cap, np.full_like(load, LOAD_UNKNOWN))
-        if weight.any():
-            usual = on_surface(surfaces[tier, speaker, True], cap, load)
-            threshold = (1.0 - weight) * threshold + weight * usual
-        columns.append(threshold)
-    return np.stack(columns, axis=1)
+    return Thresholds(surfaces).of(tier, cap, load, weight)
+
+
+class Thresholds:
+    """The surfaces, and what they said of the same caps before: caps stay, and are asked for every 15 s."""
+
+    def __init__(self, surfaces: Surfaces) -> None:
+        self.surfaces = surfaces
+        self._cap: NDArray[np.float64] = np.zeros(0)
+        self._by_cap: dict[Key, NDArray[np.float64]] = {}  # where nothing but the cap counts
+
+    def of(
+        self, tier: str, cap: NDArray[np.float64], load: NDArray[np.float64], weight: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Give the threshold of each speaker, (instances, SPEAKERS); `weight` is that of the baseline."""
+        if not np.array_equal(cap, self._cap, equal_nan=True):
+            self._cap, self._by_cap = cap.copy(), {}
+        columns = []
+        for speaker in SPEAKERS:
+            threshold = self._on((tier, speaker, False), cap, np.full_like(load, LOAD_UNKNOWN))
+            if weight.any():
+                usual = self._on((tier, speaker, True), cap, load)
+                threshold = (1.0 - weight) * threshold + weight * usual
+            columns.append(threshold)
+        return np.stack(columns, axis=1)
+
+    def _on(self, key: Key, cap: NDArray[np.float64], load: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give the thresholds of one speaker, worked out anew only where they may be others."""
+        surface = self.surfaces[key]
+        if key[2] and not all(len(loads) == 1 for loads in surface.loads):  # The load counts, and moves.
+            return on_surface(surface, cap, load)
+        if key not in self._by_cap:
+            self._by_cap[key] = on_surface(surface, cap, load)
+        return self._by_cap[key]
 
 
 def best(scores: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.float64]:

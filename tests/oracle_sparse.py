@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
@@ -83,3 +84,18 @@ def add_to_bins(facts: Sequence[tuple[int, int, int]], rows: int, bins: int) -> 
     for row, bin_, many in facts:
         table[row][bin_] += many
     return table
+
+
+def of_watched(
+    facts: Sequence[tuple[int, int, int]], slot_of: Sequence[int], bins: Sequence[int]
+) -> list[tuple[int, int, int]]:
+    """Give the facts (row, bucket, how many) of rows with a slot as (slot, bin, how many).
+
+    `bins` says the bin of each bucket (count_latencies, add_to_columns).
+    """
+    return [(slot_of[row], bins[bucket], many) for row, bucket, many in facts if slot_of[row] >= 0]
+
+
+def add_up_from_the_last(table: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Add up what stands in each column of a row and behind it."""
+    return [[math.fsum(row[k:]) for k in range(len(row) + 1)] for row in table]

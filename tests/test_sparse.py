@@ -9,7 +9,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.rows import add_to_bins
+from detectors.creeping_latency import BUCKET_FIRST, COLUMNS, add_to_columns
+from detectors.latency_shift import BINS, COARSE, count_latencies
+from detectors.rows import add_to_bins, sums_above
 from detectors.shift_evidence import in_categories
 from engine.judge.sketch_pages import PAGES_MIN, SketchPages
 from engine.judge.sparse import contribution_of, mark_rows, merged, summed_up
@@ -273,3 +275,39 @@ def test_facts_are_counted_by_category_and_by_bin(
 
     assert found.tolist() == oracle_sparse.add_by_category(cuts, facts, len(cuts))
     assert table.tolist() == oracle_sparse.add_to_bins(facts, len(cuts), 10)
+
+
+@given(
+    st.lists(st.lists(st.integers(-1, BINS), min_size=2, max_size=2).map(sorted), min_size=4, max_size=4),
+    st.lists(st.integers(-2, 3), min_size=1, max_size=5),
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, BUCKETS - 1), st.integers(1, 5))),
+)
+def test_latencies_of_watched_rows_are_counted(
+    cuts: list[list[int]], slot_of: list[int], facts: list[tuple[int, int, int]]
+) -> None:
+    facts = [fact for fact in facts if fact[0] < len(slot_of)]
+    row, bucket, many = (
+        np.array([fact[at] for fact in facts], kind) for at, kind in enumerate((np.int32, np.int16, np.int64))
+    )
+    slots, cut = np.array(slot_of, np.int32), np.array(cuts, np.int64)
+    newest, pending = np.zeros((len(cuts), BINS), np.int32), np.zeros((len(cuts), COLUMNS), np.int32)
+    seen = np.zeros((len(cuts), 3))
+
+    count_latencies(slots, row, bucket, many, cut, newest, seen)
+    add_to_columns(slots, row, bucket, many, pending)
+
+    coarse = oracle_sparse.of_watched(facts, slot_of, [bucket // COARSE for bucket in range(BUCKETS)])
+    column = [sorted((0, bucket - BUCKET_FIRST, COLUMNS - 1))[1] for bucket in range(BUCKETS)]
+    assert newest.tolist() == oracle_sparse.add_to_bins(coarse, len(cuts), BINS)
+    assert seen.tolist() == oracle_sparse.add_by_category(cuts, coarse, len(cuts))
+    fine = oracle_sparse.of_watched(facts, slot_of, column)
+    assert pending.tolist() == oracle_sparse.add_to_bins(fine, len(cuts), COLUMNS)
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), max_size=3))
+def test_columns_are_added_up_from_the_last(table: list[list[int]]) -> None:
+    """The kernel is add_up_from_the_last."""
+    expected = oracle_sparse.add_up_from_the_last(table)
+
+    assert sums_above(np.array(table, np.int32).reshape(-1, 3)).tolist() == expected
+    assert sums_above(np.array(table, np.float32).reshape(-1, 3)).tolist() == expected
