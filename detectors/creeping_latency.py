@@ -16,24 +16,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from detectors.creep_tables import COLUMNS, LOG_S, LOWER_S, Fade, add_to_columns, faded, sums_above
 from detectors.latency_walls import NONE, WALLS_MAX
-from detectors.rows import grown, sums_above
+from detectors.rows import grown
 from detectors.sequential import log_alarm_level, log_e_bernoulli, log_mixture, restarted
 from detectors.watched_rows import with_slots
 from engine.judge.detection import MINUTE_NS, NS
-from engine.kernel import kernel
-from engine.observe.latency import UPPER_S
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engine.judge.windows import WindowSummary
 
-BUCKET_FIRST = int(np.searchsorted(UPPER_S, 0.1))  # what is faster than 100 ms shares the first column
-BUCKET_END = int(np.searchsorted(UPPER_S, 170.0))
-COLUMNS = BUCKET_END - BUCKET_FIRST
-LOWER_S = UPPER_S[BUCKET_FIRST - 1 : BUCKET_END - 1]
-LOG_S = np.log(UPPER_S[BUCKET_FIRST:BUCKET_END]) - math.log(2.0) / 64.0  # middle of each bucket
 RANKS = (0.5, 0.9, 0.99)
 DEVIATES = (0.0, 1.2816, 2.3263)  # of a normal law, at these ranks
 MINUTES = 60
@@ -78,8 +72,8 @@ class CreepState(NamedTuple):
     slot: NDArray[np.int32]  # (latency rows,)
     minute: int
     pending: NDArray[np.int32]  # (slots, COLUMNS), of the minute that is being filled
-    recent: NDArray[np.float32]
-    past: NDArray[np.float32]
+    recent: NDArray[np.floating]
+    past: NDArray[np.floating]
     minutes: NDArray[np.float64]  # (slots, MINUTES, 3): calls, sums of the logarithm and of its square
     log_m: NDArray[np.float64]  # (slots, 2, odds): movement beyond the 90 % and 99 % quantiles
     doubted: NDArray[np.int64]  # (slots,) minutes since the evidence began to grow
@@ -163,21 +157,6 @@ def add_slice(state: CreepState, summary: WindowSummary) -> CreepState:
     return state._replace(pending=pending)
 
 
-@kernel
-def add_to_columns(
-    slot_of: NDArray[np.int32],
-    row: NDArray[np.int32],
-    bucket: NDArray[np.int16],
-    many: NDArray[np.int64],
-    pending: NDArray[np.int32],
-) -> None:
-    """Add the facts (facts,) of watched rows to their columns in `pending` (slots, COLUMNS)."""
-    for k in range(len(row)):
-        slot = slot_of[row[k]]
-        if slot >= 0:
-            pending[slot, min(max(bucket[k] - BUCKET_FIRST, 0), COLUMNS - 1)] += many[k]
-
-
 def look(
     state: CreepState,
     passed_min: int,
@@ -198,12 +177,11 @@ def look(
     log_cut, missed = _cut(state, walls[0], above, params)
     kept = state.recent.sum(axis=1) * math.exp(-passed_min / params.recent_min) + calls
     slow = np.where(kept < params.recent_calls, params.recent_slow_min, params.recent_min)
-    recent = state.recent * np.exp(-passed_min / slow)[:, None].astype(np.float32) + state.pending
-    past_decay = math.exp(-passed_min / params.past_min)
-    past = np.where(
-        (in_doubt & ~is_usual_now)[:, None], state.past, state.past * np.float32(past_decay) + state.pending
-    ).astype(np.float32)
-    past = np.where(is_usual_now[:, None], recent, past)
+    fade = Fade(
+        np.exp(-passed_min / slow).astype(np.float32), np.float32(math.exp(-passed_min / params.past_min)),
+        ~in_doubt, is_usual_now,
+    )  # fmt: skip
+    recent, past = faded(state.recent, state.past, state.pending, fade)
     state = state._replace(
         pending=np.zeros_like(state.pending), recent=recent, past=past, minutes=_turned(state, passed_min),
         log_m=log_m, doubted=np.where(is_usual_now, 0, doubted), log_cut=log_cut, wall_of=walls[0],
@@ -284,7 +262,7 @@ def _line(
     return np.where(enough, slope, 0.0), np.where(enough, params.slope_errors * np.sqrt(var / width), 0.0)
 
 
-def quantiles(table: NDArray[np.float32]) -> NDArray[np.float64]:
+def quantiles(table: NDArray[np.floating]) -> NDArray[np.float64]:
     """Give the logarithms of the quantiles RANKS, (ranks, slots); NaN: no calls."""
     cumulated = np.cumsum(table, axis=1, dtype=np.float64)
     total = cumulated[:, -1]
@@ -295,7 +273,7 @@ def quantiles(table: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def tail_beyond(
-    table: NDArray[np.float32],
+    table: NDArray[np.floating],
     log_wall: NDArray[np.float64],
     moved: float | NDArray[np.float64],
     params: CreepParams,

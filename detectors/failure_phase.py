@@ -154,11 +154,14 @@ def _ended(
         hits[rows, (best - 1) % parts] += 1
         fresh["cycles"][rows, number] += 1
         fresh["traffic"][:, columns] += ended
-        log_e, where = _on_phase(hits, fresh["traffic"][:, columns], fresh["cycles"][:, number], params)
-        tries = WEEK_S * NS / BLOCKS_NS[number] * parts * max(len(log_e), 1)
-        is_on = (log_e >= math.log(tries / pages_per_week)) & (hits.max(axis=1) >= params.hits_min)
-        again = is_on[rows] & ((best == where[rows]) | ((best - 1) % parts == where[rows]))
-        part[rows[again], number] = where[rows[again]]
+        tries = WEEK_S * NS / BLOCKS_NS[number] * parts * max(len(hits), 1)
+        often = hits[rows].max(axis=1, initial=0) >= params.hits_min
+        rows, best = rows[often], best[often]
+        traffic, cycles = fresh["traffic"][rows, columns], fresh["cycles"][rows, number]
+        log_e, where = _on_phase(hits[rows], traffic, cycles, params)
+        again = log_e >= math.log(tries / pages_per_week)
+        again &= (best == where) | ((best - 1) % parts == where)
+        part[rows[again], number] = where[again]
         last_ns[rows[again], number] = summary.start_ns
     stale = summary.start_ns - last_ns[:, number] > params.fresh_cycles * CYCLES_NS[number]
     part[stale, number] = -1

@@ -106,13 +106,14 @@ class Headroom:
         self.params = params or HeadroomParams()
         self.step_s = settings.evaluate_ns / NS
         self.horizons = horizons_of(settings, self.params.damping_s, self.params.long_margin)
+        self.horizons_ns = np.round(self.horizons.ahead_s * NS).astype(np.int64)
+        steps = round(self.horizons.ahead_s[-1] / self.step_s)
+        self.steps_ns = np.arange(1, steps + 1) * settings.evaluate_ns
         columns = columns_for(float(self.horizons.ahead_s[-1]))
         self.size = Size(len(self.horizons.ahead_s), columns, self.step_s)
         self.surface_thresholds = Thresholds(surfaces_of(learned))
         self.noise = self.noise_of(self.params.level_noise, self.params.growth_noise)
-        self.steady_noise = self.noise_of(
-            self.params.steady_noise, (1e-14,) * len(self.params.steady_noise)
-        )
+        self.steady_noise = self.noise_of(self.params.steady_noise, (1e-14,) * len(self.params.steady_noise))
         self.speed_noise = self.noise_of(self.params.speed_level_noise, self.params.speed_growth_noise)
 
     def new_state(self) -> HeadroomState:
@@ -234,9 +235,10 @@ class Headroom:
         begin_known(state, (season.weight >= 1.0) & ~state.has_level & (state.exposure_s > 0.0), params)
         pull = pulls(season, middle_ns, params.ratio_s, params.quiet_most) * self.step_s
         extra = 2.0 * np.maximum(pull - self.step_s / params.ratio_s, 0.0) * params.ratio_var
-        for bank in (state.rate, state.steady):
-            bank.level[:] = (bank.level - shift[:, None]) * (1.0 - pull)[:, None]
-            bank.level_var[:] += extra[:, None]
+        if shift.any() or pull.any():
+            for bank in (state.rate, state.steady):
+                bank.level[:] = (bank.level - shift[:, None]) * (1.0 - pull)[:, None]
+                bank.level_var[:] += extra[:, None]
         return state._replace(season=season)
 
     def weigh(
@@ -279,9 +281,11 @@ class Headroom:
         Where counts are too few or too bursty to tell the models apart, the prior is all there is.
         """
         params = self.params
+        cold = (age_s > 0.0) & (age_s <= params.cold_s)
+        if not cold.any():
+            return
         odds = np.array(params.model_weight_warm) / np.array(params.model_weight)
         tilt = odds ** (self.step_s / params.cold_s)
-        cold = (age_s > 0.0) & (age_s <= params.cold_s)
         state.rate.weight[cold] *= tilt
         state.rate.weight[cold] /= state.rate.weight[cold].sum(axis=1, keepdims=True)
 
@@ -313,10 +317,6 @@ class Headroom:
         # The long run speaks for a quiet night, at a tenth of its weight: it may be out of date.
         ends = state.times.ends.sum(axis=1) + LONG_RUN_SHARE * state.times.ends_long.sum(axis=1)
         season = state.season
-        ahead_ns = (
-            np.arange(1, round(self.horizons.ahead_s[-1] / self.step_s) + 1) * self.settings.evaluate_ns
-        )
-        at_ns = season.offset_ns + np.round(self.horizons.ahead_s * NS).astype(np.int64)
         many = np.where(season.weight >= 1.0, len(self.horizons.ahead_s), self.horizons.warn)
         return Today(
             is_ready=may_look,
@@ -329,8 +329,8 @@ class Headroom:
             dispersion=state.phi,
             steady=state.steady,
             offset=season.offset,
-            offset_ahead=offsets_at(season, season.offset_ns + ahead_ns),
-            offset_var=variances_at(season, at_ns),
+            offset_ahead=offsets_at(season, season.offset_ns + self.steps_ns),
+            offset_var=variances_at(season, season.offset_ns + self.horizons_ns),
             horizons=many,
         )
 

@@ -240,6 +240,8 @@ def primed(state: HeadroomState, baseline: Baseline) -> HeadroomState:
 
 def begin_known(state: HeadroomState, known: NDArray[np.bool_], params: HeadroomParams) -> None:
     """Start filters of instances whose usual rate is known, before their first count, in place."""
+    if not known.any():
+        return
     state.has_level[known] = True
     for bank, weight in (
         (state.rate, params.model_weight_warm),

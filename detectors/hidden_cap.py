@@ -112,13 +112,15 @@ class HiddenCap:
         implicit = np.array([one.limit.is_implicit for one in limits[: len(use.level)]], np.bool_)
         learned = np.where(implicit & np.isnan(state.learned), use.value, state.learned)
         covered = covered_by(use, limits, learned, implicit)
-        refuted = self._refuted(learned, state.ceilings, covered)
-        state = state._replace(
-            learned=np.where(refuted, np.nan, learned),
-            found_ns=np.where(refuted, -1, state.found_ns),
-            before=np.where(refuted, learned, state.before),
-        )
-        changes = [LearnedLimit(int(row), math.nan, summary.end_ns) for row in np.flatnonzero(refuted)]
+        state, changes = state._replace(learned=learned), []
+        if not np.isnan(learned).all():
+            refuted = self._refuted(learned, state.ceilings, covered)
+            state = state._replace(
+                learned=np.where(refuted, np.nan, learned),
+                found_ns=np.where(refuted, -1, state.found_ns),
+                before=np.where(refuted, learned, state.before),
+            )
+            changes += [LearnedLimit(int(row), math.nan, summary.end_ns) for row in np.flatnonzero(refuted)]
         if not summary.is_partial:
             state, new = self._inferred(state, covered)
             changes += new

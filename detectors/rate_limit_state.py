@@ -167,7 +167,7 @@ def look_at_bins(
     caps: NDArray[np.float64],
     found: NDArray[np.int64],
 ) -> None:
-    """Fill `found` (slots, FOUND) from the bins `joined` (slots, ...), of which `before` are of earlier slices.
+    """Fill `found` (slots, FOUND) from bins `joined` (slots, ...), of which `before` are of earlier slices.
 
     Of the slice: calls, the squares of those in whole seconds, the busiest rolling period of `window` bins,
     and at how many bins' ends such a period was over each of `caps` (slots, 2).

@@ -1,7 +1,7 @@
 """What was worked out of something that rarely changes, kept until it does.
 
-A detector is a pure function, and what its state holds is never written to. So whatever follows from a part of
-it alone need not be worked out at every slice: as long as that part is the same object, so is the result.
+A detector is a pure function, and what its state holds is never written to. So whatever follows from a part
+of it alone need not be worked out at every slice: as long as that part is the same object, so is the result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tables by row or slot: state that follows rows which are only ever appended, and sums over columns."""
+"""Detector state that follows rows which are only ever appended."""
 
 from __future__ import annotations
 
@@ -32,20 +32,3 @@ def add_to_bins(
     """Add facts (facts,) to their bins in `table` (rows, bins)."""
     for k in range(len(row)):
         table[row[k], bins[k]] += many[k]
-
-
-def sums_above(table: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Add the columns of `table` (slots, columns) up from the last one, and 0 behind it."""
-    found = np.zeros((len(table), table.shape[1] + 1))
-    add_up_from_the_last(table, found)
-    return found
-
-
-@kernel
-def add_up_from_the_last(table: NDArray[np.generic], found: NDArray[np.float64]) -> None:
-    """Fill `found` (slots, columns + 1), whose last column is 0."""
-    for i in range(table.shape[0]):
-        total = 0.0
-        for k in range(table.shape[1] - 1, -1, -1):
-            total += table[i, k]
-            found[i, k] = total

@@ -43,7 +43,7 @@ def log_mixture(log_m: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def log_mixture_from(log_m: NDArray[np.float64], least: float) -> NDArray[np.float64]:
-    """Give `log_mixture` where it may be `least` or more, and -inf where no alternative is: no mean is more."""
+    """Give `log_mixture` where it may be `least` or more; -inf where no alternative is: no mean is more."""
     found = np.full(log_m.shape[:-1], -np.inf)
     if log_m.max(initial=-np.inf) < least:
         return found
@@ -63,7 +63,7 @@ def log_e_bernoulli(
     Arrays (n,) and `odds` (alternatives,) give (n, alternatives). The likelihood ratio of the alternative
     whose odds are `odds` times those of the null.
     """
-    p0 = np.clip(null, 1e-9, 1.0 - 1e-9)[..., None]
+    p0 = np.minimum(np.maximum(null, 1e-9), 1.0 - 1e-9)[..., None]
     p1 = odds * p0 / (1.0 - p0 + odds * p0)
     misses = (trials - hits)[..., None]
     return np.asarray(hits[..., None] * np.log(p1 / p0) + misses * np.log((1.0 - p1) / (1.0 - p0)))

@@ -206,11 +206,17 @@ def weighed(
     tally = evidence.tally[at] * np.where(told, keep, 1.0)[:, :, None]
     best = tally[np.arange(len(at)), evidence.log_ratio[at].argmax(axis=1)]
     back = np.maximum(evidence.back[at] + _for_usual(new, best, usual[:, 0]), 0.0)
+    is_held = tally.any(axis=2)
     tally += new[:, None, :]
     gammas = gammas or log_gammas(laws)
     of_usual = gammas.usual[at, None, :], gammas.usual_total[at, None]
     of_moved = gammas.moved[at], gammas.moved_total[at]
-    log_ratio = log_dirichlet(tally, moved, of_moved) - log_dirichlet(tally, usual, of_usual)
+    # Most alternatives held nothing until now, so their tallies are one: what is new.
+    by_usual = np.repeat(log_dirichlet(new[:, None, :], usual, of_usual), tally.shape[1], axis=1)
+    held = np.nonzero(is_held)[0]
+    of_held = of_usual[0][held, 0], of_usual[1][held, 0]
+    by_usual[is_held] = log_dirichlet(tally[is_held], usual[held, 0], of_held)
+    log_ratio = log_dirichlet(tally, moved, of_moved) - by_usual
     log_e[at] = np.where(told, 0.0, log_ratio - evidence.log_ratio[at])
     log_m = np.where(told, evidence.log_m[at], restarted(evidence.log_m[at], log_e[at]))
     is_over = told & ((log_ratio.max(axis=1) < GOES_ON_MIN) | (back > BACK_MIN))[:, None]

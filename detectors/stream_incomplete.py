@@ -151,9 +151,15 @@ class StreamIncomplete:
                 since_ns=np.where(is_new_usual, -1, state.since_ns),
             )
         in_doubt = log_mixture_from(log_m, params.doubt) > params.doubt
-        began = in_doubt & (state.since_ns < 0)
         slice_s = (summary.end_ns - summary.start_ns) / NS
         keep = 0.5 ** (slice_s / params.half_life_s)
+        if not in_doubt.any():
+            nothing = np.zeros(SHARES)
+            return state._replace(
+                bad=keep * state.bad + bad, all=keep * state.all + total, log_m=log_m,
+                new_bad=nothing, new_all=nothing, since_ns=np.full(SHARES, -1, np.int64),
+            )  # fmt: skip
+        began = in_doubt & (state.since_ns < 0)
         return state._replace(
             bad=np.where(in_doubt, state.bad, keep * state.bad + bad),
             all=np.where(in_doubt, state.all, keep * state.all + total),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,3 +101,13 @@ def of_watched(
 def add_up_from_the_last(table: Sequence[Sequence[float]]) -> list[list[float]]:
     """Add up what stands in each column of a row and behind it."""
     return [[math.fsum(row[k:]) for k in range(len(row) + 1)] for row in table]
+
+
+def fade_calls(
+    recent: Any, past: Any, pending: int, keep: tuple[Any, Any], flags: tuple[Any, Any]
+) -> tuple[float, float]:
+    """Fade one place of two tables in the precision of what they hold (fade_tables)."""
+    is_learned, is_usual_now = flags
+    recent_after = float(recent * keep[0]) + pending
+    past_after = float(past * keep[1]) + pending if is_learned else float(past)
+    return recent_after, recent_after if is_usual_now else float(np.float32(past_after))

@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.creeping_latency import BUCKET_FIRST, COLUMNS, add_to_columns
+from detectors.creep_tables import BUCKET_FIRST, COLUMNS, Fade, add_to_columns, faded, sums_above
 from detectors.latency_shift import BINS, COARSE, count_latencies
-from detectors.rows import add_to_bins, sums_above
+from detectors.rows import add_to_bins
 from detectors.shift_evidence import in_categories
 from engine.judge.sketch_pages import PAGES_MIN, SketchPages
 from engine.judge.sparse import contribution_of, mark_rows, merged, summed_up
@@ -311,3 +311,26 @@ def test_columns_are_added_up_from_the_last(table: list[list[int]]) -> None:
 
     assert sums_above(np.array(table, np.int32).reshape(-1, 3)).tolist() == expected
     assert sums_above(np.array(table, np.float32).reshape(-1, 3)).tolist() == expected
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 9), st.floats(0, 9), st.integers(0, 9)), min_size=1, max_size=4),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([np.float32, np.float64]),
+)
+def test_tables_fade_and_take_a_minute_up(
+    calls: list[tuple[float, float, int]], is_learned: bool, is_usual_now: bool, kind: type
+) -> None:
+    """The kernel is fade_tables."""
+    recent: np.ndarray = np.array([[one[0] for one in calls]], kind)
+    past: np.ndarray = np.array([[one[1] for one in calls]], kind)
+    pending = np.array([[one[2] for one in calls]], np.int32)
+    flags = np.array([is_learned]), np.array([is_usual_now])
+    fade = Fade(np.array([0.8], np.float32), np.float32(0.99), *flags)
+
+    after = faded(recent, past, pending, fade)
+
+    for k, found in enumerate(zip(*(one[0].tolist() for one in after), strict=True)):
+        given_calls = recent[0, k], past[0, k], int(pending[0, k])
+        assert found == oracle_sparse.fade_calls(*given_calls, (fade.recent[0], fade.past), flags)
