@@ -18,6 +18,7 @@ BUCKET_END = int(np.searchsorted(UPPER_S, 170.0))
 COLUMNS = BUCKET_END - BUCKET_FIRST
 LOWER_S = UPPER_S[BUCKET_FIRST - 1 : BUCKET_END - 1]
 LOG_S = np.log(UPPER_S[BUCKET_FIRST:BUCKET_END]) - math.log(2.0) / 64.0  # middle of each bucket
+LOG_S_SQUARED = LOG_S**2
 
 
 class Fade(NamedTuple):
@@ -89,3 +90,21 @@ def add_up_from_the_last(table: NDArray[np.generic], found: NDArray[np.float64])
         for k in range(table.shape[1] - 1, -1, -1):
             total += table[i, k]
             found[i, k] = total
+
+
+@kernel
+def columns_beyond(above: NDArray[np.float64], wanted: NDArray[np.float64], found: NDArray[np.int64]) -> None:
+    """Fill `found` (slots,): the first column of `above` (slots, columns) that is not above `wanted`.
+
+    Sums from above never rise from column to column.
+    """
+    for i in range(len(wanted)):
+        low = 0
+        high = above.shape[1]
+        while low < high:
+            middle = (low + high) // 2
+            if above[i, middle] > wanted[i]:
+                low = middle + 1
+            else:
+                high = middle
+        found[i] = low

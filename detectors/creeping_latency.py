@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from detectors.creep_tables import COLUMNS, LOG_S, LOWER_S, Fade, add_to_columns, faded, sums_above
+from detectors.creep_tables import (
+    COLUMNS,
+    LOG_S,
+    LOG_S_SQUARED,
+    LOWER_S,
+    Fade,
+    add_to_columns,
+    columns_beyond,
+    faded,
+    sums_above,
+)
 from detectors.latency_walls import NONE, WALLS_MAX
 from detectors.rows import grown
 from detectors.sequential import log_alarm_level, log_e_bernoulli, log_mixture, restarted
@@ -183,7 +193,8 @@ def look(
     )  # fmt: skip
     recent, past = faded(state.recent, state.past, state.pending, fade)
     state = state._replace(
-        pending=np.zeros_like(state.pending), recent=recent, past=past, minutes=_turned(state, passed_min),
+        pending=np.zeros_like(state.pending), recent=recent, past=past,
+        minutes=_turned(state, calls, passed_min),
         log_m=log_m, doubted=np.where(is_usual_now, 0, doubted), log_cut=log_cut, wall_of=walls[0],
         missed=missed,
     )  # fmt: skip
@@ -208,8 +219,9 @@ def _moved(
     log_m = state.log_m.copy()
     for number, rank in enumerate(RANKS[1:]):
         # The first column above which there is at most the share 1 - rank.
-        is_beyond = above.past[:, :COLUMNS] > (1.0 - rank) * total[:, None]
-        column = np.minimum(is_beyond.sum(axis=1), COLUMNS - 1)
+        column = np.empty(len(total), np.int64)
+        columns_beyond(above.past, (1.0 - rank) * total, column)
+        column = np.minimum(column, COLUMNS - 1)
         share = (above.past[rows, column] + 1.0) / (total + 2.0)
         null = np.minimum(params.effect * share, 0.9)
         enough = total >= (params.past_calls if number == 0 else params.tail_calls)
@@ -219,13 +231,13 @@ def _moved(
     return np.asarray(np.minimum(log_m, level + params.beyond))
 
 
-def _turned(state: CreepState, passed_min: int) -> NDArray[np.float64]:
+def _turned(state: CreepState, calls: NDArray[np.float64], passed_min: int) -> NDArray[np.float64]:
     """Move the minutes on; the newest is the last."""
     minutes = np.zeros_like(state.minutes)
     if passed_min < MINUTES:
         minutes[:, : MINUTES - passed_min] = state.minutes[:, passed_min:]
     pending = state.pending.astype(np.float64)
-    minutes[:, -1] = np.stack([pending.sum(axis=1), pending @ LOG_S, pending @ LOG_S**2], axis=1)
+    minutes[:, -1] = np.stack([calls, pending @ LOG_S, pending @ LOG_S_SQUARED], axis=1)
     return minutes
 
 

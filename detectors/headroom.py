@@ -57,7 +57,7 @@ from detectors.usual_load import (
     columns_for,
     count_slice,
     looked_up,
-    offsets_at,
+    offsets_ahead,
     pulls,
     variances_at,
     with_learned,
@@ -106,11 +106,12 @@ class Headroom:
         self.params = params or HeadroomParams()
         self.step_s = settings.evaluate_ns / NS
         self.horizons = horizons_of(settings, self.params.damping_s, self.params.long_margin)
+        longest_s = float(self.horizons.ahead_s[-1])
         self.horizons_ns = np.round(self.horizons.ahead_s * NS).astype(np.int64)
-        steps = round(self.horizons.ahead_s[-1] / self.step_s)
-        self.steps_ns = np.arange(1, steps + 1) * settings.evaluate_ns
-        columns = columns_for(float(self.horizons.ahead_s[-1]))
-        self.size = Size(len(self.horizons.ahead_s), columns, self.step_s)
+        self.steps_ns = settings.evaluate_ns * np.arange(1, round(longest_s / self.step_s) + 1)
+        odds = np.divide(self.params.model_weight_warm, self.params.model_weight)
+        self.tilt = odds ** (self.step_s / self.params.cold_s)
+        self.size = Size(len(self.horizons.ahead_s), columns_for(longest_s), self.step_s)
         self.surface_thresholds = Thresholds(surfaces_of(learned))
         self.noise = self.noise_of(self.params.level_noise, self.params.growth_noise)
         self.steady_noise = self.noise_of(self.params.steady_noise, (1e-14,) * len(self.params.steady_noise))
@@ -272,8 +273,9 @@ class Headroom:
     def page_margin(self, room: Room) -> NDArray[np.float64]:
         """Give by how much more is asked for before someone is woken over a cap that is half empty."""
         low, high = self.params.page_level
-        in_use = np.nan_to_num(room.level / np.maximum(room.cap, 1.0), nan=high)
-        return np.asarray(self.params.page_margin * np.clip((high - in_use) / (high - low), 0.0, 1.0))
+        in_use = np.where(np.isnan(room.cap), high, room.level / np.maximum(room.cap, 1.0))
+        empty = np.minimum(np.maximum((high - in_use) / (high - low), 0.0), 1.0)
+        return np.asarray(self.params.page_margin * empty)
 
     def hand_over(self, state: HeadroomState, age_s: NDArray[np.float64]) -> None:
         """Turn the cold prior odds of the models into the warm ones, bit by bit, in place.
@@ -284,9 +286,7 @@ class Headroom:
         cold = (age_s > 0.0) & (age_s <= params.cold_s)
         if not cold.any():
             return
-        odds = np.array(params.model_weight_warm) / np.array(params.model_weight)
-        tilt = odds ** (self.step_s / params.cold_s)
-        state.rate.weight[cold] *= tilt
+        state.rate.weight[cold] *= self.tilt
         state.rate.weight[cold] /= state.rate.weight[cold].sum(axis=1, keepdims=True)
 
     def step_params(self, age_s: NDArray[np.float64], offset: NDArray[np.float64]) -> StepParams:
@@ -329,7 +329,7 @@ class Headroom:
             dispersion=state.phi,
             steady=state.steady,
             offset=season.offset,
-            offset_ahead=offsets_at(season, season.offset_ns + self.steps_ns),
+            offset_ahead=offsets_ahead(season, season.offset_ns + self.steps_ns),
             offset_var=variances_at(season, season.offset_ns + self.horizons_ns),
             horizons=many,
         )

@@ -172,8 +172,17 @@ def offsets_at(season: Season, times_ns: NDArray[np.int64]) -> NDArray[np.float6
     return np.asarray(season.weight[:, None] * (line[:, low] * (1.0 - share) + line[:, low + 1] * share))
 
 
+def offsets_ahead(season: Season, times_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Give the same for the many moments of a forecast, which are 0 while nothing is usual."""
+    if season.weight.any():
+        return offsets_at(season, times_ns)
+    return np.zeros((len(season.weight), len(times_ns)))
+
+
 def variances_at(season: Season, times_ns: NDArray[np.int64]) -> NDArray[np.float64]:
     """Give the variance of the offset at some moments, (instances, moments)."""
+    if not season.weight.any():
+        return np.zeros((len(season.weight), len(times_ns)))
     low, share = places(season, times_ns)
     line = season.usual_var
     return np.asarray(

@@ -103,6 +103,11 @@ def add_up_from_the_last(table: Sequence[Sequence[float]]) -> list[list[float]]:
     return [[math.fsum(row[k:]) for k in range(len(row) + 1)] for row in table]
 
 
+def columns_beyond(above: Sequence[Sequence[float]], wanted: Sequence[float]) -> list[int]:
+    """Count the columns of each row that are above what is wanted."""
+    return [sum(one > most for one in row) for row, most in zip(above, wanted, strict=True)]
+
+
 def fade_calls(
     recent: Any, past: Any, pending: int, keep: tuple[Any, Any], flags: tuple[Any, Any]
 ) -> tuple[float, float]:

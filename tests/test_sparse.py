@@ -9,7 +9,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.creep_tables import BUCKET_FIRST, COLUMNS, Fade, add_to_columns, faded, sums_above
+from detectors.creep_tables import (
+    BUCKET_FIRST,
+    COLUMNS,
+    Fade,
+    add_to_columns,
+    columns_beyond,
+    faded,
+    sums_above,
+)
 from detectors.latency_shift import BINS, COARSE, count_latencies
 from detectors.rows import add_to_bins
 from detectors.shift_evidence import in_categories
@@ -334,3 +342,16 @@ def test_tables_fade_and_take_a_minute_up(
     for k, found in enumerate(zip(*(one[0].tolist() for one in after), strict=True)):
         given_calls = recent[0, k], past[0, k], int(pending[0, k])
         assert found == oracle_sparse.fade_calls(*given_calls, (fade.recent[0], fade.past), flags)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9), min_size=5, max_size=5), min_size=1, max_size=3),
+    st.integers(-1, 12),
+)
+def test_the_column_from_which_on_no_more_lie_above_is_found(table: list[list[int]], most: int) -> None:
+    above = sums_above(np.array(table, np.int32))
+    wanted, found = np.full(len(table), float(most)), np.zeros(len(table), np.int64)
+
+    columns_beyond(above, wanted, found)
+
+    assert found.tolist() == oracle_sparse.columns_beyond(above.tolist(), wanted.tolist())
