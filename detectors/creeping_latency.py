@@ -16,23 +16,28 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from detectors.creep_tables import (
+    COLUMNS,
+    LOG_S,
+    LOG_S_SQUARED,
+    LOWER_S,
+    Fade,
+    add_to_columns,
+    columns_beyond,
+    faded,
+    sums_above,
+)
 from detectors.latency_walls import NONE, WALLS_MAX
-from detectors.rows import add_to_bins, grown
+from detectors.rows import grown
 from detectors.sequential import log_alarm_level, log_e_bernoulli, log_mixture, restarted
 from detectors.watched_rows import with_slots
 from engine.judge.detection import MINUTE_NS, NS
-from engine.observe.latency import UPPER_S
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engine.judge.windows import WindowSummary
 
-BUCKET_FIRST = int(np.searchsorted(UPPER_S, 0.1))  # what is faster than 100 ms shares the first column
-BUCKET_END = int(np.searchsorted(UPPER_S, 170.0))
-COLUMNS = BUCKET_END - BUCKET_FIRST
-LOWER_S = UPPER_S[BUCKET_FIRST - 1 : BUCKET_END - 1]
-LOG_S = np.log(UPPER_S[BUCKET_FIRST:BUCKET_END]) - math.log(2.0) / 64.0  # middle of each bucket
 RANKS = (0.5, 0.9, 0.99)
 DEVIATES = (0.0, 1.2816, 2.3263)  # of a normal law, at these ranks
 MINUTES = 60
@@ -77,8 +82,8 @@ class CreepState(NamedTuple):
     slot: NDArray[np.int32]  # (latency rows,)
     minute: int
     pending: NDArray[np.int32]  # (slots, COLUMNS), of the minute that is being filled
-    recent: NDArray[np.float32]
-    past: NDArray[np.float32]
+    recent: NDArray[np.floating]
+    past: NDArray[np.floating]
     minutes: NDArray[np.float64]  # (slots, MINUTES, 3): calls, sums of the logarithm and of its square
     log_m: NDArray[np.float64]  # (slots, 2, odds): movement beyond the 90 % and 99 % quantiles
     doubted: NDArray[np.int64]  # (slots,) minutes since the evidence began to grow
@@ -123,6 +128,8 @@ def _no_outlook(slots: int) -> Outlook:
 def take_up(state: CreepState, summary: WindowSummary, params: CreepParams) -> CreepState:
     """Take up new latency rows."""
     windows = summary.windows
+    if len(state.slot) == len(windows.latency_row):
+        return state
     fresh = [windows.labels[row] for row in windows.latency_row[len(state.slot) :].tolist()]
     slot = with_slots(state.slot, fresh, params.rows_max, 16)
     slots = int(np.count_nonzero(slot >= 0))
@@ -153,13 +160,10 @@ def take_up(state: CreepState, summary: WindowSummary, params: CreepParams) -> C
 def add_slice(state: CreepState, summary: WindowSummary) -> CreepState:
     """Count the latencies of a slice."""
     facts = summary.facts.latency
-    slot = state.slot[facts.row]
-    keep = slot >= 0
-    if not keep.any():
+    if not len(facts.row):
         return state
-    column = np.clip(facts.bucket[keep].astype(np.int64) - BUCKET_FIRST, 0, COLUMNS - 1)
     pending = state.pending.copy()
-    add_to_bins(pending, slot[keep].astype(np.int64), column, facts.counted[keep])
+    add_to_columns(state.slot, facts.row, facts.bucket, facts.counted, pending)
     return state._replace(pending=pending)
 
 
@@ -173,23 +177,24 @@ def look(
     """Take the minute that is over; `walls` are (slots, WALLS_MAX): seconds (NaN: none) and kinds."""
     calls = state.pending.sum(axis=1).astype(np.float64)
     level = log_alarm_level(2 * max(len(calls), 1), MINUTE_NS / NS, pages_per_week)
-    log_m = _moved(state, calls, level, params)
+    above = Above(sums_above(state.past), sums_above(state.pending))
+    log_m = _moved(state, calls, above, level, params)
     evidence = log_mixture(log_m).max(axis=1) if len(calls) else np.zeros(0)
     is_moving, in_doubt = evidence >= level, evidence > params.doubt
     doubted = np.where(in_doubt, state.doubted + passed_min, 0)
     is_usual_now = doubted > params.doubt_min
     log_m = np.where(is_usual_now[:, None, None], LOG_NONE, log_m)
-    log_cut, missed = _cut(state, walls[0], params)
+    log_cut, missed = _cut(state, walls[0], above, params)
     kept = state.recent.sum(axis=1) * math.exp(-passed_min / params.recent_min) + calls
     slow = np.where(kept < params.recent_calls, params.recent_slow_min, params.recent_min)
-    recent = state.recent * np.exp(-passed_min / slow)[:, None].astype(np.float32) + state.pending
-    past_decay = math.exp(-passed_min / params.past_min)
-    past = np.where(
-        (in_doubt & ~is_usual_now)[:, None], state.past, state.past * np.float32(past_decay) + state.pending
-    ).astype(np.float32)
-    past = np.where(is_usual_now[:, None], recent, past)
+    fade = Fade(
+        np.exp(-passed_min / slow).astype(np.float32), np.float32(math.exp(-passed_min / params.past_min)),
+        ~in_doubt, is_usual_now,
+    )  # fmt: skip
+    recent, past = faded(state.recent, state.past, state.pending, fade)
     state = state._replace(
-        pending=np.zeros_like(state.pending), recent=recent, past=past, minutes=_turned(state, passed_min),
+        pending=np.zeros_like(state.pending), recent=recent, past=past,
+        minutes=_turned(state, calls, passed_min),
         log_m=log_m, doubted=np.where(is_usual_now, 0, doubted), log_cut=log_cut, wall_of=walls[0],
         missed=missed,
     )  # fmt: skip
@@ -198,34 +203,41 @@ def look(
     return _with_streak(state, outlook, cut_level, params)
 
 
+class Above(NamedTuple):
+    """How many calls lie in a column or above it, (slots, COLUMNS + 1)."""
+
+    past: NDArray[np.float64]
+    new: NDArray[np.float64]  # in the minute that is over
+
+
 def _moved(
-    state: CreepState, calls: NDArray[np.float64], level: float, params: CreepParams
+    state: CreepState, calls: NDArray[np.float64], above: Above, level: float, params: CreepParams
 ) -> NDArray[np.float64]:
     """Add the minute to the evidence that calls move beyond the quantiles of the past."""
     total = state.past.sum(axis=1).astype(np.float64)
-    beyond = np.cumsum(state.past[:, ::-1], axis=1, dtype=np.float64)[:, ::-1]  # in a column or above
-    new_beyond = np.cumsum(state.pending[:, ::-1], axis=1, dtype=np.float64)[:, ::-1]
     rows = np.arange(len(total))
     log_m = state.log_m.copy()
     for number, rank in enumerate(RANKS[1:]):
         # The first column above which there is at most the share 1 - rank.
-        column = np.minimum((beyond > (1.0 - rank) * total[:, None]).sum(axis=1), COLUMNS - 1)
-        share = (beyond[rows, column] + 1.0) / (total + 2.0)
+        column = np.empty(len(total), np.int64)
+        columns_beyond(above.past, (1.0 - rank) * total, column)
+        column = np.minimum(column, COLUMNS - 1)
+        share = (above.past[rows, column] + 1.0) / (total + 2.0)
         null = np.minimum(params.effect * share, 0.9)
         enough = total >= (params.past_calls if number == 0 else params.tail_calls)
-        log_e = log_e_bernoulli(new_beyond[rows, column], calls, null, np.array(params.odds))
+        log_e = log_e_bernoulli(above.new[rows, column], calls, null, np.array(params.odds))
         watched = (enough & (calls > 0))[:, None]
         log_m[:, number] = np.where(watched, restarted(log_m[:, number], log_e), log_m[:, number])
     return np.asarray(np.minimum(log_m, level + params.beyond))
 
 
-def _turned(state: CreepState, passed_min: int) -> NDArray[np.float64]:
+def _turned(state: CreepState, calls: NDArray[np.float64], passed_min: int) -> NDArray[np.float64]:
     """Move the minutes on; the newest is the last."""
     minutes = np.zeros_like(state.minutes)
     if passed_min < MINUTES:
         minutes[:, : MINUTES - passed_min] = state.minutes[:, passed_min:]
     pending = state.pending.astype(np.float64)
-    minutes[:, -1] = np.stack([pending.sum(axis=1), pending @ LOG_S, pending @ LOG_S**2], axis=1)
+    minutes[:, -1] = np.stack([calls, pending @ LOG_S, pending @ LOG_S_SQUARED], axis=1)
     return minutes
 
 
@@ -262,7 +274,7 @@ def _line(
     return np.where(enough, slope, 0.0), np.where(enough, params.slope_errors * np.sqrt(var / width), 0.0)
 
 
-def quantiles(table: NDArray[np.float32]) -> NDArray[np.float64]:
+def quantiles(table: NDArray[np.floating]) -> NDArray[np.float64]:
     """Give the logarithms of the quantiles RANKS, (ranks, slots); NaN: no calls."""
     cumulated = np.cumsum(table, axis=1, dtype=np.float64)
     total = cumulated[:, -1]
@@ -273,7 +285,7 @@ def quantiles(table: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def tail_beyond(
-    table: NDArray[np.float32],
+    table: NDArray[np.floating],
     log_wall: NDArray[np.float64],
     moved: float | NDArray[np.float64],
     params: CreepParams,
@@ -295,28 +307,24 @@ def tail_beyond(
 
 
 def _cut(
-    state: CreepState, walls_s: NDArray[np.float64], params: CreepParams
+    state: CreepState, walls_s: NDArray[np.float64], above: Above, params: CreepParams
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Add the minute to the evidence that nothing passes a wall any more, though the past did."""
     same = (state.wall_of == walls_s) & ~np.isnan(walls_s)
     log_cut = np.where(same, state.log_cut, 0.0)
     missed = np.where(same, state.missed, 0.0)
-    past = _beyond(state.past, walls_s * params.wall_slack)
-    past_near = _beyond(state.past, walls_s * params.near_tail)
-    new = _beyond(state.pending, walls_s * params.wall_slack)
-    new_near = _beyond(state.pending, walls_s * params.near_tail)
+    wall, near = _column(walls_s * params.wall_slack), _column(walls_s * params.near_tail)
+    past, past_near = (np.take_along_axis(above.past, one, axis=1) for one in (wall, near))
+    new, new_near = (np.take_along_axis(above.new, one, axis=1) for one in (wall, near))
     share = np.maximum(past - np.sqrt(past), 0.0) / np.maximum(past_near, 1.0)
     share = np.where(past >= params.tail_seen_min, np.minimum(share, 0.95), 0.0)
     log_cut = np.where(new > 0, 0.0, log_cut - new_near * np.log1p(-share))
     return log_cut, np.where(new > 0, 0.0, missed + new_near * share)
 
 
-def _beyond(table: NDArray[np.generic], walls_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Count the calls in buckets that lie beyond the walls, (slots, WALLS_MAX)."""
-    above = np.cumsum(table[:, ::-1], axis=1, dtype=np.float64)[:, ::-1]
-    above = np.concatenate([above, np.zeros((len(above), 1))], axis=1)
-    column = np.searchsorted(LOWER_S, np.nan_to_num(walls_s, nan=1e9))
-    return np.take_along_axis(above, column, axis=1)
+def _column(walls_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Give the first column that lies beyond each wall."""
+    return np.asarray(np.searchsorted(LOWER_S, np.nan_to_num(walls_s, nan=1e9)))
 
 
 def _outlook(
@@ -334,7 +342,8 @@ def _outlook(
     slope = slope_of(state.minutes, params)
     low, _, high = quantiles(state.recent)
     rate = state.minutes[:, -HALVES[0] :, 0].mean(axis=1)  # calls a minute
-    passed = _beyond(np.maximum(state.recent, state.past), walls_s * params.wall_slack)
+    above = sums_above(np.maximum(state.recent, state.past))
+    passed = np.take_along_axis(above, _column(walls_s * params.wall_slack), axis=1)
     steps = range(0, params.horizon_min, params.step_min)
     for column in range(WALLS_MAX):
         log_wall = np.log(walls_s[:, column])

@@ -116,12 +116,16 @@ class ErrorBurn:
     def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Look at one closed slice."""
         del limits
-        state = self._add(_turned(self._grown(state, summary), summary.start_ns // PANE_NS), summary)
-        errors, ended = _windows(state, summary)
+        state = _turned(self._grown(state, summary), summary.start_ns // PANE_NS)
+        rows = np.flatnonzero(state.slot >= 0)  # In the order of their slots.
+        state = self._add(state, rows, summary)
+        errors, ended = _windows(state, rows, summary)
         longs = len(LONG_NS)
         ratio = errors / np.maximum(ended, 1)
         is_high = (ratio[:longs] > self.thresholds[:, None]) & (ratio[longs:] > self.thresholds[:, None])
         is_high &= errors[:longs] >= self.params.errors_min
+        if not is_high.any():
+            return Detection(state._replace(spoken=(-1, -1)), ())
         age_ns = summary.end_ns - summary.first_ns
         known = np.array([one == CRITICAL for one in SEVERITIES]) | (np.array(SHORT_NS) <= age_ns)
         slice_s = (summary.end_ns - summary.start_ns) / NS
@@ -143,6 +147,8 @@ class ErrorBurn:
 
     def _grown(self, state: State, summary: WindowSummary) -> State:
         """Take up new rows."""
+        if len(state.slot) == len(summary.windows.labels):
+            return state
         labels = summary.windows.labels[len(state.slot) :]
         slot = with_slots(state.slot, labels, self.params.rows_max, 0)
         slots = int(np.count_nonzero(slot >= 0))
@@ -160,9 +166,8 @@ class ErrorBurn:
             log_m=grown(state.log_m, slots, -1e9),
         )
 
-    def _add(self, state: State, summary: WindowSummary) -> State:
+    def _add(self, state: State, rows: NDArray[np.int64], summary: WindowSummary) -> State:
         """Add the slice to the pane that is being filled, and to the evidence."""
-        rows = np.flatnonzero(state.slot >= 0)  # In the order of their slots.
         errors, ended = summary.facts.errors[rows], summary.facts.ended[rows]
         errors = np.minimum(errors, ended)
         log_e = errors[:, None] * self._log_error + (ended - errors)[:, None] * self._log_fine
@@ -263,13 +268,14 @@ def _turned(state: State, pane: int) -> State:
     )
 
 
-def _windows(state: State, summary: WindowSummary) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _windows(
+    state: State, rows: NDArray[np.int64], summary: WindowSummary
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Give errors and ended attempts of every window, (windows, slots).
 
     The hour and the five minutes are those of the engine. The longer ones are panes: the one that is being
     filled counts beside whole ones, so such a window is longer than its name by less than a pane.
     """
-    rows = np.flatnonzero(state.slot >= 0)
     errors, ended = state.sums[:, 0] + state.errors_now, state.sums[:, 1] + state.ended_now
     for number, window in ((0, HOUR), (len(LONG_NS), FIVE_MINUTES)):
         errors[number] = summary.windows.errors[rows, window]

@@ -72,6 +72,8 @@ class FailOpenEngaged:
         del limits
         use, end_ns = summary.facts.dependencies, summary.end_ns
         rows = len(use.name)
+        if not rows:
+            return Detection(state, ())
         last_ns, began_ns = grown(state.last_ns, rows, -1), grown(state.began_ns, rows, -1)
         is_over = (last_ns >= 0) & (end_ns - last_ns > KEEP_NS)
         is_open = use.opened > 0

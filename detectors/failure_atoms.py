@@ -88,6 +88,8 @@ def take_slice(
     """Add the failures of a slice, and look at the candidates that they hit."""
     state = _begun(_grown(state, summary, params), summary.start_ns)
     facts = summary.facts.failures
+    if not len(facts.row):
+        return state._replace(suspects=_fresh(state.suspects, summary.end_ns, params))
     slot = state.slot[facts.row]
     keep = (slot >= 0) & (facts.bin < CELLS * CELL_BINS) & (facts.counted > 0)
     if keep.any():
@@ -124,6 +126,8 @@ def _no_blocks(slots: int) -> Blocks:
 def _grown(state: AtomState, summary: WindowSummary, params: AtomParams) -> AtomState:
     """Take up new timing rows."""
     facts, labels = summary.facts.failures, summary.windows.labels
+    if len(state.slot) == len(facts.timing_row):
+        return state
     fresh = [labels[row] for row in facts.timing_row[len(state.slot) :].tolist()]
     slot = with_slots(state.slot, fresh, params.rows_max, params.rows_for_totals)
     missing = int(np.count_nonzero(slot >= 0)) - state.blocks.cells.shape[1]

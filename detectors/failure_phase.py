@@ -80,14 +80,20 @@ def take_slice(
             state = _ended(state, number, summary, pages_per_week, params)
     facts = summary.facts
     rows = np.flatnonzero(state.slot >= 0)
-    if not facts.ended[rows].any() and not facts.errors[rows].any():
-        return state
-    errors, ended = state.errors.copy(), state.ended.copy()
-    for number in range(len(CYCLES_NS)):
-        column = FIRST[number] + _part(number, summary)
-        errors[:, column] += facts.errors[rows].astype(np.int32)
-        ended[:, column] += facts.ended[rows].astype(np.int32)
-    return state._replace(errors=errors, ended=ended)
+    new_ended, new_errors = facts.ended[rows], facts.errors[rows]
+    columns = [FIRST[number] + _part(number, summary) for number in range(len(CYCLES_NS))]
+    if new_ended.any():
+        state = state._replace(ended=_with(state.ended, columns, new_ended))
+    if new_errors.any():
+        state = state._replace(errors=_with(state.errors, columns, new_errors))
+    return state
+
+
+def _with(table: NDArray[np.int32], columns: list[int], many: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Give the table with what a slice adds to some columns."""
+    table = table.copy()
+    table[:, columns] += many[:, None].astype(np.int32)
+    return table
 
 
 def moment(number: int, part: int, summary: WindowSummary) -> str:
@@ -110,6 +116,8 @@ def _part(number: int, summary: WindowSummary) -> int:
 
 def _grown(state: PhaseState, summary: WindowSummary, params: PhaseParams) -> PhaseState:
     """Take up new window rows."""
+    if len(state.slot) == len(summary.windows.labels):
+        return state
     slot = with_slots(state.slot, summary.windows.labels[len(state.slot) :], params.rows_max, 0)
     slots = int(np.count_nonzero(slot >= 0))
     if slots == len(state.errors):
@@ -146,11 +154,14 @@ def _ended(
         hits[rows, (best - 1) % parts] += 1
         fresh["cycles"][rows, number] += 1
         fresh["traffic"][:, columns] += ended
-        log_e, where = _on_phase(hits, fresh["traffic"][:, columns], fresh["cycles"][:, number], params)
-        tries = WEEK_S * NS / BLOCKS_NS[number] * parts * max(len(log_e), 1)
-        is_on = (log_e >= math.log(tries / pages_per_week)) & (hits.max(axis=1) >= params.hits_min)
-        again = is_on[rows] & ((best == where[rows]) | ((best - 1) % parts == where[rows]))
-        part[rows[again], number] = where[rows[again]]
+        tries = WEEK_S * NS / BLOCKS_NS[number] * parts * max(len(hits), 1)
+        often = hits[rows].max(axis=1, initial=0) >= params.hits_min
+        rows, best = rows[often], best[often]
+        traffic, cycles = fresh["traffic"][rows, columns], fresh["cycles"][rows, number]
+        log_e, where = _on_phase(hits[rows], traffic, cycles, params)
+        again = log_e >= math.log(tries / pages_per_week)
+        again &= (best == where) | ((best - 1) % parts == where)
+        part[rows[again], number] = where[again]
         last_ns[rows[again], number] = summary.start_ns
     stale = summary.start_ns - last_ns[:, number] > params.fresh_cycles * CYCLES_NS[number]
     part[stale, number] = -1

@@ -38,6 +38,7 @@ from detectors.headroom_state import (
     filters_of,
     fresh,
     fresh_counts,
+    fresh_filters,
     grown,
     new_outlook,
     new_scratch,
@@ -51,12 +52,12 @@ from detectors.offered_load import Grid, Today, forecast
 from detectors.planned_load import overloads, planned
 from detectors.statistics import FilterNoise
 from detectors.straight_line import line_scores, with_level
-from detectors.thresholds import LOAD_UNKNOWN, best, surfaces_of, thresholds_of
+from detectors.thresholds import LOAD_UNKNOWN, Thresholds, best, surfaces_of
 from detectors.usual_load import (
     columns_for,
     count_slice,
     looked_up,
-    offsets_at,
+    offsets_ahead,
     pulls,
     variances_at,
     with_learned,
@@ -105,9 +106,16 @@ class Headroom:
         self.params = params or HeadroomParams()
         self.step_s = settings.evaluate_ns / NS
         self.horizons = horizons_of(settings, self.params.damping_s, self.params.long_margin)
-        columns = columns_for(float(self.horizons.ahead_s[-1]))
-        self.size = Size(len(self.horizons.ahead_s), columns, self.step_s)
-        self.surfaces = surfaces_of(learned)
+        longest_s = float(self.horizons.ahead_s[-1])
+        self.horizons_ns = np.round(self.horizons.ahead_s * NS).astype(np.int64)
+        self.steps_ns = settings.evaluate_ns * np.arange(1, round(longest_s / self.step_s) + 1)
+        odds = np.divide(self.params.model_weight_warm, self.params.model_weight)
+        self.tilt = odds ** (self.step_s / self.params.cold_s)
+        self.size = Size(len(self.horizons.ahead_s), columns_for(longest_s), self.step_s)
+        self.surface_thresholds = Thresholds(surfaces_of(learned))
+        self.noise = self.noise_of(self.params.level_noise, self.params.growth_noise)
+        self.steady_noise = self.noise_of(self.params.steady_noise, (1e-14,) * len(self.params.steady_noise))
+        self.speed_noise = self.noise_of(self.params.speed_level_noise, self.params.speed_growth_noise)
 
     def new_state(self) -> HeadroomState:
         return new_state(0, 0, self.size, self.params)
@@ -123,7 +131,7 @@ class Headroom:
         now = planned(now, summary.notes, summary.end_ns)
         if summary.end_ns % self.settings.evaluate_ns:
             return Detection(now, (), evaluated=False, forecast=forecast_of(now, self.horizons.page - 1))
-        now = self.evaluate(fresh(now), use, summary.end_ns)
+        now = self.evaluate(fresh_filters(now), use, summary.end_ns)
         # One finding speaks for one limit and severity: what is seen speaks over what is planned.
         horizon_ns = self.settings.page_horizon_ns
         over = overloads(now, use, limits, self.settings.utc_offsets) if now.plans else []
@@ -175,16 +183,11 @@ class Headroom:
                 has_level=blank.has_level, arrivals=blank.arrivals, exposure_s=blank.exposure_s,
                 seen_ends=blank.seen_ends, levels=blank.levels,
             )  # fmt: skip
-        noise = self.noise(self.params.level_noise, self.params.growth_noise)
-        pass_time(state.rate, noise, self.params.switch, missed)
-        pass_time(state.steady, self.steady_noise(), self.params.switch, missed)
+        pass_time(state.rate, self.noise, self.params.switch, missed)
+        pass_time(state.steady, self.steady_noise, self.params.switch, missed)
         return state._replace(levels=blank.levels)
 
-    def steady_noise(self) -> FilterNoise:
-        """Give the noise of one evaluation of the models without growth."""
-        return self.noise(self.params.steady_noise, (1e-14,) * len(self.params.steady_noise))
-
-    def noise(self, level: tuple[float, ...], growth: tuple[float, ...]) -> FilterNoise:
+    def noise_of(self, level: tuple[float, ...], growth: tuple[float, ...]) -> FilterNoise:
         """Give the noise of one evaluation."""
         steps = self.step_s / STEP_S
         return FilterNoise(
@@ -233,9 +236,10 @@ class Headroom:
         begin_known(state, (season.weight >= 1.0) & ~state.has_level & (state.exposure_s > 0.0), params)
         pull = pulls(season, middle_ns, params.ratio_s, params.quiet_most) * self.step_s
         extra = 2.0 * np.maximum(pull - self.step_s / params.ratio_s, 0.0) * params.ratio_var
-        for bank in (state.rate, state.steady):
-            bank.level[:] = (bank.level - shift[:, None]) * (1.0 - pull)[:, None]
-            bank.level_var[:] += extra[:, None]
+        if shift.any() or pull.any():
+            for bank in (state.rate, state.steady):
+                bank.level[:] = (bank.level - shift[:, None]) * (1.0 - pull)[:, None]
+                bank.level_var[:] += extra[:, None]
         return state._replace(season=season)
 
     def weigh(
@@ -254,8 +258,8 @@ class Headroom:
         page -= np.where(known_s > self.params.cold_s, self.page_margin(room), 0.0)[:, None]
         season = state.season
         load = np.nan_to_num(season.busiest_per_s * state.outlook.holding_s / value, nan=LOAD_UNKNOWN)
-        page_from = thresholds_of(self.surfaces, "page", value, load, season.weight)
-        warn_from = thresholds_of(self.surfaces, "warn", value, load, season.weight)
+        page_from = self.surface_thresholds.of("page", value, load, season.weight)
+        warn_from = self.surface_thresholds.of("warn", value, load, season.weight)
         verdict = verdict._replace(
             page_score=best(page, page_from),
             warn_score=best(warn, warn_from),
@@ -269,8 +273,9 @@ class Headroom:
     def page_margin(self, room: Room) -> NDArray[np.float64]:
         """Give by how much more is asked for before someone is woken over a cap that is half empty."""
         low, high = self.params.page_level
-        in_use = np.nan_to_num(room.level / np.maximum(room.cap, 1.0), nan=high)
-        return np.asarray(self.params.page_margin * np.clip((high - in_use) / (high - low), 0.0, 1.0))
+        in_use = np.where(np.isnan(room.cap), high, room.level / np.maximum(room.cap, 1.0))
+        empty = np.minimum(np.maximum((high - in_use) / (high - low), 0.0), 1.0)
+        return np.asarray(self.params.page_margin * empty)
 
     def hand_over(self, state: HeadroomState, age_s: NDArray[np.float64]) -> None:
         """Turn the cold prior odds of the models into the warm ones, bit by bit, in place.
@@ -278,10 +283,10 @@ class Headroom:
         Where counts are too few or too bursty to tell the models apart, the prior is all there is.
         """
         params = self.params
-        odds = np.array(params.model_weight_warm) / np.array(params.model_weight)
-        tilt = odds ** (self.step_s / params.cold_s)
         cold = (age_s > 0.0) & (age_s <= params.cold_s)
-        state.rate.weight[cold] *= tilt
+        if not cold.any():
+            return
+        state.rate.weight[cold] *= self.tilt
         state.rate.weight[cold] /= state.rate.weight[cold].sum(axis=1, keepdims=True)
 
     def step_params(self, age_s: NDArray[np.float64], offset: NDArray[np.float64]) -> StepParams:
@@ -290,9 +295,9 @@ class Headroom:
         steps = self.step_s / STEP_S
         coldness = np.clip(1.0 - age_s / params.cold_s, 0.0, 1.0)
         return StepParams(
-            rate=self.noise(params.level_noise, params.growth_noise),
-            steady=self.steady_noise(),
-            speed=self.noise(params.speed_level_noise, params.speed_growth_noise),
+            rate=self.noise,
+            steady=self.steady_noise,
+            speed=self.speed_noise,
             dispersion=params.dispersion,
             dispersion_keep=0.5 ** (self.step_s / params.dispersion.half_life_s),
             switch=params.switch * (params.switch_cold / params.switch) ** coldness * steps,
@@ -312,10 +317,6 @@ class Headroom:
         # The long run speaks for a quiet night, at a tenth of its weight: it may be out of date.
         ends = state.times.ends.sum(axis=1) + LONG_RUN_SHARE * state.times.ends_long.sum(axis=1)
         season = state.season
-        ahead_ns = (
-            np.arange(1, round(self.horizons.ahead_s[-1] / self.step_s) + 1) * self.settings.evaluate_ns
-        )
-        at_ns = season.offset_ns + np.round(self.horizons.ahead_s * NS).astype(np.int64)
         many = np.where(season.weight >= 1.0, len(self.horizons.ahead_s), self.horizons.warn)
         return Today(
             is_ready=may_look,
@@ -328,8 +329,8 @@ class Headroom:
             dispersion=state.phi,
             steady=state.steady,
             offset=season.offset,
-            offset_ahead=offsets_at(season, season.offset_ns + ahead_ns),
-            offset_var=variances_at(season, at_ns),
+            offset_ahead=offsets_ahead(season, season.offset_ns + self.steps_ns),
+            offset_var=variances_at(season, season.offset_ns + self.horizons_ns),
             horizons=many,
         )
 

@@ -240,6 +240,8 @@ def primed(state: HeadroomState, baseline: Baseline) -> HeadroomState:
 
 def begin_known(state: HeadroomState, known: NDArray[np.bool_], params: HeadroomParams) -> None:
     """Start filters of instances whose usual rate is known, before their first count, in place."""
+    if not known.any():
+        return
     state.has_level[known] = True
     for bank, weight in (
         (state.rate, params.model_weight_warm),
@@ -295,6 +297,18 @@ def fresh(state: Any) -> Any:
     if isinstance(state, tuple):
         return type(state)(*(fresh(part) for part in state))
     return state.copy() if isinstance(state, np.ndarray) else state
+
+
+def fresh_filters(state: HeadroomState) -> HeadroomState:
+    """Copy the arrays that an evaluation writes to, where those that every slice is counted in are fresh."""
+    return state._replace(
+        has_level=state.has_level.copy(),
+        rate=fresh(state.rate),
+        steady=fresh(state.steady),
+        speed=fresh(state.speed),
+        dispersion=fresh(state.dispersion),
+        phi=state.phi.copy(),
+    )
 
 
 def fresh_counts(state: HeadroomState) -> HeadroomState:

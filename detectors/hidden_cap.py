@@ -111,20 +111,24 @@ class HiddenCap:
         # Nothing but inference, before this start, gives an implicit limit a value.
         implicit = np.array([one.limit.is_implicit for one in limits[: len(use.level)]], np.bool_)
         learned = np.where(implicit & np.isnan(state.learned), use.value, state.learned)
-        covered = covered_by(use, limits, learned)
-        refuted = self._refuted(learned, state.ceilings, covered)
-        state = state._replace(
-            learned=np.where(refuted, np.nan, learned),
-            found_ns=np.where(refuted, -1, state.found_ns),
-            before=np.where(refuted, learned, state.before),
-        )
-        changes = [LearnedLimit(int(row), math.nan, summary.end_ns) for row in np.flatnonzero(refuted)]
+        covered = covered_by(use, limits, learned, implicit)
+        state, changes = state._replace(learned=learned), []
+        if not np.isnan(learned).all():
+            refuted = self._refuted(learned, state.ceilings, covered)
+            state = state._replace(
+                learned=np.where(refuted, np.nan, learned),
+                found_ns=np.where(refuted, -1, state.found_ns),
+                before=np.where(refuted, learned, state.before),
+            )
+            changes += [LearnedLimit(int(row), math.nan, summary.end_ns) for row in np.flatnonzero(refuted)]
         if not summary.is_partial:
             state, new = self._inferred(state, covered)
             changes += new
         return Detection(state, self._findings(state, covered, summary), learned=tuple(changes))
 
     def _grown(self, state: State, rows: int) -> State:
+        if len(state.learned) == rows:
+            return state
         whole, real, depths = state.ceilings
         return State(
             Ceilings(grown(whole, rows, 0), grown(real, rows, 0), grown(depths, rows, 0)),
@@ -167,11 +171,14 @@ class HiddenCap:
         """Take what has become evident in this slice."""
         whole, end_ns = state.ceilings.whole, state.end_ns
         declining, silent = self._evident(state.ceilings, covered.use)
-        strength = self._strength(state, covered)
+        evident = np.flatnonzero(declining | silent)
+        if not len(evident) and np.isnan(state.learned).all():
+            return state, []
+        strength = self._strength(state, covered) if len(evident) else np.zeros(0)
         learned, found_ns = state.learned.copy(), state.found_ns.copy()
         is_silent, before = state.is_silent.copy(), state.before.copy()
         changes = []
-        for row in np.flatnonzero(declining | silent):
+        for row in evident:
             value = float(whole[row, at.CEILING])
             is_told = value == learned[row] or not speaks_for(covered, int(row), value)
             if is_told or is_explained(covered, int(row), strength):
@@ -201,9 +208,10 @@ class HiddenCap:
         silent = use.is_concurrency & (whole[:, at.CEILING] >= params.level_min_silent)
         silent &= whole[:, at.TOUCHES] >= params.touches_min
         level = max(params.log_e, budget)
-        for row in np.flatnonzero(silent & (real[:, at.LOG_E] >= level)):
+        silent &= real[:, at.LOG_E] >= level
+        for row in np.flatnonzero(silent):
             silent[row] = self._is_arrival_like(ceilings, int(row), level)
-        return declining, silent & (real[:, at.LOG_E] >= level)
+        return declining, silent
 
     def _strength(self, state: State, covered: Covered) -> NDArray[np.float64]:
         """Say how much speaks for the ceiling of each row, in logarithms; inf: a known limit is full."""

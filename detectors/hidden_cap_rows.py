@@ -38,10 +38,14 @@ class Word(NamedTuple):
     value: float  # NaN: there is none
 
 
-def covered_by(use: LimitUse, limits: tuple[LimitInstance, ...], learned: NDArray[np.float64]) -> Covered:
-    """Tell what the register and reports say from what was inferred."""
+def covered_by(
+    use: LimitUse,
+    limits: tuple[LimitInstance, ...],
+    learned: NDArray[np.float64],
+    is_implicit: NDArray[np.bool_],
+) -> Covered:
+    """Tell what the register and reports say from what was inferred; an implicit limit is in no register."""
     is_inferred = np.isnan(use.declared) & (use.value == learned)
-    is_implicit = np.array([one.limit.is_implicit for one in limits[: len(learned)]], np.bool_)
     return Covered(use, limits, np.where(is_inferred | is_implicit, np.nan, use.value))
 
 

@@ -21,7 +21,6 @@ from detectors.reference_hours import (
     DAY_HOURS,
     Expected,
     Hours,
-    counted,
     expected,
     first_known,
     grown_hours,
@@ -29,8 +28,9 @@ from detectors.reference_hours import (
     new_hours,
     turned,
 )
+from detectors.remembered import Remembered
 from detectors.rows import grown
-from detectors.sequential import log_alarm_level, log_mixture
+from detectors.sequential import log_alarm_level, log_mixture_from
 from detectors.shift_evidence import (
     Alternatives,
     Evidence,
@@ -40,13 +40,14 @@ from detectors.shift_evidence import (
     grown_evidence,
     grown_hypotheses,
     hypotheses,
-    in_categories,
+    log_gammas,
     new_evidence,
     weighed,
     without_hypotheses,
 )
 from detectors.watched_rows import Carrier, causes, with_slots
 from engine.judge.detection import MINUTE_NS, NS, WARNING, AlertPolicy, Detection, Finding
+from engine.kernel import kernel
 from engine.observe.latency import BUCKET_FIRST, BUCKETS, PER_OCTAVE
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class LatencyShift:
     def __init__(self, pages_per_week: float = 1.0, params: Params | None = None) -> None:
         self.params = params or Params()
         self.pages_per_week = pages_per_week
+        self._log_gammas = Remembered(log_gammas)
 
     def new_state(self) -> State:
         """Give the state before the first slice."""
@@ -196,40 +198,42 @@ class LatencyShift:
     def _weigh(self, state: State, summary: WindowSummary) -> State:
         """Add the slice to the evidence."""
         params, facts = self.params, summary.facts.latency
-        slot = state.slot_of[facts.row].astype(np.int64)
-        keep = slot >= 0
-        slot, bins, many = slot[keep], facts.bucket[keep].astype(np.int64) // COARSE, facts.counted[keep]
         slots = len(state.row_of)
-        seen = in_categories(slots, state.cut, slot, bins, many)
-        is_known = state.values > 0
-        level = self._level(state, summary)
+        newest, seen = state.hours.newest.copy(), np.zeros((slots, len(RANKS) + 1))
+        count_latencies(state.slot_of, facts.row, facts.bucket, facts.counted, state.cut, newest, seen)
+        level, factor = self._level(state, summary), state.dispersion.factor
         slice_s = (summary.end_ns - summary.start_ns) / NS
-        told = seen / state.dispersion.factor[:, None]
-        evidence = weighed(state.evidence, told, state.laws, level, 0.5 ** (slice_s / params.half_life_s))[0]
+        keep = 0.5 ** (slice_s / params.half_life_s)
+        gammas = self._log_gammas(state.laws)
+        evidence = weighed(state.evidence, seen / factor[:, None], state.laws, level, keep, gammas).evidence
         evidence = evidence._replace(log_m=np.minimum(evidence.log_m, level + params.beyond))
-        in_doubt = log_mixture(evidence.log_m) > level - params.doubt
-        above = np.stack([seen[:, 1:].sum(axis=1), seen.sum(axis=1)], axis=1)
-        began = in_doubt & (state.since_ns < 0)
+        in_doubt = log_mixture_from(evidence.log_m, level - params.doubt) > level - params.doubt
+        high = seen[:, 2] + seen[:, 3]
+        above = np.stack([seen[:, 1] + high, seen[:, 0] + seen[:, 1] + high], axis=1)
         rises_ns = np.where(evidence.log_ratio > 0, state.rises_ns, summary.end_ns)
-        best = np.arange(slots), evidence.log_m.argmax(axis=1)
-        # What was counted while it rose, also before it was in doubt.
-        rose = evidence.tally[best] * state.dispersion.factor[:, None]
-        first = np.maximum(np.stack([rose[:, 1:].sum(axis=1), rose.sum(axis=1)], axis=1), above)
+        since_ns = np.where(in_doubt, state.since_ns, -1)
+        in_all = np.where(in_doubt[:, None], state.above + above, 0.0)
+        began = np.flatnonzero(in_doubt & (state.since_ns < 0))
+        if len(began):
+            best = began, evidence.log_m[began].argmax(axis=1)
+            # What was counted while it rose, also before it was in doubt.
+            rose = evidence.tally[best] * factor[began, None]
+            first = np.stack([rose[:, 1:].sum(axis=1), rose.sum(axis=1)], axis=1)
+            in_all[began] = np.maximum(first, above[began])
+            since_ns[began] = np.minimum(rises_ns[best], summary.start_ns)
         keep_load = 0.5 ** (slice_s / params.load_half_life_s)
         load = float(summary.stream.in_flight)
         mean_load = load if state.mean_load == 0.0 else keep_load * state.mean_load + (1 - keep_load) * load
         by_load = keep_load * state.by_load
-        band = int(load > mean_load)
-        by_load[:, band, 0] += np.where(is_known, seen[:, 2:].sum(axis=1), 0.0)
-        by_load[:, band, 1] += np.where(is_known, seen.sum(axis=1), 0.0)
+        band, is_known = int(load > mean_load), state.values > 0
+        by_load[:, band, 0] += np.where(is_known, high, 0.0)
+        by_load[:, band, 1] += np.where(is_known, above[:, 1], 0.0)
         return state._replace(
-            hours=counted(state.hours, slot, bins, many),
+            hours=state.hours._replace(newest=newest),
             evidence=evidence,
             rises_ns=rises_ns,
-            since_ns=np.where(
-                began, np.minimum(rises_ns[best], summary.start_ns), np.where(in_doubt, state.since_ns, -1)
-            ),
-            above=np.where(began[:, None], first, np.where(in_doubt[:, None], state.above + above, 0.0)),
+            since_ns=since_ns,
+            above=in_all,
             mean_load=mean_load,
             by_load=by_load,
         )
@@ -241,8 +245,8 @@ class LatencyShift:
 
     def _findings(self, state: State, summary: WindowSummary) -> tuple[Finding, ...]:
         """Give one finding for each stage and cause."""
-        evidence = log_mixture(state.evidence.log_m)
         level = self._level(state, summary)
+        evidence = log_mixture_from(state.evidence.log_m, level - self.params.doubt)
         is_told = (evidence >= level) & (state.above[:, 1] >= self.params.values_min)
         if not is_told.any():
             return ()
@@ -289,6 +293,31 @@ class LatencyShift:
             ALERT, WARNING, ("window", one.row), SUMMARY, DESCRIPTION, labels=(("stage", stage),),
             evidence=evidence,
         )  # fmt: skip
+
+
+@kernel
+def count_latencies(
+    slot_of: NDArray[np.int32],
+    row: NDArray[np.int32],
+    bucket: NDArray[np.int16],
+    many: NDArray[np.int64],
+    cut: NDArray[np.int64],
+    newest: NDArray[np.int32],
+    seen: NDArray[np.float64],
+) -> None:
+    """Add the facts (facts,) of watched rows to their bins in `newest` (slots, BINS), and to `seen`.
+
+    That is (slots, ranks + 1), by category: how many of the slot's cuts (slots, ranks) lie below the bin.
+    """
+    for k in range(len(row)):
+        slot = slot_of[row[k]]
+        if slot >= 0:
+            place = bucket[k] // COARSE
+            category = 0
+            for rank in range(cut.shape[1]):
+                category += place > cut[slot, rank]
+            newest[slot, place] += many[k]
+            seen[slot, category] += many[k]
 
 
 def rises(high: float, high_all: float, low: float, low_all: float, sds: float) -> bool:

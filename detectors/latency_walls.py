@@ -42,10 +42,15 @@ def stage_of(operation: str) -> str:
     return DEPENDENCY if operation.startswith(DEPENDENCY_PREFIX) else operation
 
 
+def names_of(stage: str) -> tuple[str, ...]:
+    """Give the names by which a timeout of the register may speak of a stage."""
+    return stage, stage_of(stage), stage.removeprefix(DEPENDENCY_PREFIX)
+
+
 def cuts(instance: LimitInstance, stage: str, labels: Labels) -> bool:
     """Say whether a timeout cuts this stage for calls of these labels."""
     limit = instance.limit
-    if limit.stage not in (stage, stage_of(stage), stage.removeprefix(DEPENDENCY_PREFIX)):
+    if limit.stage not in names_of(stage):
         return False
     given = dict(labels)
     wanted = {label: set(values) for label, values in limit.applies_to.items()}
@@ -73,12 +78,24 @@ def walls_of(
     """Give the walls of each (stage, labels): seconds (NaN: none) and kinds, (rows, WALLS_MAX)."""
     walls = np.full((len(rows), WALLS_MAX), np.nan)
     kinds = np.zeros((len(rows), WALLS_MAX), np.int64)
+    by_stage = {stage: _of_stage(stage, timeouts, seen) for stage in {stage for stage, _ in rows}}
     for number, (stage, labels) in enumerate(rows):
-        found = [(value, REGISTERED) for one, value in timeouts if cuts(one, stage, labels)]
-        found += [(value, SEEN) for where, value in seen if stage_of(where) == stage]
+        own, others = by_stage[stage]
+        found = [(value, REGISTERED) for one, value in own if cuts(one, stage, labels)]
         # Where the register knows the timeout, guesses would only distract from it.
-        if stage in USUAL_STAGES and not any(kind == REGISTERED for _, kind in found):
+        is_guessed = stage in USUAL_STAGES and not found
+        found += others
+        if is_guessed:
             found += [(value, USUAL) for value in USUAL_WALLS_S]
-        for column, (value, kind) in enumerate(found[:WALLS_MAX]):
-            walls[number, column], kinds[number, column] = value, kind
+        if found:
+            many = min(len(found), WALLS_MAX)
+            walls[number, :many], kinds[number, :many] = zip(*found[:many], strict=True)
     return walls, kinds
+
+
+def _of_stage(
+    stage: str, timeouts: Sequence[tuple[LimitInstance, float]], seen: Sequence[tuple[str, float]]
+) -> tuple[list[tuple[LimitInstance, float]], list[tuple[float, int]]]:
+    """Give the timeouts that cut some calls of a stage, and the walls that were seen in it."""
+    own = [(one, value) for one, value in timeouts if one.limit.stage in names_of(stage)]
+    return own, [(value, SEEN) for where, value in seen if stage_of(where) == stage]

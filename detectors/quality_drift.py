@@ -28,6 +28,7 @@ from detectors.reference_hours import (
     new_hours,
     turned,
 )
+from detectors.remembered import Remembered
 from detectors.rows import grown
 from detectors.sequential import log_alarm_level, log_mixture, restarted
 from detectors.shift_evidence import (
@@ -40,6 +41,7 @@ from detectors.shift_evidence import (
     grown_hypotheses,
     hypotheses,
     in_categories,
+    log_gammas,
     new_evidence,
     weighed,
     without_hypotheses,
@@ -109,6 +111,7 @@ class QualityDrift:
     def __init__(self, pages_per_week: float = 1.0, params: Params | None = None) -> None:
         self.params = params or Params()
         self.pages_per_week = pages_per_week
+        self._log_gammas = tuple(Remembered(log_gammas) for _ in REFERENCES)
 
     def new_state(self) -> State:
         """Give the state before the first slice."""
@@ -206,7 +209,7 @@ class QualityDrift:
         for place, (one, laws) in enumerate(zip(state.evidence, state.laws, strict=True)):
             seen[:, place] = in_categories(slots, state.cut[:, place], slot, missing, many)
             told = seen[:, place] * (state.known[:, place] / state.dispersion.factor)[:, None]
-            after, moved = weighed(one, told, laws, level, keep)
+            after, moved = weighed(one, told, laws, level, keep, self._log_gammas[place](laws))
             evidence.append(after._replace(log_m=np.minimum(after.log_m, level + params.beyond)))
             log_e.append(moved)
         strata = self._weigh_strata(state, summary, np.stack(log_e, axis=1))

@@ -126,8 +126,9 @@ class RateLimit:
         """Bring filters and clumps up to date, and look ahead."""
         steps = max((end_ns - state.looked_ns) // LOOK_NS, 1) if state.looked_ns >= 0 else 1
         state = self.follow(self.spread(state, steps), steps)
-        outlook = self.outlook(state, caps_of(state, use))
-        state = self.hold_tail(state, outlook, caps_of(state, use), steps)
+        cap = caps_of(state, use)
+        outlook = self.outlook(state, cap)
+        state = self.hold_tail(state, outlook, cap, steps)
         fresh = np.zeros((len(state.row), min(steps, LOOKS)), np.int32)
         peaks, overs = fresh.copy(), fresh
         peaks[:, -1], overs[:, -1] = state.peak, -(-state.over // state.window)

@@ -10,6 +10,7 @@ from detectors.headroom_state import HeadroomParams
 from detectors.statistics import FilterBank, new_bank
 from engine.judge.detection import NS
 from engine.judge.occupancy import SECOND_BINS
+from engine.kernel import kernel
 from engine.limits import RATE
 from engine.observe.summary import BIN_NS
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 PERIOD_NS_MAX = 60 * NS
 SPREADS = 3  # ideas of clumps: of seconds lately, of seconds for long, of evaluations
+FOUND = ("calls", "squares", "peak", "over", "high")  # in the bins of a slice
 LOOKS = 40  # evaluations that are remembered: ten minutes
 
 
@@ -95,6 +97,8 @@ def with_limits(
         for one in limits[state.known :]
         if one.limit.kind == RATE and one.limit.per_ns is not None and one.limit.per_ns <= PERIOD_NS_MAX
     ]
+    if not fresh:
+        return state if state.known >= len(limits) else state._replace(known=len(limits))
     room = max(params.rows_max - len(state.row), 0)
     refused = state.rate_limits_refused + max(len(fresh) - room, 0)
     state, fresh = state._replace(rate_limits_refused=refused), fresh[:room]
@@ -133,25 +137,54 @@ def caps_of(state: RateLimitState, use: LimitUse) -> NDArray[np.float64]:
 
 def add_slice(state: RateLimitState, use: LimitUse, end_ns: int, high_share: float) -> RateLimitState:
     """Add one slice's bins: counts by second, the busiest rolling period, and periods over the cap."""
-    bins = use.arrivals_per_bin[state.row]
-    cap, window = caps_of(state, use), state.window[:, None]
+    bins, cap = use.arrivals_per_bin[state.row], caps_of(state, use)
+    caps = np.stack([cap, np.floor(high_share * cap)], axis=1)
     # The slice with a row's first call has a call by definition.
     first_ns = use.first_ns[state.row]
     counted = (first_ns >= 0) & (first_ns < end_ns)
-    seconds = bins.shape[1] // SECOND_BINS
-    by_second = bins[:, : seconds * SECOND_BINS].reshape(len(bins), seconds, SECOND_BINS).sum(axis=2)
     joined = np.concatenate([state.before, bins], axis=1)
     longest = state.before.shape[1]
-    sums = np.concatenate([np.zeros((len(bins), 1), np.int64), np.cumsum(joined, axis=1)], axis=1)
-    at = np.arange(longest + 1, sums.shape[1])[None]
-    rolling = sums[:, longest + 1 :] - np.take_along_axis(sums, at - window, axis=1)
+    found = np.zeros((len(bins), len(FOUND)), np.int64)
+    look_at_bins(joined, longest, state.window, caps, found)
+    calls, squares, peak, over, high = found.T
     return state._replace(
         end_ns=end_ns,
         before=joined[:, -longest:],
-        arrivals=state.arrivals + counted * bins.sum(axis=1),
-        squares=state.squares + counted * np.square(by_second).sum(axis=1),
-        seconds=state.seconds + counted * seconds,
-        peak=np.maximum(state.peak, rolling.max(axis=1, initial=0)).astype(np.int32),
-        over=state.over + (rolling > cap[:, None]).sum(axis=1, dtype=np.int32),
-        high=state.high + (rolling > np.floor(high_share * cap)[:, None]).sum(axis=1, dtype=np.int32),
+        arrivals=state.arrivals + counted * calls,
+        squares=state.squares + counted * squares,
+        seconds=state.seconds + counted * (bins.shape[1] // SECOND_BINS),
+        peak=np.maximum(state.peak, peak).astype(np.int32),
+        over=state.over + over.astype(np.int32),
+        high=state.high + high.astype(np.int32),
     )
+
+
+@kernel
+def look_at_bins(
+    joined: NDArray[np.int32],
+    before: int,
+    window: NDArray[np.int32],
+    caps: NDArray[np.float64],
+    found: NDArray[np.int64],
+) -> None:
+    """Fill `found` (slots, FOUND) from bins `joined` (slots, ...), of which `before` are of earlier slices.
+
+    Of the slice: calls, the squares of those in whole seconds, the busiest rolling period of `window` bins,
+    and at how many bins' ends such a period was over each of `caps` (slots, 2).
+    """
+    for i in range(len(window)):
+        rolling = 0
+        second = 0
+        for k in range(before - window[i], before):
+            rolling += joined[i, k]
+        for k in range(before, joined.shape[1]):
+            calls = joined[i, k]
+            found[i, 0] += calls
+            second += calls
+            if (k - before + 1) % SECOND_BINS == 0:
+                found[i, 1] += second * second
+                second = 0
+            rolling += calls - joined[i, k - window[i]]
+            found[i, 2] = max(found[i, 2], rolling)
+            found[i, 3] += rolling > caps[i, 0]
+            found[i, 4] += rolling > caps[i, 1]

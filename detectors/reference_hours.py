@@ -135,7 +135,7 @@ def expected(counts: NDArray[np.float64], ranks: NDArray[np.float64]) -> Expecte
     is_known = total >= VALUES_MIN
     above = total[:, None] - np.cumsum(counts, axis=1)  # of values in higher bins
     wanted = (1.0 - ranks)[None, :] * total[:, None]
-    cut = (above[:, :, None] > wanted[:, None, :]).sum(axis=1)
+    cut = np.stack([(above > one[:, None]).sum(axis=1) for one in wanted.T], axis=1)
     cut = np.minimum(cut, counts.shape[1] - 1)
     found = np.take_along_axis(above, cut, axis=1)
     share = (found + 0.5) / (total[:, None] + 1.0)

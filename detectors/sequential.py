@@ -42,6 +42,16 @@ def log_mixture(log_m: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(best + np.log(np.mean(np.exp(log_m - best[..., None]), axis=-1)))
 
 
+def log_mixture_from(log_m: NDArray[np.float64], least: float) -> NDArray[np.float64]:
+    """Give `log_mixture` where it may be `least` or more; -inf where no alternative is: no mean is more."""
+    found = np.full(log_m.shape[:-1], -np.inf)
+    if log_m.max(initial=-np.inf) < least:
+        return found
+    at = ~(log_m.max(axis=-1) < least)
+    found[at] = log_mixture(log_m[at])
+    return found
+
+
 def log_e_bernoulli(
     hits: NDArray[np.float64],
     trials: NDArray[np.float64],
@@ -53,7 +63,7 @@ def log_e_bernoulli(
     Arrays (n,) and `odds` (alternatives,) give (n, alternatives). The likelihood ratio of the alternative
     whose odds are `odds` times those of the null.
     """
-    p0 = np.clip(null, 1e-9, 1.0 - 1e-9)[..., None]
+    p0 = np.minimum(np.maximum(null, 1e-9), 1.0 - 1e-9)[..., None]
     p1 = odds * p0 / (1.0 - p0 + odds * p0)
     misses = (trials - hits)[..., None]
     return np.asarray(hits[..., None] * np.log(p1 / p0) + misses * np.log((1.0 - p1) / (1.0 - p0)))

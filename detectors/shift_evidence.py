@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from detectors.rows import grown
-from detectors.sequential import log_mixture, restarted
+from detectors.sequential import log_mixture_from, restarted
 from engine.kernel import kernel
 
 if TYPE_CHECKING:
@@ -56,6 +56,15 @@ class Hypotheses(NamedTuple):
     moved: NDArray[np.float64]  # (slots, alternatives, categories)
 
 
+class LogGammas(NamedTuple):
+    """ln of the gamma function of pseudo-counts, and of their totals: what no count changes of a law."""
+
+    usual: NDArray[np.float64]  # (slots, categories)
+    usual_total: NDArray[np.float64]  # (slots,)
+    moved: NDArray[np.float64]  # (slots, alternatives, categories)
+    moved_total: NDArray[np.float64]  # (slots, alternatives)
+
+
 class Evidence(NamedTuple):
     """Arrays of shape (slots, alternatives, ...)."""
 
@@ -89,6 +98,19 @@ def grown_hypotheses(laws: Hypotheses, slots: int) -> Hypotheses:
 def without_hypotheses(slots: int, alternatives: int, categories: int) -> Hypotheses:
     """Give slots without a reference."""
     return Hypotheses(np.zeros((slots, categories)), np.zeros((slots, alternatives, categories)))
+
+
+def log_gammas(laws: Hypotheses) -> LogGammas:
+    """Give what `weighed` needs of laws at every slice; slots without a reference have none."""
+    is_known = laws.usual[:, 0] > 0
+    usual, moved = laws.usual[is_known], laws.moved[is_known]
+    found = LogGammas(
+        np.zeros_like(laws.usual), np.zeros(len(laws.usual)), np.zeros_like(laws.moved),
+        np.zeros(laws.moved.shape[:2]),
+    )  # fmt: skip
+    found.usual[is_known], found.usual_total[is_known] = log_gamma(usual), log_gamma(usual.sum(axis=-1))
+    found.moved[is_known], found.moved_total[is_known] = log_gamma(moved), log_gamma(moved.sum(axis=-1))
+    return found
 
 
 def odds_times(share: NDArray[np.float64], multiple: float) -> NDArray[np.float64]:
@@ -161,15 +183,21 @@ class Looked(NamedTuple):
 
 
 def weighed(
-    evidence: Evidence, seen: NDArray[np.float64], laws: Hypotheses, level: float, keep: float
+    evidence: Evidence,
+    seen: NDArray[np.float64],
+    laws: Hypotheses,
+    level: float,
+    keep: float,
+    gammas: LogGammas | None = None,
 ) -> Looked:
     """Give the evidence after one slice with `seen` (slots, categories); slots without a reference stay.
 
     Above the level the question is whether it goes on: the tally fades by `keep` a slice. When no more of it
     speaks for an alternative, or the newest values are usual rather than like it, the evidence falls below.
+    `gammas` are those of the laws, where they are known already.
     """
     log_e = np.zeros(evidence.log_m.shape)
-    is_told = log_mixture(evidence.log_m) >= level
+    is_told = log_mixture_from(evidence.log_m, level) >= level
     at = np.flatnonzero((laws.usual[:, 0] > 0) & (is_told | (seen.sum(axis=1) > 0)))
     if not len(at):
         return Looked(evidence, log_e)
@@ -178,8 +206,17 @@ def weighed(
     tally = evidence.tally[at] * np.where(told, keep, 1.0)[:, :, None]
     best = tally[np.arange(len(at)), evidence.log_ratio[at].argmax(axis=1)]
     back = np.maximum(evidence.back[at] + _for_usual(new, best, usual[:, 0]), 0.0)
+    is_held = tally.any(axis=2)
     tally += new[:, None, :]
-    log_ratio = log_dirichlet(tally, moved) - log_dirichlet(tally, usual)
+    gammas = gammas or log_gammas(laws)
+    of_usual = gammas.usual[at, None, :], gammas.usual_total[at, None]
+    of_moved = gammas.moved[at], gammas.moved_total[at]
+    # Most alternatives held nothing until now, so their tallies are one: what is new.
+    by_usual = np.repeat(log_dirichlet(new[:, None, :], usual, of_usual), tally.shape[1], axis=1)
+    held = np.nonzero(is_held)[0]
+    of_held = of_usual[0][held, 0], of_usual[1][held, 0]
+    by_usual[is_held] = log_dirichlet(tally[is_held], usual[held, 0], of_held)
+    log_ratio = log_dirichlet(tally, moved, of_moved) - by_usual
     log_e[at] = np.where(told, 0.0, log_ratio - evidence.log_ratio[at])
     log_m = np.where(told, evidence.log_m[at], restarted(evidence.log_m[at], log_e[at]))
     is_over = told & ((log_ratio.max(axis=1) < GOES_ON_MIN) | (back > BACK_MIN))[:, None]
@@ -187,7 +224,7 @@ def weighed(
     surplus = tally.sum(axis=2, keepdims=True) / usual.sum(axis=2, keepdims=True) / TALLY_MAX
     if (surplus > 1.0).any():
         tally /= np.maximum(surplus, 1.0)
-        log_ratio = log_dirichlet(tally, moved) - log_dirichlet(tally, usual)
+        log_ratio = log_dirichlet(tally, moved, of_moved) - log_dirichlet(tally, usual, of_usual)
     is_fresh = is_over | (~told & (log_ratio < 0))
     after = Evidence(*(one.copy() for one in evidence))
     after.log_m[at] = log_m
@@ -237,11 +274,19 @@ def forgotten(evidence: Evidence, is_over: NDArray[np.bool_]) -> Evidence:
     )
 
 
-def log_dirichlet(tally: NDArray[np.float64], pseudo_counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give ln of the chance of a sequence with this tally (..., categories), shares drawn from the law."""
+def log_dirichlet(
+    tally: NDArray[np.float64],
+    pseudo_counts: NDArray[np.float64],
+    gammas: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> NDArray[np.float64]:
+    """Give ln of the chance of a sequence with this tally (..., categories), shares drawn from the law.
+
+    `gammas` are `log_gamma` of the pseudo-counts and of their total, where they are known already.
+    """
     total = pseudo_counts.sum(axis=-1)
-    by_category = log_gamma(pseudo_counts + tally) - log_gamma(pseudo_counts)
-    return np.asarray(by_category.sum(axis=-1) - log_gamma(total + tally.sum(axis=-1)) + log_gamma(total))
+    of_counts, of_total = gammas or (log_gamma(pseudo_counts), log_gamma(total))
+    by_category = log_gamma(pseudo_counts + tally) - of_counts
+    return np.asarray(by_category.sum(axis=-1) - log_gamma(total + tally.sum(axis=-1)) + of_total)
 
 
 def log_gamma(x: NDArray[np.float64]) -> NDArray[np.float64]:

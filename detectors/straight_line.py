@@ -6,6 +6,7 @@ line; there this simplest of rules is ahead of every model, so it speaks beside 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,15 @@ def with_level(levels: NDArray[np.float32], level: NDArray[np.float64]) -> NDArr
     return np.concatenate([levels[:, 1:], level.astype(np.float32)[:, None]], axis=1)
 
 
+@cache
+def weights_of(window: int, step_s: float) -> NDArray[np.float64]:
+    """Give what each of the last levels counts for at the line's end."""
+    at = np.arange(window) - (window - 1.0)
+    centred = at - at.mean()
+    weights = 1.0 / window + centred / np.square(centred).sum() * (AHEAD_S / step_s - at.mean())
+    return np.asarray(weights, np.float64)
+
+
 def line_scores(
     levels: NDArray[np.float32], cap: NDArray[np.float64], step_s: float, gate: float
 ) -> NDArray[np.float64]:
@@ -34,11 +44,7 @@ def line_scores(
 
     As for the forecast, at least the share `gate` of the cap must be in use.
     """
-    window = levels.shape[1]
-    at = np.arange(window) - (window - 1.0)
-    centred = at - at.mean()
-    weights = 1.0 / window + centred / np.square(centred).sum() * (AHEAD_S / step_s - at.mean())
-    end = levels.astype(np.float64) @ weights
+    end = levels.astype(np.float64) @ weights_of(levels.shape[1], step_s)
     score = (end - cap) / np.sqrt(np.maximum(cap, 1.0))
     ready = np.isfinite(score) & (levels[:, -1] >= gate * cap)
     return np.where(ready, score, -np.inf)

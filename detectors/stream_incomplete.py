@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from detectors.sequential import log_alarm_level, log_e_bernoulli, log_mixture, restarted
+from detectors.sequential import log_alarm_level, log_e_bernoulli, log_mixture_from, restarted
 from engine.judge.detection import MINUTE_NS, NS, WARNING, AlertPolicy, Detection, Finding
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class StreamIncomplete:
     def __init__(self, pages_per_week: float = 1.0, params: Params | None = None) -> None:
         self.params = params or Params()
         self.pages_per_week = pages_per_week
+        self._floor, self._odds = np.array(self.params.floor), np.array(self.params.odds)
 
     def new_state(self) -> State:
         """Give the state before the first slice."""
@@ -135,20 +136,30 @@ class StreamIncomplete:
             bad[1] = total[1] = 0.0
         null = self._usual(state) * params.effect
         watched = (null <= params.usual_max) & (state.all - state.bad >= params.calls_min)
-        log_e = log_e_bernoulli(bad, total, null, np.array(params.odds))
-        log_m = np.where((watched & (total > 0))[:, None], restarted(state.log_m, log_e), state.log_m)
+        is_looked_at = (watched & (total > 0))[:, None]
+        log_m = state.log_m
+        if is_looked_at.any():
+            log_e = log_e_bernoulli(bad, total, null, self._odds)
+            log_m = np.where(is_looked_at, restarted(log_m, log_e), log_m)
         log_m = np.minimum(log_m, self._level(summary) + params.beyond)
         is_new_usual = (state.since_ns >= 0) & (summary.end_ns - state.since_ns > params.doubt_ns)
-        log_m[is_new_usual] = -np.inf
-        state = state._replace(
-            bad=np.where(is_new_usual, state.new_bad, state.bad),
-            all=np.where(is_new_usual, state.new_all, state.all),
-            since_ns=np.where(is_new_usual, -1, state.since_ns),
-        )
-        in_doubt = log_mixture(log_m) > params.doubt
-        began = in_doubt & (state.since_ns < 0)
+        if is_new_usual.any():
+            log_m[is_new_usual] = -np.inf
+            state = state._replace(
+                bad=np.where(is_new_usual, state.new_bad, state.bad),
+                all=np.where(is_new_usual, state.new_all, state.all),
+                since_ns=np.where(is_new_usual, -1, state.since_ns),
+            )
+        in_doubt = log_mixture_from(log_m, params.doubt) > params.doubt
         slice_s = (summary.end_ns - summary.start_ns) / NS
         keep = 0.5 ** (slice_s / params.half_life_s)
+        if not in_doubt.any():
+            nothing = np.zeros(SHARES)
+            return state._replace(
+                bad=keep * state.bad + bad, all=keep * state.all + total, log_m=log_m,
+                new_bad=nothing, new_all=nothing, since_ns=np.full(SHARES, -1, np.int64),
+            )  # fmt: skip
+        began = in_doubt & (state.since_ns < 0)
         return state._replace(
             bad=np.where(in_doubt, state.bad, keep * state.bad + bad),
             all=np.where(in_doubt, state.all, keep * state.all + total),
@@ -160,15 +171,16 @@ class StreamIncomplete:
 
     def _usual(self, state: State) -> NDArray[np.float64]:
         """Give the usual shares, at least the floor."""
-        floor = np.array(self.params.floor)
-        return np.asarray(np.maximum(state.bad / np.maximum(state.all, 1.0), floor))
+        return np.asarray(np.maximum(state.bad / np.maximum(state.all, 1.0), self._floor))
 
     def _level(self, summary: WindowSummary) -> float:
         return log_alarm_level(SHARES, (summary.end_ns - summary.start_ns) / NS, self.pages_per_week)
 
     def _shares(self, state: State, summary: WindowSummary) -> list[Finding]:
         level = self._level(summary)
-        is_high = (log_mixture(state.log_m) >= level) & (state.new_bad >= self.params.calls_min)
+        is_high = (log_mixture_from(state.log_m, level) >= level) & (state.new_bad >= self.params.calls_min)
+        if not is_high.any():
+            return []
         usual = state.bad / np.maximum(state.all, 1.0)
         return [
             _finding(

@@ -83,9 +83,8 @@ def on_surface(surface: Surface, cap: NDArray[np.float64], load: NDArray[np.floa
     by_cap = np.stack(
         [between(at, score, load) for at, score in zip(surface.loads, surface.scores, strict=True)], axis=1
     )
-    place = np.interp(
-        np.log(np.maximum(cap, 1e-9)), np.log(surface.caps), np.arange(len(surface.caps), dtype=np.float64)
-    )
+    places = np.arange(len(surface.caps), dtype=np.float64)
+    place = np.interp(np.log(np.maximum(cap, 1e-9)), np.log(surface.caps), places)
     low = np.where(np.isnan(place), 0.0, place).astype(np.int64)
     high = np.minimum(low + 1, len(surface.caps) - 1)
     rows = np.arange(len(cap))
@@ -114,14 +113,36 @@ def thresholds_of(
     weight: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Give the threshold of each speaker, (instances, SPEAKERS); `weight` is that of the baseline."""
-    columns = []
-    for speaker in SPEAKERS:
-        threshold = on_surface(surfaces[tier, speaker, False], cap, np.full_like(load, LOAD_UNKNOWN))
-        if weight.any():
-            usual = on_surface(surfaces[tier, speaker, True], cap, load)
-            threshold = (1.0 - weight) * threshold + weight * usual
-        columns.append(threshold)
-    return np.stack(columns, axis=1)
+    return Thresholds(surfaces).of(tier, cap, load, weight)
+
+
+class Thresholds:
+    """The surfaces, and what they said of the same caps before: caps stay, and are asked for every 15 s."""
+
+    def __init__(self, surfaces: Surfaces) -> None:
+        self.surfaces = surfaces
+        self._cap: NDArray[np.float64] = np.zeros(0)
+        self._by_cap: dict[str, NDArray[np.float64]] = {}  # by tier, without a baseline
+
+    def of(
+        self, tier: str, cap: NDArray[np.float64], load: NDArray[np.float64], weight: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Give the threshold of each speaker, (instances, SPEAKERS); `weight` is that of the baseline."""
+        if not np.array_equal(cap, self._cap, equal_nan=True):
+            self._cap, self._by_cap = cap.copy(), {}
+        found = self._without_baseline(tier, cap)
+        if not weight.any():
+            return found
+        usual = np.stack([on_surface(self.surfaces[tier, one, True], cap, load) for one in SPEAKERS], axis=1)
+        return (1.0 - weight)[:, None] * found + weight[:, None] * usual
+
+    def _without_baseline(self, tier: str, cap: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give the thresholds where no load is usual, which are the same for as long as the caps are."""
+        if tier not in self._by_cap:
+            load = np.full_like(cap, LOAD_UNKNOWN)
+            columns = [on_surface(self.surfaces[tier, one, False], cap, load) for one in SPEAKERS]
+            self._by_cap[tier] = np.stack(columns, axis=1)
+        return self._by_cap[tier]
 
 
 def best(scores: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -101,7 +101,7 @@ def count_slice(
     if summary.stream.events == 0:
         season = season._replace(silent_s=season.silent_s + slice_s)
     else:
-        expected = float(np.nanmax(rate_per_s)) if np.isfinite(rate_per_s).any() else 0.0
+        expected = float(np.fmax.reduce(rate_per_s)) if np.isfinite(rate_per_s).any() else 0.0
         season = season._replace(silent_s=0.0, expected_per_s=expected)
     if summary.is_partial or season.silent_s * season.expected_per_s >= SILENT_CALLS:
         return season._replace(slot=slot)
@@ -172,8 +172,17 @@ def offsets_at(season: Season, times_ns: NDArray[np.int64]) -> NDArray[np.float6
     return np.asarray(season.weight[:, None] * (line[:, low] * (1.0 - share) + line[:, low + 1] * share))
 
 
+def offsets_ahead(season: Season, times_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Give the same for the many moments of a forecast, which are 0 while nothing is usual."""
+    if season.weight.any():
+        return offsets_at(season, times_ns)
+    return np.zeros((len(season.weight), len(times_ns)))
+
+
 def variances_at(season: Season, times_ns: NDArray[np.int64]) -> NDArray[np.float64]:
     """Give the variance of the offset at some moments, (instances, moments)."""
+    if not season.weight.any():
+        return np.zeros((len(season.weight), len(times_ns)))
     low, share = places(season, times_ns)
     line = season.usual_var
     return np.asarray(
@@ -196,10 +205,13 @@ def pulls(season: Season, time_ns: int, usual_s: float, quiet_most: float) -> ND
     A ratio lasts for about `usual_s`, much shorter where now is quiet against what comes next: that ten calls
     came at night instead of two says little of the morning.
     """
+    is_known = season.weight >= 1.0
+    if not is_known.any():
+        return np.zeros(len(is_known))
     now = offsets_at(season, np.array([time_ns]))[:, 0]
     quiet = np.exp(np.minimum(season.log_usual[:, SLOTS_BEFORE:].max(axis=1) - now, 10.0))
     rate = np.clip(quiet / 3.0, 1.0, quiet_most) / usual_s
-    return np.where(season.weight >= 1.0, rate, 0.0)
+    return np.where(is_known, rate, 0.0)
 
 
 def with_learned(season: Season, learned: Learned, limits: tuple[LimitInstance, ...], first: int) -> Season:

@@ -47,3 +47,15 @@ def follow_rates(
         return headroom.first_level(count, watched, *fresh) if watched > 0 else None
     bank = headroom.pass_time(bank, noise, damping, switch, steps)
     return headroom.observe_row(bank, count, watched, dispersion) if watched > 0 else bank
+
+
+def look_at_bins(
+    bins: list[int], before: int, window: int, cap: float, high: float, per_second: int
+) -> tuple[int, int, int, int, int]:
+    """Look at every second of the slice and at every period that ends in it; `before` bins are earlier."""
+    slice_ = bins[before:]
+    seconds = [sum(slice_[at : at + per_second]) for at in range(0, len(slice_), per_second)]
+    whole = seconds[: len(slice_) // per_second]
+    periods = [sum(bins[end - window : end]) for end in range(before + 1, len(bins) + 1)]
+    over, above = sum(one > cap for one in periods), sum(one > high for one in periods)
+    return sum(slice_), sum(one * one for one in whole), max(periods, default=0), over, above

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,3 +98,33 @@ def add_to_bins(facts: Sequence[tuple[int, int, int]], rows: int, bins: int) -> 
     for row, bin_, many in facts:
         table[row][bin_] += many
     return table
+
+
+def of_watched(
+    facts: Sequence[tuple[int, int, int]], slot_of: Sequence[int], bins: Sequence[int]
+) -> list[tuple[int, int, int]]:
+    """Give the facts (row, bucket, how many) of rows with a slot as (slot, bin, how many).
+
+    `bins` says the bin of each bucket (count_latencies, add_to_columns).
+    """
+    return [(slot_of[row], bins[bucket], many) for row, bucket, many in facts if slot_of[row] >= 0]
+
+
+def add_up_from_the_last(table: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Add up what stands in each column of a row and behind it."""
+    return [[math.fsum(row[k:]) for k in range(len(row) + 1)] for row in table]
+
+
+def columns_beyond(above: Sequence[Sequence[float]], wanted: Sequence[float]) -> list[int]:
+    """Count the columns of each row that are above what is wanted."""
+    return [sum(one > most for one in row) for row, most in zip(above, wanted, strict=True)]
+
+
+def fade_calls(
+    recent: Any, past: Any, pending: int, keep: tuple[Any, Any], flags: tuple[Any, Any]
+) -> tuple[float, float]:
+    """Fade one place of two tables in the precision of what they hold (fade_tables)."""
+    is_learned, is_usual_now = flags
+    recent_after = float(recent * keep[0]) + pending
+    past_after = float(past * keep[1]) + pending if is_learned else float(past)
+    return recent_after, recent_after if is_usual_now else float(np.float32(past_after))

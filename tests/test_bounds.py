@@ -15,7 +15,7 @@ from detectors import watched_rows
 from engine.deliver.families import snapshot_families
 from engine.deliver.handover import EARLY_ALERTS_MAX
 from engine.judge import bounds
-from engine.judge.bounds import BOUNDS, NO_ROOM, bounds_met, rows_without_room
+from engine.judge.bounds import BOUNDS, NO_ROOM, Place, at, bounds_met, places_of, without_room
 from engine.judge.fact_rows import DEPENDENCIES_MAX
 from engine.judge.reports import REPORTS_MAX
 from engine.observe.unkeyed import UNMATCHED_MAX
@@ -97,7 +97,10 @@ def test_rows_that_a_detector_has_no_room_for_are_counted() -> None:
         slot: Any
         inner: Any
 
-    assert 2 == rows_without_room(State(slots, State(slots, ())))
+    state = State(slots, State(slots, ()))
+    places = (Place("detector_rows_max", (0,)), Place("detector_rows_max", (1, 0)))
+    assert places == places_of(state)
+    assert [1, 1] == [without_room(at(state, path)) for _, path in places]
     assert (
         run_of([*starts(600), *(row.replace(b"started", b"ended") for row in starts(600))])[
             "detector_rows_max"

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from detectors import make_detectors
+from engine.judge.bounds import places_of
 from engine.judge.detection import CRITICAL, INFO, WARNING, Detection, Detector, Finding
 from engine.settings import Settings
 from tests import scenarios
@@ -259,6 +260,13 @@ def test_a_state_does_not_grow_with_time(name: str) -> None:
         sizes.append(size_of(state))
 
     assert sizes[-1] == sizes[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_state_counts_what_has_no_room_where_a_new_one_does(name: str) -> None:
+    _, state = walk(detector_named(name), run_of(name))
+
+    assert places_of(detector_named(name).new_state()) == places_of(state)
 
 
 @pytest.mark.parametrize("scenario", NAMES)

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench.detection.limit_slices import limit_slice, rate_limits
 from bench.detection.rate_limit import clumped, healthy_mean
 from detectors.headroom_state import HeadroomParams
 from detectors.rate_excess import excess_above, follow_rates, log_chance
 from detectors.rate_limit import RateLimit
-from detectors.rate_limit_state import PERIOD_NS_MAX, RateLimitState
+from detectors.rate_limit_state import FOUND, PERIOD_NS_MAX, RateLimitState, look_at_bins
 from detectors.statistics import FilterNoise, new_bank
+from engine.judge.occupancy import SECOND_BINS
 from engine.limits import Limit, LimitInstance
 from tests.oracle import rates as oracle
 
@@ -273,3 +276,18 @@ def test_no_calls_at_all_are_nothing_to_say() -> None:
     said, _ = run([1.0], 100, batch(0, 1))
 
     assert not any(said)
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=30, max_size=75),
+    st.integers(1, 30),
+    st.sampled_from([0.0, 2.0, 17.0, float("nan")]),
+)
+def test_bins_are_looked_at_as_one_would_by_hand(bins: list[int], window: int, cap: float) -> None:
+    found = np.zeros((1, len(FOUND)), np.int64)
+
+    look_at_bins(
+        np.array([bins], np.int32), 30, np.array([window], np.int32), np.array([[cap, cap / 2]]), found
+    )
+
+    assert tuple(found[0].tolist()) == oracle.look_at_bins(bins, 30, window, cap, cap / 2, SECOND_BINS)

@@ -9,6 +9,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detectors.creep_tables import (
+    BUCKET_FIRST,
+    COLUMNS,
+    Fade,
+    add_to_columns,
+    columns_beyond,
+    faded,
+    sums_above,
+)
+from detectors.latency_shift import BINS, COARSE, count_latencies
 from detectors.rows import add_to_bins
 from detectors.shift_evidence import in_categories
 from engine.judge.sketch_pages import PAGES_MIN, SketchPages
@@ -294,3 +304,75 @@ def test_facts_are_counted_by_category_and_by_bin(
 
     assert found.tolist() == oracle_sparse.add_by_category(cuts, facts, len(cuts))
     assert table.tolist() == oracle_sparse.add_to_bins(facts, len(cuts), 10)
+
+
+@given(
+    st.lists(st.lists(st.integers(-1, BINS), min_size=2, max_size=2).map(sorted), min_size=4, max_size=4),
+    st.lists(st.integers(-2, 3), min_size=1, max_size=5),
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, BUCKETS - 1), st.integers(1, 5))),
+)
+def test_latencies_of_watched_rows_are_counted(
+    cuts: list[list[int]], slot_of: list[int], facts: list[tuple[int, int, int]]
+) -> None:
+    facts = [fact for fact in facts if fact[0] < len(slot_of)]
+    row, bucket, many = (
+        np.array([fact[at] for fact in facts], kind) for at, kind in enumerate((np.int32, np.int16, np.int64))
+    )
+    slots, cut = np.array(slot_of, np.int32), np.array(cuts, np.int64)
+    newest, pending = np.zeros((len(cuts), BINS), np.int32), np.zeros((len(cuts), COLUMNS), np.int32)
+    seen = np.zeros((len(cuts), 3))
+
+    count_latencies(slots, row, bucket, many, cut, newest, seen)
+    add_to_columns(slots, row, bucket, many, pending)
+
+    coarse = oracle_sparse.of_watched(facts, slot_of, [bucket // COARSE for bucket in range(BUCKETS)])
+    column = [sorted((0, bucket - BUCKET_FIRST, COLUMNS - 1))[1] for bucket in range(BUCKETS)]
+    assert newest.tolist() == oracle_sparse.add_to_bins(coarse, len(cuts), BINS)
+    assert seen.tolist() == oracle_sparse.add_by_category(cuts, coarse, len(cuts))
+    fine = oracle_sparse.of_watched(facts, slot_of, column)
+    assert pending.tolist() == oracle_sparse.add_to_bins(fine, len(cuts), COLUMNS)
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), max_size=3))
+def test_columns_are_added_up_from_the_last(table: list[list[int]]) -> None:
+    """The kernel is add_up_from_the_last."""
+    expected = oracle_sparse.add_up_from_the_last(table)
+
+    assert sums_above(np.array(table, np.int32).reshape(-1, 3)).tolist() == expected
+    assert sums_above(np.array(table, np.float32).reshape(-1, 3)).tolist() == expected
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 9), st.floats(0, 9), st.integers(0, 9)), min_size=1, max_size=4),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([np.float32, np.float64]),
+)
+def test_tables_fade_and_take_a_minute_up(
+    calls: list[tuple[float, float, int]], is_learned: bool, is_usual_now: bool, kind: type
+) -> None:
+    """The kernel is fade_tables."""
+    recent: np.ndarray = np.array([[one[0] for one in calls]], kind)
+    past: np.ndarray = np.array([[one[1] for one in calls]], kind)
+    pending = np.array([[one[2] for one in calls]], np.int32)
+    flags = np.array([is_learned]), np.array([is_usual_now])
+    fade = Fade(np.array([0.8], np.float32), np.float32(0.99), *flags)
+
+    after = faded(recent, past, pending, fade)
+
+    for k, found in enumerate(zip(*(one[0].tolist() for one in after), strict=True)):
+        given_calls = recent[0, k], past[0, k], int(pending[0, k])
+        assert found == oracle_sparse.fade_calls(*given_calls, (fade.recent[0], fade.past), flags)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9), min_size=5, max_size=5), min_size=1, max_size=3),
+    st.integers(-1, 12),
+)
+def test_the_column_from_which_on_no_more_lie_above_is_found(table: list[list[int]], most: int) -> None:
+    above = sums_above(np.array(table, np.int32))
+    wanted, found = np.full(len(table), float(most)), np.zeros(len(table), np.int64)
+
+    columns_beyond(above, wanted, found)
+
+    assert found.tolist() == oracle_sparse.columns_beyond(above.tolist(), wanted.tolist())

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from engine.judge.bounds import places_of
+
 if TYPE_CHECKING:
     from engine.judge.detection import AlertPolicy, Detector, Finding, LimitForecast, ReleaseVerdict
     from engine.judge.lifecycle import Worded
@@ -28,6 +30,7 @@ class DetectorBank:
         self.forecast: LimitForecast | None = None
         self.verdicts: tuple[ReleaseVerdict, ...] = ()
         self._states = {detector.name: detector.new_state() for detector in detectors}
+        self.places = tuple(places_of(state) for state in self._states.values())
         self._policies: dict[tuple[str, str], AlertPolicy] = {}
         for detector in detectors:
             for policy in detector.policies:

@@ -7,7 +7,7 @@ without anybody knowing would look like a quiet limit, so each is counted and ex
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,29 +33,39 @@ def bounds_met(judge: Judge) -> tuple[tuple[str, int], ...]:
     met: Counter[str] = Counter(roller.index.met)
     met["reports_max"] = roller.reports.refused
     met["dependencies_max"] = roller.facts.dependencies_refused
-    for state in judge.bank.states():
-        met["detector_rows_max"] += rows_without_room(state)
-        met.update(refused_by(state))
+    for state, places in zip(judge.bank.states(), judge.bank.places, strict=True):
+        for bound, path in places:
+            met[bound] += without_room(at(state, path))
     return tuple((name, met[name]) for name in BOUNDS)
 
 
-def refused_by(state: Any) -> Counter[str]:
-    """Count what a detector's state says that it had no room for, by bound."""
-    found: Counter[str] = Counter()
-    for name, value in zip(getattr(state, "_fields", ()), state, strict=False):
+class Place(NamedTuple):
+    """Where a detector's state says what had no room: numbers of fields, the outermost first."""
+
+    bound: str
+    path: tuple[int, ...]
+
+
+def places_of(state: Any) -> tuple[Place, ...]:
+    """Find them. States of one detector have the same fields, so one look is enough."""
+    found: list[Place] = []
+    for number, (name, value) in enumerate(zip(getattr(state, "_fields", ()), state, strict=False)):
         if name in COUNTED:
-            found[COUNTED[name]] += value
-        elif hasattr(value, "_fields"):
-            found.update(refused_by(value))
-    return found
-
-
-def rows_without_room(state: Any) -> int:
-    """Count the rows that a detector's state has no room for."""
-    found = 0
-    for name, value in zip(getattr(state, "_fields", ()), state, strict=False):
-        if name in SLOTS and isinstance(value, np.ndarray):
-            found += int(np.count_nonzero(value == NO_ROOM))
+            found.append(Place(COUNTED[name], (number,)))
+        elif name in SLOTS and isinstance(value, np.ndarray):
+            found.append(Place("detector_rows_max", (number,)))
         elif isinstance(value, tuple):
-            found += rows_without_room(value)
-    return found
+            found += [Place(one.bound, (number, *one.path)) for one in places_of(value)]
+    return tuple(found)
+
+
+def at(state: Any, path: tuple[int, ...]) -> Any:
+    """Give what a state holds in a place."""
+    for number in path:
+        state = state[number]
+    return state
+
+
+def without_room(held: Any) -> int:
+    """Count the rows that have no slot for want of room; a number counts already."""
+    return int(np.count_nonzero(held == NO_ROOM)) if isinstance(held, np.ndarray) else int(held)

@@ -159,21 +159,31 @@ class PageWriter:
         csr = (index.by_answer if is_answered else index.by_start).arrays()
         held_by_series = roller.series_answered if is_answered else roller.series_level
         series = np.searchsorted(csr.start, np.nonzero(csr.instance == row)[0], side="right") - 1
-        levels = [(dict(index.series[one]), int(held_by_series[one])) for one in series]
+        levels = list(zip(series.tolist(), held_by_series[series].tolist(), strict=True))
         total = sum(level for _, level in levels)
-        held: dict[str, dict[str, int]] = {}
-        for labels, level in levels:
-            for label in self.roller.settings.series_labels:
-                if level > 0:
-                    by_value = held.setdefault(label, {})
-                    by_value[labels.get(label, "")] = by_value.get(labels.get(label, ""), 0) + level
-        # The first of the series labels that tells the calls apart, or else the first that they have.
-        telling = [label for label in held if len(held[label]) > 1]
-        telling += [label for label in held if any(held[label])]
-        if total <= 0 or not telling:
+        held = [(dict(index.series[one]), level) for one, level in levels if level > 0]
+        label, by_value = _telling(held, roller.settings.series_labels)
+        if total <= 0 or not label:
             return ""
-        ranked = sorted(held[telling[0]].items(), key=lambda pair: (-pair[1], pair[0]))[:CONTRIBUTORS_MAX]
-        return ", ".join(f"{telling[0]}={value or '(none)'} {level / total:.0%}" for value, level in ranked)
+        ranked = sorted(by_value.items(), key=lambda pair: (-pair[1], pair[0]))[:CONTRIBUTORS_MAX]
+        return ", ".join(f"{label}={value or '(none)'} {level / total:.0%}" for value, level in ranked)
+
+
+def _telling(
+    held: list[tuple[dict[str, str], int]], series_labels: tuple[str, ...]
+) -> tuple[str, dict[str, int]]:
+    """Give the first label that tells calls apart, or else the first that they have; and calls by value."""
+    found: tuple[str, dict[str, int]] = ("", {})
+    for label in series_labels:
+        by_value: dict[str, int] = {}
+        for labels, level in held:
+            value = labels.get(label, "")
+            by_value[value] = by_value.get(value, 0) + level
+        if len(by_value) > 1:
+            return label, by_value
+        if not found[0] and any(by_value):
+            found = label, by_value
+    return found
 
 
 def _in_use(facts: dict[str, str]) -> str:

@@ -107,7 +107,7 @@ FIELDS: Mapping[type, Fields] = {
     FactRows: Fields("timings scores dependencies", "index dependencies_refused"),
     Reports: Fields("_newest", "_names refused"),
     PageWriter: Fields("_changes", "roller"),
-    DetectorBank: Fields("forecast verdicts", "detectors roller pages _policies", apart="_states"),
+    DetectorBank: Fields("forecast verdicts", "detectors roller pages places _policies", apart="_states"),
     AlertBook: Fields("refused _lives _last_fired_ns", "alerts_max resolved_keep_ns"),
 }
 
