@@ -29,7 +29,7 @@ MERGED_PARTITION = -1
 class Group(NamedTuple):
     """Rows of one kind of fact: integer key columns (the first is the series), and what is summed per key."""
 
-    keys: tuple[NDArray[np.int64], ...]
+    keys: tuple[NDArray[Any], ...]
     values: NDArray[np.int64]  # (rows, columns)
 
 
@@ -65,6 +65,14 @@ class Names(NamedTuple):
     series: Callable[[int], tuple[str, ...]]
     cause: Callable[[int], Cause]
     stage: Callable[[int], str]
+
+
+class Lists(NamedTuple):
+    """The names in a summary: sorted, each once."""
+
+    series: tuple[tuple[str, ...], ...]
+    causes: tuple[Cause, ...]
+    stages: tuple[str, ...]
 
 
 @kernel
@@ -173,25 +181,35 @@ def build(header: Header, names: Names, groups: Groups, notes: tuple[Note, ...])
     causes, cause_place = _ranked(np.concatenate([*cause_ids, groups.callers.keys[2]]), names.cause)
     stage_ids = np.concatenate([group.keys[1] for group in (groups.latency, groups.sums, groups.scores)])
     stages, stage_place = _ranked(stage_ids, names.stage)
-    counts = _named(groups.counts, place)
-    bins, ends = _named(groups.bins, place), _named(groups.ends, place)
-    cause = _named(groups.causes, place, cause_place)
-    latency = _named(groups.latency, place, stage_place)
-    sums = _named(groups.sums, place, stage_place)
-    side, failure = _named(groups.sides, place, cause_place), _named(groups.failures, place, cause_place)
-    caller = _named(groups.callers, place, cause_place, cause_place)
-    score = _named(groups.scores, place, stage_place)
-    table = np.zeros((len(series), len(Count)), np.int64)
+    in_order = Groups(
+        counts=_named(groups.counts, place),
+        bins=_named(groups.bins, place),
+        ends=_named(groups.ends, place),
+        causes=_named(groups.causes, place, cause_place),
+        latency=_named(groups.latency, place, stage_place),
+        sums=_named(groups.sums, place, stage_place),
+        sides=_named(groups.sides, place, cause_place),
+        failures=_named(groups.failures, place, cause_place),
+        callers=_named(groups.callers, place, cause_place, cause_place),
+        scores=_named(groups.scores, place, stage_place),
+    )
+    return summary_of(header, Lists(series, causes, stages), in_order, notes)
+
+
+def summary_of(header: Header, lists: Lists, groups: Groups, notes: tuple[Note, ...]) -> SliceSummary:
+    """Lay out facts that are in order, each key once, none zero; keys are rows of the lists."""
+    counts, bins, ends, cause, latency, sums, side, failure, caller, score = groups
+    table = np.zeros((len(lists.series), len(Count)), np.int64)
     table[counts.keys[0]] = counts.values
     return SliceSummary(
-        *header, series=series, counts=table,
+        *header, series=lists.series, counts=table,
         bin_series=bins.keys[0].astype(np.int32), bin_index=bins.keys[1].astype(np.int16),
         bin_arrivals=bins.values[:, 0].astype(np.int32), bin_level=bins.values[:, 1].astype(np.int32),
         bin_answers=bins.values[:, 2].astype(np.int32), bin_answered_level=bins.values[:, 3].astype(np.int32),
         bin_declines=bins.values[:, 4].astype(np.int32),
         end_series=ends.keys[0].astype(np.int32), end_start_ns=ends.keys[1], end_answer_ns=ends.keys[2],
         end_kind=ends.keys[3].astype(np.uint8), end_count=ends.values[:, 0].astype(np.int32),
-        causes=causes, cause_series=cause.keys[0].astype(np.int32),
+        causes=lists.causes, cause_series=cause.keys[0].astype(np.int32),
         cause_index=cause.keys[1].astype(np.int32), cause_count=cause.values[:, 0].copy(),
         side_series=side.keys[0].astype(np.int32), side_cause=side.keys[1].astype(np.int32),
         side_count=side.values[:, 0].copy(), failure_series=failure.keys[0].astype(np.int32),
@@ -201,7 +219,7 @@ def build(header: Header, names: Names, groups: Groups, notes: tuple[Note, ...])
         caller_end=caller.keys[2].astype(np.int32), caller_count=caller.values[:, 0].copy(),
         score_series=score.keys[0].astype(np.int32), score_stage=score.keys[1].astype(np.int16),
         score_bin=score.keys[2].astype(np.int16), score_count=score.values[:, 0].copy(),
-        stages=stages, latency_series=latency.keys[0].astype(np.int32),
+        stages=lists.stages, latency_series=latency.keys[0].astype(np.int32),
         latency_stage=latency.keys[1].astype(np.int16), latency_bucket=latency.keys[2].astype(np.int16),
         latency_count=latency.values[:, 0].copy(), sum_series=sums.keys[0].astype(np.int32),
         sum_stage=sums.keys[1].astype(np.int16), sum_us=sums.values[:, 0].copy(),

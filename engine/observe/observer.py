@@ -91,6 +91,7 @@ class Observer:
         self._partitions: dict[int, Partition] = {}
         self._idleness = Idleness()
         self._lists: list[tuple[CallList, set[int]]] = []  # with the partitions in which it took effect
+        self._may_be_unkeyed = True  # ends without a start or calls may have changed since they were compared
 
     @property
     def losses(self) -> NDArray[np.int64]:
@@ -105,8 +106,8 @@ class Observer:
     @property
     def rows_held(self) -> int:
         """How many rows wait for their slice to close."""
-        cells = [one.held.cells for one in self._partitions.values()]
-        return sum(int(one[ROWS] - one[TOO_LATE_ROWS]) for one in cells)
+        cells = [one.held.cells.tolist() for one in self._partitions.values()]
+        return sum(one[ROWS] - one[TOO_LATE_ROWS] for one in cells)
 
     @property
     def rows_amended(self) -> int:
@@ -187,7 +188,10 @@ class Observer:
 
     def _assign(self, raw: RawBatch) -> None:
         """Drop partitions that are read elsewhere now, with their state; start new ones empty."""
-        assigned = set(raw.assigned) | ({raw.partition} if raw.rows else set())
+        assigned = {*raw.assigned, raw.partition} if raw.rows else set(raw.assigned)
+        if assigned == self._partitions.keys():
+            return
+        self._may_be_unkeyed = True
         for number in [one for one in self._partitions if one not in assigned]:
             gone = self._partitions.pop(number)
             self._book.losses[LossReason.REVOKED] += int(
@@ -231,11 +235,9 @@ class Observer:
 
     def _bounds(self, partition: Partition, jump_ns: int) -> Bounds:
         """Give what bounds a batch: what other partitions hold leaves less room for this one."""
-        others = [one.held.cells for one in self._partitions.values() if one is not partition]
-        rows_max = self.settings.held_rows_max - sum(int(one[ROWS]) for one in others)
-        measures_max = MEASURES_PER_ROW * self.settings.held_rows_max - sum(
-            int(one[MEASURES]) for one in others
-        )
+        others = [one.held.cells.tolist() for one in self._partitions.values() if one is not partition]
+        rows_max = self.settings.held_rows_max - sum(one[ROWS] for one in others)
+        measures_max = MEASURES_PER_ROW * self.settings.held_rows_max - sum(one[MEASURES] for one in others)
         return Bounds(
             self.settings.slice_ns, self.settings.out_of_order_ns, self.settings.clock_ahead_ns,
             jump_ns, rows_max, measures_max, self._tables.late_ns(), self._tables.stage_digests(),
@@ -282,29 +284,33 @@ class Observer:
         self, partition: Partition, events: EventBatch, fate: NDArray[np.uint8]
     ) -> tuple[FirstDecline, ...]:
         rows = np.flatnonzero((events.type_id == DECLINED) & (fate == HELD))
+        slice_ns, series = self.settings.slice_ns, self._tables.series
+        columns = (events.time_ns, events.series_id, events.cause_id)
         declines = []
-        for row in rows.tolist():
-            time_ns, series_id = int(events.time_ns[row]), int(events.series_id[row])
-            start_ns = time_ns // self.settings.slice_ns * self.settings.slice_ns
-            seen = (start_ns, series_id, int(events.cause_id[row]))
+        for time_ns, series_id, cause_id in zip(*(one[rows].tolist() for one in columns), strict=True):
+            start_ns = time_ns // slice_ns * slice_ns
+            seen = (start_ns, series_id, cause_id)
             if seen in partition.declines_seen:
                 continue
             partition.declines_seen.add(seen)
-            series = self._tables.series
-            end_ns = start_ns + self.settings.slice_ns
-            values, cause = series.values[series_id], self._tables.cause(seen[2])
-            declines.append(FirstDecline(time_ns, end_ns, series.labels, values, cause))
+            values, cause = series.values[series_id], self._tables.cause(cause_id)
+            declines.append(FirstDecline(time_ns, start_ns + slice_ns, series.labels, values, cause))
         return tuple(declines)
 
     def _close(self, until_ns: Mapping[int, int]) -> list[SliceSummary]:
         """Close slice by slice, over all partitions, up to each one's limit."""
-        for number, one in self._partitions.items():
+        due = {
+            number: one
+            for number, one in self._partitions.items()
+            if self._lists or one.may_close(until_ns[number])
+        }
+        for number, one in due.items():
             one.prepare(until_ns[number], self._tables.ranks)
         published: list[SliceSummary] = []
         while True:
             waiting = [
                 (one.next_slice(until_ns[number], self._lists_for(number)), number)
-                for number, one in self._partitions.items()
+                for number, one in due.items()
             ]
             start_ns, number = min(waiting, default=(NO_SLICE, -1))
             if start_ns == NO_SLICE:
@@ -312,7 +318,8 @@ class Observer:
             partition = self._partitions[number]
             published += partition.close(start_ns, self._lists_for(number), self._shared(partition))
             self._tick_off(start_ns, number)
-        for number, one in self._partitions.items():
+            self._may_be_unkeyed = True
+        for number, one in due.items():
             one.release(until_ns[number])
         self._look_for_unkeyed()
         return published
@@ -323,7 +330,7 @@ class Observer:
         return Shared(
             self._book, self._unmatched, self._tables.terms(),
             self.settings.calls_max - sum(one.entries for one in others), self._tables.late_ns_max,
-            series.labels, series.values, self._tables.names,
+            series.labels, series.values, self._tables.names, self._tables.ranks(),
             tuple(one.calls for one in others), self._tables.fails(),
         )  # fmt: skip
 
@@ -343,8 +350,9 @@ class Observer:
         """Look for the calls of ends without a start in other partitions."""
         if not self._unmatched.ends[:, END_KEY].any():
             return
-        if len(self._partitions) > 1:
+        if self._may_be_unkeyed and len(self._partitions) > 1:
             for number, one in self._partitions.items():
                 self._book.counters[UNKEYED] += count_unkeyed(self._unmatched, one.calls, number)
+        self._may_be_unkeyed = False
         oldest_ns = self.watermark_ns - self._tables.late_ns_max - TOMBSTONE_BEYOND_LATE_NS
         forget_ends(self._unmatched, oldest_ns, NONE_NS)
