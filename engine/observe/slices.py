@@ -167,7 +167,7 @@ def hold(
     is held all the same, to take the call out of flight.
     """
     measure = 0
-    own_ns = np.int64(NO_TIME)  # start of the slice of the row before
+    own_ns = NO_TIME  # start of the slice of the row before
     for row in range(len(batch.time_ns)):
         first = measure
         while measure < len(batch.measure_row) and batch.measure_row[measure] == row:
