@@ -91,7 +91,9 @@ class Observer:
         self._partitions: dict[int, Partition] = {}
         self._idleness = Idleness()
         self._lists: list[tuple[CallList, set[int]]] = []  # with the partitions in which it took effect
-        self._may_be_unkeyed = True  # ends without a start or calls may have changed since they were compared
+        self._no_notes = np.zeros(0, np.int32)
+        self._has_closed = True  # or taken or lost a partition, since ends without a start were looked at
+        self._has_unmatched = False
 
     @property
     def losses(self) -> NDArray[np.int64]:
@@ -191,7 +193,7 @@ class Observer:
         assigned = {*raw.assigned, raw.partition} if raw.rows else set(raw.assigned)
         if assigned == self._partitions.keys():
             return
-        self._may_be_unkeyed = True
+        self._has_closed = True
         for number in [one for one in self._partitions if one not in assigned]:
             gone = self._partitions.pop(number)
             self._book.losses[LossReason.REVOKED] += int(
@@ -219,7 +221,11 @@ class Observer:
         bounds = self._bounds(partition, self.settings.clock_ahead_ns if is_plain_log else NO_JUMP_NS)
         rows, measures = events.rows, len(events.measure_row)
         partition.held = grown_held(partition.held, rows, measures)
-        note_ids = np.full(rows, NO_NOTE, np.int32)
+        if len(self._no_notes) < rows:
+            self._no_notes = np.full(2 * rows, NO_NOTE, np.int32)
+        note_ids = self._no_notes[:rows]
+        if events.notes:
+            note_ids = note_ids.copy()
         for row, note in zip(events.note_row, events.notes, strict=True):
             note_ids[row] = partition.keep_note(note)
         batch = Columns(
@@ -283,7 +289,8 @@ class Observer:
     def _first_declines(
         self, partition: Partition, events: EventBatch, fate: NDArray[np.uint8]
     ) -> tuple[FirstDecline, ...]:
-        rows = np.flatnonzero((events.type_id == DECLINED) & (fate == HELD))
+        rows = np.flatnonzero(events.type_id == DECLINED)
+        rows = rows[fate[rows] == HELD]
         slice_ns, series = self.settings.slice_ns, self._tables.series
         columns = (events.time_ns, events.series_id, events.cause_id)
         declines = []
@@ -306,6 +313,7 @@ class Observer:
         }
         for number, one in due.items():
             one.prepare(until_ns[number], self._tables.ranks)
+        entries = sum(one.entries for one in self._partitions.values()) if due else 0
         published: list[SliceSummary] = []
         while True:
             waiting = [
@@ -316,20 +324,23 @@ class Observer:
             if start_ns == NO_SLICE:
                 break
             partition = self._partitions[number]
-            published += partition.close(start_ns, self._lists_for(number), self._shared(partition))
+            entries -= partition.entries
+            published += partition.close(start_ns, self._lists_for(number), self._shared(partition, entries))
+            entries += partition.entries
             self._tick_off(start_ns, number)
-            self._may_be_unkeyed = True
+            self._has_closed = True
         for number, one in due.items():
             one.release(until_ns[number])
         self._look_for_unkeyed()
         return published
 
-    def _shared(self, partition: Partition) -> Shared:
-        others = [one for one in self._partitions.values() if one is not partition]
+    def _shared(self, partition: Partition, entries: int) -> Shared:
+        """Give what a partition shares, with the tables of the others for lists, and the entries in them."""
+        others = [one for one in self._partitions.values() if one is not partition] if self._lists else ()
         series = self._tables.series
         return Shared(
             self._book, self._unmatched, self._tables.terms(),
-            self.settings.calls_max - sum(one.entries for one in others), self._tables.late_ns_max,
+            self.settings.calls_max - entries, self._tables.late_ns_max,
             series.labels, series.values, self._tables.names, self._tables.ranks(),
             tuple(one.calls for one in others), self._tables.fails(),
         )  # fmt: skip
@@ -348,11 +359,13 @@ class Observer:
 
     def _look_for_unkeyed(self) -> None:
         """Look for the calls of ends without a start in other partitions."""
-        if not self._unmatched.ends[:, END_KEY].any():
+        has_closed, self._has_closed = self._has_closed, False
+        if has_closed:
+            self._has_unmatched = bool(self._unmatched.ends[:, END_KEY].any())
+        if not self._has_unmatched:
             return
-        if self._may_be_unkeyed and len(self._partitions) > 1:
+        if has_closed and len(self._partitions) > 1:
             for number, one in self._partitions.items():
                 self._book.counters[UNKEYED] += count_unkeyed(self._unmatched, one.calls, number)
-        self._may_be_unkeyed = False
         oldest_ns = self.watermark_ns - self._tables.late_ns_max - TOMBSTONE_BEYOND_LATE_NS
         forget_ends(self._unmatched, oldest_ns, NONE_NS)

@@ -236,7 +236,8 @@ def unloaded(
     is_used[sketch_series] = True
     ids = np.flatnonzero(is_used)
     series = _in_order(ids[np.argsort(ranks.series[ids])], names.series)
-    failed, ended = _rest(callers) & CAUSE_MASK, _rest(callers) >> CAUSE_BITS
+    of_callers = _rest(callers)
+    failed, ended = of_callers & CAUSE_MASK, of_callers >> CAUSE_BITS
     ids = _ids_in(_rest(causes), _rest(sides), _rest(failures) & CAUSE_MASK, failed, ended)
     cause = _in_order(ids[np.argsort(ranks.cause[ids])], names.cause)
     ids = _ids_in(sketch_stage, _rest(scores) & STAGE_MASK)

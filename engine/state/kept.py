@@ -72,7 +72,7 @@ FIELDS: Mapping[type, Fields] = {
     Pipeline: Fields("first_event_ns next_offsets", "decoder observer judge"),
     Observer: Fields(
         "watermark_ns _book _unmatched _idleness _lists",
-        "settings _tables _may_be_unkeyed",
+        "settings _tables _no_notes _has_closed _has_unmatched",
         apart="_partitions",
     ),
     Partition: Fields(
