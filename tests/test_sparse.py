@@ -194,7 +194,12 @@ def counted(sketches: Sketches) -> tuple[dict[tuple[int, ...], int], dict[tuple[
     """Read counts and sums back."""
     places, many = int(sketches.used[PLACES]), int(np.count_nonzero(sketches.counts))
     series, stage = sketches.key[:places] >> STAGE_BITS, sketches.key[:places] & STAGE_MASK
-    rows = LatencyRows(*(np.zeros(many + 1, kind) for kind in (np.int32, np.int16, np.int16, np.int64)))  # type: ignore[arg-type]
+    rows = LatencyRows(
+        np.zeros(many + 1, np.int32),
+        np.zeros(many + 1, np.int16),
+        np.zeros(many + 1, np.int16),
+        np.zeros(many + 1, np.int64),
+    )
     unload_latencies(sketches, np.arange(places), series, stage, rows)
     *keys, counts = (column[:many].tolist() for column in rows)
     sums = zip(series.tolist(), stage.tolist(), sketches.sum_us[:places].tolist(), strict=True)

@@ -1,7 +1,8 @@
 """Summaries add up by name: one slice over partitions, or a late addition to what was published.
 
-Every way to a summary ends in `build`, which sorts names and rows and leaves out what is zero. So the result
-does not depend on the order of the parts, nor on process-local ids, and equal facts give equal summaries.
+Every way to a summary (`build`, and `unload.py` for what was just counted) sorts names and rows and leaves
+out what is zero. So the result does not depend on the order of the parts, nor on process-local ids, and equal
+facts give equal summaries.
 Rejected: adding in the order of arrival, which makes equal summaries differ in their bytes.
 """
 
