@@ -71,7 +71,7 @@ PARTS = (
     Part("observe: closing slices", lambda line: line.pipeline.observer, "close"),
     Part("observe: sorting rows", lambda _: engine.observe.partition, "sort_rows"),
     Part("observe: rows to calls and facts", lambda _: engine.observe.partition, "absorb_rows"),
-    Part("observe: summaries", lambda _: engine.observe.partition, "build"),
+    Part("observe: summaries", lambda _: engine.observe.partition, "unloaded"),
     Part("judge: limits, windows", lambda line: line.pipeline.judge, "take"),
     Part("judge: detectors", detectors_of, "detect"),
     Part("judge: lives of alerts", lambda line: line.pipeline.judge.book, "update"),

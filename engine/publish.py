@@ -5,7 +5,7 @@ HTTP, metrics and delivery read nothing else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import LossReason
 from engine.judge.bounds import bounds_met
@@ -14,6 +14,8 @@ from engine.judge.snapshot import Snapshot
 from engine.judge.statuses import Statuses
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.pipeline import Pipeline
 
 LOSS_NAMES = tuple(reason.name.lower() for reason in LossReason)
@@ -25,6 +27,24 @@ COUNTER_NAMES = {
 }
 
 
+Pairs = tuple[tuple[str, int], ...]
+
+
+class MadeOnce:
+    """Makes something that is never written of a value, and anew only when the value has changed."""
+
+    def __init__(self, make: Callable[[Any], Pairs]) -> None:
+        self._make = make
+        self._value: Any = None
+        self._made: Pairs = ()
+
+    def of(self, value: Any) -> Pairs:
+        """Give what is made of a value, which nobody changes after that."""
+        if value != self._value:
+            self._value, self._made = value, self._make(value)
+        return self._made
+
+
 class Publisher:
     """Makes snapshots of one pipeline; call it from the thread that steps the pipeline."""
 
@@ -34,6 +54,9 @@ class Publisher:
         self.statuses = Statuses(pipeline.judge)
         self._last: Snapshot | None = None
         self._slices = -1
+        self._lost = MadeOnce(lambda numbers: tuple(zip(LOSS_NAMES, numbers, strict=True)))
+        self._ignored, self._healed = (MadeOnce(lambda one: tuple(sorted(one.items()))) for _ in range(2))
+        self._label_sets: tuple[tuple[tuple[str, str], ...], ...] = ()
 
     def publish(self, received_ns: int) -> Snapshot:
         """Give the picture after a step; what only changes with a slice is copied only then."""
@@ -48,16 +71,16 @@ class Publisher:
             received_ns=received_ns,
             rows_read=decoder.rows_read,
             rows_absorbed=observer.rows_absorbed,
-            rows_lost=tuple(zip(LOSS_NAMES, losses.tolist(), strict=True)),
+            rows_lost=self._lost.of(losses.tolist()),
             rows_amended=observer.rows_amended,
             rows_clock_ahead=observer.rows_clock_ahead,
             calls_in_flight=observer.calls_in_flight,
             series_collapsed=decoder.series.rows_collapsed,
             causes_collapsed=decoder.causes.rows_collapsed,
             measures_collapsed=decoder.stages.measures_collapsed,
-            fields_ignored=tuple(sorted(decoder.fields_ignored.items())),
+            fields_ignored=self._ignored.of(dict(decoder.fields_ignored)),
             alerts_refused=judge.book.refused,
-            in_flight_healed=tuple(sorted(observer.healed.items())),
+            in_flight_healed=self._healed.of(observer.healed),
             bounds_met=(*self._last.bounds_met, *observer.bounds_met),
         )
 
@@ -71,7 +94,6 @@ class Publisher:
             for place, column in enumerate(TOTALS)
         ]
         counters.append(("call_errors", measures.errors_total.copy()))
-        given = [dict(labels) for labels in roller.index.series[: len(measures.totals)]]
         windows = judge.last.summary.windows if judge.last else roller.measures.empty_view()
         return Snapshot(
             watermark_ns=-1,
@@ -94,8 +116,17 @@ class Publisher:
             limits=self.statuses.rows(alerts),
             windows=windows,
             latency=measures.histogram_family(names),
-            arrivals_total=tuple(tuple((name, one.get(name, "")) for name in names) for one in given),
+            arrivals_total=self._labels_of(len(measures.totals)),
             counters=tuple(counters),
             alerts=alerts,
             releases=judge.bank.verdicts,
         )
+
+    def _labels_of(self, series: int) -> tuple[tuple[tuple[str, str], ...], ...]:
+        """Give all labels of the first so many series, which are only ever added."""
+        names = self.pipeline.decoder.series.labels
+        fresh = self.pipeline.judge.roller.index.series[len(self._label_sets) : series]
+        if fresh:
+            given = [dict(labels) for labels in fresh]
+            self._label_sets += tuple(tuple((name, one.get(name, "")) for name in names) for one in given)
+        return self._label_sets

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,20 +26,20 @@ from engine.judge.spread import SeriesFacts, added_up, spread_counts
 from engine.judge.stage_rows import StageRows
 from engine.observe.latency import BUCKETS, OCTAVES, PER_OCTAVE
 from engine.observe.merge import Group, summed, without_zeros
-from engine.observe.outcomes import GROUPS, REST_SHIFT, SERIES_BITS, unload_groups
 from engine.observe.radix import order_of, packed
 from engine.observe.sketches import (
     PLACES,
+    STAGE_BITS,
+    STAGE_MASK,
     Sketches,
     add_latency,
     emptied,
     grown_sketches,
     has_pages,
-    latency_groups,
     new_sketches,
     place_of,
 )
-from engine.observe.tally import add, keys_in, new_tally
+from engine.observe.unload import LatencyRows, unload_latencies
 from tests import oracle_sparse
 
 if TYPE_CHECKING:
@@ -188,6 +187,7 @@ def test_row_numbers_come_in_the_order_of_their_keys(keys: list[int]) -> None:
 
 @given(st.lists(st.tuples(st.integers(-3, 9), st.integers(-1, 2**40), st.integers(0, 1)), min_size=1))
 def test_packed_keys_sort_as_their_columns(keys: list[tuple[int, int, int]]) -> None:
+    """Whatever span_of finds, and append_key puts together."""
     whole = packed(columns(keys, 3))
 
     assert whole is not None
@@ -221,35 +221,20 @@ def test_facts_of_one_key_are_added_up_and_what_comes_to_nothing_is_left_out(
     assert list(left) == [fact for fact in facts if any(fact[2:])]
 
 
-@given(st.lists(st.tuples(st.integers(0, GROUPS - 1), st.integers(0, 3), st.integers(0, 5))))
-def test_facts_are_unpacked_group_by_group(facts: list[tuple[int, int, int]]) -> None:
-    tally, expected = new_tally(len(facts)), [dict[int, int]() for _ in range(GROUPS)]
-    for group, series, rest in facts:
-        key = (rest << REST_SHIFT) | (group << SERIES_BITS) | series
-        add(tally, key, rest + 1)
-        expected[group][key] = expected[group].get(key, 0) + rest + 1
-    ends, keys = np.empty(GROUPS, np.int64), np.empty(keys_in(tally), np.int64)
-    sums = np.empty_like(keys)
-
-    unload_groups(tally, ends, keys, sums)
-
-    pairs = list(zip(keys.tolist(), sums.tolist(), strict=True))
-    spans = itertools.pairwise((0, *ends.tolist()))
-    assert [dict(pairs[begin:end]) for begin, end in spans] == expected
-
-
 def counted(sketches: Sketches) -> tuple[dict[tuple[int, ...], int], dict[tuple[int, ...], int]]:
     """Read counts and sums back."""
-    return tuple(  # type: ignore[return-value]
-        dict(
-            zip(
-                zip(*(key.tolist() for key in group.keys), strict=True),
-                group.values[:, 0].tolist(),
-                strict=True,
-            )
-        )
-        for group in latency_groups(sketches)
+    places, many = int(sketches.used[PLACES]), int(np.count_nonzero(sketches.counts))
+    series, stage = sketches.key[:places] >> STAGE_BITS, sketches.key[:places] & STAGE_MASK
+    rows = LatencyRows(
+        np.zeros(many + 1, np.int32),
+        np.zeros(many + 1, np.int16),
+        np.zeros(many + 1, np.int16),
+        np.zeros(many + 1, np.int64),
     )
+    unload_latencies(sketches, np.arange(places), series, stage, rows)
+    *keys, counts = (column[:many].tolist() for column in rows)
+    sums = zip(series.tolist(), stage.tolist(), sketches.sum_us[:places].tolist(), strict=True)
+    return dict(zip(zip(*keys, strict=True), counts, strict=True)), {tuple(key): one for *key, one in sums}
 
 
 @given(LATENCIES)

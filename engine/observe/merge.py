@@ -1,12 +1,15 @@
 """Summaries add up by name: one slice over partitions, or a late addition to what was published.
 
-Every way to a summary ends in `build`, which sorts names and rows and leaves out what is zero. So the result
-does not depend on the order of the parts, nor on process-local ids, and equal facts give equal summaries.
+Every way to a summary (`build`, and `unload.py` for what was just counted) sorts names and rows and leaves
+out what is zero. So the result does not depend on the order of the parts, nor on process-local ids, and equal
+facts give equal summaries.
 Rejected: adding in the order of arrival, which makes equal summaries differ in their bytes.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,7 +19,7 @@ from engine.observe.radix import order_of, packed
 from engine.observe.summary import Count, SliceSummary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -29,7 +32,7 @@ MERGED_PARTITION = -1
 class Group(NamedTuple):
     """Rows of one kind of fact: integer key columns (the first is the series), and what is summed per key."""
 
-    keys: tuple[NDArray[np.int64], ...]
+    keys: tuple[NDArray[Any], ...]
     values: NDArray[np.int64]  # (rows, columns)
 
 
@@ -65,6 +68,47 @@ class Names(NamedTuple):
     series: Callable[[int], tuple[str, ...]]
     cause: Callable[[int], Cause]
     stage: Callable[[int], str]
+
+
+class Column(NamedTuple):
+    """A column of a summary."""
+
+    name: str
+    kind: type
+    of: int
+
+
+SERIES, CAUSES, STAGES, NUMBER, VALUE = range(5)  # a key that is a row of a list, or a number; a value
+I1, I2, I4, I8 = np.uint8, np.int16, np.int32, np.int64
+# By group, those of `Groups` after the first: its keys, then its values.
+LAYOUT = (
+    (Column("bin_series", I4, SERIES), Column("bin_index", I2, NUMBER), Column("bin_arrivals", I4, VALUE),
+     Column("bin_level", I4, VALUE), Column("bin_answers", I4, VALUE),
+     Column("bin_answered_level", I4, VALUE), Column("bin_declines", I4, VALUE)),
+    (Column("end_series", I4, SERIES), Column("end_start_ns", I8, NUMBER),
+     Column("end_answer_ns", I8, NUMBER), Column("end_kind", I1, NUMBER), Column("end_count", I4, VALUE)),
+    (Column("cause_series", I4, SERIES), Column("cause_index", I4, CAUSES),
+     Column("cause_count", I8, VALUE)),
+    (Column("latency_series", I4, SERIES), Column("latency_stage", I2, STAGES),
+     Column("latency_bucket", I2, NUMBER), Column("latency_count", I8, VALUE)),
+    (Column("sum_series", I4, SERIES), Column("sum_stage", I2, STAGES), Column("sum_us", I8, VALUE)),
+    (Column("side_series", I4, SERIES), Column("side_cause", I4, CAUSES), Column("side_count", I8, VALUE)),
+    (Column("failure_series", I4, SERIES), Column("failure_cause", I4, CAUSES),
+     Column("failure_answered", I1, NUMBER), Column("failure_bin", I4, NUMBER),
+     Column("failure_count", I8, VALUE)),
+    (Column("caller_series", I4, SERIES), Column("caller_cause", I4, CAUSES),
+     Column("caller_end", I4, CAUSES), Column("caller_count", I8, VALUE)),
+    (Column("score_series", I4, SERIES), Column("score_stage", I2, STAGES), Column("score_bin", I2, NUMBER),
+     Column("score_count", I8, VALUE)),
+)  # fmt: skip
+
+
+class Lists(NamedTuple):
+    """The names in a summary: sorted, each once."""
+
+    series: tuple[tuple[str, ...], ...]
+    causes: tuple[Cause, ...]
+    stages: tuple[str, ...]
 
 
 @kernel
@@ -157,6 +201,8 @@ def _ranked(
 
 def _named(group: Group, *tables: NDArray[np.int64]) -> Group:
     """Replace the first keys by their places in the tables, and add up what has become equal."""
+    if not len(group.values):
+        return group
     renamed = tuple(table[key] for table, key in zip(tables, group.keys, strict=False))
     return summed(Group(renamed + group.keys[len(tables) :], group.values))
 
@@ -173,40 +219,50 @@ def build(header: Header, names: Names, groups: Groups, notes: tuple[Note, ...])
     causes, cause_place = _ranked(np.concatenate([*cause_ids, groups.callers.keys[2]]), names.cause)
     stage_ids = np.concatenate([group.keys[1] for group in (groups.latency, groups.sums, groups.scores)])
     stages, stage_place = _ranked(stage_ids, names.stage)
-    counts = _named(groups.counts, place)
-    bins, ends = _named(groups.bins, place), _named(groups.ends, place)
-    cause = _named(groups.causes, place, cause_place)
-    latency = _named(groups.latency, place, stage_place)
-    sums = _named(groups.sums, place, stage_place)
-    side, failure = _named(groups.sides, place, cause_place), _named(groups.failures, place, cause_place)
-    caller = _named(groups.callers, place, cause_place, cause_place)
-    score = _named(groups.scores, place, stage_place)
-    table = np.zeros((len(series), len(Count)), np.int64)
-    table[counts.keys[0]] = counts.values
+    in_order = Groups(
+        counts=_named(groups.counts, place),
+        bins=_named(groups.bins, place),
+        ends=_named(groups.ends, place),
+        causes=_named(groups.causes, place, cause_place),
+        latency=_named(groups.latency, place, stage_place),
+        sums=_named(groups.sums, place, stage_place),
+        sides=_named(groups.sides, place, cause_place),
+        failures=_named(groups.failures, place, cause_place),
+        callers=_named(groups.callers, place, cause_place, cause_place),
+        scores=_named(groups.scores, place, stage_place),
+    )
+    return summary_of(header, Lists(series, causes, stages), in_order, notes)
+
+
+def summary_of(header: Header, lists: Lists, groups: Groups, notes: tuple[Note, ...]) -> SliceSummary:
+    """Lay out facts that are in order, each key once, none zero; keys are rows of the lists."""
+    table = np.zeros((len(lists.series), len(Count)), np.int64)
+    table[groups.counts.keys[0]] = groups.counts.values
+    columns: dict[str, Any] = {}
+    for group, layout in zip(groups[1:], LAYOUT, strict=True):
+        columns |= _laid_out(group, layout)
     return SliceSummary(
-        *header, series=series, counts=table,
-        bin_series=bins.keys[0].astype(np.int32), bin_index=bins.keys[1].astype(np.int16),
-        bin_arrivals=bins.values[:, 0].astype(np.int32), bin_level=bins.values[:, 1].astype(np.int32),
-        bin_answers=bins.values[:, 2].astype(np.int32), bin_answered_level=bins.values[:, 3].astype(np.int32),
-        bin_declines=bins.values[:, 4].astype(np.int32),
-        end_series=ends.keys[0].astype(np.int32), end_start_ns=ends.keys[1], end_answer_ns=ends.keys[2],
-        end_kind=ends.keys[3].astype(np.uint8), end_count=ends.values[:, 0].astype(np.int32),
-        causes=causes, cause_series=cause.keys[0].astype(np.int32),
-        cause_index=cause.keys[1].astype(np.int32), cause_count=cause.values[:, 0].copy(),
-        side_series=side.keys[0].astype(np.int32), side_cause=side.keys[1].astype(np.int32),
-        side_count=side.values[:, 0].copy(), failure_series=failure.keys[0].astype(np.int32),
-        failure_cause=failure.keys[1].astype(np.int32), failure_answered=failure.keys[2].astype(np.uint8),
-        failure_bin=failure.keys[3].astype(np.int32), failure_count=failure.values[:, 0].copy(),
-        caller_series=caller.keys[0].astype(np.int32), caller_cause=caller.keys[1].astype(np.int32),
-        caller_end=caller.keys[2].astype(np.int32), caller_count=caller.values[:, 0].copy(),
-        score_series=score.keys[0].astype(np.int32), score_stage=score.keys[1].astype(np.int16),
-        score_bin=score.keys[2].astype(np.int16), score_count=score.values[:, 0].copy(),
-        stages=stages, latency_series=latency.keys[0].astype(np.int32),
-        latency_stage=latency.keys[1].astype(np.int16), latency_bucket=latency.keys[2].astype(np.int16),
-        latency_count=latency.values[:, 0].copy(), sum_series=sums.keys[0].astype(np.int32),
-        sum_stage=sums.keys[1].astype(np.int16), sum_us=sums.values[:, 0].copy(),
+        *header,
+        series=lists.series,
+        counts=table,
+        causes=lists.causes,
+        stages=lists.stages,
         notes=tuple(sorted(notes, key=_note_order)),
-    )  # fmt: skip
+        **columns,
+    )
+
+
+def _laid_out(group: Group, layout: tuple[Column, ...]) -> dict[str, NDArray[Any]]:
+    """Give keys and values as columns by name, each with memory of its own."""
+    if not len(group.values):
+        return _nothing(layout)
+    columns = (*group.keys, *group.values.T)
+    return {one.name: column.astype(one.kind) for one, column in zip(layout, columns, strict=True)}
+
+
+@functools.cache
+def _nothing(layout: tuple[Column, ...]) -> dict[str, NDArray[Any]]:
+    return {one.name: np.zeros(0, one.kind) for one in layout}
 
 
 def is_empty(summary: SliceSummary) -> bool:
@@ -214,43 +270,24 @@ def is_empty(summary: SliceSummary) -> bool:
     return not summary.series and not summary.notes
 
 
-def _columns(*columns: NDArray[Any]) -> NDArray[np.int64]:
-    return np.stack(columns, axis=1).astype(np.int64)
+def _joined(
+    summaries: Sequence[SliceSummary], layout: tuple[Column, ...], offsets: dict[int, list[int]]
+) -> Group:
+    """Put the rows of all summaries one after another; `offsets` by summary are added to rows of lists."""
+    rows = [len(getattr(one, layout[0].name)) for one in summaries]
+    keys: list[NDArray[np.int64]] = []
+    values: list[NDArray[np.int64]] = []
+    for column in layout:
+        whole = np.concatenate([getattr(one, column.name) for one in summaries]).astype(np.int64)
+        if column.of in offsets:
+            whole += np.repeat(offsets[column.of], rows)
+        (values if column.of == VALUE else keys).append(whole)
+    return Group(tuple(keys), np.stack(values, axis=1))
 
 
-def _groups(one: SliceSummary, series: int, cause: int, stage: int) -> Groups:
-    """Give the facts of a summary, its numbers moved on by the given offsets."""
-    wide = {name: getattr(one, name).astype(np.int64) for name in (
-        "bin_series", "bin_index", "end_series", "end_kind", "cause_series", "cause_index", "latency_series",
-        "latency_stage", "latency_bucket", "sum_series", "sum_stage", "side_series", "side_cause",
-        "failure_series", "failure_cause", "failure_answered", "failure_bin", "caller_series",
-        "caller_cause", "caller_end", "score_series", "score_stage", "score_bin")}  # fmt: skip
-    ends = (wide["end_series"] + series, one.end_start_ns, one.end_answer_ns, wide["end_kind"])
-    latency = (wide["latency_series"] + series, wide["latency_stage"] + stage, wide["latency_bucket"])
-    bins = _columns(
-        one.bin_arrivals, one.bin_level, one.bin_answers, one.bin_answered_level, one.bin_declines
-    )
-    failures = (wide["failure_series"] + series, wide["failure_cause"] + cause, wide["failure_answered"],
-                wide["failure_bin"])  # fmt: skip
-    callers = (wide["caller_series"] + series, wide["caller_cause"] + cause, wide["caller_end"] + cause)
-    scores = (wide["score_series"] + series, wide["score_stage"] + stage, wide["score_bin"])
-    return Groups(
-        Group((np.arange(len(one.series), dtype=np.int64) + series,), one.counts),
-        Group((wide["bin_series"] + series, wide["bin_index"]), bins),
-        Group(ends, _columns(one.end_count)),
-        Group((wide["cause_series"] + series, wide["cause_index"] + cause), _columns(one.cause_count)),
-        Group(latency, _columns(one.latency_count)),
-        Group((wide["sum_series"] + series, wide["sum_stage"] + stage), _columns(one.sum_us)),
-        Group((wide["side_series"] + series, wide["side_cause"] + cause), _columns(one.side_count)),
-        Group(failures, _columns(one.failure_count)),
-        Group(callers, _columns(one.caller_count)),
-        Group(scores, _columns(one.score_count)),
-    )
-
-
-def _joined(groups: Sequence[Group]) -> Group:
-    keys = tuple(np.concatenate(column) for column in zip(*(group.keys for group in groups), strict=True))
-    return Group(keys, np.concatenate([group.values for group in groups]))
+def _offsets(lists: Iterable[Sequence[Any]]) -> list[int]:
+    """Give where each list begins when they come one after another."""
+    return [0, *itertools.accumulate(map(len, lists))][:-1]
 
 
 def merge_summaries(summaries: Sequence[SliceSummary]) -> SliceSummary:
@@ -266,15 +303,16 @@ def merge_summaries(summaries: Sequence[SliceSummary]) -> SliceSummary:
     ), "summaries of different slices or labels do not add up"
     if len(summaries) == 1:
         return first
-    series: list[tuple[str, ...]] = []
-    causes: list[Cause] = []
-    stages: list[str] = []
-    parts = []
-    for one in summaries:
-        parts.append(_groups(one, len(series), len(causes), len(stages)))
-        series += one.series
-        causes += one.causes
-        stages += one.stages
+    series = [name for one in summaries for name in one.series]
+    causes = [name for one in summaries for name in one.causes]
+    stages = [name for one in summaries for name in one.stages]
+    offsets = {
+        SERIES: _offsets(one.series for one in summaries),
+        CAUSES: _offsets(one.causes for one in summaries),
+        STAGES: _offsets(one.stages for one in summaries),
+    }
+    counts = Group((np.arange(len(series)),), np.concatenate([one.counts for one in summaries]))
+    groups = Groups(counts, *(_joined(summaries, layout, offsets) for layout in LAYOUT))
     partitions = {(one.topic, one.partition) for one in summaries}
     topic = min(one.topic for one in summaries)
     partition = first.partition if len(partitions) == 1 else MERGED_PARTITION
@@ -282,4 +320,4 @@ def merge_summaries(summaries: Sequence[SliceSummary]) -> SliceSummary:
     header = Header(topic, partition, first.start_ns, first.slice_ns, revision, first.labels)
     names = Names(series.__getitem__, causes.__getitem__, stages.__getitem__)
     notes = tuple(note for one in summaries for note in one.notes)
-    return build(header, names, Groups(*(_joined(group) for group in zip(*parts, strict=True))), notes)
+    return build(header, names, groups, notes)

@@ -91,6 +91,9 @@ class Observer:
         self._partitions: dict[int, Partition] = {}
         self._idleness = Idleness()
         self._lists: list[tuple[CallList, set[int]]] = []  # with the partitions in which it took effect
+        self._no_notes = np.zeros(0, np.int32)
+        self._has_closed = True  # or taken or lost a partition, since ends without a start were looked at
+        self._has_unmatched = False
 
     @property
     def losses(self) -> NDArray[np.int64]:
@@ -105,8 +108,8 @@ class Observer:
     @property
     def rows_held(self) -> int:
         """How many rows wait for their slice to close."""
-        cells = [one.held.cells for one in self._partitions.values()]
-        return sum(int(one[ROWS] - one[TOO_LATE_ROWS]) for one in cells)
+        cells = [one.held.cells.tolist() for one in self._partitions.values()]
+        return sum(one[ROWS] - one[TOO_LATE_ROWS] for one in cells)
 
     @property
     def rows_amended(self) -> int:
@@ -187,7 +190,10 @@ class Observer:
 
     def _assign(self, raw: RawBatch) -> None:
         """Drop partitions that are read elsewhere now, with their state; start new ones empty."""
-        assigned = set(raw.assigned) | ({raw.partition} if raw.rows else set())
+        assigned = {*raw.assigned, raw.partition} if raw.rows else set(raw.assigned)
+        if assigned == self._partitions.keys():
+            return
+        self._has_closed = True
         for number in [one for one in self._partitions if one not in assigned]:
             gone = self._partitions.pop(number)
             self._book.losses[LossReason.REVOKED] += int(
@@ -215,7 +221,11 @@ class Observer:
         bounds = self._bounds(partition, self.settings.clock_ahead_ns if is_plain_log else NO_JUMP_NS)
         rows, measures = events.rows, len(events.measure_row)
         partition.held = grown_held(partition.held, rows, measures)
-        note_ids = np.full(rows, NO_NOTE, np.int32)
+        if len(self._no_notes) < rows:
+            self._no_notes = np.full(2 * rows, NO_NOTE, np.int32)
+        note_ids = self._no_notes[:rows]
+        if events.notes:
+            note_ids = note_ids.copy()
         for row, note in zip(events.note_row, events.notes, strict=True):
             note_ids[row] = partition.keep_note(note)
         batch = Columns(
@@ -231,11 +241,9 @@ class Observer:
 
     def _bounds(self, partition: Partition, jump_ns: int) -> Bounds:
         """Give what bounds a batch: what other partitions hold leaves less room for this one."""
-        others = [one.held.cells for one in self._partitions.values() if one is not partition]
-        rows_max = self.settings.held_rows_max - sum(int(one[ROWS]) for one in others)
-        measures_max = MEASURES_PER_ROW * self.settings.held_rows_max - sum(
-            int(one[MEASURES]) for one in others
-        )
+        others = [one.held.cells.tolist() for one in self._partitions.values() if one is not partition]
+        rows_max = self.settings.held_rows_max - sum(one[ROWS] for one in others)
+        measures_max = MEASURES_PER_ROW * self.settings.held_rows_max - sum(one[MEASURES] for one in others)
         return Bounds(
             self.settings.slice_ns, self.settings.out_of_order_ns, self.settings.clock_ahead_ns,
             jump_ns, rows_max, measures_max, self._tables.late_ns(), self._tables.stage_digests(),
@@ -281,49 +289,59 @@ class Observer:
     def _first_declines(
         self, partition: Partition, events: EventBatch, fate: NDArray[np.uint8]
     ) -> tuple[FirstDecline, ...]:
-        rows = np.flatnonzero((events.type_id == DECLINED) & (fate == HELD))
+        rows = np.flatnonzero(events.type_id == DECLINED)
+        rows = rows[fate[rows] == HELD]
+        slice_ns, series = self.settings.slice_ns, self._tables.series
+        columns = (events.time_ns, events.series_id, events.cause_id)
         declines = []
-        for row in rows.tolist():
-            time_ns, series_id = int(events.time_ns[row]), int(events.series_id[row])
-            start_ns = time_ns // self.settings.slice_ns * self.settings.slice_ns
-            seen = (start_ns, series_id, int(events.cause_id[row]))
+        for time_ns, series_id, cause_id in zip(*(one[rows].tolist() for one in columns), strict=True):
+            start_ns = time_ns // slice_ns * slice_ns
+            seen = (start_ns, series_id, cause_id)
             if seen in partition.declines_seen:
                 continue
             partition.declines_seen.add(seen)
-            series = self._tables.series
-            end_ns = start_ns + self.settings.slice_ns
-            values, cause = series.values[series_id], self._tables.cause(seen[2])
-            declines.append(FirstDecline(time_ns, end_ns, series.labels, values, cause))
+            values, cause = series.values[series_id], self._tables.cause(cause_id)
+            declines.append(FirstDecline(time_ns, start_ns + slice_ns, series.labels, values, cause))
         return tuple(declines)
 
     def _close(self, until_ns: Mapping[int, int]) -> list[SliceSummary]:
         """Close slice by slice, over all partitions, up to each one's limit."""
-        for number, one in self._partitions.items():
+        due = {
+            number: one
+            for number, one in self._partitions.items()
+            if self._lists or one.may_close(until_ns[number])
+        }
+        for number, one in due.items():
             one.prepare(until_ns[number], self._tables.ranks)
+        entries = sum(one.entries for one in self._partitions.values()) if due else 0
         published: list[SliceSummary] = []
         while True:
             waiting = [
                 (one.next_slice(until_ns[number], self._lists_for(number)), number)
-                for number, one in self._partitions.items()
+                for number, one in due.items()
             ]
             start_ns, number = min(waiting, default=(NO_SLICE, -1))
             if start_ns == NO_SLICE:
                 break
             partition = self._partitions[number]
-            published += partition.close(start_ns, self._lists_for(number), self._shared(partition))
+            entries -= partition.entries
+            published += partition.close(start_ns, self._lists_for(number), self._shared(partition, entries))
+            entries += partition.entries
             self._tick_off(start_ns, number)
-        for number, one in self._partitions.items():
+            self._has_closed = True
+        for number, one in due.items():
             one.release(until_ns[number])
         self._look_for_unkeyed()
         return published
 
-    def _shared(self, partition: Partition) -> Shared:
-        others = [one for one in self._partitions.values() if one is not partition]
+    def _shared(self, partition: Partition, entries: int) -> Shared:
+        """Give what a partition shares, with the tables of the others for lists, and the entries in them."""
+        others = [one for one in self._partitions.values() if one is not partition] if self._lists else ()
         series = self._tables.series
         return Shared(
             self._book, self._unmatched, self._tables.terms(),
-            self.settings.calls_max - sum(one.entries for one in others), self._tables.late_ns_max,
-            series.labels, series.values, self._tables.names,
+            self.settings.calls_max - entries, self._tables.late_ns_max,
+            series.labels, series.values, self._tables.names, self._tables.ranks(),
             tuple(one.calls for one in others), self._tables.fails(),
         )  # fmt: skip
 
@@ -341,9 +359,12 @@ class Observer:
 
     def _look_for_unkeyed(self) -> None:
         """Look for the calls of ends without a start in other partitions."""
-        if not self._unmatched.ends[:, END_KEY].any():
+        has_closed, self._has_closed = self._has_closed, False
+        if has_closed:
+            self._has_unmatched = bool(self._unmatched.ends[:, END_KEY].any())
+        if not self._has_unmatched:
             return
-        if len(self._partitions) > 1:
+        if has_closed and len(self._partitions) > 1:
             for number, one in self._partitions.items():
                 self._book.counters[UNKEYED] += count_unkeyed(self._unmatched, one.calls, number)
         oldest_ns = self.watermark_ns - self._tables.late_ns_max - TOMBSTONE_BEYOND_LATE_NS

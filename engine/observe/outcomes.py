@@ -8,23 +8,9 @@ hundreds of arguments; one record per event sorted afterwards, which costs more 
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING
-
-import numpy as np
-
 from engine.kernel import kernel
-from engine.observe.merge import Group, Groups
-from engine.observe.sketches import STAGE_BITS, STAGE_MASK, latency_groups
-from engine.observe.summary import Count
-from engine.observe.tally import EMPTY, KEY, SUM, Tally, add, keys_in
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
-    from engine.observe.sketches import Sketches
+from engine.observe.sketches import STAGE_BITS
+from engine.observe.tally import Tally, add
 
 Facts = Tally
 
@@ -104,76 +90,3 @@ def add_caller(facts: Facts, series: int, cause: int, end: int) -> None:
 def add_score(facts: Facts, series: int, metric: int, bin_index: int) -> None:
     """Count one score; the metric is a stage id."""
     add(facts, (((bin_index << STAGE_BITS) | metric) << REST_SHIFT) | SCORES | series, 1)
-
-
-@kernel
-def unload_groups(
-    facts: Facts, ends: NDArray[np.int64], keys: NDArray[np.int64], sums: NDArray[np.int64]
-) -> None:
-    """Write all keys (n,) and their sums (n,) group by group; `ends` (GROUPS,) gets where each group ends."""
-    ends[:] = 0
-    for row in range(len(facts) - 1):
-        if facts[row, KEY] != EMPTY:
-            ends[(facts[row, KEY] >> SERIES_BITS) & GROUP_MASK] += 1
-    place = 0
-    for group in range(len(ends)):
-        many = ends[group]
-        ends[group] = place
-        place += many
-    for row in range(len(facts) - 1):
-        key = facts[row, KEY]
-        if key != EMPTY:
-            group = (key >> SERIES_BITS) & GROUP_MASK
-            keys[ends[group]], sums[ends[group]] = key, facts[row, SUM]
-            ends[group] += 1
-
-
-def groups_of(facts: Facts, sketches: Sketches, start_ns: int, slice_ns: int) -> Groups:
-    """Unpack the keys; ages become the starts of slices before `start_ns`."""
-    keys = np.empty(keys_in(facts), np.int64)
-    sums = np.empty((len(keys), 1), np.int64)
-    ends = np.empty(GROUPS, np.int64)
-    unload_groups(facts, ends, keys, sums[:, 0])
-    series, rest = keys & SERIES_MASK, keys >> REST_SHIFT
-    spans = [slice(*one) for one in itertools.pairwise((0, *ends.tolist()))]
-
-    def pick(wanted: int, *columns: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> Group:
-        span = spans[wanted >> SERIES_BITS]
-        return Group((series[span], *(column(rest[span]) for column in columns)), sums[span])
-
-    return Groups(
-        _spread(pick(COUNTS, _all), len(Count)),
-        _spread(pick(BINS, lambda one: one >> COLUMN_BITS, lambda one: one & COLUMN_MASK), BIN_COLUMNS),
-        pick(
-            ENDS,
-            lambda one: _slice_start((one >> KIND_BITS) & START_AGE_MASK, start_ns, slice_ns),
-            lambda one: _slice_start(one >> (KIND_BITS + START_AGE_BITS), start_ns, slice_ns),
-            lambda one: one & KIND_MASK,
-        ),
-        pick(CAUSES, _all),
-        *latency_groups(sketches),
-        pick(SIDES, _all),
-        pick(
-            FAILURES,
-            lambda one: one & CAUSE_MASK,
-            lambda one: (one >> CAUSE_BITS) & 1,
-            lambda one: one >> (CAUSE_BITS + 1),
-        ),
-        pick(CALLERS, lambda one: one & CAUSE_MASK, lambda one: one >> CAUSE_BITS),
-        pick(SCORES, lambda one: one & STAGE_MASK, lambda one: one >> STAGE_BITS),
-    )
-
-
-def _all(rest: NDArray[np.int64]) -> NDArray[np.int64]:
-    return rest
-
-
-def _spread(group: Group, width: int) -> Group:
-    """Turn the last key into the column of the value."""
-    values = np.zeros((len(group.values), width), np.int64)
-    values[np.arange(len(values)), group.keys[-1]] = group.values[:, 0]
-    return Group(group.keys[:-1], values)
-
-
-def _slice_start(ages: NDArray[np.int64], start_ns: int, slice_ns: int) -> NDArray[np.int64]:
-    return np.where(ages > 0, start_ns - (ages - 1) * slice_ns, -1)

@@ -20,13 +20,14 @@ from engine.observe.calls import DUE_NS, FLYING, TOTALS, USED, Calls, grown_call
 from engine.observe.heal import SWEEP_NS, heal_unlisted, next_sweep_ns, open_listed, sweep
 from engine.observe.life import Desk
 from engine.observe.lists import CallList, matching_series
-from engine.observe.merge import Header, Names, build, is_empty, merge_summaries
+from engine.observe.merge import Header, Names, is_empty, merge_summaries
 from engine.observe.order import Ranks, Run, due_rows, find_runs, sort_rows
-from engine.observe.outcomes import ROW_KEYS, Facts, groups_of
+from engine.observe.outcomes import ROW_KEYS, Facts
 from engine.observe.recent import new_recent
 from engine.observe.sketches import emptied, grown_sketches, new_sketches
 from engine.observe.slices import LATE, NO_NOTE, ON_TIME, ROWS, Book, let_go, new_held, shrunk_held
-from engine.observe.tally import grown, keys_in, new_tally
+from engine.observe.tally import cleared, grown, keys_in, new_tally
+from engine.observe.unload import unloaded
 from engine.observe.watermark import new_clock, watermark_of
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Shared(NamedTuple):
     labels: tuple[str, ...]
     series: Sequence[tuple[str, ...]]
     names: Names
+    ranks: Ranks
     others: tuple[Calls, ...]  # calls of the other partitions
     fails: NDArray[np.bool_]
 
@@ -80,7 +82,9 @@ class Partition:
         self._order = np.zeros(0, np.int64)
         self._lost = np.zeros(0, np.bool_)
         self._sketches = new_sketches()  # empty between slices
+        self._flow = new_tally()  # the same
         self._keys = 0  # of the last slice: how much room the next one is likely to need
+        self._rests_until_ns = -1  # nothing closes before the watermark gets there
 
     @property
     def watermark_ns(self) -> int:
@@ -127,6 +131,10 @@ class Partition:
         rows = int(self.held.cells[ROWS])
         return int(self.held.slice_ns[:rows].max()) + self.slice_ns if rows else -1
 
+    def may_close(self, until_ns: int) -> bool:
+        """Say whether the end of a slice was passed since all that was due was closed; lists come on top."""
+        return until_ns >= self._rests_until_ns
+
     def prepare(self, until_ns: int, ranks: Callable[[], Ranks]) -> None:
         """Sort the rows of all slices that end at or before `until_ns`."""
         rows = int(self.held.cells[ROWS])
@@ -155,7 +163,7 @@ class Partition:
 
     def close(self, start_ns: int, lists: Iterable[CallList], shared: Shared) -> list[SliceSummary]:
         """Close the slice that starts at `start_ns`; give its summary and what it amends."""
-        flow, amended, is_healed, notes = new_tally(self._keys), [], False, []
+        flow, amended, is_healed, notes = cleared(self._flow, self._keys), [], False, []
         while self._runs and self._runs[-1].open_ns == start_ns:
             run = self._runs.pop()
             if run.standing > LATE and not is_healed:
@@ -171,7 +179,7 @@ class Partition:
                 notes += found
         if not is_healed:
             flow = self._heal(start_ns, flow, lists, shared)
-        self._keys = keys_in(flow)
+        self._flow, self._keys = flow, keys_in(flow)
         published = [self._amend(one) for one in amended if not is_empty(one)]
         summary = self._summary(start_ns, flow, self._sketches, notes, shared)
         self._sketches = emptied(self._sketches)
@@ -182,7 +190,8 @@ class Partition:
         return published
 
     def release(self, until_ns: int) -> None:
-        """Let go of the rows that `prepare` took up."""
+        """Let go of the rows that `prepare` took up: nothing that is due is left."""
+        self._rests_until_ns = (until_ns // self.slice_ns + 1) * self.slice_ns
         if len(self._order):
             let_go(self.held, until_ns, self.slice_ns)
             self.held = shrunk_held(self.held)
@@ -274,8 +283,7 @@ class Partition:
         self, start_ns: int, facts: Facts, sketches: Sketches, notes: list[Note], shared: Shared
     ) -> SliceSummary:
         header = Header(self.topic, self.partition, start_ns, self.slice_ns, 0, shared.labels)
-        groups = groups_of(facts, sketches, start_ns, self.slice_ns)
-        return build(header, shared.names, groups, tuple(notes))
+        return unloaded(header, facts, sketches, shared.names, shared.ranks, tuple(notes))
 
     def _amend(self, late: SliceSummary) -> SliceSummary:
         before = self._published.get(late.start_ns)

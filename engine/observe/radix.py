@@ -54,15 +54,34 @@ def radix_order(
         shift += DIGIT_BITS
 
 
+@kernel
+def span_of(key: NDArray[np.int64], span: NDArray[np.int64]) -> None:
+    """Write the least and the greatest of a key (rows,) to `span` (2,); there is at least one row."""
+    low = high = key[0]
+    for row in range(1, len(key)):
+        low, high = min(low, key[row]), max(high, key[row])
+    span[0], span[1] = low, high
+
+
+@kernel
+def append_key(whole: NDArray[np.int64], key: NDArray[np.int64], low: int, bits: int) -> None:
+    """Put so many bits of what a key (rows,) is above `low` behind what is in `whole` (rows,)."""
+    for row in range(len(key)):
+        whole[row] = whole[row] << bits | (key[row] - low)
+
+
 def packed(keys: Sequence[NDArray[np.int64]]) -> NDArray[np.int64] | None:
     """Put the columns (rows,) of a key into one number a row that sorts as they do; None: it does not fit."""
-    spans = [(int(key.min()), int(key.max())) for key in keys]
-    bits = [(high - low).bit_length() for low, high in spans]
+    spans = np.empty((len(keys), 2), np.int64)
+    for key, span in zip(keys, spans, strict=True):
+        span_of(key, span)
+    bounds = spans.tolist()
+    bits = [(high - low).bit_length() for low, high in bounds]
     if sum(bits) > PACKED_BITS_MAX:
         return None
     whole = np.zeros(len(keys[0]), np.int64)
-    for key, (low, _), width in zip(keys, spans, bits, strict=True):
-        whole = (whole << width) | (key - low)
+    for key, (low, _), width in zip(keys, bounds, bits, strict=True):
+        append_key(whole, key, low, width)
     return whole
 
 

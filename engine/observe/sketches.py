@@ -15,7 +15,6 @@ import numpy as np
 
 from engine.kernel import kernel
 from engine.observe.latency import OCTAVE_BITS, OCTAVE_MASK, OCTAVES, PER_OCTAVE
-from engine.observe.merge import Group
 from engine.observe.tally import EMPTY, KEY, SUM, home_of, new_tally
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 STAGE_BITS = 16
 STAGE_MASK = (1 << STAGE_BITS) - 1
-BUCKET_BITS = 10
-BUCKET_MASK = (1 << BUCKET_BITS) - 1
 PLACES, PAGES = range(2)
 PLACES_MIN, PAGES_MIN = 128, 512
 ROOMY = 8  # memory with more than so many times the room that a slice needed is given up
@@ -93,34 +90,6 @@ def add_latency(sketches: Sketches, series: int, stage: int, bucket: int, micros
         sketches.page_of[place, octave] = page
         sketches.used[PAGES] += 1
     sketches.counts[page, bucket & OCTAVE_MASK] += 1
-
-
-@kernel
-def unload_latencies(sketches: Sketches, keys: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
-    """Write key << BUCKET_BITS | bucket of each counter that is not 0, and its count; both (counters,)."""
-    to = 0
-    for place in range(sketches.used[PLACES]):
-        for octave in range(OCTAVES):
-            page = sketches.page_of[place, octave]
-            if page == 0:
-                continue
-            for at in range(PER_OCTAVE):
-                if sketches.counts[page, at] != 0:
-                    keys[to] = sketches.key[place] << BUCKET_BITS | octave << OCTAVE_BITS | at
-                    counts[to] = sketches.counts[page, at]
-                    to += 1
-
-
-def latency_groups(sketches: Sketches) -> tuple[Group, Group]:
-    """Give what is counted, by (series, stage, bucket), and its sums in microseconds, by (series, stage)."""
-    places, pages = sketches.used.tolist()
-    keys = np.empty(int(np.count_nonzero(sketches.counts[:pages])), np.int64)
-    counts = np.empty_like(keys)
-    unload_latencies(sketches, keys, counts)
-    both = keys >> BUCKET_BITS
-    latency = Group((both >> STAGE_BITS, both & STAGE_MASK, keys & BUCKET_MASK), counts[:, np.newaxis])
-    key, sum_us = sketches.key[:places], sketches.sum_us[:places, np.newaxis]
-    return latency, Group((key >> STAGE_BITS, key & STAGE_MASK), sum_us.copy())
 
 
 def emptied(sketches: Sketches) -> Sketches:

@@ -39,6 +39,7 @@ WORD32_BITS, FOLD_SHIFT = 32, 20
 WORD32_MASK = (1 << WORD32_BITS) - 1
 # Odd numbers below 2^31: no product leaves int64, and the sum of a row that fits its bytes does not either.
 LOW_MULTIPLIER, HIGH_MULTIPLIER = 0x5E3779B1, 0x45EBCA77
+NO_TIME = 1 << 62
 ROWS_MIN = 1024
 ROOMY = 8  # a buffer with more than so many times the room that it needs is given up
 
@@ -166,6 +167,7 @@ def hold(
     is held all the same, to take the call out of flight.
     """
     measure = 0
+    own_ns = NO_TIME  # start of the slice of the row before
     for row in range(len(batch.time_ns)):
         first = measure
         while measure < len(batch.measure_row) and batch.measure_row[measure] == row:
@@ -183,7 +185,9 @@ def hold(
                 book.losses[TIME_AHEAD] += 1
                 continue
         watermark_ns = watermark_of(clock, bounds.out_of_order_ns)
-        slice_ns = time_ns // bounds.slice_ns * bounds.slice_ns
+        if not own_ns <= time_ns < own_ns + bounds.slice_ns:
+            own_ns = time_ns // bounds.slice_ns * bounds.slice_ns
+        slice_ns = own_ns
         standing = ON_TIME
         if slice_ns + bounds.slice_ns <= watermark_ns:
             slice_ns = watermark_ns // bounds.slice_ns * bounds.slice_ns

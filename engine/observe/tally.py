@@ -16,6 +16,7 @@ KEY, SUM = 0, 1
 TOTALS = -1
 EMPTY = -1
 CAPACITY_MIN = 1024
+ROOMY = 8  # a tally with more than so many times the room that it needs is given up
 FOLD_BITS = 31
 FOLD_MASK = (1 << FOLD_BITS) - 1
 # Odd numbers below 2^32, so that no product leaves int64. Its upper half depends on all bits of the key, but
@@ -32,12 +33,25 @@ Tally = NDArray[np.int64]
 
 def new_tally(keys: int = 0) -> Tally:
     """Make an empty tally that takes `keys` keys and as many again before it has to grow."""
+    tally = np.zeros((_capacity(keys) + 1, 2), np.int64)
+    tally[:TOTALS, KEY] = EMPTY
+    return tally
+
+
+def cleared(tally: Tally, keys: int) -> Tally:
+    """Empty a tally that is of no use any more, or make a new one if that has not the room of a new one."""
+    if not 1 <= (len(tally) - 1) / _capacity(keys) <= ROOMY:
+        return new_tally(keys)
+    tally[:, SUM] = 0
+    tally[:TOTALS, KEY] = EMPTY
+    return tally
+
+
+def _capacity(keys: int) -> int:
     capacity = CAPACITY_MIN
     while capacity < 4 * keys:
         capacity *= 2
-    tally = np.zeros((capacity + 1, 2), np.int64)
-    tally[:TOTALS, KEY] = EMPTY
-    return tally
+    return capacity
 
 
 @kernel

@@ -71,12 +71,14 @@ FIELDS: Mapping[type, Fields] = {
     # observe
     Pipeline: Fields("first_event_ns next_offsets", "decoder observer judge"),
     Observer: Fields(
-        "watermark_ns _book _unmatched _idleness _lists", "settings _tables", apart="_partitions"
+        "watermark_ns _book _unmatched _idleness _lists",
+        "settings _tables _no_notes _has_closed _has_unmatched",
+        apart="_partitions",
     ),
     Partition: Fields(
         "topic partition clock held calls recent notes notes_by_slice declines_seen closed_until_ns "
         "_next_note _published _keys",
-        "slice_ns out_of_order_ns _runs _order _lost _sketches",
+        "slice_ns out_of_order_ns _runs _order _lost _sketches _flow _rests_until_ns",
     ),
     # judge
     Judge: Fields("roller pages bank first_declines last", apart="book"),
