@@ -18,6 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+Memory = mmap.mmap
 NUMBER = np.dtype(np.int64)
 HUGE_FROM_BYTES = 4 << 20  # as numpy does it
 
@@ -36,14 +37,14 @@ def growing(array: NDArray[np.int64]) -> NDArray[np.int64]:
     return copy
 
 
-def memory_of(array: NDArray[np.int64]) -> mmap.mmap:
+def memory_of(array: NDArray[np.int64]) -> Memory:
     """Give the memory of an array, or of a copy if it has none of its own."""
     memory = _own(growing(array))
     assert memory is not None
     return memory
 
 
-def longer(memory: mmap.mmap, rows: int, columns: int) -> NDArray[np.int64]:
+def longer(memory: Memory, rows: int, columns: int) -> NDArray[np.int64]:
     """Make an array of so many rows of what is in a memory, with zeros behind; the memory is used up."""
     try:
         memory.resize(rows * columns * NUMBER.itemsize)
@@ -52,26 +53,26 @@ def longer(memory: mmap.mmap, rows: int, columns: int) -> NDArray[np.int64]:
     return _array(memory, rows, columns)
 
 
-def _copied(memory: mmap.mmap, rows: int, columns: int) -> NDArray[np.int64]:
+def _copied(memory: Memory, rows: int, columns: int) -> NDArray[np.int64]:
     array = new_rows(rows, columns)
     before = np.frombuffer(memory, NUMBER)
     array.reshape(-1)[: len(before)] = before
     return array
 
 
-def _map(rows: int, columns: int) -> mmap.mmap:
+def _map(rows: int, columns: int) -> Memory:
     size = rows * columns * NUMBER.itemsize
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
-def _own(array: NDArray[np.int64]) -> mmap.mmap | None:
+def _own(array: NDArray[np.int64]) -> Memory | None:
     """Find what an array of `_array` stands in."""
     view = getattr(array.base, "base", None)
     memory = view.obj if isinstance(view, memoryview) else None
     return memory if isinstance(memory, mmap.mmap) else None
 
 
-def _array(memory: mmap.mmap, rows: int, columns: int) -> NDArray[np.int64]:
+def _array(memory: Memory, rows: int, columns: int) -> NDArray[np.int64]:
     """Lay an array over a memory, which does not move while there is one; `np.ndarray` would let it."""
     if len(memory) >= HUGE_FROM_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):

@@ -24,7 +24,7 @@ from engine.memory import longer, new_rows
 from engine.observe.prefetch import prefetch
 
 if TYPE_CHECKING:
-    import mmap
+    from engine.memory import Memory
 
 # Columns of the table. SINCE_NS: in flight: when it started, or entered with unknown age; else when it ended.
 # ANSWER_NS: -1: not answered. HEARTBEAT_NS: newest one, -1: none. INTERVAL_NS: longest between two, 0:
@@ -196,7 +196,7 @@ def open_upper_half(calls: Calls) -> None:
     put_right(calls, 0)
 
 
-def grown_calls(memory: mmap.mmap, rows: int) -> Calls:
+def grown_calls(memory: Memory, rows: int) -> Calls:
     """Make the table of so many rows in a memory twice as large; its owner has let go of it (`memory_of`)."""
     calls = longer(memory, 2 * rows - 1, COLUMNS)
     assert calls[rows - 1, SPLIT] == (rows - 1) // 2, "a table grows faster than it is split"
