@@ -1,8 +1,8 @@
 """The slow, obvious twin of the table of calls: which keys a table holds, told from its slots alone.
 
 Whatever `insert`, `remove`, `split_some` and `open_upper_half` do to a table, a key must stand where a walk
-from its home comes by before it comes to a free slot (`free_slot`, `put_right`), and stand there once. What is
-said of an entry goes with it (`copy_entry`).
+from its home comes by before it comes to a free slot (`free_slot`, `put_right`), and stand there once. What
+is said of an entry goes with it (`copy_entry`).
 """
 
 from __future__ import annotations
