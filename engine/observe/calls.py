@@ -41,13 +41,13 @@ HEALED = 16  # a tombstone without an end: taken out of flight by us
 HAD_TURN = 32
 HAD_AGENT = 64
 # The last row, and its columns: entries, calls in flight, when a sweep may find something (0: at once), how
-# many slots of the lower half have been split.
+# many slots of the lower half have not been split yet.
 TOTALS = -1
-USED, FLYING, DUE_NS, SPLIT = range(4)
+USED, FLYING, DUE_NS, UNSPLIT = range(4)
 NEVER_NS = 1 << 62
 CAPACITY_MIN = 256
-# Slots that are split when an entry is made. With two the table would just be done when it has to grow again,
-# and what is not split yet would be full long before.
+# Slots that are split when an entry is made. With two that would be done in time for the table to grow again,
+# but what is not split yet would be full long before.
 SPLIT_AT_ONCE = 8
 
 
@@ -70,22 +70,22 @@ def new_calls(capacity: int = CAPACITY_MIN) -> Calls:
     """Make an empty table."""
     calls = new_rows(capacity + 1, COLUMNS)
     calls[TOTALS, DUE_NS] = NEVER_NS
-    calls[TOTALS, SPLIT] = capacity // 2
     return calls
 
 
 @inlined_kernel
-def home_of(key: int, mask: int, split: int) -> int:
-    """Give the slot where the search for a key begins, in a table of mask + 1 slots, `split` split."""
+def home_of(key: int, mask: int, unsplit: int) -> int:
+    """Give the slot where the search for a key begins: of mask + 1 slots, or of half as many if unsplit."""
     home = key & mask
-    return home if home & (mask >> 1) < split else home & (mask >> 1)
+    lower = home & (mask >> 1)
+    return home if lower + unsplit <= mask >> 1 else lower
 
 
 @kernel
 def find(calls: Calls, key: int) -> int:
     """Give the slot of a non-zero key, or -1."""
     mask = len(calls) - 2
-    slot = home_of(key, mask, calls[TOTALS, SPLIT])
+    slot = home_of(key, mask, calls[TOTALS, UNSPLIT])
     while calls[slot, KEY] != 0:
         if calls[slot, KEY] == key:
             return int(slot)
@@ -114,7 +114,7 @@ def must_grow(calls: Calls) -> bool:
 def free_slot(calls: Calls, key: int) -> int:
     """Give the slot that a key which is not in the table would take."""
     mask = len(calls) - 2
-    slot = home_of(key, mask, calls[TOTALS, SPLIT])
+    slot = home_of(key, mask, calls[TOTALS, UNSPLIT])
     while calls[slot, KEY] != 0:
         slot = (slot + 1) & mask
     return int(slot)
@@ -126,7 +126,7 @@ def insert(calls: Calls, key: int) -> int:
 
     Other entries may move.
     """
-    if calls[TOTALS, SPLIT] < (len(calls) - 1) >> 1:
+    if calls[TOTALS, UNSPLIT] > 0:
         split_some(calls)
     slot = free_slot(calls, key)
     calls[slot, KEY] = key
@@ -146,11 +146,11 @@ def copy_entry(into: Calls, to: int, source: Calls, at: int) -> None:
 @kernel
 def remove(calls: Calls, slot: int) -> None:
     """Take an entry out. Entries behind it may move up; what moves into `slot` was behind it."""
-    mask, split = len(calls) - 2, calls[TOTALS, SPLIT]
+    mask, unsplit = len(calls) - 2, calls[TOTALS, UNSPLIT]
     gap = slot
     slot = (gap + 1) & mask
     while calls[slot, KEY] != 0:
-        home = home_of(calls[slot, KEY], mask, split)
+        home = home_of(calls[slot, KEY], mask, unsplit)
         if ((slot - home) & mask) >= ((slot - gap) & mask):
             copy_entry(calls, gap, calls, slot)
             gap = slot
@@ -165,10 +165,10 @@ def put_right(calls: Calls, slot: int) -> None:
 
     Those that are not lie half the table or more behind their home: it was moved to the other half.
     """
-    mask, split = len(calls) - 2, calls[TOTALS, SPLIT]
+    mask, unsplit = len(calls) - 2, calls[TOTALS, UNSPLIT]
     while calls[slot, KEY] != 0:
         key = calls[slot, KEY]
-        if (slot - home_of(key, mask, split)) & mask > mask >> 1:
+        if (slot - home_of(key, mask, unsplit)) & mask > mask >> 1:
             copy_entry(calls, free_slot(calls, key), calls, slot)
             calls[TOTALS, USED] += 1
             remove(calls, slot)  # What moves up into this slot is looked at next.
@@ -179,9 +179,9 @@ def put_right(calls: Calls, slot: int) -> None:
 @kernel
 def split_some(calls: Calls) -> None:
     """Let the search for the keys of the next slots begin in either half."""
-    end = min(calls[TOTALS, SPLIT] + SPLIT_AT_ONCE, (len(calls) - 1) >> 1)
-    for slot in range(calls[TOTALS, SPLIT], end):
-        calls[TOTALS, SPLIT] = slot + 1
+    for _ in range(min(SPLIT_AT_ONCE, calls[TOTALS, UNSPLIT])):
+        slot = ((len(calls) - 1) >> 1) - calls[TOTALS, UNSPLIT]
+        calls[TOTALS, UNSPLIT] -= 1
         put_right(calls, slot)
 
 
@@ -192,14 +192,14 @@ def open_upper_half(calls: Calls) -> None:
     copy_entry(calls, len(calls) - 1, calls, half)
     for column in range(COLUMNS):
         calls[half, column] = 0
-    calls[TOTALS, SPLIT] = 0
+    calls[TOTALS, UNSPLIT] = half
     put_right(calls, 0)
 
 
 def grown_calls(memory: Memory, rows: int) -> Calls:
     """Make the table of so many rows in a memory twice as large; its owner has let go of it (`memory_of`)."""
     calls = longer(memory, 2 * rows - 1, COLUMNS)
-    assert calls[rows - 1, SPLIT] == (rows - 1) // 2, "a table grows faster than it is split"
+    assert calls[rows - 1, UNSPLIT] == 0, "a table grows faster than it is split"
     open_upper_half(calls)
     return calls
 
