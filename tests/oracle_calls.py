@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def home_of(key: int, mask: int, unsplit: int) -> int:
+def home_of(key: int, mask: int, split: int) -> int:
     """Begin at the place of the key in the lower half; where that has been split, at that in the whole."""
     slots = mask + 1
     lower = key % (slots // 2)
-    return key % slots if lower < slots // 2 - unsplit else lower
+    return key % slots if lower < slots // 2 + split else lower
 
 
-def keys_within_reach(slots: Sequence[int], unsplit: int) -> list[int]:
+def keys_within_reach(slots: Sequence[int], split: int) -> list[int]:
     """Walk from the home of every key that is in a slot (0: free); give those that are met, in order."""
     found = []
     for key in {one for one in slots if one != 0}:
-        place = home_of(key, len(slots) - 1, unsplit)
+        place = home_of(key, len(slots) - 1, split)
         while slots[place] not in (0, key):
             place = (place + 1) % len(slots)
         if slots[place] == key:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine import memory
 from engine.observe import calls as table
-from engine.observe.calls import KEY, SERIES, SINCE_NS, SPLIT_AT_ONCE, TOTALS, UNSPLIT, USED
+from engine.observe.calls import KEY, SERIES, SINCE_NS, SPLIT, SPLIT_AT_ONCE, TOTALS, USED
 from engine.settings import EngineSettings
 from engine.state.encoding import decode, encode
 from engine.state.kept import KEPT, fill
@@ -44,7 +44,7 @@ def check(calls: Calls, expected: dict[int, int]) -> None:
     assert calls[TOTALS, USED] == len(expected)
     slots = calls[:-1, KEY].tolist()
     assert sorted(one for one in slots if one != 0) == sorted(expected)
-    assert oracle.keys_within_reach(slots, int(calls[TOTALS, UNSPLIT])) == sorted(expected)
+    assert oracle.keys_within_reach(slots, int(calls[TOTALS, SPLIT])) == sorted(expected)
     assert {key: int(calls[table.find(calls, key), SINCE_NS]) for key in expected} == expected
 
 
@@ -56,11 +56,11 @@ def filled(keys: list[int], slots: int = SLOTS) -> tuple[Calls, dict[int, int]]:
     return calls, {key: at for at, key in enumerate(keys)}
 
 
-@given(KEYS, st.integers(0, SLOTS))
-def test_a_search_begins_where_the_twin_begins(key: int, unsplit: int) -> None:
+@given(KEYS, st.integers(-SLOTS, 0))
+def test_a_search_begins_where_the_twin_begins(key: int, split: int) -> None:
     """In a table of any split, with keys of either sign (home_of)."""
     mask = 2 * SLOTS - 1
-    assert table.home_of(key, mask, unsplit) == oracle.home_of(key, mask, unsplit)
+    assert table.home_of(key, mask, split) == oracle.home_of(key, mask, split)
 
 
 @given(st.lists(KEYS, unique=True, min_size=20, max_size=SLOTS * 2 // 3), st.data())
@@ -71,7 +71,7 @@ def test_every_position_of_a_split_is_the_same_dict(keys: list[int], data: st.Da
     calls = grown(calls)
     changed_at = data.draw(st.integers(0, SLOTS))
     for position in range(SLOTS + 1):
-        assert calls[TOTALS, UNSPLIT] == SLOTS - position
+        assert calls[TOTALS, SPLIT] == position - SLOTS
         check(calls, expected)
         if position == changed_at:
             for key in data.draw(st.lists(st.sampled_from(keys), unique=True, max_size=12)):
@@ -85,7 +85,7 @@ def test_every_position_of_a_split_is_the_same_dict(keys: list[int], data: st.Da
                     calls[TOTALS, USED] += 1
                     check(calls, expected)
         if position < SLOTS:
-            calls[TOTALS, UNSPLIT] -= 1
+            calls[TOTALS, SPLIT] += 1
             table.put_right(calls, position)
 
 
@@ -102,9 +102,9 @@ def test_a_table_that_grows_under_way_is_a_dict(steps: list[tuple[int, int]], sl
             if table.must_grow(calls):
                 calls = grown(calls)
                 check(calls, expected)
-            unsplit = int(calls[TOTALS, UNSPLIT])
+            split = int(calls[TOTALS, SPLIT])
             calls[table.insert(calls, key), SINCE_NS] = expected[key] = step
-            assert calls[TOTALS, UNSPLIT] == max(unsplit - SPLIT_AT_ONCE, 0)
+            assert calls[TOTALS, SPLIT] == min(split + SPLIT_AT_ONCE, 0)
             check(calls, expected)
         elif not what and slot >= 0:
             table.remove(calls, slot)
@@ -158,7 +158,7 @@ def partition_of(driver: Driver) -> Partition:
 
 def is_halfway(calls: Calls) -> bool:
     """Say whether some slots have been split, and some not."""
-    return 0 < int(calls[TOTALS, UNSPLIT]) < (len(calls) - 1) // 2
+    return -(len(calls) - 1) // 2 < int(calls[TOTALS, SPLIT]) < 0
 
 
 def restored(driver: Driver) -> None:

@@ -40,10 +40,10 @@ AGE_UNKNOWN = 8  # entered flight by something else than its start
 HEALED = 16  # a tombstone without an end: taken out of flight by us
 HAD_TURN = 32
 HAD_AGENT = 64
-# The last row, and its columns: entries, calls in flight, when a sweep may find something (0: at once), how
-# many slots of the lower half have not been split yet.
+# The last row, and its columns: entries, calls in flight, when a sweep may find something (0: at once), which
+# slots of the lower half are split (0: all, -n: all but the last n).
 TOTALS = -1
-USED, FLYING, DUE_NS, UNSPLIT = range(4)
+USED, FLYING, DUE_NS, SPLIT = range(4)
 NEVER_NS = 1 << 62
 CAPACITY_MIN = 256
 # Slots that are split when an entry is made. With two that would be done in time for the table to grow again,
@@ -74,18 +74,18 @@ def new_calls(capacity: int = CAPACITY_MIN) -> Calls:
 
 
 @inlined_kernel
-def home_of(key: int, mask: int, unsplit: int) -> int:
-    """Give the slot where the search for a key begins: of mask + 1 slots, or of half as many if unsplit."""
+def home_of(key: int, mask: int, split: int) -> int:
+    """Give the slot where the search for a key begins: of mask + 1 slots, or of the lower half if unsplit."""
     home = key & mask
-    lower = home & (mask >> 1)
-    return home if lower + unsplit <= mask >> 1 else lower
+    from_middle = key | ~(mask >> 1)  # The slot in the lower half, less half the slots.
+    return home if from_middle < split else home & (mask >> 1)
 
 
 @kernel
 def find(calls: Calls, key: int) -> int:
     """Give the slot of a non-zero key, or -1."""
     mask = len(calls) - 2
-    slot = home_of(key, mask, calls[TOTALS, UNSPLIT])
+    slot = home_of(key, mask, calls[TOTALS, SPLIT])
     while calls[slot, KEY] != 0:
         if calls[slot, KEY] == key:
             return int(slot)
@@ -114,7 +114,7 @@ def must_grow(calls: Calls) -> bool:
 def free_slot(calls: Calls, key: int) -> int:
     """Give the slot that a key which is not in the table would take."""
     mask = len(calls) - 2
-    slot = home_of(key, mask, calls[TOTALS, UNSPLIT])
+    slot = home_of(key, mask, calls[TOTALS, SPLIT])
     while calls[slot, KEY] != 0:
         slot = (slot + 1) & mask
     return int(slot)
@@ -126,7 +126,7 @@ def insert(calls: Calls, key: int) -> int:
 
     Other entries may move.
     """
-    if calls[TOTALS, UNSPLIT] > 0:
+    if calls[TOTALS, SPLIT] < 0:
         split_some(calls)
     slot = free_slot(calls, key)
     calls[slot, KEY] = key
@@ -146,11 +146,11 @@ def copy_entry(into: Calls, to: int, source: Calls, at: int) -> None:
 @kernel
 def remove(calls: Calls, slot: int) -> None:
     """Take an entry out. Entries behind it may move up; what moves into `slot` was behind it."""
-    mask, unsplit = len(calls) - 2, calls[TOTALS, UNSPLIT]
+    mask, split = len(calls) - 2, calls[TOTALS, SPLIT]
     gap = slot
     slot = (gap + 1) & mask
     while calls[slot, KEY] != 0:
-        home = home_of(calls[slot, KEY], mask, unsplit)
+        home = home_of(calls[slot, KEY], mask, split)
         if ((slot - home) & mask) >= ((slot - gap) & mask):
             copy_entry(calls, gap, calls, slot)
             gap = slot
@@ -165,10 +165,10 @@ def put_right(calls: Calls, slot: int) -> None:
 
     Those that are not lie half the table or more behind their home: it was moved to the other half.
     """
-    mask, unsplit = len(calls) - 2, calls[TOTALS, UNSPLIT]
+    mask, split = len(calls) - 2, calls[TOTALS, SPLIT]
     while calls[slot, KEY] != 0:
         key = calls[slot, KEY]
-        if (slot - home_of(key, mask, unsplit)) & mask > mask >> 1:
+        if (slot - home_of(key, mask, split)) & mask > mask >> 1:
             copy_entry(calls, free_slot(calls, key), calls, slot)
             calls[TOTALS, USED] += 1
             remove(calls, slot)  # What moves up into this slot is looked at next.
@@ -179,9 +179,9 @@ def put_right(calls: Calls, slot: int) -> None:
 @kernel
 def split_some(calls: Calls) -> None:
     """Let the search for the keys of the next slots begin in either half."""
-    for _ in range(min(SPLIT_AT_ONCE, calls[TOTALS, UNSPLIT])):
-        slot = ((len(calls) - 1) >> 1) - calls[TOTALS, UNSPLIT]
-        calls[TOTALS, UNSPLIT] -= 1
+    for _ in range(min(SPLIT_AT_ONCE, -calls[TOTALS, SPLIT])):
+        slot = ((len(calls) - 1) >> 1) + calls[TOTALS, SPLIT]
+        calls[TOTALS, SPLIT] += 1
         put_right(calls, slot)
 
 
@@ -192,14 +192,14 @@ def open_upper_half(calls: Calls) -> None:
     copy_entry(calls, len(calls) - 1, calls, half)
     for column in range(COLUMNS):
         calls[half, column] = 0
-    calls[TOTALS, UNSPLIT] = half
+    calls[TOTALS, SPLIT] = -half
     put_right(calls, 0)
 
 
 def grown_calls(memory: Memory, rows: int) -> Calls:
     """Make the table of so many rows in a memory twice as large; its owner has let go of it (`memory_of`)."""
     calls = longer(memory, 2 * rows - 1, COLUMNS)
-    assert calls[rows - 1, UNSPLIT] == 0, "a table grows faster than it is split"
+    assert calls[rows - 1, SPLIT] == 0, "a table grows faster than it is split"
     open_upper_half(calls)
     return calls
 
