@@ -91,7 +91,7 @@ def test_recent_ids_are_the_last_distinct_ones(keys: list[int], ids_max: int) ->
 @given(st.lists(st.tuples(st.booleans(), KEYS), max_size=80))
 @settings(max_examples=60)
 def test_the_table_of_calls_is_a_dict(steps: list[tuple[bool, int]]) -> None:
-    """Insert, find and remove, with gaps closed; and all entries survive growing."""
+    """Insert, find and remove, with gaps closed (`tests/test_calls.py` is about growing)."""
     calls, expected = table.new_calls(), dict[int, int]()
     for step, (is_insert, key) in enumerate(steps):
         slot = table.find(calls, key)
@@ -103,12 +103,9 @@ def test_the_table_of_calls_is_a_dict(steps: list[tuple[bool, int]]) -> None:
         elif not is_insert and slot >= 0:
             table.remove(calls, slot)
             del expected[key]
-    larger = table.new_calls(512)
-    table.refill_calls(larger, calls)
-    for one in (calls, larger):
-        found = {key: int(one[table.find(one, key), table.SINCE_NS]) for key in expected}
-        assert found == expected
-        assert one[table.TOTALS, table.USED] == len(expected)
+    found = {key: int(calls[table.find(calls, key), table.SINCE_NS]) for key in expected}
+    assert found == expected
+    assert calls[table.TOTALS, table.USED] == len(expected)
     known = np.zeros(3, np.bool_)
     wanted = [1, 2, 3]
     table.mark_known(calls, np.array(wanted), known)
@@ -116,14 +113,12 @@ def test_the_table_of_calls_is_a_dict(steps: list[tuple[bool, int]]) -> None:
 
 
 def test_a_table_of_calls_grows_before_it_is_full() -> None:
-    """Two thirds are the most; grown_calls keeps every column (copy_entry)."""
+    """Two thirds are the most."""
     calls = table.new_calls(8)
     for key in range(1, 6):
-        calls[table.insert(calls, key), table.SERIES] = key * 10
+        assert not table.must_grow(calls)
+        table.insert(calls, key)
     assert table.must_grow(calls)
-    larger = table.grown_calls(calls)
-    assert len(larger) == 17
-    assert [int(larger[table.find(larger, key), table.SERIES]) for key in range(1, 6)] == [10, 20, 30, 40, 50]
 
 
 @given(st.lists(st.integers(-5, 5), unique=True, max_size=8), st.integers(-6, 6))

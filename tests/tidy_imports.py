@@ -8,7 +8,7 @@ from tests.tidy_source import CORE, Problem, Source, is_core, is_in
 # after the step whose labels it checks. A new module needs a place here.
 LINE = (
     "engine.errors", "engine.addresses", "engine.config_files", "engine.kernel_cache", "engine.baked_kernels",
-    "engine.kernel",
+    "engine.kernel", "engine.memory",
     "engine.erlang", "engine.durations", "engine.strict_yaml", "engine.fields", "engine.limits",
     "engine.settings", "engine.learned", "engine.zones", "engine.secret_file",
     "engine.source", "engine.decode", "engine.register", "engine.settings_check", "engine.settings_file",
@@ -16,7 +16,7 @@ LINE = (
     "engine.web", "engine.check_config", "engine.scenario", "engine.app", "engine.commands", "engine.cli",
 )  # fmt: skip
 
-CORE_MAY_IMPORT = (*CORE, "engine.kernel", "engine.source.contract", "engine.source.columns")
+CORE_MAY_IMPORT = (*CORE, "engine.kernel", "engine.memory", "engine.source.contract", "engine.source.columns")
 
 # Beside the contract: what summaries hold, with the names of events and the layout of the latency sketch.
 DETECTORS_MAY_IMPORT = (

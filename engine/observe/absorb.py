@@ -26,6 +26,7 @@ from engine.observe.calls import (
     STATE,
     TOTALS,
     USED,
+    ask_for,
     find,
     must_grow,
 )  # fmt: skip
@@ -119,7 +120,7 @@ def absorb_rows(
             return at
         if at + AHEAD < last:
             ahead = order[at + AHEAD]
-            prefetch(desk.calls, held.call_key[ahead] & (len(desk.calls) - 2))
+            ask_for(desk.calls, held.call_key[ahead])
             prefetch(ledgers.recent.table, held.event_key[ahead] & (len(ledgers.recent.table) - 1))
         kind, standing, series = held.type_id[number], held.standing[number], held.series_id[number]
         cause, time_ns = held.cause_id[number], held.time_ns[number]

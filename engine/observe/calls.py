@@ -2,20 +2,29 @@
 
 Open addressing with linear probing over 64-bit keyed hashes; a removed entry closes its gap (backward
 shift), so that probes stay short for ever. An entry that has ended (a tombstone) stays until nothing of
-its call can come. The table doubles when it is two thirds full; how many entries there may be is its
-owner's bound. A sweep finds out when the next entry has to go; until rows come, sweeps before that would
-find nothing. Rejected: a dict (ten times the memory and the time), and separate tables for calls and
-tombstones.
+its call can come. How many there may be is its owner's bound. A sweep finds out when the next entry has to
+go; until rows come, sweeps before that would find nothing.
+
+When the table is two thirds full, as many free slots are added behind it, and each entry that is made splits
+a few slots: the search for their keys begins by one more bit from then on, so half of their entries move to
+the new half. No step pays for all, and how far it has come follows from the entries made, never from batches.
+Rejected: a dict; a larger table to which all entries move at once, which stops the line for longer the more
+calls there are; two tables while entries move, which every look-up would have to search.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.kernel import kernel
+from engine.kernel import inlined_kernel, kernel
+from engine.memory import longer, new_rows
+from engine.observe.prefetch import prefetch
+
+if TYPE_CHECKING:
+    from engine.memory import Memory
 
 # Columns of the table. SINCE_NS: in flight: when it started, or entered with unknown age; else when it ended.
 # ANSWER_NS: -1: not answered. HEARTBEAT_NS: newest one, -1: none. INTERVAL_NS: longest between two, 0:
@@ -31,11 +40,15 @@ AGE_UNKNOWN = 8  # entered flight by something else than its start
 HEALED = 16  # a tombstone without an end: taken out of flight by us
 HAD_TURN = 32
 HAD_AGENT = 64
-# The last row, and its columns: entries, calls in flight, when a sweep may find something (0: at once).
+# The last row, and its columns: entries, calls in flight, when a sweep may find something (0: at once), which
+# slots of the lower half are split (0: all, -n: all but the last n).
 TOTALS = -1
-USED, FLYING, DUE_NS = range(3)
+USED, FLYING, DUE_NS, SPLIT = range(4)
 NEVER_NS = 1 << 62
 CAPACITY_MIN = 256
+# Slots that are split when an entry is made. With two that would be done in time for the table to grow again,
+# but what is not split yet would be full long before.
+SPLIT_AT_ONCE = 8
 
 
 # One partition's table, int64 (capacity + 1, COLUMNS), the capacity a power of two. KEY is the bits of
@@ -55,21 +68,40 @@ class Terms(NamedTuple):
 
 def new_calls(capacity: int = CAPACITY_MIN) -> Calls:
     """Make an empty table."""
-    calls = np.zeros((capacity + 1, COLUMNS), np.int64)
+    calls = new_rows(capacity + 1, COLUMNS)
     calls[TOTALS, DUE_NS] = NEVER_NS
     return calls
+
+
+@inlined_kernel
+def home_of(key: int, mask: int, split: int) -> int:
+    """Give the slot where the search for a key begins: of mask + 1 slots, or of the lower half if unsplit."""
+    home = key & mask
+    from_middle = key | ~(mask >> 1)  # The slot in the lower half, less half the slots.
+    return home if from_middle < split else home & (mask >> 1)
 
 
 @kernel
 def find(calls: Calls, key: int) -> int:
     """Give the slot of a non-zero key, or -1."""
     mask = len(calls) - 2
-    slot = key & mask
+    slot = home_of(key, mask, calls[TOTALS, SPLIT])
     while calls[slot, KEY] != 0:
         if calls[slot, KEY] == key:
             return int(slot)
         slot = (slot + 1) & mask
     return -1
+
+
+@kernel
+def ask_for(calls: Calls, key: int) -> None:
+    """Tell the processor that a key will be looked up: it is often found one slot behind its home.
+
+    Where slots have not been split, this is a guess.
+    """
+    home = key & (len(calls) - 2)
+    prefetch(calls, home)
+    prefetch(calls, home + 1)
 
 
 @kernel
@@ -79,17 +111,29 @@ def must_grow(calls: Calls) -> bool:
 
 
 @kernel
-def insert(calls: Calls, key: int) -> int:
-    """Make an entry for a key that is not in the table; the caller has seen to the room and fills it."""
+def free_slot(calls: Calls, key: int) -> int:
+    """Give the slot that a key which is not in the table would take."""
     mask = len(calls) - 2
-    slot = key & mask
+    slot = home_of(key, mask, calls[TOTALS, SPLIT])
     while calls[slot, KEY] != 0:
         slot = (slot + 1) & mask
+    return int(slot)
+
+
+@kernel
+def insert(calls: Calls, key: int) -> int:
+    """Make an entry for a key that is not in the table; the caller has seen to the room and fills it.
+
+    Other entries may move.
+    """
+    if calls[TOTALS, SPLIT] < 0:
+        split_some(calls)
+    slot = free_slot(calls, key)
     calls[slot, KEY] = key
     calls[slot, STATE] = 0
     calls[slot, TROUBLE] = 0
     calls[TOTALS, USED] += 1
-    return int(slot)
+    return slot
 
 
 @kernel
@@ -102,11 +146,11 @@ def copy_entry(into: Calls, to: int, source: Calls, at: int) -> None:
 @kernel
 def remove(calls: Calls, slot: int) -> None:
     """Take an entry out. Entries behind it may move up; what moves into `slot` was behind it."""
-    mask = len(calls) - 2
+    mask, split = len(calls) - 2, calls[TOTALS, SPLIT]
     gap = slot
     slot = (gap + 1) & mask
     while calls[slot, KEY] != 0:
-        home = calls[slot, KEY] & mask
+        home = home_of(calls[slot, KEY], mask, split)
         if ((slot - home) & mask) >= ((slot - gap) & mask):
             copy_entry(calls, gap, calls, slot)
             gap = slot
@@ -116,22 +160,48 @@ def remove(calls: Calls, slot: int) -> None:
 
 
 @kernel
-def refill_calls(into: Calls, source: Calls) -> None:
-    """Put all entries of `source` into the empty, larger table `into`."""
-    for old in range(len(source) - 1):
-        if source[old, KEY] != 0:
-            copy_entry(into, insert(into, source[old, KEY]), source, old)
-    into[TOTALS, FLYING] = source[TOTALS, FLYING]
-    into[TOTALS, DUE_NS] = source[TOTALS, DUE_NS]
+def put_right(calls: Calls, slot: int) -> None:
+    """Put entries from `slot` up to the next free one where they are looked for.
+
+    Those that are not lie half the table or more behind their home: it was moved to the other half.
+    """
+    mask, split = len(calls) - 2, calls[TOTALS, SPLIT]
+    while calls[slot, KEY] != 0:
+        key = calls[slot, KEY]
+        if (slot - home_of(key, mask, split)) & mask > mask >> 1:
+            copy_entry(calls, free_slot(calls, key), calls, slot)
+            calls[TOTALS, USED] += 1
+            remove(calls, slot)  # What moves up into this slot is looked at next.
+        else:
+            slot = (slot + 1) & mask
 
 
-def grown_calls(calls: Calls) -> Calls:
-    """Give a table with room for one more entry: the same one if it has it, else one twice as large."""
-    if not must_grow(calls):
-        return calls
-    larger = new_calls(2 * (len(calls) - 1))
-    refill_calls(larger, calls)
-    return larger
+@kernel
+def split_some(calls: Calls) -> None:
+    """Let the search for the keys of the next slots begin in either half."""
+    for _ in range(min(SPLIT_AT_ONCE, -calls[TOTALS, SPLIT])):
+        slot = ((len(calls) - 1) >> 1) + calls[TOTALS, SPLIT]
+        calls[TOTALS, SPLIT] += 1
+        put_right(calls, slot)
+
+
+@kernel
+def open_upper_half(calls: Calls) -> None:
+    """Begin to split a table whose upper half is new: what had gone round its end stands behind it now."""
+    half = (len(calls) - 1) >> 1
+    copy_entry(calls, len(calls) - 1, calls, half)
+    for column in range(COLUMNS):
+        calls[half, column] = 0
+    calls[TOTALS, SPLIT] = -half
+    put_right(calls, 0)
+
+
+def grown_calls(memory: Memory, rows: int) -> Calls:
+    """Make the table of so many rows in a memory twice as large; its owner has let go of it (`memory_of`)."""
+    calls = longer(memory, 2 * rows - 1, COLUMNS)
+    assert calls[rows - 1, SPLIT] == 0, "a table grows faster than it is split"
+    open_upper_half(calls)
+    return calls
 
 
 @kernel

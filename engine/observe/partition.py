@@ -15,8 +15,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engine.decode.events import EventType
+from engine.memory import memory_of
 from engine.observe.absorb import Ledgers, absorb_rows
-from engine.observe.calls import DUE_NS, FLYING, TOTALS, USED, Calls, grown_calls, mark_known, new_calls
+from engine.observe.calls import (
+    COLUMNS,
+    DUE_NS,
+    FLYING,
+    TOTALS,
+    USED,
+    Calls,
+    grown_calls,
+    mark_known,
+    must_grow,
+    new_calls,
+)  # fmt: skip
 from engine.observe.heal import SWEEP_NS, heal_unlisted, next_sweep_ns, open_listed, sweep
 from engine.observe.life import Desk
 from engine.observe.lists import CallList, matching_series
@@ -43,6 +55,7 @@ if TYPE_CHECKING:
     from engine.settings import EngineSettings
 
 NO_SLICE = 1 << 62
+NO_CALLS = np.zeros((0, COLUMNS), np.int64)
 
 
 class Shared(NamedTuple):
@@ -206,13 +219,14 @@ class Partition:
         is_late = facts is not flow
         at = run.first
         while True:
-            desk = self._desk(run, facts, flow, shared)
             ledgers = Ledgers(
                 sketches, self._lost, shared.book, self.recent, shared.unmatched, self.partition, shared.fails
             )
+            desk = self._desk(run, facts, flow, shared)
             at = absorb_rows(desk, self.held, self._order, ledgers, at, run.last)
             if at == run.last:
                 return facts, flow, sketches
+            del desk  # It holds the calls.
             self._grow_calls(shared)
             measures = int(self.held.measure_count[self._order[at]])
             sketches = grown_sketches(sketches, measures)
@@ -220,8 +234,10 @@ class Partition:
             facts = grown(facts, ROW_KEYS + measures) if is_late else flow
 
     def _grow_calls(self, shared: Shared) -> None:
-        if self.entries < shared.entries_max:
-            self.calls = grown_calls(self.calls)
+        if self.entries < shared.entries_max and must_grow(self.calls):
+            memory, rows = memory_of(self.calls), len(self.calls)
+            self.calls = NO_CALLS  # The memory may move: nothing may point to it.
+            self.calls = grown_calls(memory, rows)
 
     def _take_notes(self, run: Run) -> list[Note]:
         """Collect the notes of rows that were taken; lists of calls go no further than this step."""
@@ -257,6 +273,7 @@ class Partition:
             if at >= end:
                 return flow
             flow = grown(flow, ROW_KEYS)
+            self._grow_calls(shared)
 
     def _apply_list(self, one: CallList, start_ns: int, flow: Facts, shared: Shared) -> Facts:
         is_meant = matching_series(one.labels, shared.labels, shared.series)
@@ -274,8 +291,7 @@ class Partition:
         unknown = one.keys[~is_known]
 
         def open_step(desk: Desk, first: int) -> int:
-            self._grow_calls(shared)
-            return open_listed(desk._replace(calls=self.calls), unknown, one.series_id, first)
+            return open_listed(desk, unknown, one.series_id, first)
 
         return self._resumed(open_step, len(unknown), start_ns, flow, shared)
 

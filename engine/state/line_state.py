@@ -17,6 +17,7 @@ import msgspec
 from engine.decode.fields import EventFields
 from engine.errors import LossReason
 from engine.judge.baseline import Baseline
+from engine.memory import growing
 from engine.observe.latency import BUCKETS
 from engine.observe.partition import Partition
 from engine.observe.slices import MEASURES, ROWS, Held, columns_of, new_held
@@ -189,6 +190,7 @@ def _restore_whole(pipeline: Pipeline, decoder: Any, read: Read) -> None:
             partitions[number] = Partition(topic, number, observer.settings)
             fill(partitions[number], state)
             partitions[number].held = _roomy(partitions[number].held)
+            partitions[number].calls = growing(partitions[number].calls)
     fill(judge, decode(read[JUDGE][JUDGE], _usual(read)))
     _take_register(pipeline, register)
 
