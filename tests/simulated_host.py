@@ -112,6 +112,7 @@ class Host:
         if len(self.queue) >= settings.queue_batches_max:
             return
         if not source._ready:
+            source._notice_pause(self.member)
             try:
                 fetched = self.consumer.fetch(rows_max, order)
                 source._last_poll_ns = self.around.clock.time_ns()
