@@ -12,6 +12,8 @@ RESOLVE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-header --no-annotate
 # Two workers: one for all that needs real servers and mostly waits for them, one for what computes.
 TESTS := -m pytest tests --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+# Once for both workers, and for every process that they start.
+WARM := $(BIN)/callgauge warmup
 INSTALL := -m pip install --quiet --require-hashes --only-binary :all: -r
 # The first interpreter that is new enough; `make PYTHON=/path/to/python3` decides otherwise.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -51,9 +53,11 @@ demo: $(STAMP) ## show the engine at work on a recorded go-live; no server neede
 	$(BIN)/callgauge demo
 
 test: $(STAMP) ## every test but the long ones, at most 12 minutes
+	$(WARM)
 	$(BIN)/python $(TESTS) -m "not full and not soak"
 
 test-full: $(STAMP) ## every test but the soak
+	$(WARM)
 	$(BIN)/python $(TESTS) -m "not soak"
 
 soak: $(STAMP) ## hours of faults and load
