@@ -162,6 +162,7 @@ def add_slice(state: CreepState, summary: WindowSummary) -> CreepState:
     facts = summary.facts.latency
     if not len(facts.row):
         return state
+    assert facts.row.max() < len(state.slot), "rows are taken up first"
     pending = state.pending.copy()
     add_to_columns(state.slot, facts.row, facts.bucket, facts.counted, pending)
     return state._replace(pending=pending)

@@ -199,6 +199,7 @@ class LatencyShift:
         """Add the slice to the evidence."""
         params, facts = self.params, summary.facts.latency
         slots = len(state.row_of)
+        assert facts.row.max(initial=-1) < len(state.slot_of), "rows are taken up first"
         newest, seen = state.hours.newest.copy(), np.zeros((slots, len(RANKS) + 1))
         count_latencies(state.slot_of, facts.row, facts.bucket, facts.counted, state.cut, newest, seen)
         level, factor = self._level(state, summary), state.dispersion.factor

@@ -144,6 +144,7 @@ def add_slice(state: RateLimitState, use: LimitUse, end_ns: int, high_share: flo
     counted = (first_ns >= 0) & (first_ns < end_ns)
     joined = np.concatenate([state.before, bins], axis=1)
     longest = state.before.shape[1]
+    assert state.window.max(initial=0) <= longest, "bins are kept for the longest window"
     found = np.zeros((len(bins), len(FOUND)), np.int64)
     look_at_bins(joined, longest, state.window, caps, found)
     calls, squares, peak, over, high = found.T

@@ -93,7 +93,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     batch_rows_max: int = 8192
     batch_bytes_max: int = 32 << 20  # of one compressed record batch, expanded
     raw_batches: bool = True  # false: record by record
-    fetch_bytes_max: int = 1 << 20  # commands/allocator.py knows it
+    fetch_bytes_max: int = 1 << 20  # larger ones are mapped afresh each time (commands/allocator.py)
     fetch_bytes_min: int = 64 << 10
     fetch_wait_ns: int = 100_000_000
     queue_batches_max: int = 8

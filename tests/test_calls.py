@@ -203,6 +203,22 @@ def test_a_line_does_not_copy_its_calls_to_grow() -> None:
     assert memory.memory_of(partition_of(driver).calls) is own
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives a mapping more room")
+def test_a_list_of_calls_that_nobody_knew_does_not_copy_the_others() -> None:
+    """It opens thousands of calls at once."""
+    driver = Driver(EngineSettings())
+    driver.feed(starts(30, 1))
+    own, rows = memory.memory_of(partition_of(driver).calls), len(partition_of(driver).calls)
+    listed = tuple(sorted(np.random.default_rng(2).integers(1, 2**63, 3000, np.uint64).tolist()))
+    labels = (("tenant", "acme"),)
+    told = Event(START + 30 * S, T.CALLS_LISTED, series=("acme",), labels=labels, listed=listed)
+    driver.feed([told, Event(START + 100 * S, T.CALL_STARTED, 5)])
+    driver.finish()
+    assert driver.observer.calls_in_flight > len(listed)
+    assert len(partition_of(driver).calls) > 8 * rows
+    assert memory.memory_of(partition_of(driver).calls) is own
+
+
 @pytest.mark.parametrize("is_held", [True, False])
 def test_memory_grows_behind_what_is_in_it(*, is_held: bool) -> None:
     """Whether the system can move its pages or somebody still holds the array: rows stay, zeros follow."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.judge.snapshot import Snapshot
 from engine.limits import Register
+from engine.publish import Publisher
 from engine.settings import EngineSettings, Settings
 from tests.line_runs import Run, run_all
 from tests.line_traffic import REGISTER, START_NS, S, Traffic, batches_of, event, make_story
@@ -41,6 +42,18 @@ def test_later_steps_and_reloads_do_not_change_an_earlier_snapshot() -> None:
     assert len(taken) > 30
     assert all(is_same(snapshot, kept) for snapshot, kept in taken)
     assert not is_same(taken[0][0], taken[-1][0])
+
+
+def test_what_is_made_once_is_made_anew_when_there_is_more() -> None:
+    """One that has published after every step says what one that begins now says."""
+    run = Run(REGISTER)
+    for place, raw in enumerate(batches_of(EVENTS, rows_max=60)):
+        run.step(raw)
+        found = run.publisher.publish(place)
+        if place % 10 == 0:
+            assert is_same(found, Publisher(run.publisher.pipeline).publish(place))
+    assert len(found.arrivals_total) > 1
+    assert dict(found.rows_lost)["late"] > 0
 
 
 def test_no_array_of_a_snapshot_belongs_to_the_engine() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detectors.thresholds import NEVER, best, on_surface, surface_of, surfaces_of, thresholds_of
+from detectors.thresholds import NEVER, Thresholds, best, on_surface, surface_of, surfaces_of, thresholds_of
 from engine.learned import Learned, Threshold
 
 
@@ -49,6 +49,21 @@ def test_what_was_learned_replaces_the_built_in_table_of_that_speaker_alone() ->
     assert after[0, 1:].tolist() == before[0, 1:].tolist()
     recent = thresholds_of(surfaces_of(Learned(thresholds=both)), "page", 100 * one, 0.4 * one, 0 * one)
     assert recent[0, 0] != pytest.approx(4.0)
+
+
+def test_caps_that_change_are_given_thresholds_of_their_own() -> None:
+    """Asked again and again, for both tiers, the same as if nothing had been asked before."""
+    surfaces = surfaces_of(None)
+    kept = Thresholds(surfaces)
+    load, usual = np.array([0.4, 0.7]), np.array([0.0, 1.0])
+    for caps in ([100.0, 30.0], [100.0, 30.0], [100.0, 3000.0], [np.nan, 3000.0], [100.0, 30.0]):
+        cap = np.array(caps)
+        for tier in ("warn", "page", "warn"):
+            for weight in (0 * usual, usual):
+                expected = thresholds_of(surfaces, tier, cap, load, weight)
+                found = kept.of(tier, cap, load, weight)
+                assert np.array_equal(found, expected, equal_nan=True)
+        cap[:] = 7.0  # What was given may be written to afterwards.
 
 
 def test_the_speaker_furthest_above_its_own_threshold_is_the_best() -> None:

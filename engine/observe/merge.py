@@ -74,19 +74,19 @@ class Column(NamedTuple):
     """A column of a summary."""
 
     name: str
-    kind: type
-    of: int
+    kind: type  # dtype
+    of: int  # what its numbers are, as below
 
 
 SERIES, CAUSES, STAGES, NUMBER, VALUE = range(5)  # a key that is a row of a list, or a number; a value
-I1, I2, I4, I8 = np.uint8, np.int16, np.int32, np.int64
+U1, I2, I4, I8 = np.uint8, np.int16, np.int32, np.int64
 # By group, those of `Groups` after the first: its keys, then its values.
 LAYOUT = (
     (Column("bin_series", I4, SERIES), Column("bin_index", I2, NUMBER), Column("bin_arrivals", I4, VALUE),
      Column("bin_level", I4, VALUE), Column("bin_answers", I4, VALUE),
      Column("bin_answered_level", I4, VALUE), Column("bin_declines", I4, VALUE)),
     (Column("end_series", I4, SERIES), Column("end_start_ns", I8, NUMBER),
-     Column("end_answer_ns", I8, NUMBER), Column("end_kind", I1, NUMBER), Column("end_count", I4, VALUE)),
+     Column("end_answer_ns", I8, NUMBER), Column("end_kind", U1, NUMBER), Column("end_count", I4, VALUE)),
     (Column("cause_series", I4, SERIES), Column("cause_index", I4, CAUSES),
      Column("cause_count", I8, VALUE)),
     (Column("latency_series", I4, SERIES), Column("latency_stage", I2, STAGES),
@@ -94,7 +94,7 @@ LAYOUT = (
     (Column("sum_series", I4, SERIES), Column("sum_stage", I2, STAGES), Column("sum_us", I8, VALUE)),
     (Column("side_series", I4, SERIES), Column("side_cause", I4, CAUSES), Column("side_count", I8, VALUE)),
     (Column("failure_series", I4, SERIES), Column("failure_cause", I4, CAUSES),
-     Column("failure_answered", I1, NUMBER), Column("failure_bin", I4, NUMBER),
+     Column("failure_answered", U1, NUMBER), Column("failure_bin", I4, NUMBER),
      Column("failure_count", I8, VALUE)),
     (Column("caller_series", I4, SERIES), Column("caller_cause", I4, CAUSES),
      Column("caller_end", I4, CAUSES), Column("caller_count", I8, VALUE)),
@@ -253,7 +253,7 @@ def summary_of(header: Header, lists: Lists, groups: Groups, notes: tuple[Note, 
 
 
 def _laid_out(group: Group, layout: tuple[Column, ...]) -> dict[str, NDArray[Any]]:
-    """Give keys and values as columns by name, each with memory of its own."""
+    """Give keys and values as columns by name, each with memory of its own; empty ones are shared by all."""
     if not len(group.values):
         return _nothing(layout)
     columns = (*group.keys, *group.values.T)

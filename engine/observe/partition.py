@@ -263,17 +263,22 @@ class Partition:
         return flow
 
     def _resumed(
-        self, step: Callable[[Desk, int], int], end: int, start_ns: int, flow: Facts, shared: Shared
-    ) -> Facts:
-        """Run a kernel that stops for want of room until it has come to its end."""
+        self, step: Callable[[Desk, int], int], end: int, start_ns: int, flow: Facts, shared: Shared, *,
+        opens: bool = False,
+    ) -> Facts:  # fmt: skip
+        """Run a kernel that stops for want of room until it has come to its end.
+
+        One that `opens` calls needs room for them; for one that goes by slots the table must stay as it is.
+        """
         run = Run(start_ns, ON_TIME, start_ns, 0, 0)
         at = 0
         while True:
+            if opens:
+                self._grow_calls(shared)
             at = step(self._desk(run, flow, flow, shared), at)
             if at >= end:
                 return flow
             flow = grown(flow, ROW_KEYS)
-            self._grow_calls(shared)
 
     def _apply_list(self, one: CallList, start_ns: int, flow: Facts, shared: Shared) -> Facts:
         is_meant = matching_series(one.labels, shared.labels, shared.series)
@@ -286,14 +291,16 @@ class Partition:
         if one.home != self.partition:
             return flow
         is_known = np.zeros(len(one.keys), np.bool_)
-        for calls in (self.calls, *shared.others):
+        # Ours under no other name: it would be held while it grows, and so be copied.
+        mark_known(self.calls, one.keys, is_known)
+        for calls in shared.others:
             mark_known(calls, one.keys, is_known)
         unknown = one.keys[~is_known]
 
         def open_step(desk: Desk, first: int) -> int:
             return open_listed(desk, unknown, one.series_id, first)
 
-        return self._resumed(open_step, len(unknown), start_ns, flow, shared)
+        return self._resumed(open_step, len(unknown), start_ns, flow, shared, opens=True)
 
     def _summary(
         self, start_ns: int, facts: Facts, sketches: Sketches, notes: list[Note], shared: Shared
