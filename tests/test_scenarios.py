@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEXTS = sorted(FOLDER.rglob("*.scenario"))
+# Days of calls, for a detector whose other scenario is short.
+LONG = {"answers_worse_than_yesterday"}
 
 
 def awaited(path: Path) -> set[str]:
@@ -26,7 +28,12 @@ def awaited(path: Path) -> set[str]:
     return named - alert_names(Settings()) - {""}
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
+def each(path: Path) -> object:
+    """Give a scenario to a test, a long one to `make test-full` alone."""
+    return pytest.param(path, id=path.stem, marks=[pytest.mark.full] if path.stem in LONG else [])
+
+
+@pytest.mark.parametrize("path", [each(path) for path in TEXTS])
 async def test_a_scenario_goes_as_it_says(path: Path) -> None:
     if awaited(path):
         with pytest.raises(SettingsError, match="there is no alert"):
