@@ -64,6 +64,10 @@ def known_to(line: Line) -> Known:
     return Known(rows, sorted(calls), totals, alerts, observer.watermark_ns)
 
 
+# Ten pieces a second: rows must still come when a service is up again, also on a slow machine.
+PIECES_PER_KILL = 60
+
+
 class Killed:
     """One service with checkpoints, and a thread that produces what happens."""
 
@@ -95,7 +99,7 @@ class Killed:
                 self.service.process.kill()
                 self.service.start()
 
-        self.during(events, 25 * kills, kill)
+        self.during(events, PIECES_PER_KILL * kills, kill)
 
     def during(self, events: tuple[Event, ...], pieces: int, work: Callable[[], None]) -> None:
         """Produce the events piece by piece while something is done, then all that are left."""
