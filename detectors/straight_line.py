@@ -34,7 +34,8 @@ def weights_of(window: int, step_s: float) -> NDArray[np.float64]:
     at = np.arange(window) - (window - 1.0)
     centred = at - at.mean()
     weights = 1.0 / window + centred / np.square(centred).sum() * (AHEAD_S / step_s - at.mean())
-    return np.asarray(weights, np.float64)
+    weights.setflags(write=False)  # Whoever asks is given the same array.
+    return np.asarray(weights)
 
 
 def line_scores(

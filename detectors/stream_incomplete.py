@@ -143,22 +143,15 @@ class StreamIncomplete:
             log_m = np.where(is_looked_at, restarted(log_m, log_e), log_m)
         log_m = np.minimum(log_m, self._level(summary) + params.beyond)
         is_new_usual = (state.since_ns >= 0) & (summary.end_ns - state.since_ns > params.doubt_ns)
-        if is_new_usual.any():
-            log_m[is_new_usual] = -np.inf
-            state = state._replace(
-                bad=np.where(is_new_usual, state.new_bad, state.bad),
-                all=np.where(is_new_usual, state.new_all, state.all),
-                since_ns=np.where(is_new_usual, -1, state.since_ns),
-            )
+        log_m[is_new_usual] = -np.inf
+        state = state._replace(
+            bad=np.where(is_new_usual, state.new_bad, state.bad),
+            all=np.where(is_new_usual, state.new_all, state.all),
+            since_ns=np.where(is_new_usual, -1, state.since_ns),
+        )
         in_doubt = log_mixture_from(log_m, params.doubt) > params.doubt
         slice_s = (summary.end_ns - summary.start_ns) / NS
         keep = 0.5 ** (slice_s / params.half_life_s)
-        if not in_doubt.any():
-            nothing = np.zeros(SHARES)
-            return state._replace(
-                bad=keep * state.bad + bad, all=keep * state.all + total, log_m=log_m,
-                new_bad=nothing, new_all=nothing, since_ns=np.full(SHARES, -1, np.int64),
-            )  # fmt: skip
         began = in_doubt & (state.since_ns < 0)
         return state._replace(
             bad=np.where(in_doubt, state.bad, keep * state.bad + bad),
