@@ -5,7 +5,8 @@ one thread, as the service does; the traffic is that of `kafka_windows`. Watches
 and kernels of each part from outside. A part's time is what it took less what the parts inside it took. A
 watch is a call or two of the clock of the thread, and is inside what it measures: what that comes to a row
 is printed, beside the whole line with and without watches. The socket, which has no part in this, is among
-the bounds. What a judged slice costs is spread over the rows that came meanwhile.
+the bounds. What a judged slice costs is spread over the rows that came meanwhile, so the same line is also
+taken through slices of a single row each, after the busy ones: a row costs less the more of them a slice has.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import contextlib
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 import engine.decode.fast_decoder
 import engine.observe.observer
@@ -45,6 +48,7 @@ TOPIC = "calls"
 SETTINGS = KafkaSettings()
 LOG_END = 1 << 62
 NO_WORK_TIMES = 20_000
+QUIET_SLICES = {TINY: 4, SMOKE: 120, FULL: 360}
 FRAME, REST, UNTIMED, TIMED = "frame: checksums, places of rows", "between the parts", "untimed", "timed"
 WRITE = "deliver: lines of the timeline"
 CLOCK = time.thread_time_ns
@@ -163,18 +167,38 @@ class Turns(NamedTuple):
     """Nanoseconds a row by part, turn by turn, and what was computed."""
 
     ns: dict[str, list[float]]
+    quiet_ms: list[float]  # a slice of a single row, turn by turn
+    slices: int  # of the log
     timings: float  # a row
     computed: tuple[object, ...]
+
+
+def quiet_slice_ms(line: Line, slices: int) -> float:
+    """Go on with a line whose log has ended, one row for each slice; give the milliseconds of a slice."""
+    observer, roller = line.pipeline.observer, line.pipeline.judge.roller
+    slice_ns = roller.settings.slice_ns
+    start_ns, closed = observer.watermark_ns + slice_ns, roller.slices_closed
+    times_ns = range(start_ns, start_ns + slices * slice_ns, slice_ns)
+    texts = [b'{"type":"call.queued","call_id":"quiet","time":%d}' % time_ns for time_ns in times_ns]
+    begin = CLOCK()
+    for offset, text in enumerate(texts, line.pipeline.decoder.rows_read):
+        row_start, row_end, offsets = np.array([[0], [len(text)], [offset]], np.int64)
+        line.pipeline.step(RawBatch(text, row_start, row_end, offsets, TOPIC, 0, RECEIVED_NS, (0,), ()))
+        line.publisher.publish(RECEIVED_NS)
+    took = CLOCK() - begin
+    return took / 1e6 / (roller.slices_closed - closed)
 
 
 def measure(configuration: Configuration, sent: list[tuple[bytes, int]], size: str) -> Turns:
     """Play the same rows with and without watches, in turns."""
     ns: dict[str, list[float]] = {}
+    quiet_ms: list[float] = []
+    slices = 0
     watches = Watches()
     computed: tuple[object, ...] = ()
 
     def whole(watches: Watches | None) -> None:
-        nonlocal computed
+        nonlocal computed, slices
         line = build_line(configuration, REPLAY_HASH_KEY)
         with watched(line, watches) if watches else contextlib.nullcontext():
             begin = CLOCK()
@@ -189,15 +213,19 @@ def measure(configuration: Configuration, sent: list[tuple[bytes, int]], size: s
             watches.ns[REST] = took - watches.ns.total()
             for name in NAMES:
                 ns.setdefault(name, []).append(watches.ns[name] / ROWS[size])
+        else:
+            slices = line.pipeline.judge.roller.slices_closed
+            quiet_ms.append(quiet_slice_ms(line, QUIET_SLICES[size]))
 
     whole(None)  # Warm.
     ns.clear()
+    quiet_ms.clear()
     for turn in range(TURNS[size]):
         for is_timed in (turn % 2 == 0, turn % 2 != 0):
             if is_timed:
                 watches = Watches()
             whole(watches if is_timed else None)
-    return Turns(ns, watches.timings / ROWS[size], computed)
+    return Turns(ns, quiet_ms, slices, watches.timings / ROWS[size], computed)
 
 
 def ns_of_a_watch() -> float:
@@ -210,7 +238,7 @@ def ns_of_a_watch() -> float:
     return (CLOCK() - begin) / NO_WORK_TIMES
 
 
-def rows_of(kind: str, turns: Turns, watch_ns: float) -> list[Row]:
+def rows_of(kind: str, turns: Turns, watch_ns: float, count: int) -> list[Row]:
     """Put the parts in rows, in the order of the line, with their shares of the whole."""
     wholes = turns.ns[TIMED]
     rows = []
@@ -220,6 +248,10 @@ def rows_of(kind: str, turns: Turns, watch_ns: float) -> list[Row]:
         rows.append(Row(f"{kind}: {name}", f"{share:4.1f} %, {spread(turns.ns[name], 'ns a row', 0)}"))
     rows.append(Row(f"{kind}: the whole line, with watches", spread(wholes, "ns a row", 0)))
     rows.append(Row(f"{kind}: the whole line, without", spread(turns.ns[UNTIMED], "ns a row", 0)))
+    rows.append(Row(f"{kind}: a slice of a single row, after these", spread(turns.quiet_ms, "ms")))
+    untimed = zip(turns.quiet_ms, turns.ns[UNTIMED], strict=True)
+    shares = [100e6 * quiet_ms * turns.slices / (whole * count) for quiet_ms, whole in untimed]
+    rows.append(Row(f"{kind}: {turns.slices} such slices, part of the line", spread(shares, "%", 0)))
     cost = f"{watch_ns * turns.timings:.1f} ns a row: {turns.timings * 1000:.1f} for a thousand rows"
     rows.append(Row(f"{kind}: the watches themselves", f"{cost}, {watch_ns:.0f} ns each"))
     return rows
@@ -234,7 +266,7 @@ def run(size: str) -> Result:
     computed: list[object] = []
     for batch_bytes in BATCH_BYTES:
         turns = measure(configuration, answers(batch_bytes, made), size)
-        rows += rows_of(f"{batch_bytes // KB} KB", turns, watch_ns)
+        rows += rows_of(f"{batch_bytes // KB} KB", turns, watch_ns, ROWS[size])
         computed += turns.computed
     streams, _ = stream_ns_per_byte(size)
     rows += [Row(f"bound: {name}", per_row(each)) for name, each in streams.items()]
