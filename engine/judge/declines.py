@@ -13,6 +13,7 @@ against the limits it matches: a page too many is cheaper than a silent cap. An 
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +35,7 @@ DECLINED = "declined"
 RULES_MAX = 1024
 GLOB_BYTES_MAX = 128
 CACHED_CAUSES_MAX = 8192  # beyond that, classes are worked out anew each time
+GLOBS_MAX = 1024  # remembered, the newest
 
 CLASS_BY_OUTCOME = {
     "completed": NONE,
@@ -135,8 +137,12 @@ def _compile(rule: Rule) -> Callable[[Cause], bool]:
     return matches
 
 
+@functools.lru_cache(GLOBS_MAX)
 def _glob(globs: tuple[str, ...]) -> Callable[[str], bool]:
-    """Give a test for any of some globs; without globs it is always true."""
+    """Give a test for any of some globs; without globs it is always true.
+
+    Remembered: a line is built at each assignment, from the same rules, while partitions wait.
+    """
     if not globs:
         return lambda _: True
     # fnmatch makes expressions that do not backtrack. Its character classes are off: reasons hold [ ].

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -35,6 +35,7 @@ POSITION = np.dtype("<u4")
 ARRAY_BYTES_MAX = 4 << 30  # made of a few bytes that say so
 TUPLE, LIST, DICT, SET, DEQUE, RECORD, OBJECT, AGAIN, ARRAY, SCALAR, ENCODED, APART = range(12)
 BYTE = "|u1"
+RECORDS = (tuple, msgspec.Struct)
 
 
 class StateError(CallgaugeError):
@@ -149,7 +150,12 @@ def decode(data: bytes, apart: Sequence[bytes] = ()) -> Any:
 
 @functools.cache
 def _little(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], str]:
-    """Give the little-endian twin of a type, and its name; there are few, and thousands of arrays."""
+    """Give the little-endian twin of a type, and its name; there are few, and thousands of arrays.
+
+    TypeError for a type that is not kept.
+    """
+    if dtype.kind not in ARRAY_KINDS:
+        raise TypeError(f"arrays of {dtype} are not kept")
     twin = dtype.newbyteorder("<")
     return twin, twin.str
 
@@ -169,6 +175,7 @@ class _Writer:
         self._kinds_once = once.kinds if once is not None else frozenset[type]()
         self._encoded_ids: dict[int, int] = {}
         self._class_ids: dict[type, int] = {}
+        self._fields: dict[type, tuple[str, ...]] = {}  # of records
         self._array_ids: dict[int, int] = {}
         self._record_ids: dict[int, int] = {}
         self._alive: list[Any] = []  # so that no identity is used twice
@@ -184,7 +191,7 @@ class _Writer:
             return [ARRAY, self._array(value)]
         if kind in self._kinds_once:
             return self._encoded(value)
-        if isinstance(value, tuple | msgspec.Struct):
+        if isinstance(value, RECORDS):
             return self._record(value)
         if kind is list:
             return [LIST, *self._each(value)]
@@ -206,8 +213,6 @@ class _Writer:
     def _array(self, array: np.ndarray[Any, Any]) -> int:
         number = self._array_ids.get(id(array))
         if number is None:
-            if array.dtype.kind not in ARRAY_KINDS:
-                raise TypeError(f"arrays of {array.dtype} are not kept")
             number = len(self.arrays)
             if self._is_shared:
                 self._array_ids[id(array)] = number
@@ -216,21 +221,21 @@ class _Writer:
         return number
 
     def _write(self, array: np.ndarray[Any, Any]) -> None:
-        is_fortran = array.flags.f_contiguous and not array.flags.c_contiguous
         dtype, name = _little(array.dtype)
-        flat = array.astype(dtype, copy=False).ravel("F" if is_fortran else "C")
-        nonzero, is_set = -1, flat
-        if dtype.kind in "iu" and SPARSE_FROM <= len(flat) < 1 << 32:
+        little, flags = array.astype(dtype, copy=False), array.flags
+        is_fortran = flags.f_contiguous and not flags.c_contiguous
+        order: Literal["F", "C"] = "F" if is_fortran else "C"
+        if dtype.kind in "iu" and SPARSE_FROM <= array.size < 1 << 32:
+            flat = little.ravel(order)
             is_set = flat != 0  # numpy finds set places of flags several times as fast
             count = int(np.count_nonzero(is_set))
             if 2 * count * (dtype.itemsize + POSITION.itemsize) <= flat.nbytes:
-                nonzero = count
-        self.arrays.append(ArrayShape(name, array.shape, is_fortran, nonzero))
-        if nonzero >= 0:
-            places = np.flatnonzero(is_set)
-            self.buffers += [places.astype(POSITION).tobytes(), flat[places].tobytes()]
-        else:
-            self.buffers.append(flat.tobytes())
+                self.arrays.append(ArrayShape(name, array.shape, is_fortran, count))
+                places = np.flatnonzero(is_set)
+                self.buffers += [places.astype(POSITION).tobytes(), flat[places].tobytes()]
+                return
+        self.arrays.append(ArrayShape(name, array.shape, is_fortran, -1))
+        self.buffers.append(little.tobytes(order))
 
     def _encoded(self, record: Any) -> list[int]:
         """Write the bytes of a record apart, or among those of the arrays if they are not there yet."""
@@ -249,8 +254,11 @@ class _Writer:
         known = self._record_ids.get(id(value))
         if known is not None:
             return [AGAIN, known]
-        fields = _fields_of(type(value))
-        class_id = self._class_id(type(value), fields)
+        kind = type(value)
+        fields = self._fields.get(kind)
+        if fields is None:
+            fields = self._fields[kind] = _fields_of(kind)
+        class_id = self._class_id(kind, fields)
         plain = [RECORD, class_id, *self._each([getattr(value, name) for name in fields])]
         if self._is_shared:
             self._record_ids[id(value)] = len(self._record_ids)
