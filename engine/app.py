@@ -58,6 +58,10 @@ class Configuration(NamedTuple):
     inferred: tuple[LearnedValue, ...] = ()  # caps that were in no register, from an earlier run
     label_key: bytes = b""  # hashes numbers and addresses in labels; b"": they become one word
 
+    def reloaded(self, fresh: Configuration) -> Configuration:
+        """Take what a reload may change; what a line is made with stays as it was at the start."""
+        return self._replace(register=fresh.register, rules=fresh.rules, limits_file=fresh.limits_file)
+
     def limits_origin(self) -> str:
         """Say which register is in use, and that the shipped one is nobody's."""
         is_sample = self.limits_file == config_path("limits.yaml")
@@ -269,10 +273,8 @@ class OwnedLine:
         return self.line.pipeline.step(raw)
 
     def reload(self, configuration: Configuration) -> None:
-        """Take limits and decline rules anew; settings stay as they were at the start."""
-        self.configuration = configuration._replace(
-            settings=self.configuration.settings, inferred=self.configuration.inferred
-        )
+        """Take limits and decline rules anew; all else stays as it was at the start."""
+        self.configuration = self.configuration.reloaded(configuration)
         self.line.pipeline.judge.reload(configuration.register, configuration.rules)
 
     def _refresh(self) -> None:

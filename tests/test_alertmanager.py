@@ -1,6 +1,7 @@
 """Alerts reach every Alertmanager, are sent again, and a peer in trouble costs nobody else."""
 
 import logging
+import shutil
 import socket
 import ssl
 import subprocess
@@ -215,6 +216,25 @@ async def test_tls_trusts_the_ca_file_and_shows_the_certificate(tmp_path: Path) 
                 (peer,) = await drained(sink)
             assert sent == peer.alerts_sent, wanted
             assert (() if sent else (("connection", 1),)) == peer.batches_failed_by_reason
+
+
+async def test_certificates_are_read_again_when_they_do_not_do(tmp_path: Path) -> None:
+    """A rotated authority costs one batch, not a restart."""
+    cert, key = a_certificate(tmp_path)
+    old = tmp_path / "old"
+    old.mkdir()
+    authority = str(tmp_path / "ca.pem")
+    shutil.copy(a_certificate(old)[0], authority)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(cert, key)
+    async with AlertmanagerDouble(tls=tls) as double:
+        wanted = AlertmanagerSettings(urls=(double.url,), ca_file=authority)
+        async with running(wanted) as sink:
+            shutil.copy(cert, authority)
+            sink.update((an_alert(),), NOW)
+            assert (("connection", 1),) == (await until_failed(sink, 1)).batches_failed_by_reason
+            sink.update((an_alert(),), NOW + 30 * S)
+            assert 1 == (await drained(sink))[0].alerts_sent
 
 
 async def test_a_path_in_the_address_is_kept() -> None:

@@ -14,7 +14,7 @@ from engine.settings import KafkaSettings, Settings, StateSettings
 from engine.source.contract import tick
 from engine.state.folder import Folder
 from engine.state.line_state import state_hash
-from engine.state.manifest import in_order
+from engine.state.manifest import Candidate, in_order
 from tests.line_runs import shipped_rules
 from tests.line_traffic import REGISTER, TOPIC, Traffic, batches_of, make_story
 
@@ -160,6 +160,25 @@ async def test_the_furthest_checkpoint_wins_and_one_that_is_hurt_gives_way(tmp_p
     digest = others[0].manifest.core_digest
     other = others[0]._replace(manifest=msgspec.structs.replace(others[0].manifest, core_digest="another"))
     assert [others[0], other] == in_order([other, others[0]], digest)
+
+
+async def test_what_nobody_foresaw_in_a_checkpoint_costs_that_one_alone(tmp_path: Path) -> None:
+    """The one before it is tried, and is not set aside for it."""
+    batches = rows()
+    _, behind = await kept(tmp_path, batches[:4])
+    folder = Folder(tmp_path, 1 << 30, "0" * 8)
+    (newest,), _ = folder.candidates(TOPIC)
+
+    def broken(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    manifest = msgspec.structs.replace(newest.manifest, written_ns=newest.manifest.written_ns + 1)
+    newer = Candidate(manifest, "elsewhere", broken, lambda: None)
+    checkpoints = Checkpoints(configured(tmp_path))
+    checkpoints.open(configured(tmp_path))
+    resumed = checkpoints.resume(configured(tmp_path), "", [newer])
+    assert resumed.next_offsets == behind
+    assert checkpoints.stats.outcomes == {"whole": 1, "refused_zerodivisionerror": 1}
 
 
 async def test_a_state_of_other_settings_gives_its_alerts_and_no_offsets(tmp_path: Path) -> None:

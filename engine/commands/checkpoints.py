@@ -161,22 +161,24 @@ class Checkpoints:
             candidates, refused = self._folder.candidates(self._topic, topic_id)
             for one in refused:
                 self._refuse(one.reason, one.text)
-            for candidate in in_order([*candidates, *others], digests.core):
-                resumed = self._resumed(configuration, candidate, digests)
-                if resumed is not None:
-                    return resumed
-        except Exception as error:
-            # Whatever is in the folder, it must not keep the engine from watching.
-            log.exception("the checkpoint could not be used in an unforeseen way")
-            self.stats.refused(type(error).__name__.lower())
-            for candidate in candidates:
-                candidate.set_aside()
+        except Exception as error:  # noqa: BLE001  # Whatever is in the folder: see `_cannot`.
+            self._cannot(error)
+        for candidate in in_order([*candidates, *others], digests.core):
+            resumed = self._resumed(configuration, candidate, digests)
+            if resumed is not None:
+                return resumed
+            candidate.set_aside()
         return Resumed()
+
+    def _cannot(self, error: Exception) -> None:
+        """Say what nobody foresaw: whatever was kept, it must not keep the engine from watching."""
+        log.error("a checkpoint could not be used in an unforeseen way", exc_info=error)
+        self.stats.refused(type(error).__name__.lower())
 
     def _resumed(
         self, configuration: Configuration, candidate: Candidate, digests: Digests
     ) -> Resumed | None:
-        """Go on with a checkpoint; None: it cannot be used, and was set aside."""
+        """Go on with a checkpoint; None: it cannot be used."""
         manifest = candidate.manifest
         line = build_line(configuration, self._hash_key)
         try:
@@ -184,7 +186,9 @@ class Checkpoints:
             outcome = restore(line.pipeline, read, manifest.digests, digests)
         except (StateError, KeyError) as error:
             self._refuse(getattr(error, "reason", "damaged"), f"{error} ({candidate.where})")
-            candidate.set_aside()
+            return None
+        except Exception as error:  # noqa: BLE001  # Only this candidate: the one before it may be fine.
+            self._cannot(error)
             return None
         self._say(outcome, candidate.where, (time.time_ns() - manifest.written_ns) / NS_PER_S)
         judge = line.pipeline.judge

@@ -25,14 +25,14 @@ from engine.commands.duty import Duty
 from engine.commands.inferred_file import InferredFile
 from engine.commands.losses import LossLog
 from engine.commands.preconditions import look_at_preconditions
+from engine.commands.reload import refuse_new_labels, say_what_waits
 from engine.commands.warmup import start_note, warm_up
 from engine.commands.watchdog import Watchdog
-from engine.decode.mask import LabelMask
 from engine.deliver.alertmanager import AlertmanagerSink
 from engine.deliver.metrics import Metrics, SourceStats
 from engine.deliver.quarantine import Quarantine
 from engine.deliver.timeline import Timeline
-from engine.errors import CallgaugeError, UsageError
+from engine.errors import CallgaugeError
 from engine.settings_file import digest
 from engine.source.kafka import KafkaSource
 from engine.source.recording import RecordingWriter
@@ -317,41 +317,17 @@ class Service:
         """
         try:
             fresh = await asyncio.to_thread(self._load_again)
-            self._refuse_new_labels(fresh)
+            if self.line is not None:
+                refuse_new_labels(fresh, self.line.line.pipeline.decoder)
             self.web.reload()
         except CallgaugeError as error:
             self.metrics.reloaded(is_successful=False, now_s=time.time())
             log.warning("reload failed, the old configuration stays in force: %s", error)
             raise
-        if fresh.settings != self.configuration.settings:
-            log.warning("settings have changed; they take effect at the next start, limits and rules at once")
-        if _longest(fresh.register) != _longest(self.configuration.register):
-            log.warning("a limit's max_duration has changed; it takes effect at the next start")
-        self.configuration = fresh._replace(settings=self.configuration.settings)
-        self._fresh = self.configuration
+        say_what_waits(self.configuration, fresh)
+        self._fresh = self.configuration = self.configuration.reloaded(fresh)
         self.metrics.reloaded(is_successful=True, now_s=time.time())
         log.info("limits, decline rules, certificates and logins were loaded anew")
-
-    def _refuse_new_labels(self, fresh: Configuration) -> None:
-        """Refuse limits on labels that the series table was not made with: nothing is there to match."""
-        kept = set(self.line.line.pipeline.decoder.series.labels) if self.line else set()
-        missing = sorted(set(fresh.register.limit_labels()) - kept)
-        if self.line and missing:
-            raise UsageError(
-                f"limits use labels that are not kept apart: {', '.join(missing)}",
-                where=str(fresh.limits_file),
-                hint="restart callgauge, or add them to engine.series_labels beforehand",
-            )
-        mask = self.line.line.pipeline.decoder.mask if self.line else LabelMask()
-        hidden = [
-            label for label, value in fresh.register.named_values() if mask.shown(label, value) != value
-        ]
-        if self.line and hidden:
-            raise UsageError(
-                f"limits name numbers or addresses that are hidden so far, as values of {hidden[0]}",
-                where=str(fresh.limits_file),
-                hint="restart callgauge",
-            )
 
     async def _shut_down(self, tasks: list[asyncio.Task[None]]) -> None:
         """Stop reading, finish what was read, send what is queued; resolve nothing."""
@@ -369,7 +345,10 @@ class Service:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._duty.finish(self._worker)
+        try:
+            await self._duty.finish(self._worker)
+        except Exception:  # Whatever it is, the alerts that are queued are sent.
+            log.exception("the last checkpoint was not written")
         # A dead Alertmanager must not cost the time that a dead broker needs, nor the other way round.
         ends = {
             "the alerts": self.sink.drain(begun_s + SEND_S),
@@ -388,10 +367,6 @@ class Service:
             self._recorder.close()
         await self.web.close()
         log.info("stopped")
-
-
-def _longest(register: Register) -> dict[str, int | None]:
-    return {limit.name: limit.max_duration_ns for limit in register.limits if limit.max_duration_ns}
 
 
 def _declared(register: Register, note: Note) -> float | None:

@@ -13,7 +13,6 @@ watchdog of a stuck engine alive); resolving on shutdown (the next process would
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import ssl
 import time
@@ -21,12 +20,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
 
+from engine.deliver.access import Access, read_access
 from engine.deliver.fingerprint import Labels, fingerprint, full_labels
 from engine.deliver.peer import Peer, PeerStats
 from engine.deliver.postings import Posting, encode_batch
 from engine.errors import DeliveryError
 from engine.judge.lifecycle import FIRING, RESOLVED, Alert
-from engine.secret_file import SecretError, read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +77,7 @@ class AlertmanagerSink:
         self._peers = tuple(Peer(url, settings) for url in dict.fromkeys(settings.urls))
         self._tasks: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
-        self._headers: dict[str, str] = {}
+        self._access: Access | None = None
         self._alerts: tuple[Alert, ...] = ()
         self._handed: dict[Labels, Handed] = {}
         self._taken: dict[Labels, Taken] = {}
@@ -90,10 +89,9 @@ class AlertmanagerSink:
         """Read the secrets and start a send loop per peer; raises DeliveryError for a file that is no use."""
         if not self._peers:
             return
-        self._headers = _headers(self._settings)
+        self._access = await asyncio.to_thread(read_access, self._settings)
         timeout = aiohttp.ClientTimeout(total=self._settings.timeout_ns / 1e9)
-        connector = aiohttp.TCPConnector(ssl=_tls_context(self._settings))
-        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False)
+        self._session = aiohttp.ClientSession(timeout=timeout, trust_env=False)
         self._tasks = [
             asyncio.create_task(self._send_loop(peer), name=f"alertmanager {peer.name}")
             for peer in self._peers
@@ -238,6 +236,8 @@ class AlertmanagerSink:
             peer.fail("timeout", "", len(fresh))
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             peer.fail("connection", str(error), len(fresh))
+            if peer.post_url.scheme == "https":
+                await self._renew_access()
         except Exception as error:
             # Whatever it is, it must cost one batch and not the send loop.
             log.exception("Alertmanager %s: sending failed in an unforeseen way", peer.name)
@@ -259,54 +259,26 @@ class AlertmanagerSink:
     async def _post(self, peer: Peer, body: bytes, alerts: int) -> bool:
         """Post a batch; say whether there is nothing left to send of it."""
         assert self._session is not None, "start() comes first"
+        assert self._access is not None, "start() comes first"
         async with self._session.post(
-            peer.post_url, data=body, headers=self._headers, allow_redirects=False
-        ) as answer:
+            peer.post_url, data=body, headers=self._access.headers, ssl=self._access.tls,
+            allow_redirects=False,
+        ) as answer:  # fmt: skip
             if OK_FROM <= answer.status < OK_BEFORE:
                 peer.succeed(alerts, self._clock_ns() / 1e9)
                 return True
             text = (await answer.content.read(ANSWER_BYTES_MAX)).decode("utf-8", "replace").strip()
             peer.fail(f"http_{answer.status}", text, alerts)
             if answer.status == UNAUTHORIZED:
-                self._renew_headers()
+                await self._renew_access()
             if answer.status == BAD_REQUEST:
                 # At least one alert was refused, and would be again; Alertmanager has taken the others.
                 peer.drop(f"http_{answer.status}", alerts)
             return answer.status == BAD_REQUEST
 
-    def _renew_headers(self) -> None:
+    async def _renew_access(self) -> None:
+        """Read password and certificates again: they may have been rotated."""
         try:
-            self._headers = _headers(self._settings)  # The password may have been rotated.
+            self._access = await asyncio.to_thread(read_access, self._settings)
         except DeliveryError as error:
-            log.warning("The Alertmanager password cannot be read again: %s", error)
-
-
-def _headers(settings: AlertmanagerSettings) -> dict[str, str]:
-    """Give what every request carries; raises DeliveryError when the password cannot be read."""
-    headers = {"Content-Type": "application/json"}
-    if not settings.username:
-        return headers
-    password = ""
-    if settings.password_file:
-        try:
-            password = read_secret(settings.password_file)
-        except SecretError as error:
-            hint = "alertmanager.password_file must be a text file that callgauge may read"
-            what = "the Alertmanager password cannot be read"
-            raise DeliveryError(what, where=settings.password_file, cause=str(error), hint=hint) from None
-    credentials = base64.b64encode(f"{settings.username}:{password}".encode()).decode()
-    return {**headers, "Authorization": f"Basic {credentials}"}
-
-
-def _tls_context(settings: AlertmanagerSettings) -> ssl.SSLContext:
-    names = (settings.ca_file, settings.cert_file, settings.key_file)
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file or None)
-        if settings.cert_file:
-            context.load_cert_chain(settings.cert_file, settings.key_file or None)
-    except (OSError, ssl.SSLError) as error:
-        where = ", ".join(name for name in names if name)
-        hint = "alertmanager.ca_file, cert_file and key_file must be PEM files that callgauge may read"
-        what = "the TLS files for Alertmanager cannot be used"
-        raise DeliveryError(what, where=where, cause=str(error), hint=hint) from error
-    return context
+            log.warning("what Alertmanager asks for cannot be read again: %s", error)

@@ -81,13 +81,13 @@ class KafkaSource:
         """Check everything that can be checked, and begin to connect; a broker that is away is waited for."""
         check_settings(self._settings)
         check_codecs()
-        options = connection_options(self._settings)
+        connection_options(self._settings)  # Files that cannot be read are told at once.
         say_if_insecure(self._settings)
         limit_client_logs()
         await self._choose_path(
             "kafka.raw_batches is false" if not self._settings.raw_batches else why_not_raw()
         )
-        self.supervisor.begin(options)
+        self.supervisor.begin()
         self._committing = asyncio.create_task(self._commit_often(), name="kafka-commit")
 
     async def read(self) -> RawBatch | None:

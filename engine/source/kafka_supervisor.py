@@ -12,14 +12,19 @@ import asyncio
 import logging
 import time
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from aiokafka import errors
 
 from engine.errors import SourceError
 from engine.source.assignor import OneOwnerAssignor
-from engine.source.kafka_connection import close_consumer, make_consumer, why_not_connected
+from engine.source.kafka_connection import (
+    close_consumer,
+    connection_options,
+    make_consumer,
+    why_not_connected,
+)
 from engine.source.kafka_insides import lacks_topic
 from engine.source.kafka_member import Member
 
@@ -64,7 +69,6 @@ class Supervisor:
         self._member_id = member_id
         self._progress = progress
         self._assigned = assigned
-        self._options: dict[str, Any] = {}
         self._assignor = OneOwnerAssignor()
         self._building: asyncio.Task[None] | None = None
         self._was_connected = False
@@ -72,9 +76,8 @@ class Supervisor:
         self._jitter = np.random.default_rng(zlib.crc32(member_id.encode()))
         self._waiting_logged_s = -WAITING_LOG_S
 
-    def begin(self, options: dict[str, Any]) -> None:
-        """Begin to make the first consumer, with these options of a connection."""
-        self._options = options
+    def begin(self) -> None:
+        """Begin to make the first consumer."""
         self._building = asyncio.create_task(self._build(None, is_at_once=True), name="kafka-build")
 
     def give_up(self, reason: str) -> None:
@@ -150,10 +153,12 @@ class Supervisor:
         self._backoff_s = min(2 * self._backoff_s, BACKOFF_MAX_S)
 
     async def _open(self) -> Member:
-        """Make one consumer and bring it into the group, or leave nothing behind."""
-        consumer = make_consumer(
-            self._settings, self._member_id, self._assignor, self._options, is_raw=self.is_raw
-        )
+        """Make one consumer and bring it into the group, or leave nothing behind.
+
+        Passwords and certificates are read for each: they may have been rotated.
+        """
+        options = await asyncio.to_thread(connection_options, self._settings)
+        consumer = make_consumer(self._settings, self._member_id, self._assignor, options, is_raw=self.is_raw)
         member = Member(consumer, self._settings, self._progress, self._assigned)
         starting = asyncio.create_task(self._start(consumer, member), name="kafka-start")
         try:
@@ -166,7 +171,7 @@ class Supervisor:
             starting.result()
         except errors.KafkaConnectionError as error:
             await close_consumer(consumer)
-            cause = await why_not_connected(self._settings, self._options)
+            cause = await why_not_connected(self._settings, options)
             raise errors.KafkaConnectionError(cause or str(error)) from error
         except BaseException:
             starting.cancel()

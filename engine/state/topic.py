@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 
+from engine.errors import SourceError
 from engine.source.kafka_connection import close_consumer, connection_options
 from engine.source.kafka_insides import partitions_of
 from engine.source.kafka_producer import start_producer, stop_producer
@@ -35,6 +36,8 @@ OVERHEAD_BYTES = 4096  # of a record: key, header, and what Kafka adds
 TAIL_ROWS = 64  # looked at first; then eight times as many
 REQUEST_MS = 8000
 READ_S = 20.0
+# What keeps a topic from being read or written: brokers, the network, secrets that cannot be read.
+TROUBLES = (errors.KafkaError, TimeoutError, OSError, SourceError)
 TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 
 
@@ -77,7 +80,7 @@ class StateTopic:
                 "topic_too_large",
                 "the broker takes no record so large: raise max.message.bytes of state.topic",
             ) from error
-        except (errors.KafkaError, TimeoutError, OSError) as error:
+        except TROUBLES as error:
             await self.close()
             raise StateError("topic", f"state.topic was not written ({type(error).__name__})") from error
         self._slot = (self._slot + 1) % SLOTS
@@ -101,19 +104,20 @@ class StateTopic:
 
     async def read(self, topic: str, topic_id: str) -> tuple[list[Candidate], list[Refused]]:
         """Give the cuts that are there, and what was refused; StateError if it cannot be read."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=list(self._kafka.bootstrap_servers), client_id=CLIENT_ID,
-            max_partition_fetch_bytes=RECORD_BYTES_MAX, request_timeout_ms=self._request_ms,
-            **connection_options(self._kafka),
-        )  # fmt: skip
         try:
-            async with asyncio.timeout(READ_S):
-                await consumer.start()
-                newest = await self._tail(consumer)
-        except (errors.KafkaError, TimeoutError, OSError) as error:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=list(self._kafka.bootstrap_servers), client_id=CLIENT_ID,
+                max_partition_fetch_bytes=RECORD_BYTES_MAX, request_timeout_ms=self._request_ms,
+                **connection_options(self._kafka),
+            )  # fmt: skip
+            try:
+                async with asyncio.timeout(READ_S):
+                    await consumer.start()
+                    newest = await self._tail(consumer)
+            finally:
+                await close_consumer(consumer)
+        except TROUBLES as error:
             raise StateError("topic", f"state.topic was not read ({type(error).__name__})") from error
-        finally:
-            await close_consumer(consumer)
         return self._cuts(newest, topic, topic_id)
 
     async def _tail(self, consumer: Any) -> dict[str, Kept]:
