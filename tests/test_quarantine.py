@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,13 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     path.symlink_to(victim)
     held.add((reject(),), 0, 1000 * S)
     assert ("untouched", 1) == (victim.read_text(), held.stats.failed)
+
+
+def test_a_pipe_that_nobody_reads_does_not_hold_the_step_up(tmp_path: Path) -> None:
+    kept, path = quarantine(tmp_path)
+    os.mkfifo(path)
+    kept.add([reject()], 0, S)
+    assert kept.stats == QuarantineStats(failed=1)
 
 
 def test_without_a_path_nothing_is_done() -> None:

@@ -1,21 +1,19 @@
 """Rows that could not be decoded, redacted, a JSON line each in a file: where they lay, why, and their shape.
 
 Off unless a path is given: a sidecar may have no disk, and how many rows are lost, why and where is in
-metrics and log without it. Bounded three times: lines a second, bytes of a file, two files. What is beyond is
-dropped and counted; nothing here may stop or slow the engine. There is no fsync: what a crash takes is only
-a hint. The topic itself holds the rows: `topic`, `partition` and `offset` lead there. The same rows may go to
-a topic of their own (`quarantine_topic.py`).
+metrics and log without it. Bounded three times: lines a second, bytes of a file, two files (`line_file.py`).
+What is beyond is dropped and counted. There is no fsync: what a crash takes is only a hint. The topic itself
+holds the rows: `topic`, `partition` and `offset` lead there. The same rows may go to a topic of their own
+(`quarantine_topic.py`).
 """
 
 from __future__ import annotations
 
-import logging
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from engine.deliver.line_file import LineFile
 from engine.deliver.quarantine_topic import QuarantineTopic
 from engine.deliver.timestamps import rfc3339
 
@@ -25,10 +23,7 @@ if TYPE_CHECKING:
     from engine.decode.rejects import Reject
     from engine.settings import KafkaSettings, QuarantineSettings
 
-FILE_MODE = 0o600
 NS_PER_S = 1_000_000_000
-
-log = logging.getLogger(__name__)
 
 
 class QuarantineStats(NamedTuple):
@@ -47,22 +42,23 @@ class Quarantine:
 
     def __init__(self, settings: QuarantineSettings, kafka: KafkaSettings | None = None) -> None:
         self._topic = QuarantineTopic(settings.topic, kafka) if settings.topic and kafka else None
-        self._path = settings.path
-        self._bytes_max = settings.bytes_max
+        self._file = LineFile(settings.path, settings.bytes_max, "quarantine") if settings.path else None
         self._rate_max = settings.rows_per_s_max
         self._room = float(settings.rows_per_s_max)
         self._filled_ns = 0
-        self._trouble = ""
-        self._stats = QuarantineStats()
+        self._dropped = 0
 
     @property
     def stats(self) -> QuarantineStats:
         """What became of rows so far."""
-        topic = self._topic
-        if topic is None:
-            return self._stats
-        return self._stats._replace(
-            topic_written=topic.written, topic_dropped=topic.dropped, topic_failed=topic.failed
+        topic, file = self._topic, self._file
+        return QuarantineStats(
+            written=file.written if file else 0,
+            dropped=self._dropped,
+            failed=file.failed if file else 0,
+            topic_written=topic.written if topic else 0,
+            topic_dropped=topic.dropped if topic else 0,
+            topic_failed=topic.failed if topic else 0,
         )
 
     def start(self) -> None:
@@ -77,48 +73,18 @@ class Quarantine:
 
     def add(self, rejects: Sequence[Reject], dropped_before: int, now_ns: int) -> None:
         """Write rejected rows down, at wall clock `now_ns`; `dropped_before` more were not kept."""
-        if not self._path and self._topic is None:
+        if self._file is None and self._topic is None:
             return
         past_s = max(now_ns - self._filled_ns, 0) / NS_PER_S
         self._room = min(self._room + past_s * self._rate_max, float(self._rate_max))
         self._filled_ns = now_ns
         taken = rejects[: int(self._room)]
         self._room -= len(taken)
-        dropped = self._stats.dropped + dropped_before + len(rejects) - len(taken)
-        self._stats = self._stats._replace(dropped=dropped)
+        self._dropped += dropped_before + len(rejects) - len(taken)
         if self._topic is not None:
             self._topic.offer(taken)
-        if taken and self._path:
-            self._append([_line(one, now_ns) for one in taken])
-
-    def _append(self, lines: list[bytes]) -> None:
-        try:
-            self._write(b"".join(lines))
-        except OSError as error:
-            self._stats = self._stats._replace(failed=self._stats.failed + len(lines))
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                log.warning("the quarantine %s cannot be written: %s", self._path, error)
-        else:
-            self._stats = self._stats._replace(written=self._stats.written + len(lines))
-            self._trouble = ""
-
-    def _write(self, data: bytes) -> None:
-        path = Path(self._path)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(path, flags, FILE_MODE)
-        try:
-            if os.fstat(descriptor).st_size + len(data) > self._bytes_max:
-                path.replace(f"{path}.1")
-                os.close(descriptor)
-                descriptor = os.open(path, flags, FILE_MODE)
-            written = os.write(descriptor, data)
-            if written < len(data):
-                # The line that was cut off ends here, and the next one begins anew.
-                os.write(descriptor, b"\n")
-                raise OSError(None, "no room for the whole of it")
-        finally:
-            os.close(descriptor)
+        if taken and self._file is not None:
+            self._file.append([_line(one, now_ns) for one in taken])
 
 
 def _line(reject: Reject, now_ns: int) -> bytes:

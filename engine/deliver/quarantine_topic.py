@@ -68,6 +68,9 @@ class QuarantineTopic:
         await self._send()
         self.failed += len(self._waiting)
         self._waiting.clear()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
             await stop_producer(producer)
@@ -96,6 +99,7 @@ class QuarantineTopic:
                 if type(error).__name__ != self._trouble:
                     self._trouble = type(error).__name__
                     log.warning("rejected rows cannot be written to %s: %s", self._topic, self._trouble)
+                await self._let_go()  # The next one is made with the password of then.
                 return False
             self._trouble = ""
             self.written += 1

@@ -1,17 +1,11 @@
 """The history of a deployment: alerts, changes and limit events, one JSON line each, appended to a file.
 
-Every line has `time` (event time) and `kind`. The file is opened for each append and closed again: appends
-are rare, and so a rotated, deleted or remounted file needs no care. Lines are written whole, by one call, to
-a file that only its owner may read. When the file is full it becomes `<path>.1`, replacing the one before:
-two files of `bytes_max` at most. Nothing here may stop the engine: what cannot be written is counted and
-logged.
+Every line has `time` (event time) and `kind`. How the file is written and bounded: `line_file.py`.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +13,7 @@ import orjson
 
 from engine.decode.events import EventType, Note
 from engine.deliver.jsonl import alert_change_fields
+from engine.deliver.line_file import LineFile
 from engine.deliver.timestamps import rfc3339
 
 if TYPE_CHECKING:
@@ -28,11 +23,8 @@ if TYPE_CHECKING:
     from engine.judge.lifecycle import AlertChange
     from engine.settings import TimelineSettings
 
-FILE_MODE = 0o600
 TAIL_BYTES = 256 * 1024  # of an existing file that is looked at for where it ends
 REPORTED_LIMITS_MAX = 4096  # (limit, labels) whose last reported value is remembered; when full, forgotten
-
-log = logging.getLogger(__name__)
 
 
 class Timeline:
@@ -40,13 +32,19 @@ class Timeline:
 
     def __init__(self, settings: TimelineSettings) -> None:
         self._path = settings.path
-        self._bytes_max = settings.bytes_max
+        self._file = LineFile(settings.path, settings.bytes_max, "timeline")
         self._reported: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-        self._is_line_open = False
-        self._trouble = ""
         self._written_until = newest_time(settings.path) if settings.path else ""
-        self.lines_written = 0
-        self.lines_failed = 0
+
+    @property
+    def lines_written(self) -> int:
+        """How many lines are in the file since the start."""
+        return self._file.written
+
+    @property
+    def lines_failed(self) -> int:
+        """How many lines could not be written."""
+        return self._file.failed
 
     def alert_changes(self, changes: Iterable[AlertChange], *, is_history: bool = False) -> None:
         """Keep alerts that began to fire or were resolved.
@@ -104,53 +102,11 @@ class Timeline:
         if not self._path or not entries:
             return
         try:
-            lines = b"".join(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE) for entry in entries)
-            self._write(lines)
-        except (OSError, TypeError) as error:
-            self.lines_failed += len(entries)
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                log.warning("the timeline %s cannot be written: %s", self._path, error)
+            lines = [orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE) for entry in entries]
+        except TypeError as error:  # A number of more than 64 bits.
+            self._file.fail(len(entries), str(error))
         else:
-            self.lines_written += len(entries)
-            self._trouble = ""
-
-    def _write(self, lines: bytes) -> None:
-        descriptor = self._open()
-        try:
-            size = os.fstat(descriptor).st_size
-            if size and size + len(lines) > self._bytes_max:
-                Path(self._path).replace(self._path + ".1")
-                os.close(descriptor)
-                descriptor = -1
-                descriptor = self._open()
-            # A full disk may have cut the line before: end it, so that only that one is lost.
-            data = b"\n" + lines if self._is_line_open else lines
-            written = os.write(descriptor, data)
-            self._is_line_open = written < len(data) and (written > 0 or self._is_line_open)
-            if written < len(data):
-                raise OSError(f"only {written} of {len(data)} bytes were written")
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
-
-    def _open(self) -> int:
-        # Without O_NONBLOCK a pipe that nobody reads would hold the engine up.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        descriptor = os.open(self._path, flags, FILE_MODE)
-        try:
-            _restrict(descriptor)
-        except OSError:
-            os.close(descriptor)
-            raise
-        return descriptor
-
-
-def _restrict(descriptor: int) -> None:
-    """Leave the file to its owner; a device such as /dev/null must not lose the rights that others need."""
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise OSError("not a regular file")
-    os.fchmod(descriptor, FILE_MODE)
+            self._file.append(lines)
 
 
 def newest_time(path: str) -> str:
