@@ -21,7 +21,7 @@ from engine.errors import SettingsError, UsageError
 from engine.judge.declines import Rule, parse_rules
 from engine.judge.judge import Judge
 from engine.judge.learned_limits import decode as decode_inferred
-from engine.learned import Learned
+from engine.learned import Learned, is_learned
 from engine.learned import decode as decode_learned
 from engine.limits import Register
 from engine.observe.observer import Observer
@@ -97,7 +97,11 @@ def load_learned(settings: Settings) -> Learned | None:
     path = settings.headroom.learned_file
     if not path:
         return None
-    learned = decode_learned(read_text_file(Path(path), "the learned file").encode(), path)
+    return _learned(read_text_file(Path(path), "the learned file").encode(), path, settings)
+
+
+def _learned(data: bytes, path: str, settings: Settings) -> Learned:
+    learned = decode_learned(data, path)
     if learned.time_zone != settings.headroom.time_zone:
         raise SettingsError(
             f"it tells the week by {learned.time_zone}, headroom.time_zone is {settings.headroom.time_zone}",
@@ -105,6 +109,14 @@ def load_learned(settings: Settings) -> Learned | None:
             hint="learn again, or set the time zone back",
         )
     return learned
+
+
+def with_learned_file(configuration: Configuration, path: str) -> Configuration:
+    """Take a file that `learn` wrote, or caps that `run` has inferred; raises `SettingsError`."""
+    data = read_text_file(Path(path), "the learned file").encode()
+    if is_learned(data):
+        return configuration._replace(learned=_learned(data, path, configuration.settings))
+    return configuration._replace(inferred=decode_inferred(data, path))
 
 
 def load_inferred(path: str) -> tuple[LearnedValue, ...]:

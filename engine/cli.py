@@ -116,7 +116,9 @@ def replay(  # noqa: PLR0913, PLR0917 - each option is a parameter.
     learned: Annotated[
         str | None,
         typer.Option(
-            "--learned", metavar="FILE", help="Limits that `run` inferred (engine.learned_limits_file)."
+            "--learned",
+            metavar="FILE",
+            help="What `learn` wrote, or the caps that `run` inferred (engine.learned_limits_file).",
         ),
     ] = None,
     expect: Annotated[
@@ -132,7 +134,7 @@ def replay(  # noqa: PLR0913, PLR0917 - each option is a parameter.
 
     The same engine reads them as fast as it goes. Alerts go to stdout, notes and progress to stderr.
     """
-    from engine.app import Span, load_configuration, load_inferred
+    from engine.app import Span, load_configuration, with_learned_file
     from engine.commands.replay import OUTPUTS, ReplayOptions
     from engine.commands.replay import replay as replay_logs
 
@@ -143,7 +145,7 @@ def replay(  # noqa: PLR0913, PLR0917 - each option is a parameter.
     options = ReplayOptions(tuple(logs), chosen, Span(*span), expect)
     configuration = load_configuration(config, limits, declines)
     if learned:
-        configuration = configuration._replace(inferred=load_inferred(learned))
+        configuration = with_learned_file(configuration, learned)
     if limits is None:
         sys.stderr.write(f"{configuration.limits_origin()}\n")
     _run(lambda: replay_logs(configuration, options))

@@ -7,6 +7,7 @@ paging by it. Pure: whoever calls has read the file.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 
 import msgspec
@@ -91,6 +92,17 @@ def decode(data: bytes, where: str) -> Learned:
             "the learned file cannot be used", where=where, problems=problems, hint=LOAD_AGAIN
         )
     return learned
+
+
+def is_learned(data: bytes) -> bool:
+    """Say whether these bytes are meant for a learned file, valid or not: baselines are in no other one."""
+    with contextlib.suppress(msgspec.MsgspecError):
+        return msgspec.json.decode(data, type=_Kind).baselines is not msgspec.UNSET
+    return False
+
+
+class _Kind(msgspec.Struct):
+    baselines: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Version(msgspec.Struct):

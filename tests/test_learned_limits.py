@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from engine.app import REPLAY_HASH_KEY, OwnedLine, load_configuration, load_inferred
+from engine.app import (
+    REPLAY_HASH_KEY,
+    OwnedLine,
+    load_configuration,
+    load_inferred,
+    with_learned_file,
+)
 from engine.commands.inferred_file import InferredFile
 from engine.commands.whole_file import write_whole
 from engine.errors import SettingsError
@@ -18,6 +24,8 @@ from engine.judge.learned_limits import LIMITS_MAX, decode, encode
 from engine.judge.roll import Roller, StreamCounters
 from engine.judge.series import SeriesIndex
 from engine.judge.statuses import Statuses
+from engine.learned import Learned
+from engine.learned import encode as encode_learned
 from engine.limits import Limit, Register
 from engine.settings import EngineSettings
 from tests.line_runs import Run
@@ -39,6 +47,21 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
     assert load_inferred(str(path)) == (TOTAL, TRUNK)
     assert InferredFile(EngineSettings(learned_limits_file=str(path))).before() == (TOTAL, TRUNK)
+
+
+def test_replay_takes_what_run_inferred_and_what_learn_wrote(tmp_path: Path) -> None:
+    """Both are called learned: whoever names one need not know which."""
+    path = tmp_path / "learned.json"
+    configuration = load_configuration(None, None, None)
+    path.write_bytes(encode((TRUNK,)))
+    assert with_learned_file(configuration, str(path)) == configuration._replace(inferred=(TRUNK,))
+    path.write_bytes(encode_learned(Learned(day=7)))
+    learned = with_learned_file(configuration, str(path)).learned
+    assert learned is not None
+    assert learned.day == 7
+    path.write_bytes(encode_learned(Learned(day=7, time_zone="Asia/Tokyo")))
+    with pytest.raises(SettingsError, match="tells the week by Asia/Tokyo"):
+        with_learned_file(configuration, str(path))
 
 
 def test_the_first_run_finds_no_file_and_begins_with_nothing(tmp_path: Path) -> None:

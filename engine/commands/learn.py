@@ -81,5 +81,7 @@ def told(learning: Learning, out: Path) -> str:
             "no thresholds: two weeks of days are needed, over all limits of like size and load; the "
             "built-in ones stay in force"
         )
-    lines.append(f"to use it, set headroom.learned_file: {out}")
+    lines.append(
+        f"to use it, set headroom.learned_file: {out}; to try it, callgauge replay LOG... --learned {out}"
+    )
     return "\n".join(lines) + "\n"
