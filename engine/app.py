@@ -29,7 +29,7 @@ from engine.pipeline import Pipeline
 from engine.publish import Publisher
 from engine.secret_file import SecretError, read_secret
 from engine.settings import Settings
-from engine.settings_file import load_register, load_settings, read_text_file
+from engine.settings_file import digest, load_register, load_settings, read_text_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +61,10 @@ class Configuration(NamedTuple):
     def reloaded(self, fresh: Configuration) -> Configuration:
         """Take what a reload may change; what a line is made with stays as it was at the start."""
         return self._replace(register=fresh.register, rules=fresh.rules, limits_file=fresh.limits_file)
+
+    def digest(self) -> str:
+        """Give what tells this configuration from any that can lead to other alerts."""
+        return digest(self.settings, self.register, self.rules, (self.learned, self.inferred))
 
     def limits_origin(self) -> str:
         """Say which register is in use, and that the shipped one is nobody's."""

@@ -90,16 +90,24 @@ def environment_overrides(environment: Mapping[str, str]) -> list[Override]:
     return overrides
 
 
-def digest(settings: Settings, register: Register, rules: tuple[tuple[object, ...], ...] = ()) -> str:
-    """Give 64 hexadecimal digits that change with anything that can change an alert.
+def digest(
+    settings: Settings,
+    register: Register,
+    rules: tuple[tuple[object, ...], ...] = (),
+    known: tuple[object, ...] = (),
+) -> str:
+    """Give 64 hexadecimal digits that change with anything that is configured and can change an alert.
 
-    A recording keeps it: a replay under other settings, limits or decline rules is another experiment.
-    Where events come from and where alerts go does not matter, nor where the keys are that hide call ids and
-    numbers in labels.
+    A recording keeps it: a replay under other settings, limits or decline rules is another experiment, and so
+    is one that knows something else beforehand (`known`: what was learned, and the caps that were inferred).
+    Where events come from and where alerts go does not matter, nor where files lie.
     """
     hides = "by a key" if settings.engine.label_key_file else ""
-    engine = msgspec.structs.replace(settings.engine, call_key_file="", label_key_file=hides)
-    parts = (engine, settings.headroom, settings.detection, register, rules)
+    engine = msgspec.structs.replace(
+        settings.engine, call_key_file="", label_key_file=hides, learned_limits_file=""
+    )
+    headroom = msgspec.structs.replace(settings.headroom, learned_file="")
+    parts = (engine, headroom, settings.detection, register, rules, known)
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 

@@ -13,6 +13,8 @@ from engine.config_files import config_path
 from engine.durations import parse_duration, parse_size
 from engine.errors import SettingsError
 from engine.judge.declines import Rule
+from engine.judge.implicit import LearnedValue
+from engine.learned import Learned
 from engine.limits import Limit, Register
 from engine.settings import CHOICES, DERIVED, Settings
 from engine.settings_check import ABOVE_ZERO, RELATIONS
@@ -275,7 +277,9 @@ def test_the_digest_changes_with_what_can_change_an_alert_and_with_nothing_else(
     first = digest(Settings(), register)
 
     same = parse_settings(
-        "kafka: {topic: other}\nweb: {listen: 127.0.0.1:1}\nengine: {call_key_file: /k}", "test"
+        "kafka: {topic: other}\nweb: {listen: 127.0.0.1:1}\n"
+        "engine: {call_key_file: /k, learned_limits_file: /i}\nheadroom: {learned_file: /l}",
+        "test",
     )
     reordered = Register((Limit(name="a", kind="concurrency", value=80, values={"y": 2, "x": 1}),))
     assert first == digest(same, register) == digest(Settings(), reordered)
@@ -286,6 +290,8 @@ def test_the_digest_changes_with_what_can_change_an_alert_and_with_nothing_else(
         digest(Settings(), Register((Limit(name="a", kind="concurrency", value=81),))),
         digest(Settings(), Register()),
         digest(Settings(), register, (Rule("busy", codes=(486,)),)),
+        digest(Settings(), register, (), (Learned(day=1), ())),
+        digest(Settings(), register, (), (None, (LearnedValue("inferred:trunk", (), 60.0, 1),))),
     ]
-    assert len({first, *changed}) == 6
+    assert len({first, *changed}) == 8
     assert len(first) == 64

@@ -20,7 +20,6 @@ from engine.commands.report import Outcome, headline, table
 from engine.commands.warmup import start_note, warm_up
 from engine.deliver.jsonl import alert_change_fields, alert_change_line
 from engine.errors import MALFORMED_REASONS, ExpectationError, LossReason, SourceError, UsageError
-from engine.settings_file import digest
 from engine.source.file import FileSource
 from engine.source.recording import RecordingSource
 
@@ -157,10 +156,10 @@ def _report_losses(replayed: Replayed, options: ReplayOptions) -> None:
 
 def _compare_digests(source: RecordingSource, configuration: Configuration) -> None:
     """Say so when a recording was made with another configuration: its alerts may then differ."""
-    mine = digest(configuration.settings, configuration.register, configuration.rules)
-    if source.digest != mine:
+    if source.digest != configuration.digest():
         sys.stderr.write(
-            "note: the recording was made with other settings, limits or decline rules than these\n"
+            "note: the recording was made with other settings, limits, decline rules or learned files than "
+            "these\n"
         )
 
 

@@ -33,7 +33,6 @@ from engine.deliver.metrics import Metrics, SourceStats
 from engine.deliver.quarantine import Quarantine
 from engine.deliver.timeline import Timeline
 from engine.errors import CallgaugeError
-from engine.settings_file import digest
 from engine.source.kafka import KafkaSource
 from engine.source.recording import RecordingWriter
 from engine.web.listener import STOP_S as WEB_STOP_S
@@ -173,8 +172,7 @@ class Service:
         self.configuration = self.configuration._replace(inferred=self._inferred.before())
         hash_key = await asyncio.to_thread(self._duty.checkpoints.open, self.configuration)
         if self._record_dir:
-            started_with = digest(settings, self.configuration.register, self.configuration.rules)
-            self._recorder = RecordingWriter(self._record_dir, started_with)
+            self._recorder = RecordingWriter(self._record_dir, self.configuration.digest())
             log.info("recording to %s", self._recorder.folder)
         await self.sink.start()
         self.quarantine.start()
@@ -236,7 +234,7 @@ class Service:
         if fresh is not None:
             self.line.reload(fresh)
             if self._recorder is not None:
-                self._recorder.mark_reload(digest(fresh.settings, fresh.register, fresh.rules))
+                self._recorder.mark_reload(fresh.digest())
         if self._recorder is not None:
             self._recorder.write(raw)
         step, snapshot = self._duty.step(raw)

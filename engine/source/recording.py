@@ -3,10 +3,9 @@
 The raw bytes hold what callers' systems sent, call ids and all: the folder is 0700 and its files 0600;
 treat it as customer data. Each run writes into a folder of its own (`run-0001`, ...) under the one that
 was named, so that a service that is restarted never fails over an older recording. A run is a row of
-segments of frames (`frames.py`): a header with the starting digest of settings, limits and code, then
-batches, ticks, and marks where limits were loaded anew. Frames reach the kernel as they are written and
-the disk when a segment is full or closed: kill -9 costs at most the frame it tore, and the reader stops
-there.
+segments of frames (`frames.py`): a header with the starting digest of what was configured, then batches,
+ticks, and marks where limits were loaded anew. Frames reach the kernel as they are written and the disk when
+a segment is full or closed: kill -9 costs at most the frame it tore, and the reader stops there.
 
 Telemetry fails open: when `recording_bytes_max` over all runs in the folder is reached, or the disk
 refuses, the recording ends with a word in the log, and the run goes on without it.
