@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiokafka import errors
 
 from engine.commands.duty import Duty
+from engine.deliver.access import read_access
 from engine.deliver.alertmanager import AlertmanagerSink
 from engine.source.kafka import KafkaSource
 from engine.source.kafka_member import Member
@@ -79,6 +80,7 @@ class Host:
         self.sink = AlertmanagerSink(
             settings.alertmanager, "http://localhost", clock.time_ns, lambda: clock.time_ns() / NS_PER_S
         )
+        self.sink._access = read_access(settings.alertmanager)
         self.sink._session = Connection(self.around.alertmanager, clock)  # type: ignore[assignment]
         self.queue: deque[RawBatch] = deque()
         self.writing: Taken | None = None
@@ -141,8 +143,6 @@ class Host:
         self.history.append(Stepped(raw, step.changes))
         self.check_accounts()
         alerts = self.duty.alerts(raw, step, snapshot)
-        if raw.assigned and not self.duty.handover.is_catching_up:
-            self.around.alertmanager.note_current(self.around.clock.time_ns())
         if alerts is not None:
             self.sink.update(alerts, self.around.clock.time_ns())
         if self.writing is None and (taken := self.duty.cut()) is not None:
@@ -170,7 +170,13 @@ class Host:
         self.around.broker.committed.update(offsets)
 
     def send(self) -> None:
-        """Post what is queued, as the send loops do when they wake."""
+        """Post what is queued, as the send loops do when they wake.
+
+        Only then somebody is there for Alertmanager: a process may die between a step and that, again and
+        again.
+        """
+        if self.line.owns and not self.duty.handover.is_catching_up:
+            self.around.alertmanager.note_current(self.around.clock.time_ns())
         for peer in self.sink._peers:
             while batch := peer.queue.take(peer.batch_alerts_max):
                 if not now(self.sink._send(peer, batch)):

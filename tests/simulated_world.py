@@ -210,7 +210,7 @@ class Alertmanager:
 
     def __init__(self) -> None:
         self.is_up = True
-        self._current_ns = 0  # when somebody was last there who had read everything
+        self._current_ns = 0  # when somebody was last there who had read everything, and sent
         self._outage_ended_ns = -OUTAGE_FORGIVEN_NS
         self.told: list[Told] = []
         self._forgiven: set[tuple[tuple[str, str], ...]] = set()
@@ -231,7 +231,7 @@ class Alertmanager:
                 self.told.append(Told(now_ns, "resolved", labels))
 
     def note_current(self, now_ns: int) -> None:
-        """Take note that somebody is there who has read everything."""
+        """Take note that somebody is there who has read everything, and sends."""
         if now_ns - self._current_ns > OUTAGE_NS:
             self._outage_ended_ns = now_ns
         self._current_ns = now_ns
