@@ -192,16 +192,24 @@ def test_a_kernel_inside_a_function_is_found() -> None:
     assert "detectors/cap.py:4: kernel 'inner' is not at module level" in problems
 
 
-KERNEL_FILE = ("engine/judge/windows.py", "from engine.kernel import kernel\n@kernel\ndef evicted(): ...")
+KERNEL_FILE = (
+    "engine/judge/windows.py",
+    "from engine.kernel import kernel\n@kernel\ndef evicted(): ...\ndef advance(): evicted()",
+)
+ORACLE, MINE = "from tests import oracle\n", "from engine.judge.windows import "
 
 
 @pytest.mark.parametrize(
     ("path", "text", "has_twin"),
     [
-        ("tests/oracle.py", "def evicted(): ...", True),
-        ("tests/test_windows.py", "from tests import oracle\nassert evicted() == oracle.slow()", True),
-        ("tests/test_windows.py", "assert evicted() == 3", False),
-        ("tests/oracle.py", "def evicted_windows(): ...", False),
+        ("tests/oracle.py", f"{MINE}evicted", True),
+        ("tests/test_windows.py", f"{ORACLE}{MINE}evicted", True),
+        ("tests/test_windows.py", f"{ORACLE}from engine.judge import windows\nwindows.evicted()", True),
+        ("tests/test_windows.py", f"{ORACLE}{MINE}advance", True),
+        ("tests/test_windows.py", f"{MINE}evicted", False),
+        ("tests/test_windows.py", f"{ORACLE}'The kernel is evicted.'", False),
+        ("tests/oracle.py", "def evicted(): ...", False),
+        ("tests/oracle.py", f"{MINE}evicted_windows", False),
     ],
 )
 def test_a_kernel_needs_a_twin_in_the_oracle(path: str, text: str, has_twin: bool) -> None:
