@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.deliver.metrics import SourceStats, source_families
+from engine.deliver.metrics import source_families
 from engine.errors import SourceError
 from engine.settings import KafkaSettings
 from engine.source.kafka import KafkaSource
@@ -17,6 +17,7 @@ from engine.source.kafka_connection import (
     connection_options,
     limit_client_logs,
 )
+from engine.source.stats import SourceStats
 
 
 @pytest.mark.parametrize(

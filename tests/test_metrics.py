@@ -12,11 +12,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engine.deliver import histograms, native, text
 from engine.deliver.families import GAUGE, Family, headroom_ratio
-from engine.deliver.metrics import Metrics, SourceStats, prefers_protobuf
+from engine.deliver.metrics import Metrics, prefers_protobuf
 from engine.deliver.peer import PeerStats
 from engine.errors import LossReason
 from engine.judge.snapshot import HistogramFamily, Snapshot
 from engine.observe.latency import BUCKET_FIRST, BUCKETS, SCHEMA, UPPER_S
+from engine.source.stats import SourceStats
 from tests import metrics_protobuf
 from tests.integration.servers import tool
 from tests.snapshots import a_limit, a_snapshot, family_of, no_windows

@@ -29,12 +29,13 @@ from engine.commands.reload import refuse_new_labels, say_what_waits
 from engine.commands.warmup import start_note, warm_up
 from engine.commands.watchdog import Watchdog
 from engine.deliver.alertmanager import AlertmanagerSink
-from engine.deliver.metrics import Metrics, SourceStats
+from engine.deliver.metrics import Metrics
 from engine.deliver.quarantine import Quarantine
 from engine.deliver.timeline import Timeline
 from engine.errors import CallgaugeError
 from engine.source.kafka import KafkaSource
 from engine.source.recording import RecordingWriter
+from engine.source.stats import SourceStats
 from engine.web.listener import STOP_S as WEB_STOP_S
 from engine.web.routes import Sources
 from engine.web.server import WebServer
@@ -276,13 +277,8 @@ class Service:
         self.metrics.wrote_down(lines=self.timeline.lines_written, failed=self.timeline.lines_failed)
 
     def _source_stats(self) -> SourceStats:
-        stats = getattr(self.source, "stats", None)
-        if stats is None:
-            return SourceStats()
-        given = stats()._asdict()
-        return SourceStats(**{name: given[name] for name in SourceStats._fields if name in given})._replace(
-            queue_batches=self._queue.qsize()
-        )
+        stats = self.source.stats() if isinstance(self.source, KafkaSource) else SourceStats()
+        return stats._replace(queue_batches=self._queue.qsize())
 
     def _not_ready_because(self) -> str:
         if self.line is None:

@@ -16,6 +16,7 @@ import numpy as np
 from engine.deliver.fingerprint import Labels
 from engine.errors import LossReason
 from engine.judge.lifecycle import FIRING
+from engine.judge.statuses import LIMIT_STATES
 from engine.judge.windows import WINDOWS
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 COUNTER, GAUGE = "counter", "gauge"
 NS_PER_S = 1e9
-LIMIT_STATES = ("ok", "warning", "critical", "reached", "unknown", "no_baseline")
 TOTAL: Labels = ()
 
 

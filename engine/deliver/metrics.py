@@ -29,6 +29,7 @@ from engine.deliver.families import (
     snapshot_families,
 )
 from engine.deliver.quarantine import QuarantineStats
+from engine.source.stats import SourceStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,25 +43,6 @@ LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 SOURCE_STATES = ("waiting", "standby", "reading", "closed")
 PROTOBUF_MEDIA = "application/vnd.google.protobuf"
 PROTOBUF_PARAMETERS = {"proto": "io.prometheus.client.MetricFamily", "encoding": "delimited"}
-
-
-class SourceStats(NamedTuple):
-    """What a source can say of itself; a log has no lag and never rebuilds."""
-
-    lag_rows: tuple[tuple[str, int, int], ...] = ()  # (topic, partition, rows that wait)
-    rebuilds: int = 0  # consumers made anew
-    rebalances: int = 0
-    queue_batches: int = 0
-    commits_failed: int = 0
-    unauthorized: int = 0  # times that the broker did not let us read
-    lost_rows: tuple[tuple[str, int], ...] = ()  # (reason, rows) of what was in the log and could not be read
-    tombstones: int = 0  # records without a value
-    refetches: int = 0  # times that a batch was fetched again: it was damaged, or its offset doubted
-    doubts_forgotten: int = 0  # doubted offsets that there was no room to remember
-    asked_again: int = 0  # times that a broker was asked once more for the topic's id or where to begin
-    raw_batches: bool = False  # whole record batches are read, not record by record
-    state: str = "reading"  # waiting | standby | reading | closed
-    insecure: bool = False
 
 
 class WebStats(NamedTuple):

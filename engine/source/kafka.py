@@ -36,10 +36,10 @@ from engine.source.kafka_connection import (
     say_if_insecure,
 )
 from engine.source.kafka_places import Progress
-from engine.source.kafka_stats import KafkaStats
 from engine.source.kafka_supervisor import START_S, Supervisor
 from engine.source.raw_fetch import load_framing, why_not_raw
 from engine.source.rows import DELETED
+from engine.source.stats import SourceStats
 
 if TYPE_CHECKING:
     from engine.settings import KafkaSettings
@@ -112,15 +112,14 @@ class KafkaSource:
             await asyncio.gather(committing, return_exceptions=True)
         await self.supervisor.close()
 
-    def stats(self) -> KafkaStats:
+    def stats(self) -> SourceStats:
         """Give the counters as they are now."""
         member = self.supervisor.member
         lags = [] if member is None else [(p, member.lag(p)) for p in sorted(member.placed)]
-        return KafkaStats(
+        return SourceStats(
             lag_rows=tuple((self._settings.topic, partition, rows) for partition, rows in lags),
             rebuilds=self.supervisor.rebuilds,
             rebalances=self._rebalances,
-            queue_batches=len(self._ready),
             commits_failed=self._commits_failed,
             unauthorized=self.supervisor.unauthorized,
             lost_rows=tuple(self._intake.lost_rows.items()),
@@ -129,7 +128,6 @@ class KafkaSource:
             doubts_forgotten=self._intake.doubts_forgotten,
             asked_again=self.progress.asked_again,
             raw_batches=self.supervisor.is_raw,
-            last_poll_ns=self._last_poll_ns,
             state=self._state(),
             insecure=is_insecure(self._settings),
         )
