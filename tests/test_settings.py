@@ -17,7 +17,7 @@ from engine.judge.implicit import LearnedValue
 from engine.learned import Learned
 from engine.limits import Limit, Register
 from engine.settings import CHOICES, DERIVED, Settings
-from engine.settings_check import ABOVE_ZERO, RELATIONS
+from engine.settings_check import ABOVE_ZERO, BETWEEN, RELATIONS
 from engine.settings_file import (
     digest,
     environment_overrides,
@@ -180,7 +180,7 @@ def test_every_choice_every_relation_and_every_bound_is_about_a_setting() -> Non
         for name, struct in sections()
         for field in msgspec.structs.fields(struct)
     }
-    named = {*CHOICES, *ABOVE_ZERO}
+    named = {*CHOICES, *ABOVE_ZERO, *(one.name for one in BETWEEN)}
     for relation in RELATIONS:
         named |= {relation.longer, relation.shorter}
 
