@@ -273,6 +273,8 @@ class OwnedLine:
     def adopt(self, line: Line | None, topic_id: str = "") -> None:
         """Go on with a line that was restored, or with a new one, when partitions are next given to us."""
         self._restored, self._topic_id = line, topic_id
+        if line is not None:
+            line.publisher.go_on()
 
     def step(self, raw: RawBatch) -> Step:
         """Take one batch or tick to alert changes."""

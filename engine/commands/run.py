@@ -255,7 +255,7 @@ class Service:
             self.sink.update(alerts, time.time_ns())
         bounds = (*stepped.snapshot.bounds_met, ("early_alerts_max", self._duty.handover.refused))
         self.snapshot = stepped.snapshot._replace(bounds_met=bounds)
-        self._losses.tell(stepped.snapshot.rows_lost, stepped.samples, time.monotonic())
+        self._losses.tell(stepped.snapshot, stepped.samples, time.monotonic())
         # What fired while old events are read again is history.
         level = logging.DEBUG if self._duty.handover.is_catching_up else logging.INFO
         for change in stepped.step.changes:
