@@ -97,10 +97,11 @@ def check(
     except SettingsError as error:
         problems.append(str(error))
     problems += _file_problems(settings)
+    sample = " (the sample that is shipped)" if limits == config_path("limits.yaml") else ""
     guardrails = _counted(len(register.guardrails), "guardrail")
     checked = (
         f"settings: {config or 'defaults'}",
-        f"limits: {limits}, {_counted(len(register.limits), 'limit')}, {guardrails}",
+        f"limits: {limits}{sample}, {_counted(len(register.limits), 'limit')}, {guardrails}",
         f"declines: {declines}, {_counted(len(rules or ()), 'rule')}",
     )
     too_many = len(register.limits) - settings.engine.limit_instances_max
@@ -123,8 +124,8 @@ def _file_problems(settings: Settings) -> list[str]:
         lambda: load_inferred(inferred) if inferred and Path(inferred).exists() else None,  # By a run.
         lambda: connection_options(settings.kafka),
         lambda: read_alertmanager_access(settings.alertmanager) if settings.alertmanager.urls else None,
-        lambda: _read_listener(web.config_file, web.token_file, "web.listen"),
-        lambda: _read_listener(web.admin_config_file, web.admin_token_file, "web.admin_listen"),
+        lambda: _read_listener(web.config_file, web.token_file, "web.token_file"),
+        lambda: _read_listener(web.admin_config_file, web.admin_token_file, "web.admin_token_file"),
     ):
         try:
             read()

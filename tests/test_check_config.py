@@ -42,6 +42,12 @@ def test_a_limit_that_nobody_knows_anything_of_fails_with_everything_that_is_mis
     assert expected == findings(tmp_path, "name: a, kind: concurrency")
 
 
+def test_the_sample_is_called_one(tmp_path: Path) -> None:
+    sample, own = check(environment={}), check_limits(tmp_path, "name: a, kind: concurrency")
+
+    assert ["the sample that is shipped" in one.checked[1] for one in (sample, own)] == [True, False]
+
+
 def test_only_a_launch_fails_on_findings(tmp_path: Path) -> None:
     entry = "name: a, kind: concurrency"
 
