@@ -172,7 +172,11 @@ class Service:
         self.configuration = self.configuration._replace(inferred=self._inferred.before())
         hash_key = await asyncio.to_thread(self._duty.checkpoints.open, self.configuration)
         if self._record_dir:
-            self._recorder = RecordingWriter(self._record_dir, self.configuration.digest())
+            self._recorder = RecordingWriter(
+                self._record_dir,
+                self.configuration.digest(),
+                recording_bytes_max=settings.recording.bytes_max,
+            )
             log.info("recording to %s", self._recorder.folder)
         await self.sink.start()
         self.quarantine.start()
