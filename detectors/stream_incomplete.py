@@ -38,7 +38,7 @@ UNKEYED = (
 )
 ENDS_MISSING = (
     "{share_percent} % of the calls that left flight did so without an end ({rows} of {calls} since "
-    "{minutes} min; usual is {usual_percent} %): they stopped to send heartbeats, or passed their "
+    "{minutes} min; usual is {usual_percent} %): they stopped sending heartbeats, or passed their "
     "time-to-live. Either call.ended events are lost, or calls never end: they hold capacity until they are "
     "given up."
 )

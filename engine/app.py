@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 # Without a key of its own, a replay hashes call ids with this one: hashes never leave the process.
 REPLAY_HASH_KEY = bytes(16)
 HASH_KEY_BYTES = 16
+KEY_HINT = f"make one with: openssl rand -hex {HASH_KEY_BYTES}"
 
 
 class Configuration(NamedTuple):
@@ -69,8 +70,8 @@ class Configuration(NamedTuple):
     def limits_origin(self) -> str:
         """Say which register is in use, and that the shipped one is nobody's."""
         is_sample = self.limits_file == config_path("limits.yaml")
-        advice = " (the sample that is shipped; name your own with --limits)" if is_sample else ""
-        return f"limits are read from {self.limits_file}{advice}"
+        advice = " (the sample that is shipped, of made-up owners; name your own with --limits)"
+        return f"limits are read from {self.limits_file}{advice if is_sample else ''}"
 
 
 class Line(NamedTuple):
@@ -141,14 +142,14 @@ def read_hash_key(path: str, default: bytes, what: str = "the call key") -> byte
     try:
         key = bytes.fromhex(read_secret(path))
     except SecretError as error:
-        raise UsageError(f"{what} cannot be read", where=path, cause=str(error)) from None
+        raise UsageError(f"{what} cannot be read", where=path, cause=str(error), hint=KEY_HINT) from None
     except ValueError:
         key = b""
     if len(key) != HASH_KEY_BYTES:
         raise UsageError(
             f"{what} is not 32 hexadecimal digits",
             where=path,
-            hint="make one with: openssl rand -hex 16",
+            hint=KEY_HINT,
         )
     return key
 
@@ -273,6 +274,8 @@ class OwnedLine:
     def adopt(self, line: Line | None, topic_id: str = "") -> None:
         """Go on with a line that was restored, or with a new one, when partitions are next given to us."""
         self._restored, self._topic_id = line, topic_id
+        if line is not None:
+            line.publisher.go_on()
 
     def step(self, raw: RawBatch) -> Step:
         """Take one batch or tick to alert changes."""

@@ -9,22 +9,24 @@ a finding, never skipped.
 
 from __future__ import annotations
 
-import zoneinfo
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.app import load_inferred, load_learned, read_hash_key
 from engine.config_files import config_path
+from engine.deliver.access import read_access as read_alertmanager_access
 from engine.durations import format_duration
 from engine.erlang import erlang_b, poisson_excess, safe_offered_load, safe_rate
 from engine.errors import CallgaugeError, SettingsError
 from engine.judge.declines import Rule, parse_rules
 from engine.limits import CONCURRENCY, QUOTA, RATE, TIMEOUT, Guardrail, Limit, Register
-from engine.settings import Settings, WebSettings
+from engine.settings import Settings
 from engine.settings_file import load_register, load_settings, read_text_file
+from engine.source.kafka_connection import connection_options
 from engine.web.web_file import make_context, read_access
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 DECLINES_PER_HOUR_MAX = 1.0  # by chance alone, in the busy hour, for a launch to pass
 HOLDING_ASSUMED_S = 180.0  # where a limit has no `expected_holding`
@@ -94,11 +96,12 @@ def check(
         rules = load_rules(declines)
     except SettingsError as error:
         problems.append(str(error))
-    problems += _web_problems(settings.web)
+    problems += _file_problems(settings)
+    sample = " (the sample that is shipped)" if limits == config_path("limits.yaml") else ""
     guardrails = _counted(len(register.guardrails), "guardrail")
     checked = (
         f"settings: {config or 'defaults'}",
-        f"limits: {limits}, {_counted(len(register.limits), 'limit')}, {guardrails}",
+        f"limits: {limits}{sample}, {_counted(len(register.limits), 'limit')}, {guardrails}",
         f"declines: {declines}, {_counted(len(rules or ()), 'rule')}",
     )
     too_many = len(register.limits) - settings.engine.limit_instances_max
@@ -110,20 +113,31 @@ def check(
     return Report(checked, tuple(problems), tuple(map(_row, register.limits)), register.guardrails, launch)
 
 
-def _web_problems(settings: WebSettings) -> list[str]:
-    """Read the files of the listeners as `run` would."""
+def _file_problems(settings: Settings) -> list[str]:
+    """Read every file that the settings name, as `run` would."""
+    engine, web, inferred = settings.engine, settings.web, settings.engine.learned_limits_file
     problems = []
-    for key, files in (
-        ("web.listen", (settings.config_file, settings.token_file)),
-        ("web.admin_listen", (settings.admin_config_file, settings.admin_token_file)),
+    for read in (
+        lambda: load_learned(settings),
+        lambda: read_hash_key(engine.call_key_file, b""),
+        lambda: read_hash_key(engine.label_key_file, b"", "the label key"),
+        lambda: load_inferred(inferred) if inferred and Path(inferred).exists() else None,  # By a run.
+        lambda: connection_options(settings.kafka),
+        lambda: read_alertmanager_access(settings.alertmanager) if settings.alertmanager.urls else None,
+        lambda: _read_listener(web.config_file, web.token_file, "web.token_file"),
+        lambda: _read_listener(web.admin_config_file, web.admin_token_file, "web.admin_token_file"),
     ):
         try:
-            access = read_access(*files, key)
-            if access.tls:
-                make_context(access.tls)
+            read()
         except CallgaugeError as error:
             problems.append(str(error))
     return problems
+
+
+def _read_listener(config_file: str, token_file: str, key: str) -> None:
+    access = read_access(config_file, token_file, key)
+    if access.tls:
+        make_context(access.tls)
 
 
 def load_rules(path: Path) -> tuple[Rule, ...]:
@@ -169,18 +183,7 @@ def _ownership(limit: Limit) -> list[str]:
         findings.append("nobody knows where it is set: write lives_in")
     if not limit.action:
         findings.append("no action: write what the person who is paged should do")
-    if limit.kind == QUOTA and limit.resets and limit.resets != "rolling":
-        findings += _zone(limit.resets.partition(" ")[2])
     return findings
-
-
-def _zone(name: str) -> list[str]:
-    known = zoneinfo.available_timezones()
-    if not known:
-        return [f"time zone {name} cannot be checked: this machine has no time zone data (install tzdata)"]
-    return (
-        [] if name in known else [f"time zone {name} does not exist: write one such as Europe/Berlin or UTC"]
-    )
 
 
 def _headroom(limit: Limit) -> list[str]:

@@ -6,7 +6,6 @@ Exit codes: 0 fine whatever fired, 1 failure, 2 usage, 3 expectations breached.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -79,6 +78,7 @@ def run(
     from engine.app import load_configuration
     from engine.commands.allocator import return_freed_memory
     from engine.commands.logs import set_up_logs
+    from engine.commands.preconditions import say_what_is_watched
     from engine.commands.run import Service
     from engine.source.kafka import KafkaSource
 
@@ -88,7 +88,7 @@ def run(
     return_freed_memory()
     configuration = load()
     set_up_logs(configuration.settings)
-    logging.getLogger(__name__).info("%s", configuration.limits_origin())
+    say_what_is_watched(configuration)
     source = KafkaSource(configuration.settings.kafka)
     _run(lambda: Service(configuration, source, record, load).serve())
 

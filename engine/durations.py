@@ -89,14 +89,6 @@ def parse_size(text: str) -> int:
     return int(total)
 
 
-def format_size(size_bytes: int) -> str:
-    """Write bytes in the largest binary unit that is exact."""
-    for unit in ("GiB", "MiB", "KiB"):
-        if size_bytes and size_bytes % UNIT_BYTES[unit] == 0:
-            return f"{size_bytes // UNIT_BYTES[unit]}{unit}"
-    return f"{size_bytes}B"
-
-
 def parse_time(value: str | date | datetime) -> int:
     """Give nanoseconds since the epoch of a date (its midnight in UTC) or of a time with a zone."""
     moment = _moment(value)

@@ -35,7 +35,7 @@ class LossReason(IntEnum):
     REVOKED = 14  # held for a partition that another process reads now, and reads again
 
 
-# Reasons that are `malformed` in the conservation law (DESIGN section 12, invariant 1).
+# Reasons that are `malformed` in the conservation law (ARCHITECTURE section 5, invariant 1).
 MALFORMED_REASONS = tuple(LossReason(reason) for reason in range(LossReason.TYPE_UNKNOWN))
 
 

@@ -27,7 +27,7 @@ KINDS = (CONCURRENCY, RATE, QUOTA, TIMEOUT)
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """One declared cap, as in DESIGN section 5. Durations are parsed to `*_ns` (None: not given)."""
+    """One declared cap, as the register gives it. Durations are parsed to `*_ns` (None: not given)."""
 
     name: str
     kind: str  # concurrency | rate | quota | timeout

@@ -57,12 +57,16 @@ class Publisher:
         self._lost = MadeOnce(lambda numbers: tuple(zip(LOSS_NAMES, numbers, strict=True)))
         self._ignored, self._healed = (MadeOnce(lambda one: tuple(sorted(one.items()))) for _ in range(2))
         self._label_sets: tuple[tuple[tuple[str, str], ...], ...] = ()
+        self._lost_before: tuple[tuple[str, int], ...] = ()
+
+    def go_on(self) -> None:
+        """Note what the pipeline, which was restored, had lost elsewhere before its first step here."""
+        self._lost_before = self._losses()
 
     def publish(self, received_ns: int) -> Snapshot:
         """Give the picture after a step; what only changes with a slice is copied only then."""
         decoder, observer, judge = self.pipeline.decoder, self.pipeline.observer, self.pipeline.judge
         roller = judge.roller
-        losses = decoder.losses + observer.losses
         if self._last is None or self._slices != roller.slices_closed:
             self._slices = roller.slices_closed
             self._last = self._of_slice()
@@ -71,7 +75,8 @@ class Publisher:
             received_ns=received_ns,
             rows_read=decoder.rows_read,
             rows_absorbed=observer.rows_absorbed,
-            rows_lost=self._lost.of(losses.tolist()),
+            rows_lost=self._losses(),
+            rows_lost_before=self._lost_before,
             rows_amended=observer.rows_amended,
             rows_clock_ahead=observer.rows_clock_ahead,
             calls_in_flight=observer.calls_in_flight,
@@ -83,6 +88,10 @@ class Publisher:
             in_flight_healed=self._healed.of(observer.healed),
             bounds_met=(*self._last.bounds_met, *observer.bounds_met),
         )
+
+    def _losses(self) -> tuple[tuple[str, int], ...]:
+        losses = self.pipeline.decoder.losses + self.pipeline.observer.losses
+        return self._lost.of(losses.tolist())
 
     def _of_slice(self) -> Snapshot:
         judge = self.pipeline.judge

@@ -2,7 +2,7 @@
 
 A limit that is silently misread is worse than none: it never pages. So nothing is guessed: an unknown key,
 label or kind, a number in quotes, a field that means nothing for its kind, and a history that contradicts
-the value are all problems, each with its place and mend. Pure: whoever calls has read the file.
+the value are all problems, each with its place and mend. Reads no file but the database of time zones.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ from engine.limits import (
     Limit,
     Register,
 )
-from engine.settings import MINUTE
+from engine.settings import MINUTE, UTC_NAME
 from engine.strict_yaml import parse_yaml
+from engine.zones import utc_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -122,6 +123,7 @@ def _limit(fields: Fields) -> Limit:
         per_ns=fields.get("per", as_positive_duration_ns, None),
         resets=resets,
         resets_at_ns=_clock_ns(at) if zone else 0,
+        utc_offsets=utc_offsets(zone or UTC_NAME),
         values=fields.get("values", table(as_text, as_positive), {}),
         history=_history(fields),
         applies_to=fields.get("applies_to", table(one_of(LABELS), _as_label_values), {}),
@@ -295,6 +297,10 @@ def _as_resets(value: object) -> str:
         raise FaultError(
             f"{shown(text)} is not a time of day with its zone", 'write "00:00 Europe/Berlin" or rolling'
         )
+    try:
+        utc_offsets(text.partition(" ")[2] or UTC_NAME)
+    except ValueError as error:
+        raise FaultError(f"{shown(text)} {error}", "write a zone such as Europe/Berlin or UTC") from None
     return text
 
 

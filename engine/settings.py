@@ -45,10 +45,10 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     hidden_cap_instances_max: int = 64
     learned_limits_file: str = ""  # "": what `run` infers is forgotten when it stops
     alerts_max: int = 10_000
-    call_key_file: str = (
-        ""  # 32 bytes hex; "": a fixed, documented key for replay, a random one per process for run
-    )
-    label_key_file: str = ""  # the same, of one's own: hashes numbers and addresses in labels; "": hidden
+    # 32 hexadecimal digits. "": a fixed key for replay; for run one that it makes and keeps in state.folder,
+    # or without a folder a random one per process.
+    call_key_file: str = ""
+    label_key_file: str = ""  # as many, of its own: hashes numbers and addresses in labels; "": hidden
 
 
 class HeadroomSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -158,6 +158,12 @@ class StateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     topic_period_ns: int = 30 * S
 
 
+class RecordingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `run --record` writes."""
+
+    bytes_max: int = 8 << 30  # over all runs in the folder
+
+
 class QuarantineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rows that could not be decoded, redacted."""
 
@@ -179,6 +185,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     timeline: TimelineSettings = TimelineSettings()
     state: StateSettings = StateSettings()
     quarantine: QuarantineSettings = QuarantineSettings()
+    recording: RecordingSettings = RecordingSettings()
     log_level: str = "info"
     log_format: str = "logfmt"  # logfmt | json
 

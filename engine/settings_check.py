@@ -66,6 +66,24 @@ ABOVE_ZERO = (
     "alertmanager.resend", "alertmanager.retry", "alertmanager.timeout", "state.period",
     "state.topic_period",
 )  # fmt: skip
+ERROR_PERIOD_MIN_NS = 3 * 86_400 * 1_000_000_000  # the longest window in which the error budget is watched
+WARN_HORIZON_MAX_NS = 86_400 * 1_000_000_000  # a forecast is a row of slices as long as that
+
+
+class Between(NamedTuple):
+    """A number lies between two others, and is neither."""
+
+    name: str
+    low: float
+    high: float
+    hint: str
+
+
+BETWEEN = (
+    Between("detection.pages_per_week", 0.0001, 10_000.0, "0.25 is one false page in four weeks"),
+    Between("detection.error_objective_ratio", 0.0, 1.0, "0.99 is one failed attempt in a hundred"),
+    Between("detection.false_rollback_ratio", 0.0, 1.0, "0.001 is one rollout in a thousand"),
+)
 
 
 def check_settings(settings: Settings, problems: Problems) -> None:
@@ -82,9 +100,7 @@ def check_settings(settings: Settings, problems: Problems) -> None:
             problems.add(_path(name), "0s is not above zero", "write a duration such as 200ms or 5s")
     _check_engine(settings.engine, problems)
     _check_headroom(settings.headroom, settings.engine, problems)
-    if not 0.0 < settings.detection.false_rollback_ratio < 1.0:
-        text = f"{settings.detection.false_rollback_ratio:g} is not between 0 and 1"
-        problems.add(("detection", "false_rollback_ratio"), text, "0.001 is one rollout in a thousand")
+    _check_detection(settings, problems)
     _check_kafka(settings.kafka, problems)
     _check_alertmanager(settings.alertmanager, problems)
     _check_web(settings, problems)
@@ -125,6 +141,25 @@ def _check_headroom(headroom: HeadroomSettings, engine: EngineSettings, problems
             f"(engine.slice is {format_duration(engine.slice_ns)})",
             "a forecast looks at closed slices",
         )
+    if headroom.warn_horizon_baseline_ns > WARN_HORIZON_MAX_NS:
+        text = f"{format_duration(headroom.warn_horizon_baseline_ns)} is more than "
+        text += format_duration(WARN_HORIZON_MAX_NS)
+        problems.add(
+            ("headroom", "warn_horizon_baseline"), text, "what is usual is known by the hour of a day"
+        )
+
+
+def _check_detection(settings: Settings, problems: Problems) -> None:
+    for one in BETWEEN:
+        section, key = _path(one.name)
+        number: float = getattr(getattr(settings, section), key)
+        if not one.low < number < one.high:
+            text = f"{number:g} is not between {one.low:g} and {one.high:g}"
+            problems.add(_path(one.name), text, one.hint)
+    period_ns = settings.detection.error_period_ns
+    if period_ns < ERROR_PERIOD_MIN_NS:
+        text = f"{format_duration(period_ns)} is less than {format_duration(ERROR_PERIOD_MIN_NS)}"
+        problems.add(("detection", "error_period"), text, "the longest window in which errors are watched")
 
 
 def _check_kafka(kafka: KafkaSettings, problems: Problems) -> None:

@@ -38,7 +38,7 @@ from engine.register import parse_register
 from engine.settings import CHOICES, DERIVED, Settings
 from engine.settings_check import check_settings
 from engine.strict_yaml import YAML_BYTES_MAX, Document, parse_yaml
-from engine.zones import utc_offsets, with_offsets
+from engine.zones import utc_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -74,7 +74,7 @@ def parse_settings(text: str, where: str) -> Settings:
 
 def load_register(path: Path) -> Register:
     """Read a limits register."""
-    return with_offsets(parse_register(read_text_file(path, "the limits register"), str(path)))
+    return parse_register(read_text_file(path, "the limits register"), str(path))
 
 
 def environment_overrides(environment: Mapping[str, str]) -> list[Override]:

@@ -6,17 +6,12 @@ The core reads no files, and the time zone database is one; so a zone crosses in
 from __future__ import annotations
 
 import functools
+import zoneinfo
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
-
-import msgspec
 
 from engine.durations import FIRST_YEAR, LAST_YEAR
 from engine.settings import UTC_NAME, UTC_OFFSETS, UtcOffsets
-
-if TYPE_CHECKING:
-    from engine.limits import Register
 
 NS = 1_000_000_000
 DAY_S = 86_400  # two changes of one zone are further apart than this
@@ -31,6 +26,8 @@ def utc_offsets(name: str) -> UtcOffsets:
         zone = ZoneInfo(name)
     except (KeyError, OSError, ValueError):  # By what the name looks like, and whether it names a folder.
         message = "is not a time zone"
+        if not zoneinfo.available_timezones():
+            message = "cannot be looked up: this machine has no time zone data (install tzdata)"
         raise ValueError(message) from None
     start, end = (round(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (FIRST_YEAR, LAST_YEAR))
     found = [(0, _offset_s(zone, start))]
@@ -39,27 +36,6 @@ def utc_offsets(name: str) -> UtcOffsets:
             changed = _first_change_s(zone, day, day + DAY_S)
             found.append((changed, _offset_s(zone, changed)))
     return tuple((from_s * NS, offset_s * NS) for from_s, offset_s in found)
-
-
-def with_offsets(register: Register) -> Register:
-    """Give the register with the offsets of its quotas' zones; a zone that does not exist is UTC.
-
-    `callgauge check-config` says which do not exist.
-    """
-    limits = tuple(
-        msgspec.structs.replace(limit, utc_offsets=_offsets_of(limit.resets.partition(" ")[2]))
-        if limit.resets and " " in limit.resets
-        else limit
-        for limit in register.limits
-    )
-    return msgspec.structs.replace(register, limits=limits)
-
-
-def _offsets_of(name: str) -> UtcOffsets:
-    try:
-        return utc_offsets(name)
-    except ValueError:
-        return UTC_OFFSETS
 
 
 def _offset_s(zone: ZoneInfo, at_s: int) -> int:

@@ -117,7 +117,7 @@ class Run:
 
 
 class Accounts(NamedTuple):
-    """Where rows are: DESIGN section 12, invariant 1."""
+    """Where rows are: ARCHITECTURE section 5, invariant 1."""
 
     read: int
     absorbed: int

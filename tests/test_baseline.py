@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from bench.leadtime.priming import baseline_from_counts
 from engine.judge.baseline import (
     KEEP_A_DAY,
     SLOT_NS,
     WEEK_SLOTS,
-    baseline_from_counts,
     day_and_slot,
     faded,
     new_baseline,

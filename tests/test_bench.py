@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import subprocess
+from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
+import orjson
 import pytest
 
 from bench import (
@@ -26,8 +32,21 @@ from bench import (
     stages,
 )
 from bench.harness import MET, MISSED, TINY, Benchmark, Result, Row
+from bench.replay_cells import (
+    BIN_NS,
+    FAILED,
+    GUARANTEE_RATIO,
+    LABELS,
+    MINUTE_NS,
+    Cells,
+    cells_of,
+    compared,
+)
+from bench.replay_logs import write_formats
 from bench.replay_peers import installed
 from bench.smoke import BENCHMARKS
+from engine.app import load_configuration
+from engine.config_files import config_path
 
 # Physics keep no budget, and small tables are not those that a budget is for.
 WITHOUT_BUDGET = {"call_table", "growth", "physical", "stages"}
@@ -59,14 +78,68 @@ def test_a_benchmark_computes_the_same_in_every_run(benchmark: Benchmark) -> Non
     assert any(row.budget for row in first.rows) or benchmark.name in WITHOUT_BUDGET
 
 
-def test_replay_gives_the_same_alerts_in_every_format_and_exact_numbers() -> None:
-    """The latter where DuckDB is installed, which has the exact ones."""
-    verdicts = {row.what: row.verdict for row in replay.run(TINY).rows}
-    told = {what: verdict for what, verdict in verdicts.items() if "unlike" in what or "error of" in what}
+@pytest.fixture(scope="module")
+def replay_verdicts() -> dict[str, str]:
+    return {row.what: row.verdict for row in replay.run(TINY).rows}
 
-    assert verdicts["formats whose alerts differ from those of lines"] == MET
-    assert len(told) == (6 if "duckdb" in installed() else 0)
-    assert set(told.values()) <= {MET}
+
+def test_replay_gives_the_same_alerts_in_every_format(replay_verdicts: dict[str, str]) -> None:
+    assert replay_verdicts["formats whose alerts differ from those of lines"] == MET
+
+
+def test_replay_gives_the_numbers_of_a_plain_loop(tmp_path: Path) -> None:
+    """Counts and peaks are exact, quantiles within the guarantee."""
+    busy = msgspec.structs.replace(replay.scenario(4, 60.0, 100.0), failed_ratio=0.1)
+    log = write_formats(tmp_path, busy, replay.SEED, 5000)["jsonl"]
+    exact = exact_cells(log)
+    found = asyncio.run(cells_of(log, load_configuration(None, str(config_path("demo/limits.yaml")), None)))
+
+    assert min(len(exact.counts), len(exact.latency), len(exact.peaks)) > 0
+    assert sum(failed for _, _, failed in exact.counts.values()) > 0
+    assert compared(found, exact).wrong == 0
+    assert compared(found, exact).error_ratio <= GUARANTEE_RATIO
+
+
+def exact_cells(log: Path) -> Cells:
+    """Answer as `replay_cells` says, in the slow and obvious way."""
+    counts: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0])
+    latency: dict[Any, list[float]] = defaultdict(list)
+    changes: dict[Any, int] = Counter()
+    for event in map(orjson.loads, log.read_bytes().splitlines()):
+        minute, labels = event["time"] // MINUTE_NS, tuple(event[label] for label in LABELS)
+        for stage, value in event.get("latency_ms", {}).items():
+            latency[minute, labels, stage].append(value)
+        if event["type"] in ("call.started", "call.ended"):
+            is_end = event["type"] == "call.ended"
+            row = counts[minute, labels]
+            row[0] += not is_end
+            row[1] += is_end
+            row[2] += is_end and event["outcome"] in FAILED
+            changes[labels, event["time"] // BIN_NS] += -1 if is_end else 1
+    levels: dict[Any, int] = Counter()
+    peaks: dict[Any, int] = {}
+    for labels, place in sorted(changes):
+        if changes[labels, place]:
+            level = levels[labels] = levels[labels] + changes[labels, place]
+            cell = (place * BIN_NS // MINUTE_NS, labels)
+            peaks[cell] = max(peaks.get(cell, level), level)
+    quantiles = {
+        cell: (len(them), _quantile(them, 0.5), _quantile(them, 0.99)) for cell, them in latency.items()
+    }
+    return Cells({cell: (row[0], row[1], row[2]) for cell, row in counts.items()}, quantiles, peaks)
+
+
+def _quantile(values: list[float], q: float) -> float:
+    return sorted(values)[math.ceil(q * len(values)) - 1]
+
+
+def test_replay_gives_the_numbers_of_duckdb(replay_verdicts: dict[str, str]) -> None:
+    """In every format."""
+    if "duckdb" not in installed():
+        pytest.skip("DuckDB is not installed: make bench installs it")
+    told = [verdict for what, verdict in replay_verdicts.items() if "unlike" in what or "error of" in what]
+
+    assert told == [MET] * 6
 
 
 def test_a_block_of_the_loop_counts_for_every_moment_of_it() -> None:

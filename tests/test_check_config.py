@@ -42,6 +42,12 @@ def test_a_limit_that_nobody_knows_anything_of_fails_with_everything_that_is_mis
     assert expected == findings(tmp_path, "name: a, kind: concurrency")
 
 
+def test_the_sample_is_called_one(tmp_path: Path) -> None:
+    sample, own = check(environment={}), check_limits(tmp_path, "name: a, kind: concurrency")
+
+    assert ["the sample that is shipped" in one.checked[1] for one in (sample, own)] == [True, False]
+
+
 def test_only_a_launch_fails_on_findings(tmp_path: Path) -> None:
     entry = "name: a, kind: concurrency"
 
@@ -102,6 +108,51 @@ def test_a_rate_needs_room_for_clumps(tmp_path: Path) -> None:
     assert [] == findings(tmp_path, entry.format(enough))
 
 
+NAMED_FILES = {
+    "headroom.learned_file": "headroom: {learned_file: FILE}",
+    "engine.call_key_file": "engine: {call_key_file: FILE}",
+    "engine.label_key_file": "engine: {label_key_file: FILE}",
+    "engine.learned_limits_file": "engine: {learned_limits_file: FILE}",
+    "kafka.sasl_password_file": "kafka: {security_protocol: SASL_SSL, sasl_mechanism: PLAIN, "
+    "sasl_username: me, sasl_password_file: FILE}",
+    "kafka.ca_file": "kafka: {security_protocol: SSL, ca_file: FILE}",
+    "alertmanager.password_file": "alertmanager: {urls: ['http://a:1'], username: me, password_file: FILE}",
+    "alertmanager.ca_file": "alertmanager: {urls: ['http://a:1'], ca_file: FILE}",
+    "web.token_file": "web: {token_file: FILE}",
+    "web.config_file": "web: {config_file: FILE}",
+}
+
+
+@pytest.mark.parametrize("setting", NAMED_FILES)
+def test_a_file_that_a_setting_names_is_read_as_a_start_would(tmp_path: Path, setting: str) -> None:
+    """Empty: no key, no password, no certificate, nothing learned."""
+    config, named = tmp_path / "engine.yaml", tmp_path / "named"
+    config.write_text(NAMED_FILES[setting].replace("FILE", str(named)))
+    named.write_text("")
+
+    report = check(config, environment={})
+
+    (problem,) = report.problems
+    assert str(named) in problem
+    assert report.exit_code == 2
+
+
+def test_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:
+    config = tmp_path / "engine.yaml"
+    config.write_text(
+        "engine: {call_key_file: /no-key, label_key_file: /no-label}\nweb: {token_file: /no-token}"
+    )
+
+    assert len(check(config, environment={}).problems) == 3
+
+
+def test_the_inferred_limits_are_there_only_after_a_run(tmp_path: Path) -> None:
+    config = tmp_path / "engine.yaml"
+    config.write_text(f"engine: {{learned_limits_file: {tmp_path / 'later.json'}}}")
+
+    assert check(config, environment={}).problems == ()
+
+
 def test_a_quota_has_to_hold_what_the_launch_needs(tmp_path: Path) -> None:
     entry = f"name: a, kind: quota, value: 100, per: 1d, resets: rolling, expected_peak: {{}}, {OWNED}"
 
@@ -112,7 +163,9 @@ def test_a_quota_has_to_hold_what_the_launch_needs(tmp_path: Path) -> None:
 def test_a_time_zone_that_does_not_exist_is_found(tmp_path: Path) -> None:
     entry = f"name: a, kind: quota, value: 100, per: 1d, resets: '00:00 {{}}', expected_peak: 1, {OWNED}"
 
-    assert len(findings(tmp_path, entry.format("Europe/Berln"))) == 1
+    (problem,) = check_limits(tmp_path, entry.format("Europe/Berln")).problems
+    assert "'00:00 Europe/Berln' is not a time zone" in problem
+    assert [] == findings(tmp_path, entry.format("Europe/Berlin"))
 
 
 def test_the_smallest_cap_of_all_instances_decides(tmp_path: Path) -> None:

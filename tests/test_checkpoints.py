@@ -90,6 +90,20 @@ async def test_a_line_that_was_read_waits_for_the_partitions(tmp_path: Path) -> 
     assert fresh.line.pipeline.decoder.rows_read == 0
 
 
+async def test_what_was_lost_before_a_checkpoint_is_told_apart_from_what_is_lost_now(tmp_path: Path) -> None:
+    batches = rows()
+    line, _ = await kept(tmp_path, [*batches, batches[-1]])  # Its rows come twice, and count once.
+    lost = line.publish(0).rows_lost
+    assert line.publish(0).rows_lost_before == ()
+    configuration = configured(tmp_path)
+    checkpoints = Checkpoints(configuration)
+    fresh = OwnedLine(configuration, checkpoints.open(configuration))
+    fresh.adopt(checkpoints.resume(configuration).line)
+    fresh.step(batches[-1])
+    assert fresh.publish(0).rows_lost_before == lost
+    assert sum(dict(fresh.publish(0).rows_lost).values()) > sum(dict(lost).values()) > 0
+
+
 async def test_a_limit_that_is_loaded_while_a_line_waits_is_in_force_when_it_begins(tmp_path: Path) -> None:
     await kept(tmp_path, rows())
     configuration = configured(tmp_path)

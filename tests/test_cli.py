@@ -157,6 +157,8 @@ def test_a_record_folder_that_cannot_be_written_is_said_before_the_kernels_are_l
     Path("engine.yaml").write_text('web: {listen: "127.0.0.1:0"}', "utf-8")
     ran = callgauge("run", "--config", "engine.yaml", "--record", "log.jsonl/recording")
     assert (1, "") == (ran.code, ran.out)
+    assert "limits are read from limits.yaml" in ran.err
+    assert "nobody is paged" in ran.err
     assert "log.jsonl/recording" in ran.err
     assert "hint: " in ran.err
     assert "Traceback" not in ran.err

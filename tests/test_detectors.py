@@ -39,7 +39,7 @@ GIVEN_NAMES = {"stage", "metric", "release"}
 SLICES_MAX = 1000  # of a scenario of days, only so many are looked at closely
 # These speak whatever the traffic: one says that the engine lives, one what the register says.
 SPEAK_ALWAYS = {"watchdog", "limit_unconfirmed"}
-# DESIGN section 11.
+# What pages may carry.
 ALERTS = {
     CRITICAL: {
         "CallLimitApproaching", "CallLimitReached", "CallRateLimitApproaching", "CallQuotaExhaustion",

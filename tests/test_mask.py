@@ -125,8 +125,9 @@ def test_the_key_is_read_from_its_file(tmp_path: Path) -> None:
             load_configuration(str(settings), None, None)
         assert not text or text not in str(raised.value)
     path.unlink()
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot be read") as missing:
         load_configuration(str(settings), None, None)
+    assert "openssl rand -hex 16" in missing.value.hint
 
 
 def test_where_a_key_is_does_not_change_the_digest_but_that_there_is_one_does() -> None:

@@ -1,18 +1,22 @@
 """What the promises take for granted is said at a start, and what does not hold with what to do."""
 
 import logging
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from engine.app import load_configuration
 from engine.commands.preconditions import (
     HOUR_MS,
     Precondition,
     look_at_preconditions,
     of_settings,
     of_topic,
+    say_what_is_watched,
     tell,
 )
+from engine.config_files import config_path
 from engine.settings import AlertmanagerSettings, KafkaSettings, Settings, StateSettings
 
 NS_PER_MS = 1_000_000
@@ -55,6 +59,32 @@ def test_a_topic_must_keep_its_rows_for_the_rewind_and_an_hour(
     """And all of them: a compacted one keeps the newest of each call."""
     settings = Settings(kafka=KafkaSettings(rewind_ns=4 * HOUR_MS * NS_PER_MS))
     assert held(of_topic(configs, settings)) == expected
+
+
+@pytest.mark.parametrize(("register", "level"), [(None, "WARNING"), ("demo/limits.yaml", "INFO")])
+def test_a_register_that_is_nobodys_is_a_warning(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    register: str | None, level: str,
+) -> None:  # fmt: skip
+    """Its owners are made up: nobody would notice that no limit of theirs is watched."""
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level(logging.INFO)
+    own = register and str(config_path(register))
+
+    say_what_is_watched(load_configuration(None, own, None))
+
+    said, nobody = caplog.records
+    assert said.levelname == level
+    assert ("name your own with --limits" in said.getMessage()) == (register is None)
+    assert (nobody.levelname, "nobody is paged" in nobody.getMessage()) == ("WARNING", True)
+
+
+def test_with_an_alertmanager_somebody_is_paged(caplog: pytest.LogCaptureFixture) -> None:
+    settings = Settings(alertmanager=AlertmanagerSettings(urls=("http://one:9093",)))
+
+    say_what_is_watched(load_configuration(None, None, None)._replace(settings=settings))
+
+    assert "nobody is paged" not in caplog.text
 
 
 def test_they_are_said_by_what_they_are(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import orjson
 import pytest
 
-from engine.decode.events import EventType
+from engine.decode.events import LABELS, EventType
+from engine.decode.mask import PLAIN_MASK
 from engine.deliver.families import snapshot_families
 from engine.deliver.timeline import Timeline
 from engine.judge.roll import StreamCounters
@@ -22,11 +23,13 @@ from engine.judge.snapshot import Snapshot
 from engine.settings import TimelineSettings
 from tests.line_runs import Run
 from tests.line_traffic import REGISTER, START_NS, Event, S, Traffic, batches_of, event, make_story
+from tests.test_docs import section
 
 PHONE = "+4915223456789"
 DIGITS = "4915223456789"
 MAIL = "jane.doe@customer.example"
 CALL = "canary-call-7f3e"
+BUILD = "31415926535897"  # looks like a telephone number
 TRANSCRIPT = "my pin is four two"
 SECRETS = (DIGITS, "15223456789", "jane.doe", "customer.example", "canary-call", "my pin")
 
@@ -46,6 +49,7 @@ def planted() -> list[Event]:
             "provider": text,
             "region": text,
             "platform": text,
+            "release": (BUILD, MAIL)[number % 2],
             "outcome": "failed",
             "code": 503,
             "reason": f"no room for {MAIL} at {text}",
@@ -123,6 +127,16 @@ def test_nothing_of_a_call_comes_out(place: str) -> None:
     leaks += [text for text in found for secret in ("my pin",) if secret in text]
 
     assert leaks == []
+
+
+def test_numbers_are_shown_in_releases_alone_as_the_readme_says() -> None:
+    """Versions look like them; an address in a release is hidden as everywhere."""
+    found = everything().by_place["summaries"]
+
+    assert BUILD in found
+    assert not any(MAIL in text for text in found)
+    assert [label for label in LABELS if PLAIN_MASK.shown(label, BUILD) == BUILD] == ["release"]
+    assert "but for numbers in `release`" in section("Security")
 
 
 def test_the_canaries_were_really_read_and_paged_about() -> None:

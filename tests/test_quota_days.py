@@ -11,8 +11,8 @@ import pytest
 
 from bench.detection.labelled_slices import LabelledSlices
 from detectors.quota import Quota, State
-from engine.limits import QUOTA, Limit, LimitInstance, Register
-from engine.zones import with_offsets
+from engine.limits import QUOTA, Limit, LimitInstance
+from engine.zones import utc_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,10 +47,12 @@ def quota(value: float = 1000.0, per_ns: int = DAY_NS, **fields: Any) -> LimitIn
     """Make a quota with its zone looked up."""
     named = {"name": "daily", "resets": "00:00 Europe/Berlin", **fields}
     if named["resets"] != "rolling":
-        hours, minutes = named["resets"].partition(" ")[0].split(":")
+        at, _, zone = named["resets"].partition(" ")
+        hours, minutes = at.split(":")
+        named["utc_offsets"] = utc_offsets(zone)
         named["resets_at_ns"] = (int(hours) * 60 + int(minutes)) * 60 * S
     limit = Limit(kind=QUOTA, value=value, per_ns=per_ns, **named)
-    return LimitInstance(0, with_offsets(Register((limit,))).limits[0])
+    return LimitInstance(0, limit)
 
 
 def watch(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import SourceError
+from engine.settings_file import parse_settings
 from engine.source.contract import RawBatch, tick
 from engine.source.recording import RecordingSource, RecordingWriter
 from tests.source_contract import read_all, rows_of
@@ -141,14 +142,14 @@ async def test_a_full_recording_stops_and_says_so(tmp_path: Path, caplog: pytest
     """At the bound the recording ends, the run does not; the replay gives what fitted, and the reason."""
     with caplog.at_level(logging.WARNING):
         writer = record(tmp_path, BATCHES, recording_bytes_max=3000)
-    assert writer.stopped_because == "recording_bytes_max is reached"
+    assert writer.stopped_because == "recording.bytes_max is reached, over all runs in the folder"
     assert "the run goes on" in caplog.text
     source = RecordingSource(tmp_path)
     replayed = await read_all(source)
     await source.close()
     assert 0 < len(replayed) < len(BATCHES)
     assert [seen(one) for one in replayed] == [seen(one) for one in BATCHES[: len(replayed)]]
-    assert source.ended_because == "recording_bytes_max is reached"
+    assert source.ended_because == "recording.bytes_max is reached, over all runs in the folder"
     (segment,) = writer.folder.glob("segment-*.rec")
     assert segment.stat().st_size < 3000 + 4096
 
@@ -168,7 +169,13 @@ def test_the_bound_is_for_all_runs_in_the_folder(tmp_path: Path) -> None:
     """A service that restarts in a loop does not fill the disk run by run."""
     record(tmp_path, BATCHES, recording_bytes_max=3000)
     writer = record(tmp_path, BATCHES, recording_bytes_max=3000)
-    assert writer.stopped_because == "recording_bytes_max is reached"
+    assert writer.stopped_because == "recording.bytes_max is reached, over all runs in the folder"
+
+
+def test_the_bound_is_the_setting_of_that_name() -> None:
+    settings = parse_settings("recording: {bytes_max: 1MiB}", "test")
+
+    assert settings.recording.bytes_max == 1 << 20
 
 
 def test_only_the_owner_can_read_a_recording(tmp_path: Path) -> None:

@@ -77,6 +77,21 @@ def test_reports_of_unknown_limits_and_other_notes_are_not_kept() -> None:
     assert reports._newest == {}
 
 
+def test_stale_reports_make_room_and_fresh_ones_do_not() -> None:
+    """Tenants come and go: a place that was taken once is not taken for good."""
+    reports = new_reports()
+    reports.take(tuple(reported(0, f"t{number}", max=1.0) for number in range(REPORTS_MAX - 1)))
+    reports.take((reported(200, "globex", max=30.0),))
+
+    reports.take((reported(300, "acme", max=20.0),))
+    assert reports.refused == 1
+
+    reports.take((reported(301, "acme", max=20.0),))
+    assert reports.refused == 1
+    assert len(reports._newest) == 2
+    assert ("tenant", ("acme",)) in reports._newest
+
+
 def test_a_new_register_keeps_the_reports_of_its_limits_alone() -> None:
     reports = new_reports()
     reports.take((reported(0, max=80.0), reported(0, "acme", max=20.0)))

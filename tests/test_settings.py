@@ -1,6 +1,7 @@
 """Settings: where they come from, what beats what, and what a file that cannot be read says."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from engine.addresses import is_loopback, split_listen
+from engine.app import KEY_HINT, read_hash_key
 from engine.config_files import config_path
 from engine.durations import parse_duration, parse_size
 from engine.errors import SettingsError
@@ -17,7 +19,7 @@ from engine.judge.implicit import LearnedValue
 from engine.learned import Learned
 from engine.limits import Limit, Register
 from engine.settings import CHOICES, DERIVED, Settings
-from engine.settings_check import ABOVE_ZERO, RELATIONS
+from engine.settings_check import ABOVE_ZERO, BETWEEN, RELATIONS
 from engine.settings_file import (
     digest,
     environment_overrides,
@@ -86,6 +88,17 @@ def test_every_setting_of_the_shipped_file_is_explained_or_says_its_purpose() ->
     settings_without_comment = [line.partition(":") for line in lines if "#" not in line and ": " in line]
 
     assert plain == {name.strip() for name, _, _ in settings_without_comment}
+
+
+def test_the_shipped_file_says_what_a_key_is_as_the_loader_wants_it(tmp_path: Path) -> None:
+    (line,) = [one for one in config_path("engine.yaml").read_text().splitlines() if "call_key_file:" in one]
+    (digits,) = re.findall(r"(\d+) hexadecimal digits", line)
+    key = tmp_path / "key"
+    key.write_text("a" * int(digits))
+    key.chmod(0o600)
+
+    assert read_hash_key(str(key), b"") == b"\xaa" * 16
+    assert KEY_HINT.removeprefix("make one with: ") in line
 
 
 def test_durations_lose_their_unit_in_the_file() -> None:
@@ -180,7 +193,7 @@ def test_every_choice_every_relation_and_every_bound_is_about_a_setting() -> Non
         for name, struct in sections()
         for field in msgspec.structs.fields(struct)
     }
-    named = {*CHOICES, *ABOVE_ZERO}
+    named = {*CHOICES, *ABOVE_ZERO, *(one.name for one in BETWEEN)}
     for relation in RELATIONS:
         named |= {relation.longer, relation.shorter}
 

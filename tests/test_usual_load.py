@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from bench.leadtime.feed import Calls, Feed, slices
+from bench.leadtime.priming import baseline_from_counts
 from bench.leadtime.traffic import Plan, draw_calls
 from detectors.headroom import Headroom
 from detectors.headroom_state import HeadroomState, primed
 from detectors.usual_load import busiest_within, offsets_at
-from engine.judge.baseline import SLOT_NS, Baseline, baseline_from_counts
+from engine.judge.baseline import SLOT_NS, Baseline
 from engine.judge.detection import CRITICAL, WARNING, Finding
 from engine.judge.windows import WindowSummary
 from engine.learned import Learned, LearnedBaseline

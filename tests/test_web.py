@@ -108,6 +108,12 @@ async def test_headroom_tells_clients_to_fail_open() -> None:
     assert second["value"] is None, "neither is NaN"
 
 
+async def test_an_answer_that_a_login_may_guard_is_kept_by_no_proxy() -> None:
+    """`public` would let a shared cache give it to those who have none."""
+    _, _, headers = await get(World(), "/api/v1/headroom")
+    assert "private, max-age=5" == headers["Cache-Control"]
+
+
 async def test_headroom_answers_before_the_first_event() -> None:
     """No data is an answer, not an error."""
     world = World()

@@ -9,6 +9,7 @@ import pytest
 
 from engine.check_config import check
 from engine.errors import CallgaugeError, DeliveryError, SettingsError
+from engine.web.listener import Listener
 from engine.web.server import WebServer
 from engine.web.web_file import read_access
 from tests.web_world import (
@@ -158,6 +159,16 @@ def test_a_token_file_that_is_no_use_is_refused_without_its_text(text: str, tmp_
         read_access("", path, "web.token_file")
     assert text == "" or text not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("listen", "setting"), [("web.listen", "web.token_file"), ("web.admin_listen", "web.admin_token_file")]
+)
+async def test_a_token_that_cannot_be_read_names_its_setting(listen: str, setting: str) -> None:
+    listener = Listener(listen, "127.0.0.1:0", ("", "/no-such-token"), allow_insecure=False)
+    with pytest.raises(DeliveryError) as raised:
+        await listener.start([])
+    assert raised.value.hint == f"see {setting}"
 
 
 def test_a_secret_that_everybody_can_read_is_told_once(

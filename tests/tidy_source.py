@@ -16,7 +16,7 @@ Problem: TypeAlias = tuple[int, str]
 # clock, no I/O, no logging, no hidden randomness.
 CORE = (
     "engine.errors", "engine.addresses", "engine.erlang", "engine.durations", "engine.strict_yaml",
-    "engine.fields", "engine.limits", "engine.settings", "engine.learned", "engine.register",
+    "engine.fields", "engine.limits", "engine.settings", "engine.learned",
     "engine.settings_check",
     "engine.decode",
     "engine.observe", "engine.judge", "engine.pipeline", "engine.publish", "detectors",

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from bench.leadtime.corpus import Corpus
 from bench.leadtime.history import SLOT_S, SLOTS
 from bench.leadtime.traffic import DAY_S, STEP_S
-from engine.judge.baseline import Baseline, baseline_from_counts
-from engine.settings import UTC_OFFSETS
+from engine.judge.baseline import SLOT_NS, Baseline, day_and_slot, new_baseline, with_slots
+from engine.settings import UTC_OFFSETS, UtcOffsets
 
 NS = 1_000_000_000
 MONDAY_S = 1_767_571_200  # 2026-01-05 in UTC: the first day of every row
@@ -53,3 +53,25 @@ def learned_before(corpus: Corpus) -> Baseline:
         return np.asarray(by_day[rows, turned].reshape(-1, SLOTS))
 
     return Baseline(turn(known.calls), turn(known.watched_s), known.day)
+
+
+def baseline_from_counts(
+    counts: NDArray[np.float64],
+    from_ns: int,
+    offsets: UtcOffsets,
+    watched_s: NDArray[np.float64] | None = None,
+) -> Baseline:
+    """Give the baseline that a stream would have left, without the slices.
+
+    `counts` (instances, n) are arrivals in consecutive slots of five minutes from `from_ns` on, a whole
+    slot; `watched_s` (instances, n) is how much of each was watched, None: all. Old weeks fade.
+    """
+    many, length = counts.shape
+    watched_s = np.full(counts.shape, float(SLOT_S)) if watched_s is None else watched_s
+    places = [day_and_slot(from_ns + at * SLOT_NS, offsets) for at in range(length)]
+    days, slots = np.array(places, np.int64).reshape(-1, 2).T
+    baseline = new_baseline(many)
+    for day in np.unique(days):
+        at = days == day
+        baseline = with_slots(baseline, int(day), slots[at], counts[:, at], watched_s[:, at])
+    return baseline

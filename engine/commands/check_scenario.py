@@ -24,7 +24,6 @@ from engine.scenario.source import ScenarioSource
 from engine.scenario.text import TEXT_BYTES_MAX, Faults
 from engine.scenario.verdicts import Breach, breaches, lives
 from engine.settings_file import load_register, load_settings, parse_settings, read_text_file
-from engine.zones import with_offsets
 
 if TYPE_CHECKING:
     from engine.judge.lifecycle import AlertChange
@@ -100,7 +99,7 @@ def load_scenario(path: Path, config: str | None = None, declines: str | None = 
     if scenario.limits_file:
         register = load_register(limits_file)
     elif scenario.register:
-        register = with_offsets(parse_register(scenario.register, where))
+        register = parse_register(scenario.register, where)
     rules_file = Path(declines) if declines else default_file("declines.yaml")
     rules = parse_rules(read_text_file(rules_file, "the decline rules"), str(rules_file))
     _refuse_unknown_alerts(scenario, settings, where)

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from engine.config_files import config_path
 from engine.source.kafka_connection import connection_options, is_insecure
 
 if TYPE_CHECKING:
+    from engine.app import Configuration
     from engine.settings import KafkaSettings, Settings
 
 NS_PER_MS = 1_000_000
@@ -34,6 +36,14 @@ class Precondition(NamedTuple):
     what: str
     holds: bool | None  # None: not known
     hint: str = ""
+
+
+def say_what_is_watched(configuration: Configuration) -> None:
+    """Say which limits are watched; warn if they are nobody's, or if nobody is told."""
+    is_sample = configuration.limits_file == config_path("limits.yaml")
+    log.log(logging.WARNING if is_sample else logging.INFO, "%s", configuration.limits_origin())
+    if not configuration.settings.alertmanager.urls:
+        log.warning("nobody is paged: alertmanager.urls is empty; alerts are in this log and served by HTTP")
 
 
 def of_settings(settings: Settings) -> list[Precondition]:

@@ -173,7 +173,11 @@ class Service:
         self.configuration = self.configuration._replace(inferred=self._inferred.before())
         hash_key = await asyncio.to_thread(self._duty.checkpoints.open, self.configuration)
         if self._record_dir:
-            self._recorder = RecordingWriter(self._record_dir, self.configuration.digest())
+            self._recorder = RecordingWriter(
+                self._record_dir,
+                self.configuration.digest(),
+                recording_bytes_max=settings.recording.bytes_max,
+            )
             log.info("recording to %s", self._recorder.folder)
         await self.sink.start()
         self.quarantine.start()
@@ -256,7 +260,7 @@ class Service:
             self.sink.update(alerts, time.time_ns())
         bounds = (*stepped.snapshot.bounds_met, ("early_alerts_max", self._duty.handover.refused))
         self.snapshot = stepped.snapshot._replace(bounds_met=bounds)
-        self._losses.tell(stepped.snapshot.rows_lost, stepped.samples, time.monotonic())
+        self._losses.tell(stepped.snapshot, stepped.samples, time.monotonic())
         # What fired while old events are read again is history.
         level = logging.DEBUG if self._duty.handover.is_catching_up else logging.INFO
         for change in stepped.step.changes:

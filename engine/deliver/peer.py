@@ -127,7 +127,7 @@ def peer_url(url: str) -> URL:
         msg = "not the address of an Alertmanager"
         raise DeliveryError(msg, where=f"alertmanager.urls: {url}", hint="write it as http://host:9093")
     if parsed.user or parsed.password:
-        msg = "a password does not belong into an address"
+        msg = "a password does not belong in an address"
         hint = "use alertmanager.username and alertmanager.password_file"
         raise DeliveryError(msg, where=f"alertmanager.urls: {parsed.with_user(None)}", hint=hint)
     return parsed

@@ -171,25 +171,3 @@ def kinship(
     scale = np.clip((ours.sum(axis=2) + 1.0) / (theirs.sum(axis=2) + 1.0), 0.25, 4.0)
     weight[:, weekday], scale[:, weekday] = 1.0, 1.0
     return weight, scale
-
-
-def baseline_from_counts(
-    counts: NDArray[np.float64],
-    from_ns: int,
-    offsets: UtcOffsets,
-    watched_s: NDArray[np.float64] | None = None,
-) -> Baseline:
-    """Give the baseline that a stream would have left: for logs and benchmarks, without the slices.
-
-    `counts` (instances, n) are arrivals in consecutive slots of five minutes from `from_ns` on, a whole
-    slot; `watched_s` (instances, n) is how much of each was watched, None: all. Old weeks fade.
-    """
-    many, length = counts.shape
-    watched_s = np.full(counts.shape, SLOT_S) if watched_s is None else watched_s
-    places = [day_and_slot(from_ns + at * SLOT_NS, offsets) for at in range(length)]
-    days, slots = np.array(places, np.int64).reshape(-1, 2).T
-    baseline = new_baseline(many)
-    for day in np.unique(days):
-        at = days == day
-        baseline = with_slots(baseline, int(day), slots[at], counts[:, at], watched_s[:, at])
-    return baseline

@@ -40,8 +40,8 @@ class Finding(NamedTuple):
     hold digits, and are put in by the engine for the subject's row. `evidence` holds numbers and short texts
     by name; `summary` and `description` are `str.format` templates over the evidence, the subject's labels
     and the register's fields of a limit (`limit`, `limit_value`, `used`, `owner`, `lives_in`, ...) or of a
-    guardrail (`owner`, `because`). Evidence whose name is an annotation of DESIGN section 11 becomes that
-    annotation.
+    guardrail (`owner`, `because`). Evidence that is named as an annotation of pages (`engine/judge/pages.py`)
+    becomes that annotation.
     """
 
     alertname: str

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from engine.limits import LimitInstance, Register
 
 FRESH_NS = 300_000_000_000
-REPORTS_MAX = 4_096  # instances with a report; reports of further ones are not kept
+REPORTS_MAX = 4_096  # instances with a report; reports of further ones are not kept while all are fresh
 
 
 class Report(NamedTuple):
@@ -42,7 +42,10 @@ class Reports:
         self._newest = {key: report for key, report in self._newest.items() if key[0] in self._names}
 
     def take(self, notes: tuple[Note, ...]) -> None:
-        """Keep the reports among the notes of a slice."""
+        """Keep the reports among the notes of a slice; when they get too many, those that are stale go."""
+        if notes and len(self._newest) + len(notes) > REPORTS_MAX:
+            first_ns = max(note.time_ns for note in notes) - FRESH_NS
+            self._newest = {key: one for key, one in self._newest.items() if one.time_ns >= first_ns}
         for note in notes:
             fields = dict(note.fields)
             name = str(fields.get("limit", ""))

@@ -83,3 +83,6 @@ class Snapshot(NamedTuple):
     counters: tuple[tuple[str, NDArray[np.int64]], ...]  # name -> (label sets,) cumulative
     alerts: tuple[Alert, ...]  # pending, firing, and resolved ones still re-sent
     releases: tuple[ReleaseVerdict, ...] = ()  # of every release that takes calls, or did an hour ago
+    rows_lost_before: tuple[
+        tuple[str, int], ...
+    ] = ()  # of `rows_lost`, by those whose checkpoint was gone on with

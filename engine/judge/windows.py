@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 WINDOWS = ("1m", "5m", "1h")
 WINDOWS_NS = (60_000_000_000, 300_000_000_000, 3_600_000_000_000)
 PANE_NS = 60_000_000_000
-LABELS_TOTAL: tuple[tuple[str, str], ...] = ()
 
 
 class WindowView(NamedTuple):

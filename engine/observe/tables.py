@@ -66,8 +66,8 @@ class Tables:
         if settings.late_by_platform_ns and PLATFORM not in series.labels:
             raise SettingsError(
                 "late_by_platform_ns needs the label `platform`",
-                where="engine.late_by_platform_ns",
-                hint="add `platform` to engine.series_labels, or use engine.late_ns",
+                where="engine.late_by_platform",
+                hint="add `platform` to engine.series_labels, or use engine.late",
             )
         self.series, self.causes, self.stages = series, causes, stages
         self.names = Names(series.values.__getitem__, causes.causes.__getitem__, stages.names.__getitem__)

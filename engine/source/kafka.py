@@ -29,7 +29,6 @@ from engine.source.contract import RawBatch, tick
 from engine.source.intake import Intake
 from engine.source.kafka_connection import (
     check_codecs,
-    check_settings,
     connection_options,
     is_insecure,
     limit_client_logs,
@@ -79,7 +78,6 @@ class KafkaSource:
 
     async def start(self) -> None:
         """Check everything that can be checked, and begin to connect; a broker that is away is waited for."""
-        check_settings(self._settings)
         check_codecs()
         connection_options(self._settings)  # Files that cannot be read are told at once.
         say_if_insecure(self._settings)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import re
 import ssl
 import time
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, codec, errors
 from aiokafka.conn import create_conn
 from aiokafka.helpers import create_ssl_context
 
-from engine.addresses import is_loopback
+from engine.addresses import is_loopback, split_listen
 from engine.errors import SourceError
 from engine.secret_file import SecretError, read_secret
 from engine.source.bounded import bounded
@@ -34,11 +33,7 @@ if TYPE_CHECKING:
     from engine.source.assignor import OneOwnerAssignor
 
 NS_PER_MS = 1_000_000
-ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\],/]+)(?::(?P<port>[0-9]{1,5}))?")
-PORT_MAX = 65535
 UNENCRYPTED = ("PLAINTEXT", "SASL_PLAINTEXT")
-STARTS = ("rewind", "earliest", "latest")
-MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 STOP_S = 5.0
 LOG_EVERY_S = 30.0
 LOGGED_TEXTS_MAX = 256
@@ -58,35 +53,6 @@ class FencedInstanceIdError(errors.BrokerResponseError):  # type: ignore[misc]
 
 
 errors.kafka_errors.setdefault(FencedInstanceIdError.errno, FencedInstanceIdError)
-
-
-def check_settings(settings: KafkaSettings) -> None:
-    """Refuse what cannot work or is not safe, before anything is opened."""
-    if not settings.bootstrap_servers:
-        raise SourceError("no broker is named", where="kafka.bootstrap_servers", hint="name host:port")
-    for address in settings.bootstrap_servers:
-        found = ADDRESS.fullmatch(address)
-        if found is None or int(found["port"] or 1) not in range(1, PORT_MAX + 1):
-            raise SourceError(
-                f"'{address}' is not an address", where="kafka.bootstrap_servers", hint="write host:port"
-            )
-        is_open = settings.security_protocol in UNENCRYPTED and not settings.allow_insecure
-        if is_open and not is_loopback(found["host"].strip("[]")):
-            raise SourceError(
-                f"{settings.security_protocol} to {address} would send calls unencrypted",
-                where="kafka.security_protocol",
-                hint="use SSL or SASL_SSL, or set kafka.allow_insecure: true where the network is trusted",
-            )
-    if settings.start not in STARTS:
-        raise SourceError(
-            f"'{settings.start}' is no start", where="kafka.start", hint=f"one of {', '.join(STARTS)}"
-        )
-    if settings.security_protocol.startswith("SASL_") and settings.sasl_mechanism not in MECHANISMS:
-        raise SourceError(
-            f"'{settings.sasl_mechanism}' is no SASL mechanism",
-            where="kafka.sasl_mechanism",
-            hint=f"one of {', '.join(MECHANISMS)}",
-        )
 
 
 def check_codecs() -> None:
@@ -111,9 +77,7 @@ def check_codecs() -> None:
 
 def is_insecure(settings: KafkaSettings) -> bool:
     """Say whether a broker on another machine is talked to without encryption."""
-    hosts = [
-        found["host"].strip("[]") for found in map(ADDRESS.fullmatch, settings.bootstrap_servers) if found
-    ]
+    hosts = [place[0] for place in map(split_listen, settings.bootstrap_servers) if place is not None]
     return settings.security_protocol in UNENCRYPTED and not all(map(is_loopback, hosts))
 
 
@@ -207,11 +171,10 @@ async def why_not_connected(settings: KafkaSettings, options: dict[str, Any]) ->
     """Try each broker alone, because the client only logs why; SourceError for what waiting cannot mend."""
     causes = []
     for address in settings.bootstrap_servers:
-        found = ADDRESS.fullmatch(address)
-        assert found is not None, "addresses were checked"
-        host, port = found["host"].strip("[]"), int(found["port"] or 9092)
+        place = split_listen(address)
+        assert place is not None, "the settings were checked"
         try:
-            connection = await create_conn(host, port, request_timeout_ms=5000, **options)
+            connection = await create_conn(*place, request_timeout_ms=5000, **options)
         except REFUSED as error:
             raise SourceError(
                 "the broker refuses the login", where=address, cause=str(error),

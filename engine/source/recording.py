@@ -7,7 +7,7 @@ segments of frames (`frames.py`): a header with the starting digest of what was 
 ticks, and marks where limits were loaded anew. Frames reach the kernel as they are written and the disk when
 a segment is full or closed: kill -9 costs at most the frame it tore, and the reader stops there.
 
-Telemetry fails open: when `recording_bytes_max` over all runs in the folder is reached, or the disk
+Telemetry fails open: when `recording.bytes_max` over all runs in the folder is reached, or the disk
 refuses, the recording ends with a word in the log, and the run goes on without it.
 """
 
@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 
 from engine.errors import SourceError
+from engine.settings import RecordingSettings
 from engine.source.contract import RawBatch
 from engine.source.frames import FrameReader, FrameWriter, TornError
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT_VERSION = 1
-RECORDING_BYTES_MAX = 8 << 30
 SEGMENT_BYTES_MAX = 64 << 20
 LAST_WORDS_BYTES = 4096  # a header or end may go this far beyond the bound
 RUNS_MAX = 9999
@@ -86,7 +86,7 @@ class RecordingWriter:
         folder: str,
         digest: str,
         *,
-        recording_bytes_max: int = RECORDING_BYTES_MAX,
+        recording_bytes_max: int = RecordingSettings().bytes_max,
         segment_bytes_max: int = SEGMENT_BYTES_MAX,
     ) -> None:
         """Make a folder for this run; SourceError if that cannot be."""
@@ -145,7 +145,7 @@ class RecordingWriter:
             return
         self._bytes_left -= written
         if written == 0:
-            self._finish("recording_bytes_max is reached")
+            self._finish("recording.bytes_max is reached, over all runs in the folder")
 
     def _next_segment(self) -> None:
         """Open the next segment, and close the one before for good."""

@@ -47,6 +47,7 @@ class Listener:
         self.connections_refused = 0
         self.guard: Guard | None = None
         self._where = f"{key}: {listen}"
+        self._token_setting = key.replace("listen", "token_file")
         self._listen = listen
         self._files = files
         self._bounds = bounds
@@ -58,7 +59,7 @@ class Listener:
     async def start(self, routes: Iterable[Route]) -> None:
         """Listen; raises DeliveryError when the address is not allowed, not valid, or taken."""
         host, port = parse_listen(self._listen, self._where)
-        access = read_access(*self._files, self._where)
+        access = read_access(*self._files, self._token_setting)
         self._refuse_insecure(host, access)
         self._context = make_context(access.tls) if access.tls else None
         self.guard = Guard(routes, access, self._bounds)
@@ -87,7 +88,7 @@ class Listener:
         """
         if self.guard is None:
             return
-        access = read_access(*self._files, self._where)
+        access = read_access(*self._files, self._token_setting)
         host, _ = parse_listen(self._listen, self._where)
         self._refuse_insecure(host, access)
         if (access.tls is None) != (self._context is None):

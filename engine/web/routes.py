@@ -134,7 +134,7 @@ class Routes:
             "watermark": moment(snapshot.watermark_ns) if snapshot else None,
             "limits": chosen,
         }
-        return json_answer(answer, cache=f"public, max-age={HEADROOM_MAX_AGE_S}")
+        return json_answer(answer, cache=f"private, max-age={HEADROOM_MAX_AGE_S}")
 
     async def alerts(self, _: web.Request) -> web.Response:
         """Give the alerts that are pending, firing, or were resolved a short while ago."""

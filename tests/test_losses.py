@@ -1,0 +1,65 @@
+"""What the log says of rows that are not counted: each once, also when another line takes over."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from engine.commands.losses import TELL_EVERY_S, LossLog
+from tests.snapshots import a_snapshot
+
+Counts = tuple[tuple[str, int], ...]
+
+
+class Told:
+    """A loss log whose steps are a minute apart, and what it said."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self._log, self._caplog, self._now_s = LossLog(), caplog, 0.0
+        caplog.set_level(logging.WARNING)
+
+    def after(self, lost: Counts, before: Counts = (), *, after_s: float = TELL_EVERY_S) -> list[str]:
+        self._now_s += after_s
+        self._caplog.clear()
+        self._log.tell(a_snapshot(rows_lost=lost, rows_lost_before=before), (), self._now_s)
+        return [record.getMessage().split(": ")[1].split(";")[0] for record in self._caplog.records]
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Told:
+    return Told(caplog)
+
+
+def test_what_was_lost_since_the_last_time_is_told(told: Told) -> None:
+    assert told.after((("late", 3),)) == ["3 late"]
+    assert told.after((("late", 3),)) == []
+    assert told.after((("late", 4),)) == ["1 late"]
+
+
+def test_within_a_minute_it_is_gathered(told: Told) -> None:
+    told.after((("late", 3),))
+
+    assert told.after((("late", 4),), after_s=1.0) == []
+    assert told.after((("late", 4), ("duplicate", 2))) == ["1 late, 2 duplicate"]
+
+
+def test_what_a_restored_line_had_lost_before_is_not_told_anew(told: Told) -> None:
+    """A tick of the line without partitions comes first, then the one of the checkpoint."""
+    assert told.after((("late", 0),)) == []
+    assert told.after((("late", 900),), before=(("late", 900),)) == []
+    assert told.after((("late", 901),), before=(("late", 900),)) == ["1 late"]
+
+
+def test_a_line_that_begins_at_zero_is_told_from_its_first_loss_on(told: Told) -> None:
+    told.after((("late", 900), ("duplicate", 5)))
+
+    assert told.after((("late", 0), ("duplicate", 0)), after_s=1.0) == []
+    assert told.after((("late", 2), ("duplicate", 6))) == ["2 late, 6 duplicate"]
+
+
+def test_a_checkpoint_that_counts_less_than_was_told_begins_there(told: Told) -> None:
+    told.after((("late", 900),))
+
+    assert told.after((("late", 400),), before=(("late", 400),)) == []
+    assert told.after((("late", 401),), before=(("late", 400),)) == ["1 late"]
