@@ -19,8 +19,8 @@ from engine.decode.fast_decoder import new_decoder
 from engine.decode.mask import LabelMask
 from engine.errors import SettingsError, UsageError
 from engine.judge.declines import Rule, parse_rules
+from engine.judge.inferred_limits import decode as decode_inferred
 from engine.judge.judge import Judge
-from engine.judge.learned_limits import decode as decode_inferred
 from engine.learned import Learned, is_learned
 from engine.learned import decode as decode_learned
 from engine.limits import Register
@@ -281,7 +281,7 @@ class OwnedLine:
         """Take one batch or tick to alert changes."""
         if self._owns and not raw.assigned:
             # Calls are forgotten; a cap that was found stays where it is.
-            self.configuration = self.configuration._replace(inferred=self.line.pipeline.judge.learned())
+            self.configuration = self.configuration._replace(inferred=self.line.pipeline.judge.inferred())
             self.line = build_line(self.configuration, self._hash_key, self._span)
         if raw.assigned and not self._owns:
             self.topic_id = self._topic_id

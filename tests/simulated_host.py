@@ -135,7 +135,7 @@ class Host:
         if self.duty.is_void(raw):
             return
         if self.line.owns and not raw.assigned:
-            self.inferred, self.history = self.line.line.pipeline.judge.learned(), []
+            self.inferred, self.history = self.line.line.pipeline.judge.inferred(), []
         if raw.assigned and not self.line.owns and self._restored is not None:
             self.inferred, self.history = self._restored.inferred, list(self._restored.history)
             self._restored = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.app import load_inferred
 from engine.commands.whole_file import write_whole
-from engine.judge.learned_limits import encode
+from engine.judge.inferred_limits import encode
 
 if TYPE_CHECKING:
     from engine.judge.implicit import LearnedValue

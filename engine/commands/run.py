@@ -189,7 +189,7 @@ class Service:
         await loading
         line = self._duty.begin(self.configuration, hash_key)
         leave_alone_what_is_there()
-        self._inferred.begin(line.line.pipeline.judge.learned())
+        self._inferred.begin(line.line.pipeline.judge.inferred())
         if self._duty.checkpoints.is_on and isinstance(self.source, KafkaSource):
             self._duty.follow(self.source.progress, self._resume, lambda: self._duty.save_now(self._worker))
         if not self._stop.is_set():
@@ -246,7 +246,7 @@ class Service:
         self.quarantine.add(*self.line.line.pipeline.decoder.rejects.take(), time.time_ns())
         samples = self.line.line.pipeline.decoder.samples()
         first = tuple(self.line.line.pipeline.judge.first_declines.values())
-        inferred = self.line.line.pipeline.judge.learned()
+        inferred = self.line.line.pipeline.judge.inferred()
         seconds = time.perf_counter() - begin
         taken = self._duty.cut()
         return Stepped(step, snapshot, samples, first, inferred, seconds, taken)

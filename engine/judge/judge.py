@@ -76,7 +76,7 @@ class Judge:
         """Take values that were inferred before this start."""
         self.roller.learned.know(learned)
 
-    def learned(self) -> tuple[LearnedValue, ...]:
+    def inferred(self) -> tuple[LearnedValue, ...]:
         """Give the inferred values in force; the same object for as long as nothing changes."""
         return self.roller.learned.values
 

@@ -20,7 +20,7 @@ from engine.commands.whole_file import write_whole
 from engine.errors import SettingsError
 from engine.judge.detection import LearnedLimit
 from engine.judge.implicit import LearnedValue, LearnedValues, implicit_limits
-from engine.judge.learned_limits import LIMITS_MAX, decode, encode
+from engine.judge.inferred_limits import LIMITS_MAX, decode, encode
 from engine.judge.roll import Roller, StreamCounters
 from engine.judge.series import SeriesIndex
 from engine.judge.statuses import Statuses
@@ -186,4 +186,4 @@ def test_a_line_that_starts_anew_keeps_what_was_inferred() -> None:
     line.step(dataclasses.replace(raw_batch([], 0, 1, 1), assigned=()))
 
     assert line.line is not before
-    assert line.line.pipeline.judge.learned() == (TRUNK,)
+    assert line.line.pipeline.judge.inferred() == (TRUNK,)
