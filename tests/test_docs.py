@@ -29,6 +29,16 @@ def section(title: str) -> str:
     return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
+def test_the_readme_says_of_make_test_what_the_makefile_says_and_how_to_get_the_command() -> None:
+    """CI runs it as CI: a server that cannot be had is then an error, and no reason to skip."""
+    promised = "every test but the long ones"
+    assert f"test: $(STAMP) ## {promised}" in (ROOT / "Makefile").read_text()
+    assert f"make test    # {promised}" in section("Two commands")
+    assert ".venv/bin/callgauge" in section("Two commands")
+    assert "pip install ." in section("Two commands")
+    assert "\nexport CI=true\n" in (ROOT / ".ci" / "run").read_text()
+
+
 def test_every_command_and_option_is_in_the_table_of_commands() -> None:
     """A command or option that nobody can find is not there."""
     table = section("Commands")
