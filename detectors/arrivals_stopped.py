@@ -76,24 +76,21 @@ class ArrivalsStopped:
         rows = len(windows.labels)
         last_ns = grown(state.last_arrival_ns, rows, -1)
         rate = grown(state.rate_per_s, rows, 0.0)
+        missing = grown(state.missing, rows, 0.0)
         age_s = max(end_ns - summary.first_ns, NS) / NS
+        short_s, long_s = (min(WINDOWS_NS[window] / NS, age_s) for window in (FIVE_MINUTES, HOUR))
         arrived = windows.arrivals_in_slice > 0
-        seen_s = [min(WINDOWS_NS[window] / NS, age_s) for window in (FIVE_MINUTES, HOUR)]
-        rates = [
-            windows.arrivals[:, window] / seen
-            for window, seen in zip((FIVE_MINUTES, HOUR), seen_s, strict=True)
-        ]
         usual = self.usual(state.usual, summary)
-        usual_rate = np.full(rows, np.inf)
-        usual_rate[usual.rows] = usual.rate_per_s
-        last_ns = np.where(arrived, end_ns, last_ns)
-        rate = np.where(arrived, np.minimum(*rates), rate)
+        if arrived.any():
+            short, long = windows.arrivals[:, FIVE_MINUTES] / short_s, windows.arrivals[:, HOUR] / long_s
+            rate = np.where(arrived, np.minimum(short, long), rate)
+            last_ns = np.where(arrived, end_ns, last_ns)
+        expected = rate.copy()
+        expected[usual.rows] = np.minimum(rate[usual.rows], usual.rate_per_s)
+        missing = np.where(arrived, 0.0, missing + expected * ((end_ns - summary.start_ns) / NS))
         last_event_ns = end_ns if summary.stream.events > 0 else state.last_event_ns
-        quiet_ns = np.where(last_ns >= 0, end_ns - last_ns, 0)
-        slice_s = (end_ns - summary.start_ns) / NS
-        missing = grown(state.missing, rows, 0.0) + np.minimum(rate, usual_rate) * slice_s
-        missing = np.where(arrived, 0.0, missing)
-        found = np.nonzero((missing >= MISSING_MIN) & (quiet_ns >= QUIET_NS_MIN))[0]
+        # Whatever is missing arrived before.
+        found = np.flatnonzero((missing >= MISSING_MIN) & (end_ns - last_ns >= QUIET_NS_MIN))
         text = NO_CALLS if end_ns - last_event_ns < QUIET_NS_MIN else NO_EVENTS
         findings = tuple(
             Finding(
@@ -103,7 +100,7 @@ class ArrivalsStopped:
                 SUMMARY,
                 text,
                 evidence=(
-                    ("quiet_seconds", float(quiet_ns[row] / NS)),
+                    ("quiet_seconds", float((end_ns - last_ns[row]) / NS)),
                     ("expected", float(missing[row])),
                     ("rate_per_minute", float(60 * rate[row])),
                     ("kind", "no_calls" if text is NO_CALLS else "no_events"),
@@ -121,8 +118,8 @@ class ArrivalsStopped:
         if usual.looked_at < rows:
             new = [row for row in range(usual.looked_at, rows) if _is_watched(windows.labels[row])]
             usual = with_rows(usual, rows, new)
-        arrivals = windows.arrivals_in_slice.astype(np.float64)
-        return with_slice(usual, (summary.start_ns, summary.end_ns), arrivals, self.utc_offsets)
+        span_ns = summary.start_ns, summary.end_ns
+        return with_slice(usual, span_ns, windows.arrivals_in_slice, self.utc_offsets)
 
 
 def _is_watched(labels: tuple[tuple[str, str], ...]) -> bool:

@@ -30,6 +30,22 @@ class Fade(NamedTuple):
     is_usual_now: NDArray[np.bool_]  # (slots,): what is recent is the past from now on
 
 
+class Above(NamedTuple):
+    """How many calls lie in a column or above it, (slots, COLUMNS + 1)."""
+
+    past: NDArray[np.float64]
+    new: NDArray[np.float64]  # in the minute that is over
+
+
+class CutLaw(NamedTuple):
+    """When a wall is thought to cut calls."""
+
+    lower_s: NDArray[np.float64]  # (COLUMNS,)
+    slack: float  # a call so many times as long as the wall is beyond it ...
+    near: float  # ... and from so many times on near to it
+    seen_min: float  # beyond the wall in the past
+
+
 @kernel
 def add_to_columns(
     slot_of: NDArray[np.int32],
@@ -108,3 +124,42 @@ def columns_beyond(above: NDArray[np.float64], wanted: NDArray[np.float64], foun
             else:
                 high = middle
         found[i] = low
+
+
+@kernel
+def add_to_cuts(
+    walls_s: NDArray[np.float64],
+    above: Above,
+    law: CutLaw,
+    log_cut: NDArray[np.float64],
+    missed: NDArray[np.float64],
+) -> None:
+    """Add a minute to the evidence that nothing passes `walls_s` (slots, walls), and to what is missed.
+
+    Where there is no wall, NaN, there is no evidence.
+    """
+    for i in range(walls_s.shape[0]):
+        for k in range(walls_s.shape[1]):
+            at = column_from(law.lower_s, walls_s[i, k] * law.slack)
+            if math.isnan(walls_s[i, k]) or above.new[i, at] > 0.0:
+                log_cut[i, k] = missed[i, k] = 0.0
+                continue
+            near, past = column_from(law.lower_s, walls_s[i, k] * law.near), above.past[i, at]
+            if past >= law.seen_min:
+                share = min(max(past - math.sqrt(past), 0.0) / max(above.past[i, near], 1.0), 0.95)
+                log_cut[i, k] -= above.new[i, near] * math.log1p(-share)
+                missed[i, k] += above.new[i, near] * share
+
+
+@kernel
+def column_from(lower_s: NDArray[np.float64], value_s: float) -> int:
+    """Give the first column that begins at a value or above it."""
+    low = 0
+    high = len(lower_s)
+    while low < high:
+        middle = (low + high) // 2
+        if lower_s[middle] < value_s:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -21,8 +21,11 @@ from detectors.creep_tables import (
     LOG_S,
     LOG_S_SQUARED,
     LOWER_S,
+    Above,
+    CutLaw,
     Fade,
     add_to_columns,
+    add_to_cuts,
     columns_beyond,
     faded,
     sums_above,
@@ -204,13 +207,6 @@ def look(
     return _with_streak(state, outlook, cut_level, params)
 
 
-class Above(NamedTuple):
-    """How many calls lie in a column or above it, (slots, COLUMNS + 1)."""
-
-    past: NDArray[np.float64]
-    new: NDArray[np.float64]  # in the minute that is over
-
-
 def _moved(
     state: CreepState, calls: NDArray[np.float64], above: Above, level: float, params: CreepParams
 ) -> NDArray[np.float64]:
@@ -311,16 +307,11 @@ def _cut(
     state: CreepState, walls_s: NDArray[np.float64], above: Above, params: CreepParams
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Add the minute to the evidence that nothing passes a wall any more, though the past did."""
-    same = (state.wall_of == walls_s) & ~np.isnan(walls_s)
-    log_cut = np.where(same, state.log_cut, 0.0)
-    missed = np.where(same, state.missed, 0.0)
-    wall, near = _column(walls_s * params.wall_slack), _column(walls_s * params.near_tail)
-    past, past_near = (np.take_along_axis(above.past, one, axis=1) for one in (wall, near))
-    new, new_near = (np.take_along_axis(above.new, one, axis=1) for one in (wall, near))
-    share = np.maximum(past - np.sqrt(past), 0.0) / np.maximum(past_near, 1.0)
-    share = np.where(past >= params.tail_seen_min, np.minimum(share, 0.95), 0.0)
-    log_cut = np.where(new > 0, 0.0, log_cut - new_near * np.log1p(-share))
-    return log_cut, np.where(new > 0, 0.0, missed + new_near * share)
+    is_same = state.wall_of == walls_s
+    found = np.where(is_same, state.log_cut, 0.0), np.where(is_same, state.missed, 0.0)
+    law = CutLaw(LOWER_S, params.wall_slack, params.near_tail, params.tail_seen_min)
+    add_to_cuts(walls_s, above, law, *found)
+    return found
 
 
 def _column(walls_s: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -338,7 +329,7 @@ def _outlook(
     walls_s, kinds = walls
     slots = len(is_moving)
     found = _no_outlook(slots)
-    if not is_moving.any():
+    if not (is_moving & ~np.isnan(walls_s).all(axis=1)).any():
         return found
     slope = slope_of(state.minutes, params)
     low, _, high = quantiles(state.recent)
@@ -347,10 +338,13 @@ def _outlook(
     passed = np.take_along_axis(above, _column(walls_s * params.wall_slack), axis=1)
     steps = range(0, params.horizon_min, params.step_min)
     for column in range(WALLS_MAX):
+        possible = is_moving & ~np.isnan(walls_s[:, column])
+        if not possible.any():
+            continue
         log_wall = np.log(walls_s[:, column])
         usual = kinds[:, column] == NONE + 1
         near = np.log(np.where(usual, params.near_usual_ratio, params.near_ratio))
-        possible = is_moving & ~np.isnan(log_wall) & (high - log_wall >= near)
+        possible &= high - log_wall >= near
         possible &= passed[:, column] <= np.where(usual, params.passed_max, params.failures_min)
         possible &= np.isnan(found.wall_s) | (walls_s[:, column] < found.wall_s)
         if not possible.any():

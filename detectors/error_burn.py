@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from detectors.rows import grown
-from detectors.sequential import log_alarm_level, log_mixture, restarted
+from detectors.sequential import log_alarm_level, log_mixture, restarted_once
 from detectors.watched_rows import Carrier, causes, with_slots
 from engine.judge.detection import CRITICAL, MINUTE_NS, NS, WARNING, AlertPolicy, Detection, Finding
+from engine.kernel import kernel
 from engine.settings import DetectionSettings
 
 if TYPE_CHECKING:
@@ -120,10 +121,7 @@ class ErrorBurn:
         rows = np.flatnonzero(state.slot >= 0)  # In the order of their slots.
         state = self._add(state, rows, summary)
         errors, ended = _windows(state, rows, summary)
-        longs = len(LONG_NS)
-        ratio = errors / np.maximum(ended, 1)
-        is_high = (ratio[:longs] > self.thresholds[:, None]) & (ratio[longs:] > self.thresholds[:, None])
-        is_high &= errors[:longs] >= self.params.errors_min
+        is_high = self._is_high(errors, ended)
         if not is_high.any():
             return Detection(state._replace(spoken=(-1, -1)), ())
         age_ns = summary.end_ns - summary.first_ns
@@ -170,15 +168,22 @@ class ErrorBurn:
         """Add the slice to the pane that is being filled, and to the evidence."""
         errors, ended = summary.facts.errors[rows], summary.facts.ended[rows]
         errors = np.minimum(errors, ended)
-        log_e = errors[:, None] * self._log_error + (ended - errors)[:, None] * self._log_fine
         slice_s = (summary.end_ns - summary.start_ns) / NS
         most = self._level(len(rows), slice_s) + self.params.beyond
-        log_m = np.where(ended[:, None] > 0, restarted(state.log_m, log_e), state.log_m)
+        log_m = state.log_m.copy()
+        add_evidence(errors, ended, self._log_error, self._log_fine, most, log_m)
         return state._replace(
-            errors_now=state.errors_now + errors,
-            ended_now=state.ended_now + ended,
-            log_m=np.minimum(log_m, most),
+            errors_now=state.errors_now + errors, ended_now=state.ended_now + ended, log_m=log_m
         )
+
+    def _is_high(self, errors: NDArray[np.int64], ended: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say which pairs of windows burn too fast, (LONG_NS, slots)."""
+        longs = len(LONG_NS)
+        is_high = errors[:longs] >= self.params.errors_min
+        if is_high.any():
+            ratio = errors / np.maximum(ended, 1)
+            is_high &= (ratio[:longs] > self.thresholds[:, None]) & (ratio[longs:] > self.thresholds[:, None])
+        return is_high
 
     def _level(self, rows: int, slice_s: float) -> float:
         pages = self.settings.pages_per_week * self.params.pages_share
@@ -244,6 +249,27 @@ class ErrorBurn:
             ("where", where),
         )
         return Finding(ALERT, severity, ("window", cause.row), SUMMARY, DESCRIPTION, evidence=evidence)
+
+
+@kernel
+def add_evidence(
+    errors: NDArray[np.int64],
+    ended: NDArray[np.int64],
+    log_error: NDArray[np.float64],
+    log_fine: NDArray[np.float64],
+    most: float,
+    log_m: NDArray[np.float64],
+) -> None:
+    """Add attempts (slots,) to `log_m` (slots, alternatives), up to `most`.
+
+    An attempt that failed adds `log_error` (alternatives,), another one `log_fine`.
+    """
+    for i in range(len(ended)):
+        for k in range(len(log_error)):
+            if ended[i] > 0:
+                log_e = errors[i] * log_error[k] + (ended[i] - errors[i]) * log_fine[k]
+                log_m[i, k] = restarted_once(log_m[i, k], log_e)
+            log_m[i, k] = min(log_m[i, k], most)
 
 
 def _turned(state: State, pane: int) -> State:

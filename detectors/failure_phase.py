@@ -18,6 +18,7 @@ from detectors.rows import grown
 from detectors.sequential import WEEK_S, log_mixture
 from detectors.watched_rows import with_slots
 from engine.judge.detection import MINUTE_NS, NS
+from engine.kernel import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,22 +79,22 @@ def take_slice(
         cycle = summary.start_ns // cycle_ns
         if cycle != state.cycle[number]:
             state = _ended(state, number, summary, pages_per_week, params)
-    facts = summary.facts
-    rows = np.flatnonzero(state.slot >= 0)
-    new_ended, new_errors = facts.ended[rows], facts.errors[rows]
-    columns = [FIRST[number] + _part(number, summary) for number in range(len(CYCLES_NS))]
-    if new_ended.any():
-        state = state._replace(ended=_with(state.ended, columns, new_ended))
-    if new_errors.any():
-        state = state._replace(errors=_with(state.errors, columns, new_errors))
-    return state
+    columns = np.array([FIRST[number] + _part(number, summary) for number in range(len(CYCLES_NS))])
+    ended, errors = state.ended.copy(), state.errors.copy()
+    count_parts(state.slot, summary.facts.ended, columns, ended)
+    count_parts(state.slot, summary.facts.errors, columns, errors)
+    return state._replace(ended=ended, errors=errors)
 
 
-def _with(table: NDArray[np.int32], columns: list[int], many: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Give the table with what a slice adds to some columns."""
-    table = table.copy()
-    table[:, columns] += many[:, None].astype(np.int32)
-    return table
+@kernel
+def count_parts(
+    slot: NDArray[np.int32], many: NDArray[np.int64], columns: NDArray[np.int64], table: NDArray[np.int32]
+) -> None:
+    """Add what a slice has of each row (rows,) to some columns of `table` (slots, COLUMNS)."""
+    for row in range(len(slot)):
+        if slot[row] >= 0:
+            for column in columns:
+                table[slot[row], column] += many[row]
 
 
 def moment(number: int, part: int, summary: WindowSummary) -> str:

@@ -37,8 +37,8 @@ from detectors.headroom_state import (
     begin_known,
     filters_of,
     fresh,
-    fresh_counts,
     fresh_filters,
+    fresh_times,
     grown,
     new_outlook,
     new_scratch,
@@ -143,7 +143,7 @@ class Headroom:
         return Detection(now, findings, forecast=forecast_of(now, self.horizons.page - 1))
 
     def absorb(self, state: HeadroomState, summary: WindowSummary) -> HeadroomState:
-        """Give the state with one slice's counts in it; the arrays that count are fresh."""
+        """Give the state with one slice's counts in it; arrays that count are fresh, but for hazards."""
         use = summary.limits
         rows, cells = use.alive.shape
         bins = age_bins(cells)
@@ -156,23 +156,22 @@ class Headroom:
             )
         if len(state.is_ready) < rows:
             state = grown(state, new_state(rows, len(bins.middle), self.size, self.params))
-        state = fresh_counts(state)
         missed = (summary.start_ns - state.end_ns) // self.settings.evaluate_ns if state.end_ns >= 0 else 0
         if missed > 0:
             state = self.after_gap(fresh(state), int(missed))
         # The first slice has a call by definition.
         counted = (use.first_ns >= 0) & (use.first_ns < summary.end_ns)
-        state.arrivals[counted] += use.arrivals[counted]
-        state.exposure_s[counted] += slice_s
         season = count_slice(
             state.season, summary, counted, state.outlook.rate_per_s, self.settings.utc_offsets
         )
         holding = self.params.holding
         keep = (0.5 ** (slice_s / holding.half_life_s), 0.5 ** (slice_s / holding.half_life_long_s))
-        absorb_ends(
-            state.times, bins.of_cell, use.alive, use.ended_by_age, use.healed_by_age, keep, state.seen_ends
-        )
-        return state._replace(end_ns=summary.end_ns, season=season)
+        times, seen_ends = fresh_times(state.times), state.seen_ends.copy()
+        absorb_ends(times, bins.of_cell, use.alive, use.ended_by_age, use.healed_by_age, keep, seen_ends)
+        return state._replace(
+            end_ns=summary.end_ns, arrivals=state.arrivals + counted * use.arrivals,
+            exposure_s=state.exposure_s + counted * slice_s, seen_ends=seen_ends, times=times, season=season,
+        )  # fmt: skip
 
     def after_gap(self, state: HeadroomState, missed: int) -> HeadroomState:
         """Let unwatched time pass, in place: levels become vague, and after a long hole are forgotten."""
@@ -249,25 +248,23 @@ class Headroom:
         verdict = state.verdict
         line = line_scores(state.levels, room.cap, self.step_s, self.params.gate)
         # A platform that fills for the first time is for the forecast alone.
-        may_all = room.is_ready & (known_s > self.params.cold_s)
+        is_warm = known_s > self.params.cold_s
+        may_all = room.is_ready & is_warm
         line = np.where(may_all, line, -np.inf)
         page, warn = verdict.page_by_speaker.copy(), verdict.warn_by_speaker.copy()
         for by_speaker in (page, warn):
             by_speaker[:, SPEAKERS.index("level")][~may_all] = -np.inf
             by_speaker[:, SPEAKERS.index("line")] = line
-        page -= np.where(known_s > self.params.cold_s, self.page_margin(room), 0.0)[:, None]
+        page -= np.where(is_warm, self.page_margin(room), 0.0)[:, None]
         season = state.season
-        load = np.nan_to_num(season.busiest_per_s * state.outlook.holding_s / value, nan=LOAD_UNKNOWN)
+        load = season.busiest_per_s * state.outlook.holding_s / value
+        load = np.where(np.isnan(load), LOAD_UNKNOWN, load)
         page_from = self.surface_thresholds.of("page", value, load, season.weight)
         warn_from = self.surface_thresholds.of("warn", value, load, season.weight)
         verdict = verdict._replace(
-            page_score=best(page, page_from),
-            warn_score=best(warn, warn_from),
-            page_by_speaker=page,
-            warn_by_speaker=warn,
-            page_thresholds=page_from,
-            warn_thresholds=warn_from,
-        )
+            page_score=best(page, page_from), warn_score=best(warn, warn_from), page_by_speaker=page,
+            warn_by_speaker=warn, page_thresholds=page_from, warn_thresholds=warn_from,
+        )  # fmt: skip
         return state._replace(verdict=verdict)
 
     def page_margin(self, room: Room) -> NDArray[np.float64]:
@@ -293,7 +290,7 @@ class Headroom:
         """Give the constants of one evaluation; the younger an instance, the likelier a change."""
         params = self.params
         steps = self.step_s / STEP_S
-        coldness = np.clip(1.0 - age_s / params.cold_s, 0.0, 1.0)
+        coldness = np.minimum(np.maximum(1.0 - age_s / params.cold_s, 0.0), 1.0)
         return StepParams(
             rate=self.noise,
             steady=self.steady_noise,
@@ -349,6 +346,8 @@ class Headroom:
 
     def findings(self, state: HeadroomState, use: LimitUse, end_ns: int) -> tuple[Finding, ...]:
         """Compare scores with thresholds."""
+        if not np.isfinite(np.maximum(state.verdict.page_score, state.verdict.warn_score)).any():
+            return ()
         page, warn = self.thresholds(state, use, end_ns)
         is_page = state.verdict.page_score >= page
         is_warning = is_page | (state.verdict.warn_score >= warn)

@@ -258,8 +258,8 @@ def begin_known(state: HeadroomState, known: NDArray[np.bool_], params: Headroom
 
 def new_outlook(rows: int, horizons: int) -> Outlook:
     """Give an outlook that says nothing."""
-    shapes = [(rows, horizons)] * 3 + [(rows,)] * 3 + [(rows, horizons)] * 3
-    return Outlook(*(np.full(shape, np.nan) for shape in shapes))
+    ahead, now = np.full((6, rows, horizons), np.nan), np.full((3, rows), np.nan)
+    return Outlook(*ahead[:3], *now, *ahead[3:])
 
 
 def new_scratch(cells: int, grid: Grid, models: int, steady_models: int) -> Scratch:
@@ -292,11 +292,11 @@ def grown(state: Any, blank: Any) -> Any:
 
 def fresh(state: Any) -> Any:
     """Copy every array that kernels write in place."""
-    if isinstance(state, Season) or type(state) is tuple:  # Replaced when they change.
-        return state
-    if isinstance(state, tuple):
-        return type(state)(*(fresh(part) for part in state))
-    return state.copy() if isinstance(state, np.ndarray) else state
+    if isinstance(state, np.ndarray):
+        return state.copy()
+    if not isinstance(state, tuple) or isinstance(state, Season) or type(state) is tuple:
+        return state  # Replaced when they change.
+    return type(state)(*[fresh(part) for part in state])
 
 
 def fresh_filters(state: HeadroomState) -> HeadroomState:
@@ -308,14 +308,13 @@ def fresh_filters(state: HeadroomState) -> HeadroomState:
         speed=fresh(state.speed),
         dispersion=fresh(state.dispersion),
         phi=state.phi.copy(),
+        times=state.times._replace(hazard=state.times.hazard.copy()),
     )
 
 
-def fresh_counts(state: HeadroomState) -> HeadroomState:
-    """Copy the arrays that every slice is counted in; the others are written to by evaluations alone."""
-    return state._replace(
-        arrivals=state.arrivals.copy(),
-        exposure_s=state.exposure_s.copy(),
-        seen_ends=state.seen_ends.copy(),
-        times=fresh(state.times),
-    )
+def fresh_times(times: HoldingTimes) -> HoldingTimes:
+    """Copy the tables that every slice is counted in; hazards are written to by evaluations alone."""
+    return HoldingTimes(
+        times.ends.copy(), times.at_risk.copy(), times.ends_long.copy(), times.at_risk_long.copy(),
+        times.hazard,
+    )  # fmt: skip

@@ -29,11 +29,14 @@ from detectors.hidden_cap_rows import (
     is_known,
     speaks_for,
 )
+from detectors.remembered import Remembered
 from detectors.rows import grown
 from detectors.sequential import log_alarm_level
 from engine.judge.detection import CRITICAL, MINUTE_NS, NS, AlertPolicy, Detection, LearnedLimit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from detectors.hidden_cap_rows import Covered
@@ -93,6 +96,7 @@ class HiddenCap:
     def __init__(self, pages_per_week: float, params: Params | None = None) -> None:
         self.pages_per_week = pages_per_week
         self.params = params or Params()
+        self._are_implicit = Remembered(are_implicit, by_value=True)
 
     def new_state(self) -> State:
         """Give the state before the first slice."""
@@ -107,13 +111,17 @@ class HiddenCap:
         if not use.level_per_bin.shape[1]:  # Whoever feeds slices without bins knows no ceilings.
             return Detection(state, (), evaluated=False)
         state = self._grown(state, len(use.level))
-        state = state._replace(ceilings=self._walk(state, summary), end_ns=summary.end_ns)
         # Nothing but inference, before this start, gives an implicit limit a value.
-        implicit = np.array([one.limit.is_implicit for one in limits[: len(use.level)]], np.bool_)
+        implicit = self._are_implicit(limits)[: len(use.level)]
         learned = np.where(implicit & np.isnan(state.learned), use.value, state.learned)
-        covered = covered_by(use, limits, learned, implicit)
-        state, changes = state._replace(learned=learned), []
-        if not np.isnan(learned).all():
+        ceilings = self._walk(state, summary)
+        state = state._replace(ceilings=ceilings, end_ns=summary.end_ns, learned=learned)
+        evident = self._evident(ceilings, use)
+        is_any_learned = not np.isnan(learned).all()
+        if not is_any_learned and not any(one.any() for one in evident):
+            return Detection(state, ())
+        covered, changes = covered_by(use, limits, learned, implicit), []
+        if is_any_learned:
             refuted = self._refuted(learned, state.ceilings, covered)
             state = state._replace(
                 learned=np.where(refuted, np.nan, learned),
@@ -122,7 +130,7 @@ class HiddenCap:
             )
             changes += [LearnedLimit(int(row), math.nan, summary.end_ns) for row in np.flatnonzero(refuted)]
         if not summary.is_partial:
-            state, new = self._inferred(state, covered)
+            state, new = self._inferred(state, covered, *evident)
             changes += new
         return Detection(state, self._findings(state, covered, summary), learned=tuple(changes))
 
@@ -167,10 +175,11 @@ class HiddenCap:
             refuted[row] = is_known(covered, int(row), float(learned[row]))
         return np.asarray(refuted)
 
-    def _inferred(self, state: State, covered: Covered) -> tuple[State, list[LearnedLimit]]:
+    def _inferred(
+        self, state: State, covered: Covered, declining: NDArray[np.bool_], silent: NDArray[np.bool_]
+    ) -> tuple[State, list[LearnedLimit]]:
         """Take what has become evident in this slice."""
         whole, end_ns = state.ceilings.whole, state.end_ns
-        declining, silent = self._evident(state.ceilings, covered.use)
         evident = np.flatnonzero(declining | silent)
         if not len(evident) and np.isnan(state.learned).all():
             return state, []
@@ -199,14 +208,18 @@ class HiddenCap:
     def _evident(self, ceilings: Ceilings, use: LimitUse) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Say for which rows declines, and silence, are evidence enough of a ceiling."""
         params, whole, real = self.params, ceilings.whole, ceilings.real
+        may_decline = whole[:, at.DECLINES] >= params.declines_min
+        may_touch = whole[:, at.TOUCHES] >= params.touches_min
+        if not (may_decline | may_touch).any():
+            return may_decline, may_touch
         budget = log_alarm_level(len(whole), params.look_s, self.pages_per_week)
-        declining = use.is_concurrency & (whole[:, at.DECLINES] >= params.declines_min)
+        declining = use.is_concurrency & may_decline
         declining &= (whole[:, at.REFILLS] >= params.refills_min) & (whole[:, at.CEILING] >= params.level_min)
         for row in np.flatnonzero(declining):
             counts = (float(whole[row, at.DECLINES]), *real[row, [at.DECLINES_BELOW, at.ATTEMPTS_BELOW]])
             declining[row] = log_chance(*counts) >= max(params.log_e_declines, budget)
         silent = use.is_concurrency & (whole[:, at.CEILING] >= params.level_min_silent)
-        silent &= whole[:, at.TOUCHES] >= params.touches_min
+        silent &= may_touch
         level = max(params.log_e, budget)
         silent &= real[:, at.LOG_E] >= level
         for row in np.flatnonzero(silent):
@@ -250,6 +263,11 @@ class HiddenCap:
             inferred = Inferred(int(row), value, before, bool(state.is_silent[row]), word, bin_s)
             found.append(finding_of(state.ceilings, inferred))
         return tuple(found)
+
+
+def are_implicit(limits: Sequence[LimitInstance]) -> NDArray[np.bool_]:
+    """Say which instances are in no register."""
+    return np.array([one.limit.is_implicit for one in limits], np.bool_)
 
 
 def log_chance(at_ceiling: float, below: float, attempts_below: float) -> float:

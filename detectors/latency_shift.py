@@ -21,6 +21,7 @@ from detectors.reference_hours import (
     DAY_HOURS,
     Expected,
     Hours,
+    block_of,
     expected,
     first_known,
     grown_hours,
@@ -176,6 +177,8 @@ class LatencyShift:
 
     def _refreshed(self, state: State, end_ns: int) -> State:
         """Read the reference anew at every block of ten minutes; give up a doubt that lasts a day."""
+        if block_of(end_ns) == state.hours.block:
+            return state
         is_usual = (state.since_ns >= 0) & (end_ns - state.since_ns > self.params.doubt_ns)
         hours, is_new = turned(state.hours, end_ns, (state.since_ns >= 0) & ~is_usual)
         if not is_new:
@@ -210,7 +213,9 @@ class LatencyShift:
         evidence = evidence._replace(log_m=np.minimum(evidence.log_m, level + params.beyond))
         in_doubt = log_mixture_from(evidence.log_m, level - params.doubt) > level - params.doubt
         high = seen[:, 2] + seen[:, 3]
-        above = np.stack([seen[:, 1] + high, seen[:, 0] + seen[:, 1] + high], axis=1)
+        above = np.empty((slots, 2))
+        above[:, 0] = seen[:, 1] + high
+        above[:, 1] = seen[:, 0] + above[:, 0]  # Whole numbers: in whatever order.
         rises_ns = np.where(evidence.log_ratio > 0, state.rises_ns, summary.end_ns)
         since_ns = np.where(in_doubt, state.since_ns, -1)
         in_all = np.where(in_doubt[:, None], state.above + above, 0.0)
@@ -246,6 +251,8 @@ class LatencyShift:
 
     def _findings(self, state: State, summary: WindowSummary) -> tuple[Finding, ...]:
         """Give one finding for each stage and cause."""
+        if not (state.since_ns >= 0).any():
+            return ()  # Nothing is in doubt, and so nothing is sure.
         level = self._level(state, summary)
         evidence = log_mixture_from(state.evidence.log_m, level - self.params.doubt)
         is_told = (evidence >= level) & (state.above[:, 1] >= self.params.values_min)

@@ -27,13 +27,18 @@ MATCH_S = (0.15, 0.15)  # an atom so far below or above a timeout of the registe
 Labels = tuple[tuple[str, str], ...]
 
 
-def timeouts_of(limits: Sequence[LimitInstance], summary: WindowSummary) -> list[tuple[LimitInstance, float]]:
-    """Give the timeouts of the register that have a value now."""
+def timeout_rows(limits: Sequence[LimitInstance]) -> list[tuple[int, LimitInstance]]:
+    """Give the timeouts of the register with their rows among all limits."""
+    return [(row, one) for row, one in enumerate(limits) if one.limit.kind == TIMEOUT]
+
+
+def timeouts_of(
+    rows: Sequence[tuple[int, LimitInstance]], summary: WindowSummary
+) -> list[tuple[LimitInstance, float]]:
+    """Give those of `timeout_rows` that have a value now."""
     values = summary.limits.value
     return [
-        (one, float(values[row]))
-        for row, one in enumerate(limits[: len(values)])
-        if one.limit.kind == TIMEOUT and not math.isnan(values[row])
+        (one, float(values[row])) for row, one in rows if row < len(values) and not math.isnan(values[row])
     ]
 
 

@@ -78,14 +78,8 @@ class Verdict(NamedTuple):
 
 def new_verdict(rows: int) -> Verdict:
     """Give a verdict that says nothing."""
-    nothing, unknown = np.full(rows, -np.inf), np.full(rows, np.nan)
-    silent = np.full((rows, len(SPEAKERS)), -np.inf)
-    by_speaker = [silent.copy() for _ in range(4)]
-    times = [unknown.copy() for _ in range(4)]
-    return Verdict(
-        nothing, nothing.copy(), times[0], times[1], times[2], times[3],
-        by_speaker[0], by_speaker[1], by_speaker[2], by_speaker[3],
-    )  # fmt: skip
+    scores, times = np.full((2, rows), -np.inf), np.full((4, rows), np.nan)
+    return Verdict(*scores, *times, *np.full((4, rows, len(SPEAKERS)), -np.inf))
 
 
 @kernel

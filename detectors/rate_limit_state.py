@@ -138,7 +138,7 @@ def caps_of(state: RateLimitState, use: LimitUse) -> NDArray[np.float64]:
 def add_slice(state: RateLimitState, use: LimitUse, end_ns: int, high_share: float) -> RateLimitState:
     """Add one slice's bins: counts by second, the busiest rolling period, and periods over the cap."""
     bins, cap = use.arrivals_per_bin[state.row], caps_of(state, use)
-    caps = np.stack([cap, np.floor(high_share * cap)], axis=1)
+    caps = np.array([cap, np.floor(high_share * cap)]).T.copy()
     # The slice with a row's first call has a call by definition.
     first_ns = use.first_ns[state.row]
     counted = (first_ns >= 0) & (first_ns < end_ns)

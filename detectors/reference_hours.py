@@ -68,9 +68,14 @@ def counted(hours: Hours, slot: NDArray[np.int64], bins: NDArray[np.int64], many
     return hours._replace(newest=newest)
 
 
+def block_of(end_ns: int) -> int:
+    """Give the number of the block that a slice which ends at `end_ns` is counted in."""
+    return (end_ns - 1) // BLOCK_NS
+
+
 def turned(hours: Hours, end_ns: int, in_doubt: NDArray[np.bool_]) -> tuple[Hours, bool]:
     """Give the memory as it is at the slice that ends at `end_ns`, and whether a block was closed."""
-    block = (end_ns - 1) // BLOCK_NS
+    block = block_of(end_ns)
     if block == hours.block:
         return hours, False
     if hours.block < 0:

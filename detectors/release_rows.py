@@ -55,6 +55,8 @@ def new_releases() -> Releases:
 def follow(known: Releases, summary: WindowSummary) -> Releases:
     """Take up new rows, and see which releases took calls in this slice."""
     known = _with_rows(known, summary.windows.labels)
+    if not known.names:
+        return known
     arrived = np.where(
         known.marginal_row >= 0, summary.windows.arrivals_in_slice[known.marginal_row], 0
     ).astype(np.float64)

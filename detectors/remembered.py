@@ -2,6 +2,8 @@
 
 A detector is a pure function, and what its state holds is never written to. So whatever follows from a part
 of it alone need not be worked out at every slice: as long as that part is the same object, so is the result.
+What is put together anew at every slice, such as a tuple of the limits, is compared by value instead; that is
+quick where its parts are the same objects.
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ Result = TypeVar("Result")
 class Remembered(Generic[Given, Result]):
     """A function that remembers its last argument, which nobody writes to, and what came of it."""
 
-    def __init__(self, work: Callable[[Given], Result]) -> None:
+    def __init__(self, work: Callable[[Given], Result], *, by_value: bool = False) -> None:
         """Remember nothing yet."""
         self._work = work
+        self._by_value = by_value
         self._last: tuple[Given, Result] | None = None
 
     def __call__(self, given: Given) -> Result:
         """Give the result for this object."""
-        if self._last is None or self._last[0] is not given:
-            self._last = given, self._work(given)
-        return self._last[1]
+        last = self._last
+        if last is None or not (last[0] is given or (self._by_value and last[0] == given)):
+            last = self._last = given, self._work(given)
+        return last[1]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.kernel import kernel
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -67,3 +69,30 @@ def log_e_bernoulli(
     p1 = odds * p0 / (1.0 - p0 + odds * p0)
     misses = (trials - hits)[..., None]
     return np.asarray(hits[..., None] * np.log(p1 / p0) + misses * np.log((1.0 - p1) / (1.0 - p0)))
+
+
+@kernel
+def restarted_once(log_m: float, log_e: float) -> float:
+    """Do as `restarted` does with one element."""
+    before = max(log_m, LOG_RESTART_MIN)
+    return max(before, 0.0) + math.log1p(math.exp(-abs(before))) + log_e
+
+
+@kernel
+def log_mixture_once(log_m: NDArray[np.float64]) -> float:
+    """Do as `log_mixture` does with the alternatives (alternatives,) of one row."""
+    best = LOG_NOTHING
+    for one in log_m:
+        best = max(best, one)
+    total = 0.0
+    for one in log_m:
+        total += math.exp(max(one, LOG_NOTHING) - best)
+    return best + math.log(total / len(log_m))
+
+
+@kernel
+def log_e_bernoulli_once(hits: float, trials: float, null: float, odds: float) -> float:
+    """Do as `log_e_bernoulli` does with one row and one alternative."""
+    p0 = min(max(null, 1e-9), 1.0 - 1e-9)
+    p1 = odds * p0 / (1.0 - p0 + odds * p0)
+    return hits * math.log(p1 / p0) + (trials - hits) * math.log((1.0 - p1) / (1.0 - p0))

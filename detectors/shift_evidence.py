@@ -13,12 +13,13 @@ Reference: Shin, Ramdas and Rinaldo, E-detectors (NEJSDS 2024), for the restart.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from detectors.rows import grown
-from detectors.sequential import log_mixture_from, restarted
+from detectors.sequential import log_mixture_once, restarted_once
 from engine.kernel import kernel
 
 if TYPE_CHECKING:
@@ -101,16 +102,32 @@ def without_hypotheses(slots: int, alternatives: int, categories: int) -> Hypoth
 
 
 def log_gammas(laws: Hypotheses) -> LogGammas:
-    """Give what `weighed` needs of laws at every slice; slots without a reference have none."""
-    is_known = laws.usual[:, 0] > 0
-    usual, moved = laws.usual[is_known], laws.moved[is_known]
+    """Give what is needed of laws at every slice; slots without a reference have none."""
     found = LogGammas(
         np.zeros_like(laws.usual), np.zeros(len(laws.usual)), np.zeros_like(laws.moved),
         np.zeros(laws.moved.shape[:2]),
     )  # fmt: skip
-    found.usual[is_known], found.usual_total[is_known] = log_gamma(usual), log_gamma(usual.sum(axis=-1))
-    found.moved[is_known], found.moved_total[is_known] = log_gamma(moved), log_gamma(moved.sum(axis=-1))
+    fill_log_gammas(laws, found)
     return found
+
+
+@kernel
+def fill_log_gammas(laws: Hypotheses, found: LogGammas) -> None:
+    """Fill what is 0 for the slots that have a reference."""
+    for i in range(len(laws.usual)):
+        if laws.usual[i, 0] > 0.0:
+            fill_row(laws.usual[i], found.usual[i])
+            found.usual_total[i] = log_gamma(np.sum(laws.usual[i]))
+            for k in range(laws.moved.shape[1]):
+                fill_row(laws.moved[i, k], found.moved[i, k])
+                found.moved_total[i, k] = log_gamma(np.sum(laws.moved[i, k]))
+
+
+@kernel
+def fill_row(pseudo_counts: NDArray[np.float64], found: NDArray[np.float64]) -> None:
+    """Fill `found` (categories,) of a law."""
+    for c in range(len(pseudo_counts)):
+        found[c] = log_gamma(pseudo_counts[c])
 
 
 def odds_times(share: NDArray[np.float64], multiple: float) -> NDArray[np.float64]:
@@ -196,51 +213,94 @@ def weighed(
     speaks for an alternative, or the newest values are usual rather than like it, the evidence falls below.
     `gammas` are those of the laws, where they are known already.
     """
-    log_e = np.zeros(evidence.log_m.shape)
-    is_told = log_mixture_from(evidence.log_m, level) >= level
-    at = np.flatnonzero((laws.usual[:, 0] > 0) & (is_told | (seen.sum(axis=1) > 0)))
-    if not len(at):
-        return Looked(evidence, log_e)
-    told, new = is_told[at, None], seen[at]
-    usual, moved = laws.usual[at, None, :], laws.moved[at]
-    tally = evidence.tally[at] * np.where(told, keep, 1.0)[:, :, None]
-    best = tally[np.arange(len(at)), evidence.log_ratio[at].argmax(axis=1)]
-    back = np.maximum(evidence.back[at] + _for_usual(new, best, usual[:, 0]), 0.0)
-    is_held = tally.any(axis=2)
-    tally += new[:, None, :]
-    gammas = gammas or log_gammas(laws)
-    of_usual = gammas.usual[at, None, :], gammas.usual_total[at, None]
-    of_moved = gammas.moved[at], gammas.moved_total[at]
+    found = Looked(Evidence(*(one.copy() for one in evidence)), np.zeros(evidence.log_m.shape))
+    weigh(found, seen, laws, gammas or log_gammas(laws), level, keep)
+    return found
+
+
+@kernel
+def weigh(
+    found: Looked,
+    seen: NDArray[np.float64],
+    laws: Hypotheses,
+    gammas: LogGammas,
+    level: float,
+    keep: float,
+) -> None:
+    """Bring the evidence up to date, in place, and fill the e-values, which are 0."""
+    for i in range(len(seen)):
+        if laws.usual[i, 0] > 0.0:
+            weigh_slot(i, found, seen[i], laws, gammas, level, keep)
+
+
+@kernel
+def weigh_slot(
+    i: int,
+    found: Looked,
+    new: NDArray[np.float64],
+    laws: Hypotheses,
+    gammas: LogGammas,
+    level: float,
+    keep: float,
+) -> None:
+    """Do so for one slot and its `new` values (categories,)."""
+    after = found.evidence
+    is_told = log_mixture_once(after.log_m[i]) >= level
+    if not is_told and not np.sum(new) > 0.0:
+        return
+    back = 0.0
+    if is_told:
+        for k in range(after.tally.shape[1]):
+            scale(after.tally[i, k], keep)
+        like = after.tally[i, np.argmax(after.log_ratio[i])]
+        back = max(after.back[i] + log_for_usual(new, like, laws.usual[i]), 0.0)
     # Most alternatives held nothing until now, so their tallies are one: what is new.
-    by_usual = np.repeat(log_dirichlet(new[:, None, :], usual, of_usual), tally.shape[1], axis=1)
-    held = np.nonzero(is_held)[0]
-    of_held = of_usual[0][held, 0], of_usual[1][held, 0]
-    by_usual[is_held] = log_dirichlet(tally[is_held], usual[held, 0], of_held)
-    log_ratio = log_dirichlet(tally, moved, of_moved) - by_usual
-    log_e[at] = np.where(told, 0.0, log_ratio - evidence.log_ratio[at])
-    log_m = np.where(told, evidence.log_m[at], restarted(evidence.log_m[at], log_e[at]))
-    is_over = told & ((log_ratio.max(axis=1) < GOES_ON_MIN) | (back > BACK_MIN))[:, None]
-    log_m = np.where(is_over, np.minimum(log_m, level - OVER), log_m)
-    surplus = tally.sum(axis=2, keepdims=True) / usual.sum(axis=2, keepdims=True) / TALLY_MAX
-    if (surplus > 1.0).any():
-        tally /= np.maximum(surplus, 1.0)
-        log_ratio = log_dirichlet(tally, moved, of_moved) - log_dirichlet(tally, usual, of_usual)
-    is_fresh = is_over | (~told & (log_ratio < 0))
-    after = Evidence(*(one.copy() for one in evidence))
-    after.log_m[at] = log_m
-    after.tally[at] = np.where(is_fresh[:, :, None], 0.0, tally)
-    after.log_ratio[at] = np.where(is_fresh, 0.0, log_ratio)
-    after.back[at] = np.where(told[:, 0] & ~is_over[:, 0], back, 0.0)
-    return Looked(after, log_e)
+    of_new = log_usual(i, new, laws, gammas)
+    highest = -np.inf
+    for k in range(after.tally.shape[1]):
+        tally = after.tally[i, k]
+        is_held = np.sum(tally) > 0.0
+        for c in range(len(new)):
+            tally[c] += new[c]
+        log_ratio = log_moved(i, k, tally, laws, gammas)
+        log_ratio -= log_usual(i, tally, laws, gammas) if is_held else of_new
+        if not is_told:
+            found.log_e[i, k] = log_ratio - after.log_ratio[i, k]
+            after.log_m[i, k] = restarted_once(after.log_m[i, k], found.log_e[i, k])
+        after.log_ratio[i, k] = log_ratio
+        highest = max(highest, log_ratio)
+    is_over = is_told and (highest < GOES_ON_MIN or back > BACK_MIN)
+    after.back[i] = 0.0 if is_over else back
+    for k in range(after.tally.shape[1]):
+        tally = after.tally[i, k]
+        surplus = np.sum(tally) / np.sum(laws.usual[i]) / TALLY_MAX
+        if surplus > 1.0:
+            for c in range(len(new)):
+                tally[c] /= surplus
+            after.log_ratio[i, k] = log_moved(i, k, tally, laws, gammas) - log_usual(i, tally, laws, gammas)
+        if is_over:
+            after.log_m[i, k] = min(after.log_m[i, k], level - OVER)
+        if is_over or (not is_told and after.log_ratio[i, k] < 0.0):
+            scale(tally, 0.0)
+            after.log_ratio[i, k] = 0.0
 
 
-def _for_usual(
-    new: NDArray[np.float64], tally: NDArray[np.float64], usual: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Give ln of how much likelier new values (slots, categories) are usual than like the tally."""
-    shares = usual / usual.sum(axis=1, keepdims=True)
-    like = (tally + shares) / (tally.sum(axis=1, keepdims=True) + 1.0)
-    return np.asarray((new * np.log(shares / like)).sum(axis=1))
+@kernel
+def scale(tally: NDArray[np.float64], factor: float) -> None:
+    """Multiply a tally (categories,), in place."""
+    for c in range(len(tally)):
+        tally[c] *= factor
+
+
+@kernel
+def log_for_usual(new: NDArray[np.float64], tally: NDArray[np.float64], usual: NDArray[np.float64]) -> float:
+    """Give ln of how much likelier new values (categories,) are usual than like the tally."""
+    usual_total, total = np.sum(usual), np.sum(tally)
+    found = 0.0
+    for c in range(len(new)):
+        share = usual[c] / usual_total
+        found += new[c] * math.log(share / ((tally[c] + share) / (total + 1.0)))
+    return found
 
 
 def carried_over(evidence: Evidence, before: Hypotheses, after: Hypotheses) -> Evidence:
@@ -257,10 +317,20 @@ def carried_over(evidence: Evidence, before: Hypotheses, after: Hypotheses) -> E
     fresh.log_m[is_known] = evidence.log_m[is_known]
     fresh.tally[is_known] = tally
     fresh.back[is_known] = evidence.back[is_known]
-    fresh.log_ratio[is_known] = log_dirichlet(tally, after.moved[is_known]) - log_dirichlet(
-        tally, new[:, None, :]
-    )
+    fill_log_ratios(fresh, after, log_gammas(after))
     return fresh
+
+
+@kernel
+def fill_log_ratios(evidence: Evidence, laws: Hypotheses, gammas: LogGammas) -> None:
+    """Work out the ratios of tallies, in place."""
+    for i in range(len(laws.usual)):
+        if laws.usual[i, 0] > 0.0:
+            for k in range(laws.moved.shape[1]):
+                tally = evidence.tally[i, k]
+                evidence.log_ratio[i, k] = log_moved(i, k, tally, laws, gammas) - log_usual(
+                    i, tally, laws, gammas
+                )
 
 
 def forgotten(evidence: Evidence, is_over: NDArray[np.bool_]) -> Evidence:
@@ -274,23 +344,39 @@ def forgotten(evidence: Evidence, is_over: NDArray[np.bool_]) -> Evidence:
     )
 
 
+@kernel
+def log_moved(i: int, k: int, tally: NDArray[np.float64], laws: Hypotheses, gammas: LogGammas) -> float:
+    """Give `log_dirichlet` of a tally (categories,) by an alternative of a slot."""
+    return log_dirichlet(tally, laws.moved[i, k], gammas.moved[i, k], gammas.moved_total[i, k])
+
+
+@kernel
+def log_usual(i: int, tally: NDArray[np.float64], laws: Hypotheses, gammas: LogGammas) -> float:
+    """Give the same by what is usual there."""
+    return log_dirichlet(tally, laws.usual[i], gammas.usual[i], gammas.usual_total[i])
+
+
+@kernel
 def log_dirichlet(
     tally: NDArray[np.float64],
     pseudo_counts: NDArray[np.float64],
-    gammas: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
-) -> NDArray[np.float64]:
-    """Give ln of the chance of a sequence with this tally (..., categories), shares drawn from the law.
+    of_counts: NDArray[np.float64],
+    of_total: float,
+) -> float:
+    """Give ln of the chance of a sequence with this tally (categories,), shares drawn from the law.
 
-    `gammas` are `log_gamma` of the pseudo-counts and of their total, where they are known already.
+    `of_counts` and `of_total` are `log_gamma` of the pseudo-counts and of their total.
     """
-    total = pseudo_counts.sum(axis=-1)
-    of_counts, of_total = gammas or (log_gamma(pseudo_counts), log_gamma(total))
-    by_category = log_gamma(pseudo_counts + tally) - of_counts
-    return np.asarray(by_category.sum(axis=-1) - log_gamma(total + tally.sum(axis=-1)) + of_total)
+    found = 0.0
+    for c in range(len(tally)):
+        if tally[c] > 0.0:  # Else there is no difference.
+            found += log_gamma(pseudo_counts[c] + tally[c]) - of_counts[c]
+    return found - log_gamma(np.sum(pseudo_counts) + np.sum(tally)) + of_total
 
 
-def log_gamma(x: NDArray[np.float64]) -> NDArray[np.float64]:
+@kernel
+def log_gamma(x: float) -> float:
     """Give ln of the gamma function for x > 0, to seven digits: Stirling's series at x + 4."""
     y = x + 4.0
-    series = (y - 0.5) * np.log(y) - y + LOG_SQRT_2PI + 1.0 / (12.0 * y) - 1.0 / (360.0 * y**3)
-    return np.asarray(series + 1.0 / (1260.0 * y**5) - np.log(x * (x + 1.0) * (x + 2.0) * (x + 3.0)))
+    series = (y - 0.5) * math.log(y) - y + LOG_SQRT_2PI + 1.0 / (12.0 * y) - 1.0 / (360.0 * y**3.0)
+    return float(series + 1.0 / (1260.0 * y**5.0) - math.log(x * (x + 1.0) * (x + 2.0) * (x + 3.0)))

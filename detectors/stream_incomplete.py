@@ -16,8 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from detectors.sequential import log_alarm_level, log_e_bernoulli, log_mixture_from, restarted
+from detectors.sequential import (
+    log_alarm_level,
+    log_e_bernoulli_once,
+    log_mixture_from,
+    log_mixture_once,
+    restarted_once,
+)
 from engine.judge.detection import MINUTE_NS, NS, WARNING, AlertPolicy, Detection, Finding
+from engine.kernel import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,6 +98,24 @@ class State(NamedTuple):
     since_ns: NDArray[np.int64]
 
 
+class Shares(NamedTuple):
+    """What of the state is by share."""
+
+    bad: NDArray[np.float64]
+    all: NDArray[np.float64]
+    log_m: NDArray[np.float64]
+    new_bad: NDArray[np.float64]
+    new_all: NDArray[np.float64]
+    since_ns: NDArray[np.int64]
+
+
+class Rule(NamedTuple):
+    """What depends on the length of a slice."""
+
+    log_m_max: float
+    keep: float  # of the usual
+
+
 class StreamIncomplete:
     """One finding per kind of trouble."""
 
@@ -100,7 +125,6 @@ class StreamIncomplete:
     def __init__(self, pages_per_week: float = 1.0, params: Params | None = None) -> None:
         self.params = params or Params()
         self.pages_per_week = pages_per_week
-        self._floor, self._odds = np.array(self.params.floor), np.array(self.params.odds)
 
     def new_state(self) -> State:
         """Give the state before the first slice."""
@@ -134,42 +158,19 @@ class StreamIncomplete:
         bad, total = counts_of(summary.stream)
         if summary.is_partial or summary.end_ns - summary.first_ns < params.attach_ns:
             bad[1] = total[1] = 0.0
-        null = self._usual(state) * params.effect
-        watched = (null <= params.usual_max) & (state.all - state.bad >= params.calls_min)
-        is_looked_at = (watched & (total > 0))[:, None]
-        log_m = state.log_m
-        if is_looked_at.any():
-            log_e = log_e_bernoulli(bad, total, null, self._odds)
-            log_m = np.where(is_looked_at, restarted(log_m, log_e), log_m)
-        log_m = np.minimum(log_m, self._level(summary) + params.beyond)
-        is_new_usual = (state.since_ns >= 0) & (summary.end_ns - state.since_ns > params.doubt_ns)
-        log_m[is_new_usual] = -np.inf
-        state = state._replace(
-            bad=np.where(is_new_usual, state.new_bad, state.bad),
-            all=np.where(is_new_usual, state.new_all, state.all),
-            since_ns=np.where(is_new_usual, -1, state.since_ns),
-        )
-        in_doubt = log_mixture_from(log_m, params.doubt) > params.doubt
         slice_s = (summary.end_ns - summary.start_ns) / NS
-        keep = 0.5 ** (slice_s / params.half_life_s)
-        began = in_doubt & (state.since_ns < 0)
-        return state._replace(
-            bad=np.where(in_doubt, state.bad, keep * state.bad + bad),
-            all=np.where(in_doubt, state.all, keep * state.all + total),
-            log_m=log_m,
-            new_bad=np.where(in_doubt, state.new_bad + bad, 0.0),
-            new_all=np.where(in_doubt, state.new_all + total, 0.0),
-            since_ns=np.where(began, summary.start_ns, np.where(in_doubt, state.since_ns, -1)),
-        )
-
-    def _usual(self, state: State) -> NDArray[np.float64]:
-        """Give the usual shares, at least the floor."""
-        return np.asarray(np.maximum(state.bad / np.maximum(state.all, 1.0), self._floor))
+        now = Shares(*(getattr(state, name).copy() for name in Shares._fields))
+        span_ns = summary.start_ns, summary.end_ns
+        rule = Rule(self._level(summary) + params.beyond, 0.5 ** (slice_s / params.half_life_s))
+        weigh_shares(now, bad, total, span_ns, rule, params)
+        return state._replace(**now._asdict())
 
     def _level(self, summary: WindowSummary) -> float:
         return log_alarm_level(SHARES, (summary.end_ns - summary.start_ns) / NS, self.pages_per_week)
 
     def _shares(self, state: State, summary: WindowSummary) -> list[Finding]:
+        if not (state.since_ns >= 0).any():
+            return []  # Nothing is in doubt.
         level = self._level(summary)
         is_high = (log_mixture_from(state.log_m, level) >= level) & (state.new_bad >= self.params.calls_min)
         if not is_high.any():
@@ -197,6 +198,40 @@ def counts_of(stream: StreamUse) -> tuple[NDArray[np.float64], NDArray[np.float6
     bad = (lost, stream.ended_unknown, stream.ended_without_turn, stream.ended_without_agent)
     total = (lost + stream.ended, stream.ended, stream.ended_answered, stream.ended_answered)
     return np.array(bad, np.float64), np.array(total, np.float64)
+
+
+@kernel
+def weigh_shares(
+    now: Shares,
+    bad: NDArray[np.float64],
+    total: NDArray[np.float64],
+    span_ns: tuple[int, int],
+    rule: Rule,
+    params: Params,
+) -> None:
+    """Add what is bad of a slice's total, (SHARES,), to the evidence and to what is usual, in place."""
+    for k in range(len(bad)):
+        usual = max(now.bad[k] / max(now.all[k], 1.0), params.floor[k])
+        null = usual * params.effect
+        is_watched = null <= params.usual_max and now.all[k] - now.bad[k] >= params.calls_min
+        for at in range(now.log_m.shape[1]):
+            if is_watched and total[k] > 0.0:
+                log_e = log_e_bernoulli_once(bad[k], total[k], null, params.odds[at])
+                now.log_m[k, at] = restarted_once(now.log_m[k, at], log_e)
+            now.log_m[k, at] = min(now.log_m[k, at], rule.log_m_max)
+        if now.since_ns[k] >= 0 and span_ns[1] - now.since_ns[k] > params.doubt_ns:  # It is usual by now.
+            now.log_m[k] = -np.inf
+            now.bad[k], now.all[k] = now.new_bad[k], now.new_all[k]
+        if log_mixture_once(now.log_m[k]) > params.doubt:
+            if now.since_ns[k] < 0:
+                now.since_ns[k] = span_ns[0]
+            now.new_bad[k] += bad[k]
+            now.new_all[k] += total[k]
+        else:
+            now.since_ns[k] = -1
+            now.bad[k] = rule.keep * now.bad[k] + bad[k]
+            now.all[k] = rule.keep * now.all[k] + total[k]
+            now.new_bad[k] = now.new_all[k] = 0.0
 
 
 def _finding(problem: str, text: str, evidence: tuple[tuple[str, float | int | str], ...]) -> Finding:

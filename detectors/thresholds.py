@@ -121,15 +121,15 @@ class Thresholds:
 
     def __init__(self, surfaces: Surfaces) -> None:
         self.surfaces = surfaces
-        self._cap: NDArray[np.float64] = np.zeros(0)
+        self._cap = b""
         self._by_cap: dict[str, NDArray[np.float64]] = {}  # by tier, without a baseline
 
     def of(
         self, tier: str, cap: NDArray[np.float64], load: NDArray[np.float64], weight: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Give the threshold of each speaker, (instances, SPEAKERS); `weight` is that of the baseline."""
-        if not np.array_equal(cap, self._cap, equal_nan=True):
-            self._cap, self._by_cap = cap.copy(), {}
+        if (key := cap.tobytes()) != self._cap:
+            self._cap, self._by_cap = key, {}
         found = self._without_baseline(tier, cap)
         if not weight.any():
             return found

@@ -15,7 +15,7 @@ durations rounded to whole seconds need some forty failures, to five seconds all
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,8 @@ from detectors.cliff_pages import (
 from detectors.creeping_latency import CreepParams, CreepState
 from detectors.failure_atoms import AtomState
 from detectors.failure_phase import PhaseParams, PhaseState
-from detectors.latency_walls import matching, timeouts_of, walls_of
+from detectors.latency_walls import matching, timeout_rows, timeouts_of, walls_of
+from detectors.remembered import Remembered
 from detectors.watched_rows import Carrier, causes
 from engine.judge.detection import CRITICAL, MINUTE_NS, WARNING, AlertPolicy, Detection, Finding
 
@@ -88,6 +89,10 @@ class TimeoutCliff:
         """Take the budget of false pages."""
         self.params = params or Params()
         self.pages_per_week = pages_per_week * self.params.pages_share
+        self._timeout_rows = Remembered(timeout_rows, by_value=True)
+        self._walls: Remembered[Any, tuple[NDArray[np.float64], NDArray[np.int64]]] = Remembered(
+            lambda given: walls_of(*given), by_value=True
+        )
 
     def new_state(self) -> State:
         """Give the state before the first slice."""
@@ -102,10 +107,10 @@ class TimeoutCliff:
     def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Look at one closed slice."""
         params = self.params
-        timeouts = timeouts_of(limits, summary)
-        known_s = np.array(sorted({value for _, value in timeouts}))
-        if not np.array_equal(known_s, state.known_s):
-            state = state._replace(known_s=known_s, log_weight=log_weights(known_s.tolist()))
+        timeouts = timeouts_of(self._timeout_rows(limits), summary)
+        known_s = sorted({value for _, value in timeouts})
+        if known_s != state.known_s.tolist():
+            state = state._replace(known_s=np.array(known_s), log_weight=log_weights(known_s))
         state = state._replace(
             atoms=failure_atoms.take_slice(
                 state.atoms, summary, state.log_weight, self.pages_per_week * params.atom_share, params.atoms
@@ -126,17 +131,17 @@ class TimeoutCliff:
         creep = creeping_latency.take_up(state.creep, summary, self.params.creep)
         minute = summary.start_ns // MINUTE_NS
         if creep.minute not in (-1, minute):
-            rows = _latency_rows(creep, summary)
+            labels = summary.windows.labels
+            rows = [(stage, labels[row]) for row, stage in _latency_rows(creep, summary)]
             operation = summary.facts.failures.operation
             seen = [
                 (operation[row], value)
                 for row, value in zip(state.seen_row.tolist(), state.seen_s.tolist(), strict=True)
                 if row >= 0
             ]
-            walls = walls_of([(stage, summary.windows.labels[row]) for row, stage in rows], timeouts, seen)
             creep = creeping_latency.look(
-                creep, minute - creep.minute, walls, self.pages_per_week * self.params.creep_share,
-                self.params.creep,
+                creep, minute - creep.minute, self._walls((rows, timeouts, seen)),
+                self.pages_per_week * self.params.creep_share, self.params.creep,
             )  # fmt: skip
         creep = creeping_latency.add_slice(creep._replace(minute=minute), summary)
         return state._replace(creep=creep)

@@ -74,7 +74,7 @@ def with_rows(usual: UsualArrivals, looked_at: int, rows: list[int]) -> UsualArr
 
 
 def with_slice(
-    usual: UsualArrivals, span_ns: tuple[int, int], arrivals: NDArray[np.float64], offsets: UtcOffsets
+    usual: UsualArrivals, span_ns: tuple[int, int], arrivals: NDArray[np.int64], offsets: UtcOffsets
 ) -> UsualArrivals:
     """Give the table with a slice counted; `arrivals` (window rows,) are of that slice."""
     slot = span_ns[0] // SLOT_NS

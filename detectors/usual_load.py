@@ -99,16 +99,15 @@ def count_slice(
         nothing = np.zeros(len(season.calls))
         season = season._replace(baseline=baseline, calls=nothing, watched_s=nothing)
     if summary.stream.events == 0:
-        season = season._replace(silent_s=season.silent_s + slice_s)
+        silent_s, expected_per_s = season.silent_s + slice_s, season.expected_per_s
     else:
-        expected = float(np.fmax.reduce(rate_per_s)) if np.isfinite(rate_per_s).any() else 0.0
-        season = season._replace(silent_s=0.0, expected_per_s=expected)
-    if summary.is_partial or season.silent_s * season.expected_per_s >= SILENT_CALLS:
-        return season._replace(slot=slot)
+        silent_s, expected_per_s = 0.0, float(np.fmax.reduce(rate_per_s, initial=0.0))
+    calls, watched_s = season.calls, season.watched_s
+    if not summary.is_partial and silent_s * expected_per_s < SILENT_CALLS:
+        calls = calls + counted * summary.limits.arrivals
+        watched_s = watched_s + counted * slice_s
     return season._replace(
-        slot=slot,
-        calls=season.calls + np.where(counted, summary.limits.arrivals, 0.0),
-        watched_s=season.watched_s + np.where(counted, slice_s, 0.0),
+        slot=slot, calls=calls, watched_s=watched_s, silent_s=silent_s, expected_per_s=expected_per_s
     )
 
 
@@ -194,7 +193,7 @@ def places(season: Season, times_ns: NDArray[np.int64]) -> tuple[NDArray[np.int6
     """Give between which columns moments lie, and how far; a slot's value is that of its middle."""
     columns = season.log_usual.shape[1]
     place = (times_ns - season.table_slot * SLOT_NS) / SLOT_NS - 0.5
-    place = np.clip(place, 0.0, columns - 1.000001)
+    place = np.minimum(np.maximum(place, 0.0), columns - 1.000001)
     low = place.astype(np.int64)
     return low, place - low
 

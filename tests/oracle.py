@@ -9,10 +9,11 @@ from __future__ import annotations
 from tests import oracle_ceiling as ceiling
 from tests import oracle_decode as decode
 from tests import oracle_erlang as erlang
+from tests import oracle_evidence as evidence
 from tests import oracle_headroom as headroom
 from tests import oracle_judge as judge
 from tests import oracle_latency as latency
 from tests import oracle_observe as observe
 from tests import oracle_rates as rates
 
-__all__ = ["ceiling", "decode", "erlang", "headroom", "judge", "latency", "observe", "rates"]
+__all__ = ["ceiling", "decode", "erlang", "evidence", "headroom", "judge", "latency", "observe", "rates"]

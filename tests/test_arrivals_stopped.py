@@ -88,7 +88,7 @@ def test_evenings_are_those_of_local_time() -> None:
 
 def test_rows_beyond_the_bound_have_no_table() -> None:
     usual = with_rows(nothing_usual(), 100, list(range(100)))
-    usual = with_slice(usual, (0, MINUTE_NS), np.ones(100), ((0, 0),))
+    usual = with_slice(usual, (0, MINUTE_NS), np.ones(100, np.int64), ((0, 0),))
 
     assert len(usual.rows) == len(usual.calls) == len(usual.baseline.calls) == ROWS_MAX
     assert usual.usual_rows_refused == 100 - ROWS_MAX

@@ -30,3 +30,6 @@ def test_what_follows_from_an_object_is_worked_out_once_for_it() -> None:
     remembered, one, other = Remembered(total), [1, 2], [1, 2]
     assert [remembered(each) for each in (one, one, other, [5], one)] == [3, 3, 3, 5, 3]
     assert len(asked) == 4
+    by_value = Remembered(total, by_value=True)
+    assert [by_value(each) for each in (one, other, [1, 2], [5])] == [3, 3, 3, 5]
+    assert len(asked) == 6
