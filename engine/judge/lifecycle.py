@@ -87,9 +87,12 @@ class AlertBook:
         A detector that is missing from `found` did not look: its alerts stay as they are.
         """
         changes = []
+        standing: dict[str, list[Pairs]] = {}
+        for labels, life in self._lives.items():
+            standing.setdefault(life.detector, []).append(labels)
         for detector in sorted(found):
             present = {one.labels: one for one in found[detector]}
-            for labels in [one for one, life in self._lives.items() if life.detector == detector]:
+            for labels in standing.get(detector, ()):
                 if labels not in present:
                     changes += self._missing(labels, end_ns)
             for labels in sorted(present):
