@@ -120,6 +120,21 @@ def walk_levels(level: int, last_second: list[int], arrivals: list[int], changes
     return Walk(levels[1:], max(levels), max(rates, default=0), bins[-width:])
 
 
+def count_errors(ends: Sequence[tuple[int, int, int]], is_error: Sequence[bool], series: int) -> list[int]:
+    """Add up the errors among (series, cause, how many), by series."""
+    return [sum(many for one, cause, many in ends if one == at and is_error[cause]) for at in range(series)]
+
+
+def add_totals(
+    before: list[list[int]], rows: Sequence[tuple[int, Sequence[int]]], sign: int
+) -> list[list[int]]:
+    """Add up (series, columns) by series."""
+    return [
+        [old + sign * sum(row[at] for one, row in rows if one == series) for at, old in enumerate(totals)]
+        for series, totals in enumerate(before)
+    ]
+
+
 def scatter_add(dense: list[int], flat: Sequence[int], values: Sequence[int], sign: int) -> list[int]:
     """Add up by position."""
     return [

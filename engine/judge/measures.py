@@ -40,7 +40,7 @@ EMPTY_I4 = np.zeros(0, np.int32)
 # What windows count of a summary, in the order of their columns; errors take the place of their column after.
 COUNTED = [int(one) for one in (Count.STARTED, Count.ENDED, Count.ENDED, Count.DECLINED)]
 TOTALS = (Count.STARTED, Count.ANSWERED, Count.ENDED, Count.DECLINED)
-TOTALS_COLUMNS = [int(one) for one in TOTALS]
+TOTALS_COLUMNS: NDArray[np.int64] = np.array(TOTALS, np.int64)
 P50, P99 = range(2)
 RANKS: NDArray[np.float64] = np.array([0.50, 0.99])
 RANKS.setflags(write=False)
@@ -85,6 +85,40 @@ def quantiles_of_rows(
                 rank -= octaves[octave]
                 octave += 1
             into[place, rows[k]] = value_of_rank(table[pages[octave]], rank, octave * PER_OCTAVE)
+
+
+@kernel
+def count_errors(
+    series: NDArray[np.int32],
+    cause: NDArray[np.int32],
+    many: NDArray[np.int64],
+    is_error: NDArray[np.bool_],
+    into: NDArray[np.int64],
+) -> None:
+    """Add up how many ends of each series are errors, of (series, cause, how many), to `into` (series,)."""
+    for row in range(len(series)):
+        if is_error[cause[row]]:
+            into[series[row]] += many[row]
+
+
+@kernel
+def add_totals(
+    totals: NDArray[np.int64],
+    errors_total: NDArray[np.int64],
+    series: NDArray[np.int32],
+    counts: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    errors: NDArray[np.int64],
+    sign: int,
+) -> None:
+    """Add `sign` x some columns of `counts` (rows, ...) to `totals` (series, columns), and `errors` (rows,).
+
+    `series` (rows,) says which series each row is of.
+    """
+    for row in range(len(series)):
+        for place in range(len(columns)):
+            totals[series[row], place] += sign * counts[row, columns[place]]
+        errors_total[series[row]] += sign * errors[row]
 
 
 class Newest(NamedTuple):
@@ -154,9 +188,8 @@ class Measures:
             nothing = contribution_of(start_ns, EMPTY_I4, EMPTY_I4)
             return nothing, nothing
         errors = np.zeros(len(ids), np.int64)
-        is_error = np.array([self.classifier.is_error(one) for one in merged.causes], np.int64)
-        if len(is_error):
-            scatter_add(errors, merged.cause_series, is_error[merged.cause_index] * merged.cause_count, 1)
+        is_error = np.array([self.classifier.is_error(one) for one in merged.causes], np.bool_)
+        count_errors(merged.cause_series, merged.cause_index, merged.cause_count, is_error, errors)
         facts = latency_facts(merged, ids)
         self._add_totals(merged, ids, errors, sign)
         self._add_histograms(merged, ids, facts, sign)
@@ -205,9 +238,7 @@ class Measures:
             self.errors_total = np.concatenate(
                 [self.errors_total, np.zeros(series - len(self.errors_total), np.int64)]
             )
-        # A summary names each series once.
-        self.totals[ids] += sign * merged.counts[:, TOTALS_COLUMNS]
-        self.errors_total[ids] += sign * errors
+        add_totals(self.totals, self.errors_total, ids, merged.counts, TOTALS_COLUMNS, errors, sign)
 
     def _add_histograms(
         self, merged: SliceSummary, ids: NDArray[np.int32], facts: SeriesFacts, sign: int

@@ -160,6 +160,14 @@ def take_out(flow: Flow, start_ns: int, slice_ns: int, state: OccupancyState, us
 
 
 @kernel
+def add_flow(flow: Flow, start_ns: int, slice_ns: int, state: OccupancyState, use: SliceUse) -> None:
+    """Add all that a flow says of the slice that starts at `start_ns`."""
+    add_bins(flow, use)
+    add_entered(flow, state)
+    take_out(flow, start_ns, slice_ns, state, use)
+
+
+@kernel
 def add_to_cells(
     members: Membership,
     series: NDArray[np.int32],
@@ -312,9 +320,7 @@ class Occupancy:
         self._step_over_gap(start_ns)
         age_by_one(self.state.alive)
         for flow in flows:
-            add_bins(flow, use)
-            add_entered(flow, self.state)
-            take_out(flow, start_ns, self.slice_ns, self.state, use)
+            add_flow(flow, start_ns, self.slice_ns, self.state, use)
         if self._restarted:
             self._settle_unknown()
         walk_levels(self.state, use)

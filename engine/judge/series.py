@@ -89,9 +89,10 @@ class SeriesIndex:
             for values in series
             if values not in known
         }
-        for labelset in sorted(one for one in set(fresh.values()) if one not in self._ids):
-            self._take_up(labelset)
-        known.update((values, self._ids[labelset]) for values, labelset in fresh.items())
+        if fresh:
+            for labelset in sorted(one for one in set(fresh.values()) if one not in self._ids):
+                self._take_up(labelset)
+            known.update((values, self._ids[labelset]) for values, labelset in fresh.items())
         return np.array([known[values] for values in series], np.int32)
 
     def instances_of(self, series_id: int) -> list[int]:
