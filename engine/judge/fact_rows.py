@@ -169,7 +169,9 @@ class FactRows:
             use.closed[row] += many * (cause.fallback == "closed")
 
     def _nothing_called(self) -> DependencyUse:
-        known = {one.name: POLICIES.get(one.on_check_error, 0) for one in self.index.register.guardrails}
+        known: dict[str, int] = {}
+        if self.dependencies:
+            known = {one.name: POLICIES.get(one.on_check_error, 0) for one in self.index.register.guardrails}
         policy = np.array([known.get(name, 0) for name in self.dependencies], np.int8)
         rows = np.zeros((9, len(self.dependencies)), np.int64)
         return DependencyUse(

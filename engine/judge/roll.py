@@ -193,6 +193,8 @@ class Roller:
     def _grow(self) -> None:
         """Follow the index: new series and instances start empty."""
         instances, series = len(self.index.instances), len(self.index.series)
+        if (instances, series) == (len(self.declined_total), len(self.series_level)):
+            return
         self.occupancy.grow(instances)
         self.declined_total = _longer(self.declined_total, instances, 0)
         self._first_ns_by_instance = _longer(self._first_ns_by_instance, instances, -1)

@@ -111,4 +111,4 @@ class SketchPages:
         is_marked = np.zeros(len(self.page_of), np.bool_)
         for flat in positions:
             mark_rows(is_marked, flat, self._row_of)
-        return np.flatnonzero(is_marked).astype(np.int32)
+        return is_marked.nonzero()[0].astype(np.int32)

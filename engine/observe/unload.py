@@ -20,7 +20,6 @@ from engine.observe.merge import (
     NUMBER,
     STAGES,
     Group,
-    Groups,
     Lists,
     summary_of,
     summed,
@@ -276,7 +275,7 @@ def unloaded(
     sketch_key = sketches.key[: sketches.used[PLACES]]
     sketch_series, sketch_stage = sketch_key >> STAGE_BITS, sketch_key & STAGE_MASK
     is_used[sketch_series] = True
-    ids = np.flatnonzero(is_used)
+    ids = is_used.nonzero()[0]
     series = _in_order(ids[np.argsort(ranks.series[ids])], names.series)
     said = [_said(one, parts) for one, parts in zip(others, SAID, strict=True)]
     ids = _ids_in(said, CAUSES)
@@ -286,9 +285,9 @@ def unloaded(
     latency, sums = _latencies(sketches, series.place_of[sketch_series], stage.place_of[sketch_stage])
     orders = {CAUSES: cause, STAGES: stage}
     causes, *rest = (_sorted(*one, series, orders) for one in zip(others, said, strict=True))
-    firsts = _counts(counts, series), _bins(bins, series), _ends(ends, series, header)
-    groups = Groups(*firsts, causes, latency, sums, *rest)
-    return summary_of(header, Lists(series.names, cause.names, stage.names), groups, notes)
+    groups = (_bins(bins, series), _ends(ends, series, header), causes, latency, sums, *rest)
+    lists = Lists(series.names, cause.names, stage.names)
+    return summary_of(header, lists, _counts(counts, series), groups, notes)
 
 
 def _unloaded(facts: Facts, is_used: NDArray[np.bool_]) -> list[Packed]:
@@ -309,7 +308,7 @@ def _said(packed: Packed, parts: tuple[Part, ...]) -> Said:
 def _ids_in(said: Sequence[Said], of: int) -> NDArray[np.int64]:
     """Give each id of one kind that is said anywhere, once."""
     columns = [column for one in said for part, column in one.items() if part.of == of]
-    return np.flatnonzero(np.bincount(np.concatenate(columns))) if columns else NO_IDS
+    return np.bincount(np.concatenate(columns)).nonzero()[0] if columns else NO_IDS
 
 
 def _in_order(ids: NDArray[np.int64], name_of: Callable[[int], Any]) -> Order:
@@ -330,11 +329,11 @@ def _sorted(packed: Packed, said: Said, series: Order, orders: Mapping[int, Orde
     return summed(Group((series.place_of[packed.keys & SERIES_MASK], *columns), packed.sums[:, np.newaxis]))
 
 
-def _counts(packed: Packed, series: Order) -> Group:
+def _counts(packed: Packed, series: Order) -> NDArray[np.int64]:
     """Give a row for every series."""
     table = np.zeros((len(series.names), len(Count)), np.int64)
     add_counts(packed, series.place_of, table)
-    return Group((np.arange(len(table)),), table)
+    return table
 
 
 def _bins(packed: Packed, series: Order) -> Group:
