@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from engine.observe.summary import EndKind
 from tests import oracle_latency
 
 if TYPE_CHECKING:
@@ -71,10 +72,40 @@ def age_by_one(alive: Sequence[Sequence[int]]) -> list[list[int]]:
     return [[0, *row[:-2], row[-2] + row[-1]] for row in alive]
 
 
+class Ends(NamedTuple):
+    """What ends change: arrays (instances, cells), and (instances,) the last."""
+
+    alive: NDArray[np.int32]
+    ended_by_age: NDArray[np.int32]
+    healed_by_age: NDArray[np.int32]
+    age_unknown: NDArray[np.int64]
+
+
+def take_out(
+    members: Membership,
+    ends: Sequence[tuple[int, int, int, int]],
+    at: tuple[int, int],
+    into: Ends,
+    *,
+    has_unknown: bool,
+) -> None:
+    """Take ends (series, start_ns, kind, count) one by one; `at` is the start and the length of the slice."""
+    for series, start_ns, kind, count in ends:
+        age = max((at[0] - start_ns) // at[1], 0)
+        if start_ns >= 0 and kind != EndKind.UNSEEN:
+            add_to_cells(members, [series], [age], [-count], into.alive)
+        if start_ns >= 0 and kind == EndKind.ENDED:
+            add_to_cells(members, [series], [age], [count], into.ended_by_age)
+        if start_ns >= 0 and kind == EndKind.HEALED:
+            add_to_cells(members, [series], [age], [count], into.healed_by_age)
+        if start_ns < 0 and kind != EndKind.UNSEEN and has_unknown:
+            add_to_instances(members, [series], [-count], into.age_unknown)
+
+
 class Walk(NamedTuple):
     """What walking the bins of one instance gives."""
 
-    level: int
+    level_per_bin: list[int]
     level_peak: int
     rate_peak: int
     last_second: list[int]
@@ -86,7 +117,22 @@ def walk_levels(level: int, last_second: list[int], arrivals: list[int], changes
     bins = last_second + arrivals
     width = len(last_second)
     rates = [sum(bins[end - width : end]) for end in range(width + 1, len(bins) + 1)]
-    return Walk(levels[-1], max(levels), max(rates, default=0), bins[-width:])
+    return Walk(levels[1:], max(levels), max(rates, default=0), bins[-width:])
+
+
+def count_errors(ends: Sequence[tuple[int, int, int]], is_error: Sequence[bool], series: int) -> list[int]:
+    """Add up the errors among (series, cause, how many), by series."""
+    return [sum(many for one, cause, many in ends if one == at and is_error[cause]) for at in range(series)]
+
+
+def add_totals(
+    before: list[list[int]], rows: Sequence[tuple[int, Sequence[int]]], sign: int
+) -> list[list[int]]:
+    """Add up (series, columns) by series."""
+    return [
+        [old + sign * sum(row[at] for one, row in rows if one == series) for at, old in enumerate(totals)]
+        for series, totals in enumerate(before)
+    ]
 
 
 def scatter_add(dense: list[int], flat: Sequence[int], values: Sequence[int], sign: int) -> list[int]:

@@ -20,9 +20,15 @@ def sum_by_position(flat: Sequence[int], values: Sequence[int]) -> list[tuple[in
     return sorted((at, value) for at, value in sums.items() if value)
 
 
-def mark_rows(flat: Sequence[int], width: int) -> list[int]:
-    """Give the rows of positions, each once."""
-    return sorted({at // width for at in flat})
+def mark_rows(flat: Sequence[int], row_of: Sequence[int], page: int) -> list[int]:
+    """Give the rows of positions, each once; `row_of` says those of pages of a length."""
+    return sorted({row_of[at // page] for at in flat})
+
+
+def reach_of(rows_of: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """Give how many rows there are up to the last one, and the most that one series has."""
+    rows_max = max((row + 1 for rows in rows_of for row in rows), default=0)
+    return rows_max, max(map(len, rows_of), default=0)
 
 
 def summed(facts: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, ...]]:

@@ -1,7 +1,7 @@
 """Slow, obvious twin of what makes a slice's facts its summary: sums by name, one dictionary for each kind.
 
-Of the kernels `unload_facts`, `add_counts`, `add_bins`, `end_keys`, `by_time`, `lay_out_ends` and
-`unload_latencies`.
+Of the kernels `unload_facts`, `add_counts`, `add_bins`, `end_keys`, `by_time`, `lay_out_ends`, `has_repeats`
+and `unload_latencies`.
 """
 
 from __future__ import annotations

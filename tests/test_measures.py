@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.judge.declines import Classifier, Rule
-from engine.judge.measures import Measures, quantiles_of_rows
+from engine.judge.measures import Measures, add_totals, count_errors, quantiles_of_rows
 from engine.judge.series import SeriesIndex
 from engine.judge.stage_rows import StageRows
 from engine.judge.windows import WindowView
@@ -22,6 +22,34 @@ from tests.snapshots import family_of
 from tests.summaries import ACME, GLOBEX, LABELS, SLICE_NS, declined, ended, summary
 
 HOUR = 2
+
+
+ENDS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(-3, 3)))
+
+
+@given(ENDS, st.lists(st.booleans(), min_size=2, max_size=2))
+def test_errors_are_added_up_by_series(ends: list[tuple[int, int, int]], is_error: list[bool]) -> None:
+    series, cause, many = (np.array([one[at] for one in ends], np.int64) for at in range(3))
+    into = np.zeros(3, np.int64)
+
+    count_errors(series.astype(np.int32), cause.astype(np.int32), many, np.array(is_error), into)
+
+    assert into.tolist() == oracle_judge.count_errors(ends, is_error, 3)
+
+
+@given(ENDS, st.sampled_from([-1, 1]))
+def test_totals_are_added_up_by_series_and_errors_with_them(
+    rows: list[tuple[int, int, int]], sign: int
+) -> None:
+    series, counts, errors = (np.array([one[at] for one in rows], np.int64) for at in range(3))
+    totals, errors_total = np.full((3, 2), 7), np.full(3, 7)
+
+    table = np.stack([counts, 2 * counts, 3 * counts], axis=1)
+    add_totals(totals, errors_total, series.astype(np.int32), table, np.array([2, 0]), errors, sign)
+
+    found = np.column_stack([totals, errors_total]).tolist()
+    given_rows = [(one, (3 * count, count, error)) for one, count, error in rows]
+    assert found == oracle_judge.add_totals([[7] * 3] * 3, given_rows, sign)
 
 
 @given(

@@ -1,6 +1,8 @@
-"""Levels and ages: every kernel against its twin, and how a slice moves on."""
+"""Levels and ages: every kernel against its twin, and how a slice moves on (add_flow joins three of them)."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 from hypothesis import given
@@ -14,15 +16,20 @@ from engine.judge.occupancy import (
     OccupancyState,
     SliceUse,
     add_bins,
+    add_entered,
     add_to_cells,
     add_to_instances,
     age_by_one,
     new_occupancy,
     new_slice_use,
+    take_out,
     walk_levels,
 )
 from engine.observe.summary import EndKind
 from tests import oracle_judge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 S = 1_000_000_000
 SERIES, INSTANCES, BINS = 4, 3, 12
@@ -41,18 +48,102 @@ def memberships(draw: st.DrawFn) -> Membership:
 ROWS = st.lists(st.tuples(st.integers(0, SERIES - 1), st.integers(0, BINS + 3), SMALL), max_size=20)
 
 
+def column(rows: Sequence[tuple[int, ...]], at: int, kind: type) -> np.ndarray:
+    """Give a column of rows, also of none."""
+    return np.array([row[at] for row in rows], kind)
+
+
 @given(memberships(), ROWS)
 def test_values_go_to_the_bin_of_every_instance_of_their_series(
     members: Membership, rows: list[tuple[int, int, int]]
 ) -> None:
+    rows = [(one, min(at, BINS - 1), value) for one, at, value in rows]
     series, bins, values = ([row[at] for row in rows] for at in range(3))
-    bins = [min(one, BINS - 1) for one in bins]
-    fast, slow = np.zeros((INSTANCES, BINS), np.int32), np.zeros((INSTANCES, BINS), np.int32)
+    use = new_slice_use(INSTANCES, 4, BINS)
+    slow = np.zeros((INSTANCES, BINS), np.int32)
 
-    add_bins(members, np.array(series, np.int32), np.array(bins, np.int16), np.array(values, np.int32), fast)
+    arrivals = column(rows, 2, np.int32)
+    add_bins(
+        flow()._replace(
+            members=members,
+            bin_series=column(rows, 0, np.int32),
+            bin_index=column(rows, 1, np.int16),
+            arrivals=arrivals,
+            level=2 * arrivals,
+            declines=3 * arrivals,
+        ),
+        use,
+    )
     oracle_judge.add_bins(members, series, bins, values, slow)
 
-    assert slow.tolist() == fast.tolist()
+    assert slow.tolist() == use.arrivals_per_bin.tolist()
+    assert (2 * slow).tolist() == use.level_change.tolist()
+    assert (3 * slow).tolist() == use.declines_per_bin.tolist()
+
+
+@given(memberships(), st.lists(st.tuples(SMALL, SMALL), min_size=SERIES, max_size=SERIES), st.booleans())
+def test_calls_enter_flight_young_or_of_unknown_age(
+    members: Membership, rows: list[tuple[int, int]], has_opened: bool
+) -> None:
+    state, series = new_occupancy(INSTANCES, 4), list(range(SERIES))
+    young, unknown = np.zeros(INSTANCES, np.int64), np.zeros(INSTANCES, np.int64)
+
+    opened = column(rows, 1, np.int64) if has_opened else np.zeros(0, np.int64)
+    add_entered(
+        flow()._replace(
+            members=members,
+            entered_series=np.arange(SERIES, dtype=np.int32),
+            entered=column(rows, 0, np.int64),
+            opened=opened,
+        ),
+        state,
+    )
+    oracle_judge.add_to_instances(members, series, [row[0] for row in rows], young)
+    oracle_judge.add_to_instances(members, series[: len(opened)], opened.tolist(), unknown)
+
+    assert young.tolist() == state.alive[:, 0].tolist()
+    assert not state.alive[:, 1:].any()
+    assert unknown.tolist() == state.age_unknown.tolist()
+
+
+@given(
+    memberships(),
+    st.lists(
+        st.tuples(
+            st.integers(0, SERIES - 1), st.integers(-1, 60), st.sampled_from([*EndKind]), st.integers(-3, 3)
+        ),
+        max_size=20,
+    ),
+    st.booleans(),
+)
+def test_calls_that_ended_leave_the_cell_of_their_age(
+    members: Membership, rows: list[tuple[int, int, int, int]], has_unknown: bool
+) -> None:
+    """Also those that started after the slice, as a late end may say."""
+    state, use = new_occupancy(INSTANCES, 4), new_slice_use(INSTANCES, 4, BINS)
+    alive, by_age, healed = np.zeros((3, INSTANCES, 4), np.int32)
+    slow = oracle_judge.Ends(alive, by_age, healed, np.zeros(INSTANCES, np.int64))
+
+    take_out(
+        flow()._replace(
+            members=members,
+            end_series=column(rows, 0, np.int32),
+            end_start_ns=column(rows, 1, np.int64),
+            end_kind=column(rows, 2, np.uint8),
+            end_count=column(rows, 3, np.int32),
+            has_unknown=has_unknown,
+        ),
+        50,
+        10,
+        state,
+        use,
+    )
+    oracle_judge.take_out(members, rows, (50, 10), slow, has_unknown=has_unknown)
+
+    assert slow.alive.tolist() == state.alive.tolist()
+    assert slow.ended_by_age.tolist() == use.ended_by_age.tolist()
+    assert slow.healed_by_age.tolist() == use.healed_by_age.tolist()
+    assert slow.age_unknown.tolist() == state.age_unknown.tolist()
 
 
 @given(memberships(), ROWS)
@@ -105,20 +196,29 @@ def test_the_walk_over_the_bins_finds_level_peak_and_rolling_second(
         changes = data.draw(st.lists(SMALL, min_size=bins, max_size=bins))
         state.level[i], state.last_second[i] = level, last
         use.arrivals_per_bin[i], use.level_change[i] = arrivals, changes
+        use.ended_by_age[i] = data.draw(st.lists(SMALL, min_size=4, max_size=4))
         expected.append(oracle_judge.walk_levels(level, last, arrivals, changes))
 
     walk_levels(state, use)
 
     found = [
         oracle_judge.Walk(
-            int(state.level[i]), int(use.level_peak[i]), int(use.rate_peak[i]), state.last_second[i].tolist()
+            use.level_per_bin[i].tolist(),
+            int(use.level_peak[i]),
+            int(use.rate_peak[i]),
+            state.last_second[i].tolist(),
         )
         for i in range(instances)
     ]
     assert expected == found
+    assert [one.level_per_bin[-1] for one in expected] == state.level.tolist()
+    assert [sum(one) for one in use.arrivals_per_bin.tolist()] == use.arrivals.tolist()
+    assert [sum(one) for one in use.ended_by_age.tolist()] == use.ended.tolist()
 
 
-def flow(entered: int = 0, level: int = 0, ends: tuple[tuple[int, int, int], ...] = ()) -> Flow:
+def flow(
+    entered: int = 0, level: int = 0, ends: tuple[tuple[int, int, int], ...] = (), opened: int = 0
+) -> Flow:
     """Make the facts of one series in instance 0; ends are (start_ns, kind, count)."""
     one = np.zeros(1, np.int32)
     start, kind, count = (np.array([end[at] for end in ends], np.int64) for at in range(3))
@@ -131,10 +231,12 @@ def flow(entered: int = 0, level: int = 0, ends: tuple[tuple[int, int, int], ...
         declines=np.zeros(1, np.int32),
         entered_series=one,
         entered=np.array([entered], np.int64),
+        opened=np.array([opened], np.int64),
         end_series=np.zeros(len(ends), np.int32),
         end_start_ns=start,
         end_kind=kind.astype(np.uint8),
         end_count=count.astype(np.int32),
+        has_unknown=True,
     )
 
 
@@ -193,9 +295,7 @@ def test_an_end_that_was_never_in_flight_here_changes_nothing() -> None:
 
 def test_a_call_of_unknown_age_is_counted_apart_until_it_ends() -> None:
     occupancy = one_instance()
-    members = flow().members
-    occupancy.opened_unknown(members, np.zeros(1, np.int32), np.array([2]))
-    occupancy.advance(0, (flow(level=2),))
+    occupancy.advance(0, (flow(level=2, opened=2),))
 
     occupancy.advance(5 * S, (flow(level=-1, ends=((-1, EndKind.ENDED, 1),)),))
 

@@ -6,13 +6,13 @@ import math
 
 from engine.decode.events import EventType, Note
 from engine.judge.reports import FRESH_NS, REPORTS_MAX, Reports
-from engine.limits import Limit, LimitInstance, Register
+from engine.limits import Limit, Register
 from tests.summaries import S, note
 
 TRUNK = Limit(name="trunk", kind="concurrency")
 TENANT = Limit(name="tenant", kind="concurrency", split_by=("tenant",))
-THE_TRUNK = LimitInstance(0, TRUNK)
-ACME = LimitInstance(1, TENANT, (("tenant", "acme"),))
+THE_TRUNK = ("trunk", ())
+ACME = ("tenant", ("acme",))
 
 
 def reported(time_s: int = 0, tenant: str = "", **fields: object) -> Note:
@@ -34,7 +34,7 @@ def test_the_newest_report_counts_whatever_the_order_they_come_in() -> None:
 
     reports.take((reported(10, used=5.0, max=80.0), reported(5, used=9.0, max=60.0)))
 
-    found = reports.fresh(THE_TRUNK, 10 * S)
+    found = reports.fresh(10 * S).get(THE_TRUNK)
     assert found is not None
     assert (found.used, found.max) == (5.0, 80.0)
 
@@ -43,8 +43,8 @@ def test_a_report_is_forgotten_after_five_minutes() -> None:
     reports = new_reports()
     reports.take((reported(0, max=80.0),))
 
-    assert reports.fresh(THE_TRUNK, FRESH_NS) is not None
-    assert reports.fresh(THE_TRUNK, FRESH_NS + 1) is None
+    assert reports.fresh(FRESH_NS).get(THE_TRUNK) is not None
+    assert reports.fresh(FRESH_NS + 1).get(THE_TRUNK) is None
 
 
 def test_what_a_report_does_not_say_is_unknown_and_a_cap_of_zero_says_nothing() -> None:
@@ -52,7 +52,7 @@ def test_what_a_report_does_not_say_is_unknown_and_a_cap_of_zero_says_nothing() 
 
     reports.take((reported(0, max=0.0),))
 
-    found = reports.fresh(THE_TRUNK, 0)
+    found = reports.fresh(0).get(THE_TRUNK)
     assert found is not None
     assert math.isnan(found.used)
     assert math.isnan(found.max)
@@ -63,7 +63,7 @@ def test_reports_of_a_split_limit_are_kept_by_its_values() -> None:
 
     reports.take((reported(0, "acme", max=20.0), reported(0, "globex", max=30.0)))
 
-    found = reports.fresh(ACME, 0)
+    found = reports.fresh(0).get(ACME)
     assert found is not None
     assert found.max == 20.0
 
@@ -98,8 +98,8 @@ def test_a_new_register_keeps_the_reports_of_its_limits_alone() -> None:
 
     reports.know(Register(limits=(TRUNK,)))
 
-    assert reports.fresh(THE_TRUNK, 0) is not None
-    assert reports.fresh(ACME, 0) is None
+    assert reports.fresh(0).get(THE_TRUNK) is not None
+    assert reports.fresh(0).get(ACME) is None
 
 
 def test_reports_are_bounded_and_those_known_go_on() -> None:
@@ -109,7 +109,7 @@ def test_reports_are_bounded_and_those_known_go_on() -> None:
     reports.take((reported(0, "acme", max=20.0), reported(1, "t7", max=2.0)))
 
     assert len(reports._newest) == REPORTS_MAX
-    assert reports.fresh(ACME, 0) is None
-    known = reports.fresh(LimitInstance(2, TENANT, (("tenant", "t7"),)), S)
+    assert reports.fresh(0).get(ACME) is None
+    known = reports.fresh(S).get(("tenant", ("t7",)))
     assert known is not None
     assert known.max == 2.0

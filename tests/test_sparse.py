@@ -20,9 +20,9 @@ from detectors.creep_tables import (
 from detectors.latency_shift import BINS, COARSE, count_latencies
 from detectors.rows import add_to_bins
 from detectors.shift_evidence import in_categories
-from engine.judge.sketch_pages import PAGES_MIN, SketchPages
-from engine.judge.sparse import contribution_of, mark_rows, merged, new_sums, summed_up
-from engine.judge.spread import SeriesFacts, added_up, spread_counts
+from engine.judge.sketch_pages import PAGES_MIN, SketchPages, mark_rows
+from engine.judge.sparse import add_sums, contribution_of, merged, new_sums, summed_up
+from engine.judge.spread import SeriesFacts, added_up, reach_of, spread_counts
 from engine.judge.stage_rows import StageRows
 from engine.observe.latency import BUCKETS, OCTAVES, PER_OCTAVE
 from engine.observe.merge import Group, summed, without_zeros
@@ -45,7 +45,6 @@ from tests import oracle_sparse
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WIDTH = 7
 STAGES = ("asr", "llm")
 POSITIONS = st.lists(st.tuples(st.integers(0, 40), st.integers(-9, 9)), max_size=30)
 LATENCIES = st.lists(
@@ -84,13 +83,20 @@ def test_contributions_merge_into_the_sum_of_their_facts(parts: list[list[tuple[
     assert whole.start_ns == 0
 
 
-@given(st.lists(st.integers(0, 69)))
-def test_the_rows_of_positions_are_marked(flat: list[int]) -> None:
-    is_marked = np.zeros(10, np.bool_)
+@given(st.lists(st.integers(0, 9 * PER_OCTAVE - 1)), st.lists(st.integers(0, 5), min_size=9, max_size=9))
+def test_the_rows_of_positions_are_marked(flat: list[int], row_of: list[int]) -> None:
+    is_marked = np.zeros(6, np.bool_)
 
-    mark_rows(is_marked, np.array(flat, np.int32), WIDTH)
+    mark_rows(is_marked, np.array(flat, np.int32), np.array(row_of, np.int32))
 
-    assert np.flatnonzero(is_marked).tolist() == oracle_sparse.mark_rows(flat, WIDTH)
+    assert np.flatnonzero(is_marked).tolist() == oracle_sparse.mark_rows(flat, row_of, PER_OCTAVE)
+
+
+@given(st.lists(st.lists(st.integers(0, 8), max_size=4), max_size=4))
+def test_the_reach_of_lists_is_their_last_row_and_the_longest_of_them(rows_of: list[list[int]]) -> None:
+    rows = np.array([row for one in rows_of for row in one], np.int32)
+
+    assert reach_of(np.cumsum([0, *map(len, rows_of)]), rows) == oracle_sparse.reach_of(rows_of)
 
 
 @given(
@@ -109,7 +115,11 @@ def test_counts_are_added_up_in_every_row_of_their_series(
     table = np.array(counts, np.int64).reshape(-1, 3)
     spread_counts(np.array(series, np.int32), table, start, rows, sums)
 
+    into = np.zeros(3 * 9, np.int64)
+    add_sums(sums, into, -2)
     one = summed_up(0, sums)
+    assert into[one.flat].tolist() == (-2 * one.values).tolist()
+    assert np.count_nonzero(into) == len(one.flat)
     found = {divmod(at, 3): value for at, value in zip(one.flat.tolist(), one.values.tolist(), strict=True)}
     assert found == oracle_sparse.spread_counts(series, counts, rows_of)
 
@@ -127,7 +137,7 @@ def test_counts_are_added_up_in_every_row_of_their_series(
 def test_facts_are_added_up_in_every_row_of_their_series(
     slices: list[list[tuple[int, int, int, int]]], rows_of: list[list[int]]
 ) -> None:
-    """A position means one row, stage and bucket for ever."""
+    """A position means one row, stage and bucket for ever, as tell says."""
     start = np.cumsum([0, *map(len, rows_of)])
     rows = np.array([row for one in rows_of for row in one], np.int32)
     known, pages = StageRows(), SketchPages()
@@ -149,8 +159,7 @@ def test_facts_are_added_up_in_every_row_of_their_series(
         every = np.array(list(meant), np.int32)
         row, bucket = pages.rows_and_buckets(every)
         assert list(zip(row.tolist(), bucket.tolist(), strict=True)) == list(meant.values())
-        in_pages = (one.flat // PER_OCTAVE).astype(np.int32)
-        assert pages.rows_of(in_pages).tolist() == sorted({number for number, _ in told})
+        assert pages.rows_of([one.flat, one.flat]).tolist() == sorted({number for number, _ in told})
 
 
 def test_there_is_room_for_as_many_pages_as_are_met() -> None:
@@ -187,7 +196,7 @@ def test_row_numbers_come_in_the_order_of_their_keys(keys: list[int]) -> None:
 
 @given(st.lists(st.tuples(st.integers(-3, 9), st.integers(-1, 2**40), st.integers(0, 1)), min_size=1))
 def test_packed_keys_sort_as_their_columns(keys: list[tuple[int, int, int]]) -> None:
-    """Whatever span_of finds, and append_key puts together."""
+    """The kernel is pack."""
     whole = packed(columns(keys, 3))
 
     assert whole is not None
@@ -196,6 +205,7 @@ def test_packed_keys_sort_as_their_columns(keys: list[tuple[int, int, int]]) -> 
 
 def test_keys_that_do_not_fit_in_one_number_are_not_packed() -> None:
     assert packed([np.array([0, 2**40]), np.array([-1, 2**30])]) is None
+    assert packed([np.array([-(2**62), 2**62])]) is None
 
 
 @given(

@@ -33,6 +33,7 @@ KINDS_BY_CLASS = {
 }
 NEARLY_FULL_RATIO = 0.8
 UNATTRIBUTED = -1
+NO_ROWS: NDArray[np.int64] = np.zeros(0, np.int64)
 
 
 class Declines(NamedTuple):
@@ -95,6 +96,12 @@ def may_be_blamed(register: Register, labels: Mapping[str, str], cause: Cause, d
     )
 
 
+def declined_rows(classifier: Classifier, summary: SliceSummary) -> NDArray[np.int64]:
+    """Give the rows of a merged summary's causes that are declines by a limit."""
+    is_decline = np.array([classifier.is_limit_decline(cause) for cause in summary.causes], np.bool_)
+    return np.flatnonzero(is_decline[summary.cause_index]) if is_decline.any() else NO_ROWS
+
+
 def attribute(
     index: SeriesIndex,
     classifier: Classifier,
@@ -106,9 +113,7 @@ def attribute(
     by_instance = np.zeros(len(index.instances), np.int64)
     unattributed = 0
     counted: dict[tuple[int, Cause], int] = {}
-    is_decline = np.array([classifier.is_limit_decline(cause) for cause in summary.causes], np.bool_)
-    declined = np.flatnonzero(is_decline[summary.cause_index]) if is_decline.any() else ()
-    for row in declined:
+    for row in declined_rows(classifier, summary):
         cause = summary.causes[summary.cause_index[row]]
         decline_class = classifier.classify(cause)
         candidates = index.instances_of(int(series_ids[summary.cause_series[row]]))

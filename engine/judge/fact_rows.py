@@ -22,9 +22,8 @@ from engine.judge.facts import (
     FailureDurations,
     SliceFacts,
     SliceScores,
-    no_facts,
 )
-from engine.judge.measures import DECLINED, ENDED, ERRORS
+from engine.judge.measures import DECLINED, EMPTY_I4, EMPTY_I8, ENDED, ERRORS
 from engine.judge.series import OTHER
 from engine.judge.sparse import scatter_add
 from engine.judge.spread import spread_over_rows
@@ -67,19 +66,10 @@ class FactRows:
         self, merged: SliceSummary | None, ids: NDArray[np.int32], newest: Newest, classifier: Classifier
     ) -> SliceFacts:
         """Give the facts of the slice; `merged` is None in a slice without events."""
-        facts = no_facts(len(self.index.row_labels))
-        if merged is None:
-            row, names = self.timings.columns()
-            score_row, metrics = self.scores.columns()
-            return facts._replace(
-                failures=facts.failures._replace(timing_row=row, operation=names),
-                scores=facts.scores._replace(score_row=score_row, metric=metrics),
-                dependencies=self._nothing_called(),
-            )
         return SliceFacts(
-            ended=newest.counts[:, ENDED].astype(np.int64),
-            errors=newest.counts[:, ERRORS].astype(np.int64),
-            declined=newest.counts[:, DECLINED].astype(np.int64),
+            ended=newest.counts[ENDED],
+            errors=newest.counts[ERRORS],
+            declined=newest.counts[DECLINED],
             latency=newest.latency,
             failures=self._failures(merged, ids, classifier),
             scores=self._scores(merged, ids),
@@ -87,8 +77,10 @@ class FactRows:
         )
 
     def _failures(
-        self, merged: SliceSummary, ids: NDArray[np.int32], classifier: Classifier
+        self, merged: SliceSummary | None, ids: NDArray[np.int32], classifier: Classifier
     ) -> FailureDurations:
+        if merged is None or not len(merged.failure_series):
+            return FailureDurations(*self.timings.columns(), EMPTY_I4, EMPTY_I4, EMPTY_I8)
         is_error = np.array([classifier.is_error(one) for one in merged.causes], np.bool_)
         answered = merged.failure_answered.astype(np.int64)
         places: dict[str, int] = {}
@@ -96,7 +88,7 @@ class FactRows:
         for cause in np.unique(merged.failure_cause).tolist():
             for column, name in enumerate(self._operations(merged.causes[cause])):
                 place_of[cause, column] = places.setdefault(name, len(places))
-        keep = is_error[merged.failure_cause] if len(is_error) else np.zeros(0, np.bool_)
+        keep = is_error[merged.failure_cause]
         rows = self.index.rows.arrays()
         spread = spread_over_rows(rows.start, rows.instance, ids[merged.failure_series[keep]])
         place = place_of[merged.failure_cause[keep], answered[keep]]
@@ -119,7 +111,9 @@ class FactRows:
         name = DEPENDENCY_PREFIX + self.dependencies[self._dependency(cause)]
         return name, name
 
-    def _scores(self, merged: SliceSummary, ids: NDArray[np.int32]) -> SliceScores:
+    def _scores(self, merged: SliceSummary | None, ids: NDArray[np.int32]) -> SliceScores:
+        if merged is None or not len(merged.score_series):
+            return SliceScores(*self.scores.columns(), EMPTY_I4, EMPTY_I4, EMPTY_I8)
         rows = self.index.rows.arrays()
         spread = spread_over_rows(rows.start, rows.instance, ids[merged.score_series])
         metrics = tuple(name.removeprefix(METRIC) for name in merged.stages)
@@ -144,7 +138,9 @@ class FactRows:
                 self.dependencies.append(name)
         return self.dependencies.index(name)
 
-    def _dependencies(self, merged: SliceSummary, classifier: Classifier) -> DependencyUse:
+    def _dependencies(self, merged: SliceSummary | None, classifier: Classifier) -> DependencyUse:
+        if merged is None or not (len(merged.side_series) or len(merged.caller_series)):
+            return self._nothing_called()
         counted = np.zeros(len(merged.causes), np.int64)
         scatter_add(counted, merged.side_cause, merged.side_count, 1)
         wanted = np.union1d(np.flatnonzero(counted), merged.caller_cause).tolist()
@@ -173,7 +169,9 @@ class FactRows:
             use.closed[row] += many * (cause.fallback == "closed")
 
     def _nothing_called(self) -> DependencyUse:
-        known = {one.name: POLICIES.get(one.on_check_error, 0) for one in self.index.register.guardrails}
+        known: dict[str, int] = {}
+        if self.dependencies:
+            known = {one.name: POLICIES.get(one.on_check_error, 0) for one in self.index.register.guardrails}
         policy = np.array([known.get(name, 0) for name in self.dependencies], np.int8)
         rows = np.zeros((9, len(self.dependencies)), np.int64)
         return DependencyUse(

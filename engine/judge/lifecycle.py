@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     from engine.judge.detection import AlertPolicy
 
@@ -79,7 +79,7 @@ class AlertBook:
         """Give every alert that is pending, firing or freshly resolved, in order of labels."""
         return tuple(self._lives[labels].alert for labels in sorted(self._lives))
 
-    def update(self, found: Mapping[str, Iterable[Worded]], end_ns: int) -> list[AlertChange]:
+    def update(self, found: Mapping[str, Collection[Worded]], end_ns: int) -> list[AlertChange]:
         """Take the findings of every detector that evaluated this slice.
 
         Give what changed, in order of labels.
@@ -87,9 +87,14 @@ class AlertBook:
         A detector that is missing from `found` did not look: its alerts stay as they are.
         """
         changes = []
+        standing: dict[str, list[Pairs]] = {}
+        for labels, life in self._lives.items():
+            standing.setdefault(life.detector, []).append(labels)
         for detector in sorted(found):
+            if not found[detector] and detector not in standing:
+                continue
             present = {one.labels: one for one in found[detector]}
-            for labels in [one for one, life in self._lives.items() if life.detector == detector]:
+            for labels in standing.get(detector, ()):
                 if labels not in present:
                     changes += self._missing(labels, end_ns)
             for labels in sorted(present):

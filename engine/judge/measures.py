@@ -15,7 +15,7 @@ import numpy as np
 from engine.judge.facts import SliceLatency
 from engine.judge.sketch_pages import SketchPages
 from engine.judge.snapshot import HistogramFamily
-from engine.judge.sparse import contribution_of, new_sums, scatter_add, summed_up
+from engine.judge.sparse import add_sums, contribution_of, new_sums, scatter_add, summed_up
 from engine.judge.spread import SeriesFacts, added_up, spread_counts
 from engine.judge.stage_rows import StageRows
 from engine.judge.windows import WINDOWS, RollingSums, WindowView
@@ -24,6 +24,8 @@ from engine.observe.latency import OCTAVES, PER_OCTAVE, value_of_rank
 from engine.observe.summary import Count
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from engine.judge.declines import Classifier
@@ -38,6 +40,7 @@ EMPTY_I4 = np.zeros(0, np.int32)
 # What windows count of a summary, in the order of their columns; errors take the place of their column after.
 COUNTED = [int(one) for one in (Count.STARTED, Count.ENDED, Count.ENDED, Count.DECLINED)]
 TOTALS = (Count.STARTED, Count.ANSWERED, Count.ENDED, Count.DECLINED)
+TOTALS_COLUMNS: NDArray[np.int64] = np.array(TOTALS, np.int64)
 P50, P99 = range(2)
 RANKS: NDArray[np.float64] = np.array([0.50, 0.99])
 RANKS.setflags(write=False)
@@ -84,10 +87,44 @@ def quantiles_of_rows(
             into[place, rows[k]] = value_of_rank(table[pages[octave]], rank, octave * PER_OCTAVE)
 
 
+@kernel
+def count_errors(
+    series: NDArray[np.int32],
+    cause: NDArray[np.int32],
+    many: NDArray[np.int64],
+    is_error: NDArray[np.bool_],
+    into: NDArray[np.int64],
+) -> None:
+    """Add up how many ends of each series are errors, of (series, cause, how many), to `into` (series,)."""
+    for row in range(len(series)):
+        if is_error[cause[row]]:
+            into[series[row]] += many[row]
+
+
+@kernel
+def add_totals(
+    totals: NDArray[np.int64],
+    errors_total: NDArray[np.int64],
+    series: NDArray[np.int32],
+    counts: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    errors: NDArray[np.int64],
+    sign: int,
+) -> None:
+    """Add `sign` x some columns of `counts` (rows, ...) to `totals` (series, columns), and `errors` (rows,).
+
+    `series` (rows,) says which series each row is of.
+    """
+    for row in range(len(series)):
+        for place in range(len(columns)):
+            totals[series[row], place] += sign * counts[row, columns[place]]
+        errors_total[series[row]] += sign * errors[row]
+
+
 class Newest(NamedTuple):
     """What the newest slice alone adds to the windows."""
 
-    counts: NDArray[np.int32]  # (window rows, COLUMNS)
+    counts: NDArray[np.int64]  # (COLUMNS, window rows)
     latency: SliceLatency
 
 
@@ -122,59 +159,60 @@ class Measures:
         self, start_ns: int, end_ns: int, merged: SliceSummary | None, ids: NDArray[np.int32]
     ) -> tuple[WindowView, Newest]:
         """Move every window on to [.., end_ns), adding the merged summary of the newest slice."""
-        counts, sketches = self._contributions(start_ns, merged, ids)
+        counts, sketches = self._taken(start_ns, merged, ids, 1)
         self.counts.grow(len(self.index.row_labels))
         self.counts.advance(end_ns, counts)
         self.sketches.grow(self.pages.many)
         self._refresh(self.sketches.advance(end_ns, sketches))
-        if merged is not None:
-            self._add_totals(merged, ids, 1)
-        newest = np.zeros(self.counts.rows * COLUMNS, np.int32)
-        scatter_add(newest, counts.flat, counts.values, 1)
-        view = self._view(newest[ARRIVALS::COLUMNS].astype(np.int64))
+        by_row = np.zeros(self.counts.rows * COLUMNS, np.int32)
+        scatter_add(by_row, counts.flat, counts.values, 1)
+        newest = by_row.reshape(-1, COLUMNS).T.astype(np.int64, order="C")
         row, bucket = self.pages.rows_and_buckets(sketches.flat)
         latency = SliceLatency(row, bucket, sketches.values.astype(np.int64))
-        return view, Newest(newest.reshape(-1, COLUMNS), latency)
+        return self._view(newest[ARRIVALS]), Newest(newest, latency)
 
     def amend(self, summary: SliceSummary, ids: NDArray[np.int32], sign: int, end_ns: int) -> None:
         """Add (or with sign -1 take off) a summary that came late, in windows that end at `end_ns`."""
-        counts, sketches = self._contributions(summary.start_ns, summary, ids)
+        counts, sketches = self._taken(summary.start_ns, summary, ids, sign)
         self.counts.grow(len(self.index.row_labels))
         self.sketches.grow(self.pages.many)
         self.counts.amend(counts._replace(values=sign * counts.values), end_ns)
         self.sketches.amend(sketches._replace(values=sign * sketches.values), end_ns)
-        self._refresh(self.sketches.rows_of([sketches.flat]))
-        self._add_totals(summary, ids, sign)
+        self._refresh([sketches.flat])
 
-    def _contributions(
-        self, start_ns: int, merged: SliceSummary | None, ids: NDArray[np.int32]
+    def _taken(
+        self, start_ns: int, merged: SliceSummary | None, ids: NDArray[np.int32], sign: int
     ) -> tuple[Contribution, Contribution]:
-        """Spread a summary over the rows it counts in, as flat positions in both tables."""
+        """Add a summary to the totals, and spread it over its rows: as flat positions in both tables."""
         if merged is None or not len(ids):
             nothing = contribution_of(start_ns, EMPTY_I4, EMPTY_I4)
             return nothing, nothing
-        rows = self.index.rows.arrays()
         errors = np.zeros(len(ids), np.int64)
-        scatter_add(errors, merged.cause_series, self._errors(merged), 1)
+        is_error = np.array([self.classifier.is_error(one) for one in merged.causes], np.bool_)
+        count_errors(merged.cause_series, merged.cause_index, merged.cause_count, is_error, errors)
+        facts = latency_facts(merged, ids)
+        self._add_totals(merged, ids, errors, sign)
+        self._add_histograms(merged, ids, facts, sign)
+        return self._spread(start_ns, merged, ids, errors), self._latency(start_ns, merged, facts)
+
+    def _spread(
+        self, start_ns: int, merged: SliceSummary, ids: NDArray[np.int32], errors: NDArray[np.int64]
+    ) -> Contribution:
+        """Spread the counts over their rows."""
+        rows = self.index.rows.arrays()
         per_series = merged.counts[:, COUNTED]
         per_series[:, ERRORS] = errors
         sums = new_sums(COLUMNS * len(self.index.row_labels))
         spread_counts(ids, per_series, rows.start, rows.instance, sums)
-        return summed_up(start_ns, sums), self._latency(start_ns, merged, ids)
+        return summed_up(start_ns, sums)
 
-    def _latency(self, start_ns: int, merged: SliceSummary, ids: NDArray[np.int32]) -> Contribution:
+    def _latency(self, start_ns: int, merged: SliceSummary, facts: SeriesFacts) -> Contribution:
         """Spread the latencies over their rows."""
-        facts = latency_facts(merged, ids)
         sums = added_up(facts, self.index.rows.arrays(), self.latency_rows, merged.stages, self.pages)
         return summed_up(start_ns, sums)
 
-    def _errors(self, merged: SliceSummary) -> NDArray[np.int64]:
-        """Give how many ends of each (series, cause) are errors."""
-        is_error = np.array([self.classifier.is_error(one) for one in merged.causes], np.int64)
-        return is_error[merged.cause_index] * merged.cause_count if len(is_error) else EMPTY_I8
-
-    def _refresh(self, changed: NDArray[np.int32]) -> None:
-        """Compute the quantiles and counts of latency rows of which pages changed."""
+    def _refresh(self, changed: Sequence[NDArray[np.int32]]) -> None:
+        """Compute the quantiles and counts of latency rows in which sums changed, at the positions given."""
         missing = len(self.latency_rows.pairs) - self._quantiles.shape[2]
         if missing > 0:
             more = np.full((len(WINDOWS), len(RANKS), missing), np.nan)
@@ -189,7 +227,9 @@ class Measures:
                 table, page_of, rows, RANKS, self._quantiles[window], self._counted[window], octaves
             )
 
-    def _add_totals(self, merged: SliceSummary, ids: NDArray[np.int32], sign: int) -> None:
+    def _add_totals(
+        self, merged: SliceSummary, ids: NDArray[np.int32], errors: NDArray[np.int64], sign: int
+    ) -> None:
         series = len(self.index.series)
         if series > len(self.totals):
             self.totals = np.concatenate(
@@ -198,12 +238,11 @@ class Measures:
             self.errors_total = np.concatenate(
                 [self.errors_total, np.zeros(series - len(self.errors_total), np.int64)]
             )
-        # A summary names each series once.
-        self.totals[ids] += sign * merged.counts[:, [int(column) for column in TOTALS]]
-        scatter_add(self.errors_total, ids[merged.cause_series], self._errors(merged), sign)
-        self._add_histograms(merged, ids, sign)
+        add_totals(self.totals, self.errors_total, ids, merged.counts, TOTALS_COLUMNS, errors, sign)
 
-    def _add_histograms(self, merged: SliceSummary, ids: NDArray[np.int32], sign: int) -> None:
+    def _add_histograms(
+        self, merged: SliceSummary, ids: NDArray[np.int32], facts: SeriesFacts, sign: int
+    ) -> None:
         rows = self.histogram_rows.ids(ids[merged.sum_series], merged.sum_stage, merged.stages)
         missing = len(self.histogram_rows.pairs) - len(self.sums_us)
         if missing > 0:
@@ -211,17 +250,18 @@ class Measures:
         scatter_add(self.sums_us, rows, merged.sum_us, sign)
         series = len(self.index.series)
         itself = np.arange(series + 1), np.arange(series, dtype=np.int32)
-        facts, pages = latency_facts(merged, ids), self.histogram_pages
-        added = summed_up(0, added_up(facts, itself, self.histogram_rows, merged.stages, pages))
+        pages = self.histogram_pages
+        sums = added_up(facts, itself, self.histogram_rows, merged.stages, pages)
         if pages.many > len(self.histograms):
             larger = np.zeros((2 * pages.many, PER_OCTAVE), np.int64)
             larger[: len(self.histograms)] = self.histograms
             self.histograms = larger
-        scatter_add(self.histograms.reshape(-1), added.flat, added.values, sign)
+        add_sums(sums, self.histograms.reshape(-1), sign)
 
     def _view(self, arrivals_in_slice: NDArray[np.int64]) -> WindowView:
-        tables = np.stack([self.counts.table(window) for window in range(len(WINDOWS))], axis=1)
-        stacked = tables.astype(np.int64)
+        stacked = np.empty((self.counts.rows, len(WINDOWS), COLUMNS), np.int64)
+        for window in range(len(WINDOWS)):
+            stacked[:, window] = self.counts.table(window)
         latency_row, latency_stage = self.latency_rows.columns()
         return WindowView(
             labels=tuple(self.index.row_labels),

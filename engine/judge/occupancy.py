@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 AGES_NS = 1_800_000_000_000  # ages are told apart up to half an hour; older calls share the last cell
 SECOND_BINS = 1_000_000_000 // BIN_NS
+ENDED, HEALED, UNSEEN = int(EndKind.ENDED), int(EndKind.HEALED), int(EndKind.UNSEEN)
+NOBODY: NDArray[np.int64] = np.zeros(0, np.int64)
 
 
 class LimitUse(NamedTuple):
@@ -71,9 +73,12 @@ class SliceUse(NamedTuple):
 
     arrivals_per_bin: NDArray[np.int32]  # (instances, bins)
     level_change: NDArray[np.int32]  # (instances, bins)
+    level_per_bin: NDArray[np.int32]  # (instances, bins)
     declines_per_bin: NDArray[np.int32]  # (instances, bins)
-    level_peak: NDArray[np.int64]  # (instances,)
-    rate_peak: NDArray[np.int64]  # (instances,)
+    arrivals: NDArray[np.int64]  # (instances,), like the next three
+    level_peak: NDArray[np.int64]
+    rate_peak: NDArray[np.int64]
+    ended: NDArray[np.int64]
     ended_by_age: NDArray[np.int32]  # (instances, cells)
     healed_by_age: NDArray[np.int32]  # (instances, cells)
 
@@ -85,18 +90,81 @@ class Membership(NamedTuple):
     instance: NDArray[np.int32]
 
 
+class Flow(NamedTuple):
+    """One way of counting calls (from their start, or from their answer).
+
+    Whom it counts, and the facts it adds.
+    """
+
+    members: Membership
+    bin_series: NDArray[np.int32]
+    bin_index: NDArray[np.int16]
+    arrivals: NDArray[np.int32]
+    level: NDArray[np.int32]
+    declines: NDArray[np.int32]
+    entered_series: NDArray[np.int32]
+    entered: NDArray[np.int64]  # entered flight in this slice with a known age of 0
+    opened: NDArray[np.int64]  # entered flight with unknown age; empty: none
+    end_series: NDArray[np.int32]
+    end_start_ns: NDArray[np.int64]  # -1: not known, or never entered here
+    end_kind: NDArray[np.uint8]
+    end_count: NDArray[np.int32]
+    has_unknown: bool  # whether a call that ends without a start was in flight, of unknown age
+
+
 @kernel
-def add_bins(
-    members: Membership,
-    series: NDArray[np.int32],
-    bins: NDArray[np.int16],
-    values: NDArray[np.int32],
-    into: NDArray[np.int32],
-) -> None:
-    """Add (series, bin, value) rows to `into` (instances, bins), for every instance they match."""
-    for row in range(len(series)):
-        for k in range(members.start[series[row]], members.start[series[row] + 1]):
-            into[members.instance[k], bins[row]] += values[row]
+def add_bins(flow: Flow, use: SliceUse) -> None:
+    """Add what a flow says of bins, for every instance that its series match."""
+    start, instance = flow.members
+    for row in range(len(flow.bin_series)):
+        at = flow.bin_index[row]
+        for k in range(start[flow.bin_series[row]], start[flow.bin_series[row] + 1]):
+            use.arrivals_per_bin[instance[k], at] += flow.arrivals[row]
+            use.level_change[instance[k], at] += flow.level[row]
+            use.declines_per_bin[instance[k], at] += flow.declines[row]
+
+
+@kernel
+def add_entered(flow: Flow, state: OccupancyState) -> None:
+    """Take calls that entered flight in this slice into the youngest cell, or among those of unknown age."""
+    start, instance = flow.members
+    for row in range(len(flow.entered)):
+        for k in range(start[flow.entered_series[row]], start[flow.entered_series[row] + 1]):
+            state.alive[instance[k], 0] += flow.entered[row]
+    for row in range(len(flow.opened)):
+        for k in range(start[flow.entered_series[row]], start[flow.entered_series[row] + 1]):
+            state.age_unknown[instance[k]] += flow.opened[row]
+
+
+@kernel
+def take_out(flow: Flow, start_ns: int, slice_ns: int, state: OccupancyState, use: SliceUse) -> None:
+    """Take calls that ended in the slice out of their age cells, and count the known ends by age.
+
+    Ends of calls that were never in flight here are left out: they were never exposed either, and counting
+    them would shorten the holding time that the survivors are judged by.
+    """
+    start, instance = flow.members
+    last = state.alive.shape[1] - 1
+    for row in range(len(flow.end_series)):
+        kind, is_known = flow.end_kind[row], flow.end_start_ns[row] >= 0
+        if not is_known and not flow.has_unknown:
+            continue
+        cell = min(max((start_ns - flow.end_start_ns[row]) // slice_ns, 0), last)
+        for k in range(start[flow.end_series[row]], start[flow.end_series[row] + 1]):
+            if not is_known:
+                state.age_unknown[instance[k]] -= flow.end_count[row] * (kind != UNSEEN)
+                continue
+            state.alive[instance[k], cell] -= flow.end_count[row] * (kind != UNSEEN)
+            use.ended_by_age[instance[k], cell] += flow.end_count[row] * (kind == ENDED)
+            use.healed_by_age[instance[k], cell] += flow.end_count[row] * (kind == HEALED)
+
+
+@kernel
+def add_flow(flow: Flow, start_ns: int, slice_ns: int, state: OccupancyState, use: SliceUse) -> None:
+    """Add all that a flow says of the slice that starts at `start_ns`."""
+    add_bins(flow, use)
+    add_entered(flow, state)
+    take_out(flow, start_ns, slice_ns, state, use)
 
 
 @kernel
@@ -142,8 +210,8 @@ def age_by_one(alive: NDArray[np.int32]) -> None:
 def walk_levels(state: OccupancyState, use: SliceUse) -> None:
     """Walk the bins: move the level on, find its peak and the most arrivals in a rolling second.
 
-    Writes `state.level`, `state.last_second`, `use.level_peak` and `use.rate_peak`. A slice has at least as
-    many bins as a second.
+    Writes `state.level`, `state.last_second` and what `use` holds by instance, and the levels by bin. A
+    slice has at least as many bins as a second.
     """
     instances, bins = use.level_change.shape
     for i in range(instances):
@@ -153,6 +221,7 @@ def walk_levels(state: OccupancyState, use: SliceUse) -> None:
         rate = 0
         for b in range(bins):
             level += use.level_change[i, b]
+            use.level_per_bin[i, b] = level
             peak = max(peak, level)
             before = b - len(state.last_second[i])
             leaves = use.arrivals_per_bin[i, before] if before >= 0 else state.last_second[i, b]
@@ -161,6 +230,8 @@ def walk_levels(state: OccupancyState, use: SliceUse) -> None:
         state.level[i] = level
         use.level_peak[i] = peak
         use.rate_peak[i] = rate
+        use.arrivals[i] = use.arrivals_per_bin[i].sum()
+        use.ended[i] = use.ended_by_age[i].sum()
         for b in range(len(state.last_second[i])):
             state.last_second[i, b] = use.arrivals_per_bin[i, bins - len(state.last_second[i]) + b]
 
@@ -177,84 +248,45 @@ def new_occupancy(instances: int, cells: int) -> OccupancyState:
 
 def new_slice_use(instances: int, cells: int, bins: int) -> SliceUse:
     """Make an empty slice."""
-    return SliceUse(
-        np.zeros((instances, bins), np.int32),
-        np.zeros((instances, bins), np.int32),
-        np.zeros((instances, bins), np.int32),
-        np.zeros(instances, np.int64),
-        np.zeros(instances, np.int64),
-        np.zeros((instances, cells), np.int32),
-        np.zeros((instances, cells), np.int32),
-    )
+    by_bin, by_age = np.zeros((4, instances, bins), np.int32), np.zeros((2, instances, cells), np.int32)
+    return SliceUse(*by_bin, *np.zeros((4, instances), np.int64), *by_age)
 
 
-class Flow(NamedTuple):
-    """One way of counting calls (from their start, or from their answer).
+def flows_of(
+    summary: SliceSummary, series: NDArray[np.int32], by_start: Membership, by_answer: Membership
+) -> tuple[Flow, Flow]:
+    """Pick what limits see of a merged summary: those that count from `call.started`, from `call.answered`.
 
-    Whom it counts, and the facts it adds.
+    `series` (int32, one per row of `summary.series`) are judge's numbers of its series.
     """
-
-    members: Membership
-    bin_series: NDArray[np.int32]
-    bin_index: NDArray[np.int16]
-    arrivals: NDArray[np.int32]
-    level: NDArray[np.int32]
-    declines: NDArray[np.int32]
-    entered_series: NDArray[np.int32]  # entered flight in this slice with a known age of 0
-    entered: NDArray[np.int64]
-    end_series: NDArray[np.int32]
-    end_start_ns: NDArray[np.int64]
-    end_kind: NDArray[np.uint8]
-    end_count: NDArray[np.int32]
-
-
-def flow_of(
-    summary: SliceSummary, series_ids: NDArray[np.int32], members: Membership, *, answered: bool
-) -> Flow:
-    """Pick what a limit that counts from `call.answered` (or from `call.started`) sees of a merged summary.
-
-    `series_ids` (int32, one per row of `summary.series`) are judge's series.
-    """
-    bin_series, end_series = series_ids[summary.bin_series], series_ids[summary.end_series]
-    if not answered:
-        entered = summary.counts[:, Count.ADMITTED]
-        return Flow(
-            members,
-            bin_series,
-            summary.bin_index,
-            summary.bin_arrivals,
-            summary.bin_level,
-            summary.bin_declines,
-            series_ids,
-            entered,
-            end_series,
-            summary.end_start_ns,
-            summary.end_kind,
-            summary.end_count,
-        )
-    entered = np.zeros(len(series_ids), np.int64)
-    scatter_add(entered, summary.bin_series, summary.bin_answers, 1)
-    keep = summary.end_answer_ns >= 0
-    return Flow(
-        members,
-        bin_series,
-        summary.bin_index,
-        summary.bin_answers,
-        summary.bin_answered_level,
-        summary.bin_declines,
-        series_ids,
-        entered,
-        end_series[keep],
-        summary.end_answer_ns[keep],
-        summary.end_kind[keep],
-        summary.end_count[keep],
+    bin_series, end_series = series[summary.bin_series], series[summary.end_series]
+    answered = np.zeros(len(series), np.int64)
+    scatter_add(answered, summary.bin_series, summary.bin_answers, 1)
+    started = Flow(
+        members=by_start,
+        bin_series=bin_series,
+        bin_index=summary.bin_index,
+        arrivals=summary.bin_arrivals,
+        level=summary.bin_level,
+        declines=summary.bin_declines,
+        entered_series=series,
+        entered=summary.counts[:, Count.ADMITTED].copy(),
+        opened=summary.counts[:, Count.OPENED_UNKNOWN].copy(),
+        end_series=end_series,
+        end_start_ns=summary.end_start_ns,
+        end_kind=summary.end_kind,
+        end_count=summary.end_count,
+        has_unknown=True,
     )
-
-
-def level_per_bin(level: NDArray[np.int64], change: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Give the level at the end of each bin, from that at the slice's end and the changes in its bins."""
-    after = change.sum(axis=1, keepdims=True) - np.cumsum(change, axis=1)
-    return np.asarray(level[:, None] - after, np.int32)
+    return started, started._replace(
+        members=by_answer,
+        arrivals=summary.bin_answers,
+        level=summary.bin_answered_level,
+        entered=answered,
+        opened=NOBODY,
+        end_start_ns=summary.end_answer_ns,
+        has_unknown=False,
+    )
 
 
 class Occupancy:
@@ -288,12 +320,7 @@ class Occupancy:
         self._step_over_gap(start_ns)
         age_by_one(self.state.alive)
         for flow in flows:
-            add_bins(flow.members, flow.bin_series, flow.bin_index, flow.arrivals, use.arrivals_per_bin)
-            add_bins(flow.members, flow.bin_series, flow.bin_index, flow.level, use.level_change)
-            add_bins(flow.members, flow.bin_series, flow.bin_index, flow.declines, use.declines_per_bin)
-            cell = np.zeros(len(flow.entered_series), np.int64)
-            add_to_cells(flow.members, flow.entered_series, cell, flow.entered, self.state.alive)
-            self._take_out(start_ns, flow, use)
+            add_flow(flow, start_ns, self.slice_ns, self.state, use)
         if self._restarted:
             self._settle_unknown()
         walk_levels(self.state, use)
@@ -320,35 +347,6 @@ class Occupancy:
         alive = self.state.alive
         self.state.age_unknown[:] += np.minimum(alive, 0).sum(axis=1, dtype=np.int64)
         np.maximum(alive, 0, out=alive)
-
-    def _take_out(self, start_ns: int, flow: Flow, use: SliceUse) -> None:
-        """Take ended calls out of their age cells, and count the known ends by age.
-
-        Ends of calls that were never in flight here are left out: they were never exposed either, and
-        counting them would shorten the holding time that the survivors are judged by.
-        """
-        known = flow.end_start_ns >= 0
-        seen = flow.end_kind != EndKind.UNSEEN
-        age = np.maximum((start_ns - flow.end_start_ns) // self.slice_ns, 0)
-        for pick, sign, into in (
-            (known & seen, -1, self.state.alive),
-            (known & (flow.end_kind == EndKind.ENDED), 1, use.ended_by_age),
-            (known & (flow.end_kind == EndKind.HEALED), 1, use.healed_by_age),
-        ):
-            if pick.any():
-                counts = flow.end_count[pick].astype(np.int64) * sign
-                add_to_cells(flow.members, flow.end_series[pick], age[pick], counts, into)
-        lost = ~known & seen
-        if lost.any():
-            gone = -flow.end_count[lost].astype(np.int64)
-            add_to_instances(flow.members, flow.end_series[lost], gone, self.state.age_unknown)
-
-    def opened_unknown(
-        self, members: Membership, series: NDArray[np.int32], opened: NDArray[np.int64]
-    ) -> None:
-        """Count calls that entered flight with unknown age."""
-        if opened.any():
-            add_to_instances(members, series, opened, self.state.age_unknown)
 
     def amend(
         self, late_slices: int, members: Membership, series: NDArray[np.int32], entered: NDArray[np.int64]

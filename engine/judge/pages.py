@@ -82,6 +82,8 @@ class PageWriter:
     def take(self, notes: tuple[Note, ...]) -> None:
         """Remember the changes among the notes of a slice."""
         fresh = {note for note in notes if note.type_id == EventType.CHANGE_MADE}
+        if not fresh:
+            return
         known = fresh.union(self._changes)
         self._changes = tuple(sorted(known, key=lambda note: (note.time_ns, repr(note)))[-CHANGES_MAX:])
 

@@ -13,10 +13,13 @@ from engine.decode.events import EventType
 
 if TYPE_CHECKING:
     from engine.decode.events import Note
-    from engine.limits import LimitInstance, Register
+    from engine.limits import Register
 
 FRESH_NS = 300_000_000_000
 REPORTS_MAX = 4_096  # instances with a report; reports of further ones are not kept while all are fresh
+
+
+ReportKey = tuple[str, tuple[str, ...]]  # the limit, and the values that it is split by
 
 
 class Report(NamedTuple):
@@ -32,7 +35,7 @@ class Reports:
 
     def __init__(self) -> None:
         """Start without a report."""
-        self._newest: dict[tuple[str, tuple[str, ...]], Report] = {}
+        self._newest: dict[ReportKey, Report] = {}
         self._names: dict[str, tuple[str, ...]] = {}
         self.refused = 0  # beyond REPORTS_MAX
 
@@ -61,10 +64,9 @@ class Reports:
                 used, cap = (_number(fields.get(key)) for key in ("used", "max"))
                 self._newest[name, split] = Report(note.time_ns, used, cap if cap > 0 else float("nan"))
 
-    def fresh(self, instance: LimitInstance, now_ns: int) -> Report | None:
-        """Give the newest report of an instance, unless it is older than five minutes at `now_ns`."""
-        report = self._newest.get((instance.limit.name, tuple(value for _, value in instance.split)))
-        return report if report is not None and now_ns - report.time_ns <= FRESH_NS else None
+    def fresh(self, now_ns: int) -> dict[ReportKey, Report]:
+        """Give the newest reports, without those that are older than five minutes at `now_ns`."""
+        return {key: one for key, one in self._newest.items() if now_ns - one.time_ns <= FRESH_NS}
 
 
 def _number(value: object) -> float:

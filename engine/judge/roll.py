@@ -7,23 +7,16 @@ change that it still carries takes effect in the slice that is judged next.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from engine.judge.attribution import Declines, attribute, fullness
+from engine.judge.attribution import Declines, attribute, declined_rows, fullness
 from engine.judge.fact_rows import FactRows
 from engine.judge.implicit import LearnedValues, implicit_limits
 from engine.judge.measures import Measures
-from engine.judge.occupancy import (
-    Flow,
-    LimitUse,
-    Occupancy,
-    SliceUse,
-    add_to_instances,
-    flow_of,
-    level_per_bin,
-)
+from engine.judge.occupancy import Flow, LimitUse, Occupancy, SliceUse, add_to_instances, flows_of
 from engine.judge.reports import Reports
 from engine.judge.series import SeriesIndex
 from engine.judge.sparse import scatter_add
@@ -48,7 +41,7 @@ NS_PER_S = 1_000_000_000
 ATTACH_NS = 60 * NS_PER_S  # calls of unknown age in this time: the platform was busy before we came
 PARTIAL_NS_MAX = 3600 * NS_PER_S
 # Fields of StreamUse that are a count over all series.
-STREAM_COUNTS = {
+STREAM_COUNTS: dict[str, int] = {
     "started": Count.STARTED, "answered": Count.ANSWERED, "ended": Count.ENDED, "turns": Count.TURNS,
     "agents_joined": Count.AGENTS_JOINED, "opened_unknown": Count.OPENED_UNKNOWN,
     "ended_unknown": Count.ENDED_UNKNOWN, "healed_heartbeat": Count.HEALED_HEARTBEAT,
@@ -177,15 +170,16 @@ class Roller:
         self._grow()
         notes = self._late_notes + (merged.notes if merged else ())
         self.reports.take(notes)
-        flows = late + (self._flows(merged, ids) if merged else [])
-        use = self.occupancy.advance(start_ns, tuple(flows))
-        if merged:
-            if start_ns - self.first_ns < ATTACH_NS:
-                self._was_busy |= bool(merged.counts[:, (Count.OPENED_UNKNOWN, Count.ENDED_UNKNOWN)].any())
-            self._count_levels(merged, ids, 1)
+        flows = [*late, self._flows(merged, ids)] if merged else late
+        use = self.occupancy.advance(start_ns, tuple(itertools.chain(*flows)))
+        if merged and start_ns - self.first_ns < ATTACH_NS:
+            self._was_busy |= bool(merged.counts[:, (Count.OPENED_UNKNOWN, Count.ENDED_UNKNOWN)].any())
+        for by_start, by_answer in flows:
+            scatter_add(self.series_level, by_start.bin_series, by_start.level, 1)
+            scatter_add(self.series_answered, by_answer.bin_series, by_answer.level, 1)
         limits = self._limit_use(end_ns, use)
         declines = self._declines(limits, merged, ids)
-        limits = limits._replace(declined=declines.by_instance)
+        limits.declined[:] = declines.by_instance
         self.declined_total += declines.by_instance
         windows, newest = self.measures.advance(start_ns, end_ns, merged, ids)
         stream = self._stream(merged, counters, declines)
@@ -199,28 +193,20 @@ class Roller:
     def _grow(self) -> None:
         """Follow the index: new series and instances start empty."""
         instances, series = len(self.index.instances), len(self.index.series)
+        if (instances, series) == (len(self.declined_total), len(self.series_level)):
+            return
         self.occupancy.grow(instances)
         self.declined_total = _longer(self.declined_total, instances, 0)
         self._first_ns_by_instance = _longer(self._first_ns_by_instance, instances, -1)
         self.series_level = _longer(self.series_level, series, 0)
         self.series_answered = _longer(self.series_answered, series, 0)
 
-    def _flows(self, merged: SliceSummary, ids: NDArray[np.int32]) -> list[Flow]:
-        opened = merged.counts[:, Count.OPENED_UNKNOWN]
-        self.occupancy.opened_unknown(self.index.by_start.arrays(), ids, opened)
-        return [
-            flow_of(merged, ids, self.index.by_start.arrays(), answered=False),
-            flow_of(merged, ids, self.index.by_answer.arrays(), answered=True),
-        ]
+    def _flows(self, summary: SliceSummary, ids: NDArray[np.int32]) -> tuple[Flow, Flow]:
+        return flows_of(summary, ids, self.index.by_start.arrays(), self.index.by_answer.arrays())
 
-    def _count_levels(self, summary: SliceSummary, ids: NDArray[np.int32], sign: int) -> None:
-        series = ids[summary.bin_series]
-        scatter_add(self.series_level, series, summary.bin_level, sign)
-        scatter_add(self.series_answered, series, summary.bin_answered_level, sign)
-
-    def _take_late(self, start_ns: int) -> list[Flow]:
+    def _take_late(self, start_ns: int) -> list[tuple[Flow, Flow]]:
         """Fold in what came after its slice was judged: windows at once, levels and ages into this slice."""
-        flows: list[Flow] = []
+        flows: list[tuple[Flow, Flow]] = []
         notes: list[Note] = []
         late, self._late = self._late, []
         for new, old in sorted(
@@ -234,72 +220,55 @@ class Roller:
                 self._grow()
                 self.measures.amend(summary, ids, sign, start_ns)
                 self._amended += sign * int(summary.counts[:, Count.AMENDED].sum())
-                members = self.index.by_start.arrays(), self.index.by_answer.arrays()
-                flows += [
-                    _late_flow(flow_of(summary, ids, one, answered=answered), sign)
-                    for one, answered in zip(members, (False, True), strict=True)
-                ]
+                by_start, by_answer = self._flows(summary, ids)
                 slices = (start_ns - summary.start_ns) // self.settings.slice_ns - 1
-                for one, flow in zip(members, flows[-2:], strict=True):
-                    self.occupancy.amend(slices, one, flow.entered_series, sign * flow.entered)
-                flows[-2:] = [flow._replace(entered=np.zeros_like(flow.entered)) for flow in flows[-2:]]
-                opened = sign * summary.counts[:, Count.OPENED_UNKNOWN]
-                self.occupancy.opened_unknown(members[0], ids, opened)
-                self._count_levels(summary, ids, sign)
+                for flow in (by_start, by_answer):
+                    self.occupancy.amend(slices, flow.members, flow.entered_series, sign * flow.entered)
+                flows.append((_late_flow(by_start, sign), _late_flow(by_answer, sign)))
         self._late_notes = tuple(notes)
         return flows
 
     def _limit_use(self, end_ns: int, use: SliceUse) -> LimitUse:
-        state, count = self.occupancy.state, len(self.index.instances)
-        value, declared, holding, reported = (np.full(count, np.nan) for _ in range(4))
-        unseen = np.zeros(count)
-        for instance in self.index.instances:
-            limit = instance.limit
-            known = limit.value_at(end_ns, tuple(one for _, one in instance.split))
-            declared[instance.index] = np.nan if known is None else known
-            report = self.reports.fresh(instance, end_ns)
-            if report is not None and report.max == report.max:
-                known = report.max
-            if known is None:
-                known = self.learned.value_of(instance)
-            value[instance.index] = np.nan if known is None else known
-            if report is not None:
-                reported[instance.index] = report.used
-            is_level = limit.kind == "concurrency"
-            if report is not None and is_level and report.used > state.level[instance.index]:
-                unseen[instance.index] = report.used - state.level[instance.index]
-            if limit.expected_holding_ns is not None:
-                holding[instance.index] = limit.expected_holding_ns / NS_PER_S
-        arrivals = use.arrivals_per_bin.sum(axis=1, dtype=np.int64)
+        state, terms = self.occupancy.state, self.index.terms()
+        declared = terms.value_at(end_ns)
+        value, reported, unseen = declared.copy(), np.full(len(declared), np.nan), np.zeros(len(declared))
+        for row in np.flatnonzero(np.isnan(value)).tolist() if self.learned.values else ():
+            known = self.learned.value_of(self.index.instances[row])
+            value[row] = np.nan if known is None else known
+        for key, report in self.reports.fresh(end_ns).items():
+            for row in terms.rows_of.get(key, ()):
+                reported[row] = report.used
+                if report.max == report.max:
+                    value[row] = report.max
+                if terms.is_concurrency[row] and report.used > state.level[row]:
+                    unseen[row] = report.used - state.level[row]
         first = self._first_ns_by_instance
-        first[(first < 0) & (arrivals > 0)] = end_ns
+        first[(first < 0) & (use.arrivals > 0)] = end_ns
         return LimitUse(
             value=value,
             declared=declared,
             first_ns=first.copy(),
             level=state.level.copy(),
             level_peak=use.level_peak,
-            arrivals=arrivals,
+            arrivals=use.arrivals,
             arrivals_per_bin=use.arrivals_per_bin,
-            level_per_bin=level_per_bin(state.level, use.level_change),
+            level_per_bin=use.level_per_bin,
             declines_per_bin=use.declines_per_bin,
             rate_peak=use.rate_peak,
-            ended=use.ended_by_age.sum(axis=1, dtype=np.int64),
+            ended=use.ended,
             ended_by_age=use.ended_by_age,
             healed_by_age=use.healed_by_age,
             alive=state.alive.copy(),
             age_unknown=state.age_unknown.copy(),
-            declined=np.zeros(count, np.int64),
+            declined=np.zeros(len(declared), np.int64),
             unseen_use=unseen,
             reported_use=reported,
-            expected_holding_s=holding,
-            is_concurrency=np.array(
-                [one.limit.kind == "concurrency" for one in self.index.instances], np.bool_
-            ),
+            expected_holding_s=terms.expected_holding_s.copy(),
+            is_concurrency=terms.is_concurrency.copy(),
         )
 
     def _declines(self, limits: LimitUse, merged: SliceSummary | None, ids: NDArray[np.int32]) -> Declines:
-        if merged is None:
+        if merged is None or not len(declined_rows(self.classifier, merged)):
             return Declines(np.zeros(len(self.index.instances), np.int64), 0, ())
         return attribute(self.index, self.classifier, merged, ids, self.fullness(limits))
 
@@ -310,17 +279,17 @@ class Roller:
     def _stream(self, merged: SliceSummary | None, counters: StreamCounters, declines: Declines) -> StreamUse:
         before, self._counters = self._counters, counters
         amended, self._amended = self._amended, 0
-        total = np.zeros(len(Count), np.int64) if merged is None else merged.counts.sum(axis=0)
+        total = [0] * len(Count) if merged is None else merged.counts.sum(axis=0).tolist()
         notes = 0 if merged is None else len(merged.notes)
         return StreamUse(
-            events=notes + int(total[: Count.OPENED_UNKNOWN].sum()),
-            arrivals=int(total[Count.STARTED]),
+            events=notes + sum(total[: Count.OPENED_UNKNOWN]),
+            arrivals=total[Count.STARTED],
             amended=amended,
             clock_ahead=counters.clock_ahead - before.clock_ahead,
             unkeyed_calls=counters.unkeyed_calls - before.unkeyed_calls,
             declined_unattributed=declines.unattributed,
             in_flight=int(self.series_level.sum()),
-            **{name: int(total[column]) for name, column in STREAM_COUNTS.items()},
+            **{name: total[column] for name, column in STREAM_COUNTS.items()},
         )
 
     def _is_partial(self, start_ns: int, limits: LimitUse) -> bool:
@@ -345,6 +314,8 @@ def _late_flow(flow: Flow, sign: int) -> Flow:
         bin_index=np.zeros_like(flow.bin_index),
         arrivals=np.zeros_like(flow.arrivals),
         declines=np.zeros_like(flow.declines),
+        entered=np.zeros_like(flow.entered),
+        opened=sign * flow.opened,
         level=sign * flow.level,
         end_count=sign * flow.end_count,
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from engine.judge.implicit import NOTHING_IMPLICIT, Implicit
 from engine.judge.occupancy import Membership
+from engine.judge.terms import LimitTerms, terms_of
 from engine.limits import LimitInstance
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class SeriesIndex:
         self.by_answer = Csr()
         self.rows = Csr()
         self.row_labels: list[LabelSet] = [()]
+        self._terms: LimitTerms | None = None
         self._ids: dict[LabelSet, int] = {}
         # The same by label names and then by values, as summaries have them.
         self._ids_by_values: dict[tuple[str, ...], dict[tuple[str, ...], int]] = {}
@@ -87,9 +89,10 @@ class SeriesIndex:
             for values in series
             if values not in known
         }
-        for labelset in sorted(set(fresh.values()) - self._ids.keys()):
-            self._take_up(labelset)
-        known.update((values, self._ids[labelset]) for values, labelset in fresh.items())
+        if fresh:
+            for labelset in sorted(one for one in set(fresh.values()) if one not in self._ids):
+                self._take_up(labelset)
+            known.update((values, self._ids[labelset]) for values, labelset in fresh.items())
         return np.array([known[values] for values in series], np.int32)
 
     def instances_of(self, series_id: int) -> list[int]:
@@ -98,6 +101,12 @@ class SeriesIndex:
         for csr in (self.by_start.arrays(), self.by_answer.arrays()):
             found += [int(one) for one in csr.instance[csr.start[series_id] : csr.start[series_id + 1]]]
         return sorted(found)
+
+    def terms(self) -> LimitTerms:
+        """Give what the register says of the instances, made anew only after a change."""
+        if self._terms is None or len(self._terms.value) < len(self.instances):
+            self._terms = terms_of(self.instances)
+        return self._terms
 
     def counting(self) -> set[int]:
         """Give the instances that calls can count in: those of limits that are in the register."""
@@ -170,6 +179,7 @@ class SeriesIndex:
     def reload(self, register: Register) -> None:
         """Take a new register: instances that count the same calls go on, others retire without a value."""
         self.register = register
+        self._terms = None
         limits = {limit.counted: limit for limit in register.limits}
         for (counted, _), row in self._instance_ids.items():
             instance = self.instances[row]

@@ -15,6 +15,8 @@ from engine.kernel import kernel
 from engine.observe.latency import OCTAVE_BITS, OCTAVE_MASK, OCTAVES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 NO_PAGE = -1
@@ -41,6 +43,27 @@ def page_at(pages: Pages, row: int, octave: int) -> int:
         pages.first_of[page] = octave << OCTAVE_BITS
         pages.used[0] += 1
     return int(page)
+
+
+@kernel
+def mark_rows(is_marked: NDArray[np.bool_], flat: NDArray[np.int32], row_of: NDArray[np.int32]) -> None:
+    """Set `is_marked[row]` for the row of each position; `row_of` (pages or more,) says those of pages."""
+    for k in range(len(flat)):
+        is_marked[row_of[flat[k] >> OCTAVE_BITS]] = True
+
+
+@kernel
+def tell(
+    flat: NDArray[np.int32],
+    row_of: NDArray[np.int32],
+    first_of: NDArray[np.int16],
+    row: NDArray[np.int32],
+    bucket: NDArray[np.int16],
+) -> None:
+    """Write the row and the bucket of each position, all (positions,); see `Pages` for the others."""
+    for k in range(len(flat)):
+        page = flat[k] >> OCTAVE_BITS
+        row[k], bucket[k] = row_of[page], first_of[page] + (flat[k] & OCTAVE_MASK)
 
 
 class SketchPages:
@@ -79,11 +102,13 @@ class SketchPages:
 
     def rows_and_buckets(self, flat: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
         """Give the row and the bucket of each position."""
-        page = flat >> OCTAVE_BITS
-        return self._row_of[page], self._first_of[page] + (flat & OCTAVE_MASK).astype(np.int16)
+        row, bucket = np.empty(len(flat), np.int32), np.empty(len(flat), np.int16)
+        tell(flat, self._row_of, self._first_of, row, bucket)
+        return row, bucket
 
-    def rows_of(self, pages: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Give the rows of some pages, sorted, each once."""
+    def rows_of(self, positions: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+        """Give the rows in which any of the positions lies, sorted, each once."""
         is_marked = np.zeros(len(self.page_of), np.bool_)
-        is_marked[self._row_of[pages]] = True
-        return np.flatnonzero(is_marked).astype(np.int32)
+        for flat in positions:
+            mark_rows(is_marked, flat, self._row_of)
+        return is_marked.nonzero()[0].astype(np.int32)

@@ -82,6 +82,16 @@ def read_sums(sums: Sums, into: NDArray[np.int32]) -> int:
     return written
 
 
+@kernel
+def add_sums(sums: Sums, into: NDArray[np.int64], sign: int) -> None:
+    """Add `sign` x each sum to `into`, which has room for every position whose sum is not 0."""
+    for block in range(len(sums.is_touched)):
+        if sums.is_touched[block]:
+            for position in range(block << BLOCK_BITS, (block + 1) << BLOCK_BITS):
+                if sums.dense[position] != 0:
+                    into[position] += sign * sums.dense[position]
+
+
 def summed_up(start_ns: int, sums: Sums) -> Contribution:
     """Make the facts of one slice of what was added up: each position once, in order."""
     into = np.empty((2, BLOCK * int(np.count_nonzero(sums.is_touched)) + 1), np.int32)
@@ -105,14 +115,3 @@ def merged(contributions: Sequence[Contribution]) -> Contribution:
     for one in contributions:
         add_all(sums, one.flat, one.values)
     return summed_up(contributions[0].start_ns, sums)
-
-
-@kernel
-def mark_rows(is_marked: NDArray[np.bool_], flat: NDArray[np.int32], width: int) -> None:
-    """Set `is_marked[row]` for the row of each position; positions in order are cheapest."""
-    row, end = -1, 0
-    for k in range(len(flat)):
-        if row < 0 or not row * width <= flat[k] < end:
-            row = flat[k] // width
-            end = (row + 1) * width
-            is_marked[row] = True

@@ -110,6 +110,17 @@ def spread_facts(
     return True
 
 
+@kernel
+def reach_of(start: NDArray[np.int64], rows: NDArray[np.int32]) -> tuple[int, int]:
+    """Give how many rows there are up to the last one, and the most that one series has."""
+    rows_max, most = 0, 0
+    for row in rows:
+        rows_max = max(rows_max, row + 1)
+    for series in range(len(start) - 1):
+        most = max(most, start[series + 1] - start[series])
+    return rows_max, most
+
+
 def added_up(
     facts: SeriesFacts,
     members: tuple[NDArray[np.int64], NDArray[np.int32]],
@@ -122,11 +133,10 @@ def added_up(
     `members` is where the rows of each series begin, and the rows; `stages` the names of the facts' stages.
     """
     start, rows = members
-    column, rows_max = known.places(stages), int(rows.max(initial=-1)) + 1
-    pages_of_a_series = OCTAVES * int(np.diff(start).max(initial=0))
+    column, (rows_max, most) = known.places(stages), reach_of(start, rows)
     while True:
         number = known.numbers(rows_max)
-        room = pages.room(len(known.pairs), pages_of_a_series)
+        room = pages.room(len(known.pairs), OCTAVES * most)
         sums = new_sums(PER_OCTAVE * len(room.row_of))
         is_done = spread_facts(facts, start, rows, Sketches(number, column), room, sums)
         pages.many = int(room.used[0])

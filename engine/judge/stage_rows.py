@@ -28,8 +28,8 @@ class StageRows:
             return NO_PAIRS
         stage = self.places(names)[stages]
         found: NDArray[np.int64] = self.numbers(int(rows.max()) + 1)[rows, stage]
-        is_new = found < 0
-        if is_new.any():
+        if found.min() < 0:
+            is_new = found < 0
             known = tuple(self._stages)
             fresh = zip(rows[is_new].tolist(), stage[is_new].tolist(), strict=True)
             for row, name in sorted({(row, known[number]) for row, number in fresh}):

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from engine.judge.sparse import mark_rows, merged, scatter_add
+from engine.judge.sparse import merged, scatter_add
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from engine.decode.events import Note
@@ -157,7 +155,8 @@ class RunningSum:
 
     def _in_its_pane(self, contribution: Contribution) -> Contribution:
         """Date facts by their pane, so that all facts of one pane leave together."""
-        return contribution._replace(start_ns=contribution.start_ns // self.pane_ns * self.pane_ns)
+        start_ns = contribution.start_ns // self.pane_ns * self.pane_ns
+        return contribution if start_ns == contribution.start_ns else contribution._replace(start_ns=start_ns)
 
     def _take_off(self, contribution: Contribution) -> NDArray[np.int32]:
         scatter_add(self.dense, contribution.flat, contribution.values, -1)
@@ -183,23 +182,13 @@ class RollingSums:
             for window in self.windows:
                 window.grow(max(2 * self.rows, 16) * self.width)
 
-    def advance(self, end_ns: int, contribution: Contribution) -> NDArray[np.int32]:
-        """Move on to the slice that ends at `end_ns`.
-
-        Give the rows (sorted, each once) whose sums changed.
-        """
+    def advance(self, end_ns: int, contribution: Contribution) -> list[NDArray[np.int32]]:
+        """Move on to the slice that ends at `end_ns`; give the positions whose sums changed."""
         changed = [contribution.flat]
         for window in self.windows:
             changed += window.evict(end_ns)
             window.add(contribution)
-        return self.rows_of(changed)
-
-    def rows_of(self, positions: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
-        """Give the rows of flat positions, sorted, each once."""
-        is_marked = np.zeros(self.rows, np.bool_)
-        for flat in positions:
-            mark_rows(is_marked, flat, self.width)
-        return np.flatnonzero(is_marked).astype(np.int32)
+        return changed
 
     def amend(self, contribution: Contribution, end_ns: int) -> None:
         """Add facts of an earlier slice to the windows that still hold it."""

@@ -8,7 +8,6 @@ Rejected: adding in the order of arrival, which makes equal summaries differ in 
 
 from __future__ import annotations
 
-import functools
 import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -101,6 +100,10 @@ LAYOUT = (
     (Column("score_series", I4, SERIES), Column("score_stage", I2, STAGES), Column("score_bin", I2, NUMBER),
      Column("score_count", I8, VALUE)),
 )  # fmt: skip
+
+
+# Columns without rows, shared by all summaries.
+NOTHING: dict[str, NDArray[Any]] = {one.name: np.zeros(0, one.kind) for layout in LAYOUT for one in layout}
 
 
 class Lists(NamedTuple):
@@ -231,20 +234,30 @@ def build(header: Header, names: Names, groups: Groups, notes: tuple[Note, ...])
         callers=_named(groups.callers, place, cause_place, cause_place),
         scores=_named(groups.scores, place, stage_place),
     )
-    return summary_of(header, Lists(series, causes, stages), in_order, notes)
+    counts = np.zeros((len(series), len(Count)), np.int64)
+    counts[in_order.counts.keys[0]] = in_order.counts.values
+    return summary_of(header, Lists(series, causes, stages), counts, in_order[1:], notes)
 
 
-def summary_of(header: Header, lists: Lists, groups: Groups, notes: tuple[Note, ...]) -> SliceSummary:
-    """Lay out facts that are in order, each key once, none zero; keys are rows of the lists."""
-    table = np.zeros((len(lists.series), len(Count)), np.int64)
-    table[groups.counts.keys[0]] = groups.counts.values
-    columns: dict[str, Any] = {}
-    for group, layout in zip(groups[1:], LAYOUT, strict=True):
-        columns |= _laid_out(group, layout)
+def summary_of(
+    header: Header,
+    lists: Lists,
+    counts: NDArray[np.int64],
+    groups: tuple[Group, ...],
+    notes: tuple[Note, ...],
+) -> SliceSummary:
+    """Lay out facts that are in order, each key once, none zero; keys are rows of the lists.
+
+    `counts` has a row for every series, `groups` are those of `Groups` after the first.
+    """
+    columns: dict[str, Any] = dict(NOTHING)
+    for group, layout in zip(groups, LAYOUT, strict=True):
+        if len(group.values):
+            columns |= _laid_out(group, layout)
     return SliceSummary(
         *header,
         series=lists.series,
-        counts=table,
+        counts=counts,
         causes=lists.causes,
         stages=lists.stages,
         notes=tuple(sorted(notes, key=_note_order)),
@@ -253,16 +266,9 @@ def summary_of(header: Header, lists: Lists, groups: Groups, notes: tuple[Note, 
 
 
 def _laid_out(group: Group, layout: tuple[Column, ...]) -> dict[str, NDArray[Any]]:
-    """Give keys and values as columns by name, each with memory of its own; empty ones are shared by all."""
-    if not len(group.values):
-        return _nothing(layout)
+    """Give keys and values as columns by name, each with memory of its own."""
     columns = (*group.keys, *group.values.T)
     return {one.name: column.astype(one.kind) for one, column in zip(layout, columns, strict=True)}
-
-
-@functools.cache
-def _nothing(layout: tuple[Column, ...]) -> dict[str, NDArray[Any]]:
-    return {one.name: np.zeros(0, one.kind) for one in layout}
 
 
 def is_empty(summary: SliceSummary) -> bool:

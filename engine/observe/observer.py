@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engine.decode.events import EventBatch, Note
+    from engine.observe.calls import Calls
     from engine.observe.summary import SliceSummary
     from engine.settings import EngineSettings
     from engine.source.contract import RawBatch
@@ -315,6 +316,7 @@ class Observer:
             one.prepare(until_ns[number], self._tables.ranks)
         entries = sum(one.entries for one in self._partitions.values()) if due else 0
         published: list[SliceSummary] = []
+        shared = self._shared()
         while True:
             waiting = [
                 (one.next_slice(until_ns[number], self._lists_for(number)), number)
@@ -325,7 +327,10 @@ class Observer:
                 break
             partition = self._partitions[number]
             entries -= partition.entries
-            published += partition.close(start_ns, self._lists_for(number), self._shared(partition, entries))
+            shared = shared._replace(
+                entries_max=self.settings.calls_max - entries, others=self._others(partition)
+            )
+            published += partition.close(start_ns, self._lists_for(number), shared)
             entries += partition.entries
             self._tick_off(start_ns, number)
             self._has_closed = True
@@ -334,16 +339,18 @@ class Observer:
         self._look_for_unkeyed()
         return published
 
-    def _shared(self, partition: Partition, entries: int) -> Shared:
-        """Give what a partition shares, with the tables of the others for lists, and the entries in them."""
-        others = [one for one in self._partitions.values() if one is not partition] if self._lists else ()
+    def _shared(self) -> Shared:
+        """Give what partitions share, but for what others hold."""
         series = self._tables.series
         return Shared(
-            self._book, self._unmatched, self._tables.terms(),
-            self.settings.calls_max - entries, self._tables.late_ns_max,
-            series.labels, series.values, self._tables.names, self._tables.ranks(),
-            tuple(one.calls for one in others), self._tables.fails(),
+            self._book, self._unmatched, self._tables.terms(), 0, self._tables.late_ns_max,
+            series.labels, series.values, self._tables.names, self._tables.ranks(), (),
+            self._tables.fails(),
         )  # fmt: skip
+
+    def _others(self, partition: Partition) -> tuple[Calls, ...]:
+        """Give the calls of the other partitions, if there are lists to look for them in."""
+        return tuple(one.calls for one in self._partitions.values() if self._lists and one is not partition)
 
     def _lists_for(self, number: int) -> list[CallList]:
         """Give the lists that have not taken effect in a partition yet, oldest first."""

@@ -241,6 +241,8 @@ class Partition:
 
     def _take_notes(self, run: Run) -> list[Note]:
         """Collect the notes of rows that were taken; lists of calls go no further than this step."""
+        if not self.notes:
+            return []
         rows = self._order[run.first : run.last]
         rows = rows[self.held.note_id[rows] != NO_NOTE]
         found = []

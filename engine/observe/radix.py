@@ -55,34 +55,32 @@ def radix_order(
 
 
 @kernel
-def span_of(key: NDArray[np.int64], span: NDArray[np.int64]) -> None:
-    """Write the least and the greatest of a key (rows,) to `span` (2,); there is at least one row."""
-    low = high = key[0]
-    for row in range(1, len(key)):
-        low, high = min(low, key[row]), max(high, key[row])
-    span[0], span[1] = low, high
+def pack(columns: NDArray[np.int64], whole: NDArray[np.int64]) -> bool:
+    """Put the columns (columns, rows) of a key into one number a row, `whole` (rows,), that sorts as they do.
 
-
-@kernel
-def append_key(whole: NDArray[np.int64], key: NDArray[np.int64], low: int, bits: int) -> None:
-    """Put so many bits of what a key (rows,) is above `low` behind what is in `whole` (rows,)."""
-    for row in range(len(key)):
-        whole[row] = whole[row] << bits | (key[row] - low)
+    There is at least one row. Gives False where they do not fit.
+    """
+    whole[:] = 0
+    room = PACKED_BITS_MAX
+    for column in range(columns.shape[0]):
+        low = high = columns[column, 0]
+        for row in range(len(whole)):
+            low, high = min(low, columns[column, row]), max(high, columns[column, row])
+        span, bits = high - low, 0
+        if span < 0 or span >> room > 0:  # The first: it does not even fit in int64.
+            return False
+        while span >> bits > 0:
+            bits += 1
+        room -= bits
+        for row in range(len(whole)):
+            whole[row] = whole[row] << bits | (columns[column, row] - low)
+    return True
 
 
 def packed(keys: Sequence[NDArray[np.int64]]) -> NDArray[np.int64] | None:
     """Put the columns (rows,) of a key into one number a row that sorts as they do; None: it does not fit."""
-    spans = np.empty((len(keys), 2), np.int64)
-    for key, span in zip(keys, spans, strict=True):
-        span_of(key, span)
-    bounds = spans.tolist()
-    bits = [(high - low).bit_length() for low, high in bounds]
-    if sum(bits) > PACKED_BITS_MAX:
-        return None
-    whole = np.zeros(len(keys[0]), np.int64)
-    for key, (low, _), width in zip(keys, bounds, bits, strict=True):
-        append_key(whole, key, low, width)
-    return whole
+    whole = np.empty(len(keys[0]), np.int64)
+    return whole if pack(np.array(keys), whole) else None
 
 
 def order_of(keys: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -15,7 +15,16 @@ import numpy as np
 
 from engine.kernel import kernel
 from engine.observe.latency import OCTAVE_BITS, OCTAVES, PER_OCTAVE
-from engine.observe.merge import Group, Groups, Lists, summary_of, summed, without_zeros
+from engine.observe.merge import (
+    CAUSES,
+    NUMBER,
+    STAGES,
+    Group,
+    Lists,
+    summary_of,
+    summed,
+    without_zeros,
+)
 from engine.observe.outcomes import (
     ANSWER_AGE_BITS,
     BIN_COLUMNS,
@@ -39,7 +48,7 @@ from engine.observe.summary import Count
 from engine.observe.tally import KEY, SUM, keys_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -50,9 +59,32 @@ if TYPE_CHECKING:
     from engine.observe.sketches import Sketches
     from engine.observe.summary import SliceSummary
 
+    Said = dict["Part", NDArray[np.int64]]
+
 BIN_SHIFT = REST_SHIFT + COLUMN_BITS
 ANSWER_AGE_MASK = (1 << ANSWER_AGE_BITS) - 1
 END_COLUMNS = 5
+ALL_BITS = -1
+
+
+class Part(NamedTuple):
+    """What some bits of a key say beside series and group: a name's id, or a number."""
+
+    shift: int
+    mask: int
+    of: int  # as in a `Column` of merge.py
+
+
+# By group, those that are sorted, as `add_cause` and the kernels after it put their keys together.
+SAID = (
+    (Part(0, CAUSE_MASK, CAUSES),),
+    (Part(0, CAUSE_MASK, CAUSES),),
+    (Part(0, CAUSE_MASK, CAUSES), Part(CAUSE_BITS, 1, NUMBER), Part(CAUSE_BITS + 1, ALL_BITS, NUMBER)),
+    (Part(0, CAUSE_MASK, CAUSES), Part(CAUSE_BITS, CAUSE_MASK, CAUSES)),
+    (Part(0, STAGE_MASK, STAGES), Part(STAGE_BITS, ALL_BITS, NUMBER)),
+)
+NO_IDS: NDArray[np.int64] = np.zeros(0, np.int64)
+NO_FACTS = Group((), np.zeros((0, 1), np.int64))
 
 
 class Packed(NamedTuple):
@@ -225,45 +257,37 @@ def unload_latencies(
             into.series[row], into.stage[row] = series[place], stage[place]
 
 
+@kernel
+def has_repeats(key: NDArray[np.int64], order: NDArray[np.int64]) -> bool:
+    """Say whether a key (n,) comes more than once: two ids have the same name. `order` (n,) sorts it."""
+    found = False
+    for at in range(1, len(order)):
+        found |= key[order[at]] == key[order[at - 1]]
+    return found
+
+
 def unloaded(
     header: Header, facts: Facts, sketches: Sketches, names: Names, ranks: Ranks, notes: tuple[Note, ...]
 ) -> SliceSummary:
     """Make the summary of a slice. A name may have several ids."""
     is_used = np.zeros(len(ranks.series), np.bool_)
-    counts, bins, ends, causes, sides, failures, callers, scores = _unloaded(facts, is_used)
+    counts, bins, ends, *others = _unloaded(facts, is_used)
     sketch_key = sketches.key[: sketches.used[PLACES]]
     sketch_series, sketch_stage = sketch_key >> STAGE_BITS, sketch_key & STAGE_MASK
     is_used[sketch_series] = True
-    ids = np.flatnonzero(is_used)
+    ids = is_used.nonzero()[0]
     series = _in_order(ids[np.argsort(ranks.series[ids])], names.series)
-    of_callers = _rest(callers)
-    failed, ended = of_callers & CAUSE_MASK, of_callers >> CAUSE_BITS
-    ids = _ids_in(_rest(causes), _rest(sides), _rest(failures) & CAUSE_MASK, failed, ended)
+    said = [_said(one, parts) for one, parts in zip(others, SAID, strict=True)]
+    ids = _ids_in(said, CAUSES)
     cause = _in_order(ids[np.argsort(ranks.cause[ids])], names.cause)
-    ids = _ids_in(sketch_stage, _rest(scores) & STAGE_MASK)
+    ids = _ids_in([*said, {Part(0, STAGE_MASK, STAGES): sketch_stage}], STAGES)
     stage = _in_order(np.array(sorted(ids.tolist(), key=names.stage), np.int64), names.stage)
     latency, sums = _latencies(sketches, series.place_of[sketch_series], stage.place_of[sketch_stage])
-    groups = Groups(
-        counts=_counts(counts, series),
-        bins=_bins(bins, series),
-        ends=_ends(ends, series, header),
-        causes=_sorted(causes, series, cause.place_of[_rest(causes)]),
-        latency=latency,
-        sums=sums,
-        sides=_sorted(sides, series, cause.place_of[_rest(sides)]),
-        failures=_sorted(
-            failures,
-            series,
-            cause.place_of[_rest(failures) & CAUSE_MASK],
-            (_rest(failures) >> CAUSE_BITS) & 1,
-            _rest(failures) >> (CAUSE_BITS + 1),
-        ),
-        callers=_sorted(callers, series, cause.place_of[failed], cause.place_of[ended]),
-        scores=_sorted(
-            scores, series, stage.place_of[_rest(scores) & STAGE_MASK], _rest(scores) >> STAGE_BITS
-        ),
-    )
-    return summary_of(header, Lists(series.names, cause.names, stage.names), groups, notes)
+    orders = {CAUSES: cause, STAGES: stage}
+    causes, *rest = (_sorted(*one, series, orders) for one in zip(others, said, strict=True))
+    groups = (_bins(bins, series), _ends(ends, series, header), causes, latency, sums, *rest)
+    lists = Lists(series.names, cause.names, stage.names)
+    return summary_of(header, lists, _counts(counts, series), groups, notes)
 
 
 def _unloaded(facts: Facts, is_used: NDArray[np.bool_]) -> list[Packed]:
@@ -274,14 +298,17 @@ def _unloaded(facts: Facts, is_used: NDArray[np.bool_]) -> list[Packed]:
     return [Packed(keys[first:end], sums[first:end]) for first, end in spans]
 
 
-def _rest(packed: Packed) -> NDArray[np.int64]:
-    """Give what keys say beside the series and the group."""
-    return packed.keys >> REST_SHIFT
+def _said(packed: Packed, parts: tuple[Part, ...]) -> Said:
+    """Give what keys say beside the series and the group, part by part; nothing if there are none."""
+    if not len(packed.keys):
+        return {}
+    return {one: (packed.keys >> (REST_SHIFT + one.shift)) & one.mask for one in parts}
 
 
-def _ids_in(*columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give each id that is in the columns once."""
-    return np.flatnonzero(np.bincount(np.concatenate(columns)))
+def _ids_in(said: Sequence[Said], of: int) -> NDArray[np.int64]:
+    """Give each id of one kind that is said anywhere, once."""
+    columns = [column for one in said for part, column in one.items() if part.of == of]
+    return np.bincount(np.concatenate(columns)).nonzero()[0] if columns else NO_IDS
 
 
 def _in_order(ids: NDArray[np.int64], name_of: Callable[[int], Any]) -> Order:
@@ -293,16 +320,20 @@ def _in_order(ids: NDArray[np.int64], name_of: Callable[[int], Any]) -> Order:
     return Order(tuple(itertools.compress(names, (True, *is_next))), place_of)
 
 
-def _sorted(packed: Packed, series: Order, *columns: NDArray[np.int64]) -> Group:
-    group = Group((series.place_of[packed.keys & SERIES_MASK], *columns), packed.sums[:, np.newaxis])
-    return summed(group)
+def _sorted(packed: Packed, said: Said, series: Order, orders: Mapping[int, Order]) -> Group:
+    if not said:
+        return NO_FACTS
+    columns = [
+        orders[part.of].place_of[column] if part.of in orders else column for part, column in said.items()
+    ]
+    return summed(Group((series.place_of[packed.keys & SERIES_MASK], *columns), packed.sums[:, np.newaxis]))
 
 
-def _counts(packed: Packed, series: Order) -> Group:
+def _counts(packed: Packed, series: Order) -> NDArray[np.int64]:
     """Give a row for every series."""
     table = np.zeros((len(series.names), len(Count)), np.int64)
     add_counts(packed, series.place_of, table)
-    return Group((np.arange(len(table)),), table)
+    return table
 
 
 def _bins(packed: Packed, series: Order) -> Group:
@@ -322,7 +353,7 @@ def _ends(packed: Packed, series: Order, header: Header) -> Group:
     rows = np.empty((END_COLUMNS, len(key)), np.int64)
     lay_out_ends(packed, series.place_of, order, header.start_ns, header.slice_ns, rows)
     group = Group(tuple(rows[:-1]), rows[-1][:, np.newaxis])
-    return summed(group) if has_repeats(key[order]) else group
+    return summed(group) if has_repeats(key, order) else group
 
 
 def _latencies(
@@ -343,12 +374,7 @@ def _latencies(
     keys = rows.series[:many], rows.stage[:many], rows.bucket[:many]
     latency = Group(keys, rows.counts[:many, np.newaxis])
     sums = Group((series[order], stage[order]), sketches.sum_us[:places][order, np.newaxis])
-    if has_repeats(key[order]):
+    if has_repeats(key, order):
         wide = tuple(one.astype(np.int64) for one in keys)
         return summed(latency._replace(keys=wide)), summed(sums)
     return latency, without_zeros(sums)
-
-
-def has_repeats(key: NDArray[np.int64]) -> bool:
-    """Say whether a sorted key comes more than once: two ids have the same name."""
-    return bool((key[1:] == key[:-1]).any())

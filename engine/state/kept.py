@@ -92,7 +92,7 @@ FIELDS: Mapping[type, Fields] = {
     SeriesIndex: Fields(
         "register _implicit_count series instances by_start by_answer rows row_labels _ids _ids_by_values "
         "_instance_ids _row_ids",
-        "instances_max window_rows_max implicit met",
+        "instances_max window_rows_max implicit met _terms",
     ),
     Csr: Fields("_start _rows", "_arrays"),
     LearnedValues: Fields("values _by_key"),
