@@ -38,7 +38,7 @@ LISTED = (
 MORE = (
     "{limit}: the platform reports {reported_used} in use, {counted} are counted here, for {reports} "
     "reports. The {difference} others belong to somebody who shares this limit, or their starts are lost. "
-    "Forecasts add them as they are now."
+    "Forecasts add as many, until the next report."
 )
 LESS = (
     "{limit}: the platform reports {reported_used} in use, {counted} are counted here, for {reports} "

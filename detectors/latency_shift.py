@@ -61,8 +61,8 @@ ALERT = "CallLatencyRegression"
 SUMMARY = "Calls have become slower in a stage."
 DESCRIPTION = (
     "The stage {stage} has become slower than {reference}: {above_percent} % of {values} values since "
-    "{since} were above {usual_median_ms} ms, which half of them are usually; p99 is {p99_ms} ms in the last "
-    "five minutes. {load_text}"
+    "{since} were above {usual_median_ms} ms; usually half of them are. p99 is {p99_ms} ms in the last five "
+    "minutes. {load_text}"
 )
 WITH_LOAD = (
     "It rises with calls in flight: {high_percent} % are above what a tenth usually exceed when many calls "

@@ -267,6 +267,23 @@ def test_a_fresh_report_sets_the_value_and_shows_use_that_we_do_not_see() -> Non
     assert np.isnan(rolled[61].summary.limits.reported_use).all()
 
 
+def test_use_that_we_do_not_see_is_that_of_the_reports_moment() -> None:
+    """Calls that start or end here afterwards are seen: they make it neither smaller nor larger."""
+    ended = summary(at(1), bins=[(0, 0, 0, -4, 0, 0)], ends=[(0, at(0), -1, int(EndKind.ENDED), 4)])
+    first, second = (
+        note(EventType.LIMIT_REPORTED, at(time), limit="trunk", used=used)
+        for time, used in ((0, 10.0), (4, 3.0))
+    )
+
+    rolled = judge(
+        new_roller(), 5, calls_started(at(0), 4)._replace(notes=(first,)), ended, calls_started(at(2), 9),
+        summary(at(4), ())._replace(notes=(second,)),
+    )  # fmt: skip
+
+    assert [int(one.summary.limits.level[0]) for one in rolled] == [4, 0, 9, 9, 9]
+    assert [float(one.summary.limits.unseen_use[0]) for one in rolled] == [6.0, 6.0, 6.0, 6.0, 0.0]
+
+
 def test_the_value_is_that_of_the_slices_end() -> None:
     limit = Limit(
         name="trunk",

@@ -1,12 +1,14 @@
 """What the platform itself says of its limits: `limit.reported` events, kept while they are fresh.
 
 A fresh report wins over the register: its `max` is the value in force, and `used` above our own count is use
-that we cannot see, of a cap that is shared with others. A `max` of 0 says nothing: panels write it for "no
-limit".
+that we cannot see, of a cap that is shared with others. How much that is shows where the report comes, and
+stands until the next one: our count of later has moved on, and what was used then has not. A `max` of 0 says
+nothing: panels write it for "no limit".
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.decode.events import EventType
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 FRESH_NS = 300_000_000_000
 REPORTS_MAX = 4_096  # instances with a report; reports of further ones are not kept while all are fresh
 
-
 ReportKey = tuple[str, tuple[str, ...]]  # the limit, and the values that it is split by
 
 
@@ -28,6 +29,7 @@ class Report(NamedTuple):
     time_ns: int
     used: float
     max: float
+    unseen: float = float("nan")  # how much more is used than was counted when it came; NaN: not compared yet
 
 
 class Reports:
@@ -63,6 +65,14 @@ class Reports:
             if newest is None or note.time_ns >= newest.time_ns:
                 used, cap = (_number(fields.get(key)) for key in ("used", "max"))
                 self._newest[name, split] = Report(note.time_ns, used, cap if cap > 0 else float("nan"))
+
+    def unseen(self, key: ReportKey, level: int) -> float:
+        """Give how much more a report says than was counted; `level` is the count, if it has just come."""
+        report = self._newest[key]
+        if math.isnan(report.unseen):
+            more = 0.0 if math.isnan(report.used) else max(report.used - level, 0.0)
+            report = self._newest[key] = report._replace(unseen=more)
+        return report.unseen
 
     def fresh(self, now_ns: int) -> dict[ReportKey, Report]:
         """Give the newest reports, without those that are older than five minutes at `now_ns`."""

@@ -240,8 +240,8 @@ class Roller:
                 reported[row] = report.used
                 if report.max == report.max:
                     value[row] = report.max
-                if terms.is_concurrency[row] and report.used > state.level[row]:
-                    unseen[row] = report.used - state.level[row]
+                if terms.is_concurrency[row]:
+                    unseen[row] = self.reports.unseen(key, int(state.level[row]))
         first = self._first_ns_by_instance
         first[(first < 0) & (use.arrivals > 0)] = end_ns
         return LimitUse(
