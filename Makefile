@@ -11,7 +11,7 @@ STREAMS_STAMP := $(STREAMS)/installed
 RESOLVE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate
 # Two workers: one for all that needs real servers and mostly waits for them, one for what computes.
-TESTS := -m pytest tests --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+TESTS := -m pytest tests --numprocesses 2 --dist loadscope --no-loadscope-reorder
 # Once for both workers, and for every process that they start.
 WARM := $(BIN)/callgauge warmup
 INSTALL := -m pip install --quiet --require-hashes --only-binary :all: -r

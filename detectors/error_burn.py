@@ -171,6 +171,7 @@ class ErrorBurn:
         slice_s = (summary.end_ns - summary.start_ns) / NS
         most = self._level(len(rows), slice_s) + self.params.beyond
         log_m = state.log_m.copy()
+        assert log_m.shape == (len(rows), len(self._log_error)), "one row a slot, one column an alternative"
         add_evidence(errors, ended, self._log_error, self._log_fine, most, log_m)
         return state._replace(
             errors_now=state.errors_now + errors, ended_now=state.ended_now + ended, log_m=log_m

@@ -81,6 +81,7 @@ def take_slice(
             state = _ended(state, number, summary, pages_per_week, params)
     columns = np.array([FIRST[number] + _part(number, summary) for number in range(len(CYCLES_NS))])
     ended, errors = state.ended.copy(), state.errors.copy()
+    assert len(state.slot) <= len(summary.facts.ended), "windows are only ever appended"
     count_parts(state.slot, summary.facts.ended, columns, ended)
     count_parts(state.slot, summary.facts.errors, columns, errors)
     return state._replace(ended=ended, errors=errors)

@@ -346,7 +346,7 @@ class Headroom:
 
     def findings(self, state: HeadroomState, use: LimitUse, end_ns: int) -> tuple[Finding, ...]:
         """Compare scores with thresholds."""
-        if not np.isfinite(np.maximum(state.verdict.page_score, state.verdict.warn_score)).any():
+        if not (np.maximum(state.verdict.page_score, state.verdict.warn_score) > -np.inf).any():
             return ()
         page, warn = self.thresholds(state, use, end_ns)
         is_page = state.verdict.page_score >= page

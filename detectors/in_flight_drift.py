@@ -89,7 +89,7 @@ class InFlightDrift:
         for note in summary.notes:
             if note.type_id != EventType.LIMIT_REPORTED:
                 continue
-            row, used = reported(note, limits[:rows])
+            row, used = reported(note, limits[:rows], summary.limits.reported_use)
             if row < 0 or not summary.limits.is_concurrency[row]:
                 continue
             level = float(summary.limits.level[row])
@@ -135,14 +135,20 @@ def _listed(gone: int, counted: int) -> Finding:
     return Finding(ALERT, WARNING, ("deployment", 0), SUMMARY, LISTED, labels=labels, evidence=evidence)
 
 
-def reported(note: Note, limits: tuple[LimitInstance, ...]) -> tuple[int, float]:
-    """Give which limit instance a report is of (-1: none) and what it says is used."""
+def reported(
+    note: Note, limits: tuple[LimitInstance, ...], reported_use: NDArray[np.float64]
+) -> tuple[int, float]:
+    """Give which limit instance a report is of (-1: none) and what it says is used.
+
+    `reported_use` (rows,) tells the instance in force from one of the same name that has retired.
+    """
     fields, labels = dict(note.fields), dict(note.labels)
     used = fields.get("used")
     if not isinstance(used, int | float):
         return -1, math.nan
     for instance in limits:
         is_meant = all(labels.get(label, "") == value for label, value in instance.split)
-        if instance.limit.name == fields.get("limit") and is_meant:
+        is_in_force = not math.isnan(reported_use[instance.index])
+        if instance.limit.name == fields.get("limit") and is_meant and is_in_force:
             return instance.index, float(used)
     return -1, math.nan

@@ -162,6 +162,7 @@ class StreamIncomplete:
         now = Shares(*(getattr(state, name).copy() for name in Shares._fields))
         span_ns = summary.start_ns, summary.end_ns
         rule = Rule(self._level(summary) + params.beyond, 0.5 ** (slice_s / params.half_life_s))
+        assert now.log_m.shape[-1] == len(params.odds), "one column an alternative"
         weigh_shares(now, bad, total, span_ns, rule, params)
         return state._replace(**now._asdict())
 

@@ -269,19 +269,43 @@ def test_a_fresh_report_sets_the_value_and_shows_use_that_we_do_not_see() -> Non
 
 def test_use_that_we_do_not_see_is_that_of_the_reports_moment() -> None:
     """Calls that start or end here afterwards are seen: they make it neither smaller nor larger."""
-    ended = summary(at(1), bins=[(0, 0, 0, -4, 0, 0)], ends=[(0, at(0), -1, int(EndKind.ENDED), 4)])
+    begun = calls_started(at(0), 4)
     first, second = (
-        note(EventType.LIMIT_REPORTED, at(time), limit="trunk", used=used)
-        for time, used in ((0, 10.0), (4, 3.0))
+        summary(at(time), ())._replace(
+            notes=(note(EventType.LIMIT_REPORTED, at(time), limit="trunk", used=used),)
+        )
+        for time, used in ((62, 10.0), (66, 3.0))
     )
 
-    rolled = judge(
-        new_roller(), 5, calls_started(at(0), 4)._replace(notes=(first,)), ended, calls_started(at(2), 9),
-        summary(at(4), ())._replace(notes=(second,)),
-    )  # fmt: skip
+    rolled = judge(new_roller(), 67, begun, first, ended(63, 0, 4), calls_started(at(64), 9), second)[62:]
 
     assert [int(one.summary.limits.level[0]) for one in rolled] == [4, 0, 9, 9, 9]
     assert [float(one.summary.limits.unseen_use[0]) for one in rolled] == [6.0, 6.0, 6.0, 6.0, 0.0]
+
+
+def test_while_calls_are_still_being_found_use_that_we_do_not_see_shrinks() -> None:
+    """Those that were up before the stream began are in the report as well."""
+    reported = note(EventType.LIMIT_REPORTED, at(0), limit="trunk", used=10.0)
+    found = summary(at(2), counts=[{Count.OPENED_UNKNOWN: 1}], bins=[(0, 0, 0, 5, 0, 0)])
+
+    rolled = judge(new_roller(), 3, calls_started(at(0), 4)._replace(notes=(reported,)), found)
+
+    assert [float(one.summary.limits.unseen_use[0]) for one in rolled] == [6.0, 6.0, 1.0]
+
+
+def test_a_report_is_of_the_instance_in_force_and_not_of_one_that_has_retired() -> None:
+    """Both have the same name: what the retired one does not hold is not use of others."""
+    roller = new_roller(TRUNK)
+    judge(roller, 70, calls_started(at(0), 4))
+    reload(roller, Limit(name="trunk", kind="concurrency", value=80.0, applies_to={"trunk": ("sip-1",)}))
+    reported = note(EventType.LIMIT_REPORTED, at(70), limit="trunk", used=4.0)
+
+    (last,) = judge(roller, 71, summary(at(70), ())._replace(notes=(reported,)))
+
+    (row,) = roller.index.counting()
+    assert row == 1
+    assert int(last.summary.limits.level[row]) == 4
+    assert float(last.summary.limits.unseen_use[row]) == 0.0
 
 
 def test_the_value_is_that_of_the_slices_end() -> None:

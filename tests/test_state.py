@@ -14,7 +14,7 @@ from engine.deliver.jsonl import alert_change_line
 from engine.settings import EngineSettings, Settings
 from engine.state.encoding import StateError, decode, encode
 from engine.state.kept import FIELDS, KEPT
-from engine.state.line_state import capture, digests_of, new_once, restore, state_hash
+from engine.state.line_state import capture, digests_of, new_once, restore, restored, state_hash
 from tests.line_runs import shipped_rules
 from tests.line_traffic import REGISTER, Traffic, batches_of, disordered, make_story
 from tests.test_privacy import SECRETS, planted
@@ -92,6 +92,27 @@ def test_a_run_that_is_cut_at_random_places_changes_nothing(seed: int) -> None:
     assert len(expected) > 4
     assert found == expected
     assert state_hash(cut.pipeline) == state_hash(whole.pipeline)
+
+
+def test_after_an_upgrade_that_changed_a_record_the_alerts_go_on() -> None:
+    """What calls and windows were is read again from Kafka; nobody is told for that that all is well."""
+    configuration = a_configuration()
+    line = build_line(configuration, REPLAY_HASH_KEY)
+    for raw in story_batches(1):
+        line.pipeline.step(raw)
+    digests = digests_of(configuration.settings, None, REPLAY_HASH_KEY)
+    read = {
+        blob: {name: b"".join(pieces) for name, pieces in parts.items()}
+        for blob, parts in capture(line.pipeline, {}).blobs.items()
+    }
+    judge = read["judge"]["judge"]
+    assert judge.count(b":OccupancyState")
+    read["judge"]["judge"] = judge.replace(b":OccupancyState", b":OccupancyStats")
+    fresh, outcome = restored(lambda: build_line(configuration, REPLAY_HASH_KEY), read, digests, digests)
+    assert not outcome.is_whole
+    assert "OccupancyStats" in outcome.refused[0]
+    assert fresh.pipeline.judge.book.alerts() == line.pipeline.judge.book.alerts() != ()
+    assert fresh.pipeline.judge.roller.slices_closed == 0
 
 
 def scenarios() -> list[Any]:

@@ -24,7 +24,7 @@ from engine.judge.lifecycle import FIRING
 from engine.state.durable import DISK, Disk, sync_folder, write_new
 from engine.state.encoding import StateError
 from engine.state.folder import Folder, Stamp
-from engine.state.line_state import Capture, capture, digests_of, new_once, restore
+from engine.state.line_state import Capture, capture, digests_of, new_once, restored
 from engine.state.manifest import Candidate, in_order, read_blobs
 from engine.state.topic import StateTopic
 
@@ -179,22 +179,27 @@ class Checkpoints:
         self, configuration: Configuration, candidate: Candidate, digests: Digests
     ) -> Resumed | None:
         """Go on with a checkpoint; None: it cannot be used."""
-        manifest = candidate.manifest
-        line = build_line(configuration, self._hash_key)
         try:
-            read = read_blobs(candidate, self._settings.bytes_max)
-            outcome = restore(line.pipeline, read, manifest.digests, digests)
+            return self._read_into_a_line(configuration, candidate, digests)
         except (StateError, KeyError) as error:
             self._refuse(getattr(error, "reason", "damaged"), f"{error} ({candidate.where})")
-            return None
         except Exception as error:  # noqa: BLE001  # Only this candidate: the one before it may be fine.
             self._cannot(error)
-            return None
-        self._say(outcome, candidate.where, (time.time_ns() - manifest.written_ns) / NS_PER_S)
+        return None
+
+    def _read_into_a_line(
+        self, configuration: Configuration, candidate: Candidate, digests: Digests
+    ) -> Resumed:
+        manifest = candidate.manifest
+        read = read_blobs(candidate, self._settings.bytes_max)
+        line, outcome = restored(
+            lambda: build_line(configuration, self._hash_key), read, manifest.digests, digests
+        )
         judge = line.pipeline.judge
         firing = tuple(one for one in judge.book.alerts() if one.state == FIRING)
         offsets = manifest.next_offsets if outcome.is_whole else {}
         first_declines = tuple(judge.first_declines.values())
+        self._say(outcome, candidate.where, (time.time_ns() - manifest.written_ns) / NS_PER_S)
         return Resumed(line, offsets, firing, first_declines, manifest.written_ns)
 
     def _say(self, outcome: Outcome, where: str, age_s: float) -> None:

@@ -21,7 +21,7 @@ from engine.source.contract import NO_ROWS, RawBatch
 if TYPE_CHECKING:
     from engine.app import Configuration
 
-START_S = 1_700_000_000
+START_S = 1_700_002_700  # 100 s before an hour begins, for what is looked up anew with each
 CALLS = 640
 APART_S = 0.25
 HOLDING_S = 40

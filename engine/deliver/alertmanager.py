@@ -24,7 +24,6 @@ from engine.deliver.access import Access, read_access
 from engine.deliver.fingerprint import Labels, fingerprint, full_labels
 from engine.deliver.peer import Peer, PeerStats
 from engine.deliver.postings import Posting, encode_batch
-from engine.errors import DeliveryError
 from engine.judge.lifecycle import FIRING, RESOLVED, Alert
 
 if TYPE_CHECKING:
@@ -236,7 +235,7 @@ class AlertmanagerSink:
             peer.fail("timeout", "", len(fresh))
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             peer.fail("connection", str(error), len(fresh))
-            if peer.post_url.scheme == "https":
+            if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
                 await self._renew_access()
         except Exception as error:
             # Whatever it is, it must cost one batch and not the send loop.
@@ -277,8 +276,8 @@ class AlertmanagerSink:
             return answer.status == BAD_REQUEST
 
     async def _renew_access(self) -> None:
-        """Read password and certificates again: they may have been rotated."""
+        """Read password and certificates again: they may have been rotated. Never raises."""
         try:
             self._access = await asyncio.to_thread(read_access, self._settings)
-        except DeliveryError as error:
-            log.warning("what Alertmanager asks for cannot be read again: %s", error)
+        except Exception as error:  # noqa: BLE001  # It must cost a batch and not the send loop.
+            log.warning("password or certificates for Alertmanager cannot be read again: %s", error)

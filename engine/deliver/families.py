@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from engine.judge.windows import WindowView
 
 COUNTER, GAUGE = "counter", "gauge"
+DROPPED_FOR = ("http_400", "queue_full", "shutdown", "stale")  # why alerts are given up
 NS_PER_S = 1e9
 TOTAL: Labels = ()
 
@@ -226,19 +227,23 @@ def peer_families(peers: tuple[PeerStats, ...]) -> Iterator[Family]:
     name = "callgauge_alertmanager"
     text = "Alerts that Alertmanager has accepted, resends included."
     yield Family(f"{name}_alerts_sent_total", COUNTER, text, keys, [peer.alerts_sent for peer in peers])
-    for what, text, column in (
+    for what, text, column, reasons in (
         (
             "batches_failed",
             "Batches that were not accepted as a whole, by reason.",
             "batches_failed_by_reason",
+            (),
         ),
         (
             "alerts_dropped",
             "Alerts given up and not known to have arrived, by reason; of http_400 all but one may have.",
             "alerts_dropped_by_reason",
+            DROPPED_FOR,
         ),
     ):
-        counted = [(peer.peer, *pair) for peer in peers for pair in getattr(peer, column)]
+        # A counter that begins with its first event has no increase for Prometheus.
+        by_reason = [(peer.peer, dict.fromkeys(reasons, 0) | dict(getattr(peer, column))) for peer in peers]
+        counted = [(peer, *pair) for peer, many in by_reason for pair in sorted(many.items())]
         labels = [(("alertmanager", peer), ("reason", reason)) for peer, reason, _ in counted]
         yield Family(f"{name}_{what}_total", COUNTER, text, labels, [count for _, _, count in counted])
     text = "Alerts waiting to be sent."

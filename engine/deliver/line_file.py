@@ -66,7 +66,7 @@ class LineFile:
             written = os.write(descriptor, data)
             self._is_line_open = written < len(data) and (written > 0 or self._is_line_open)
             if written < len(data):
-                raise OSError(f"only {written} of {len(data)} bytes were written")
+                raise OSError("no room for the whole of it")
         finally:
             if descriptor >= 0:
                 os.close(descriptor)

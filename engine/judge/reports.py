@@ -66,11 +66,17 @@ class Reports:
                 used, cap = (_number(fields.get(key)) for key in ("used", "max"))
                 self._newest[name, split] = Report(note.time_ns, used, cap if cap > 0 else float("nan"))
 
-    def unseen(self, key: ReportKey, level: int) -> float:
-        """Give how much more a report says than was counted; `level` is the count, if it has just come."""
+    def unseen(self, key: ReportKey, level: int, *, is_settled: bool) -> float:
+        """Give how much more a report says than was counted when it came; `level` is the count of now.
+
+        Until the count `is_settled`, calls that were up all along are still being found: what is not seen yet
+        is compared anew each time.
+        """
         report = self._newest[key]
         if math.isnan(report.unseen):
             more = 0.0 if math.isnan(report.used) else max(report.used - level, 0.0)
+            if not is_settled:
+                return more
             report = self._newest[key] = report._replace(unseen=more)
         return report.unseen
 

@@ -8,6 +8,7 @@ change that it still carries takes effect in the slice that is judged next.
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -184,7 +185,7 @@ class Roller:
         windows, newest = self.measures.advance(start_ns, end_ns, merged, ids)
         stream = self._stream(merged, counters, declines)
         facts = self.facts.gather(merged, ids, newest, self.classifier)
-        is_partial = self._is_partial(start_ns, limits)
+        is_partial = self._is_partial(start_ns)
         return Rolled(
             WindowSummary(start_ns, end_ns, self.first_ns, is_partial, limits, windows, stream, facts, notes),
             declines,
@@ -232,16 +233,20 @@ class Roller:
         state, terms = self.occupancy.state, self.index.terms()
         declared = terms.value_at(end_ns)
         value, reported, unseen = declared.copy(), np.full(len(declared), np.nan), np.zeros(len(declared))
-        for row in np.flatnonzero(np.isnan(value)).tolist() if self.learned.values else ():
-            known = self.learned.value_of(self.index.instances[row])
-            value[row] = np.nan if known is None else known
+        if self.learned.values:
+            for row in np.flatnonzero(np.isnan(value)).tolist():
+                known = self.learned.value_of(self.index.instances[row])
+                value[row] = np.nan if known is None else known
+        is_settled = end_ns - self.first_ns > ATTACH_NS and not self._is_partial(end_ns)
         for key, report in self.reports.fresh(end_ns).items():
-            for row in terms.rows_of.get(key, ()):
-                reported[row] = report.used
-                if report.max == report.max:
-                    value[row] = report.max
-                if terms.is_concurrency[row]:
-                    unseen[row] = self.reports.unseen(key, int(state.level[row]))
+            row = terms.row_of.get(key, -1)
+            if row < 0:
+                continue
+            reported[row] = report.used
+            if not math.isnan(report.max):
+                value[row] = report.max
+            if terms.is_concurrency[row]:
+                unseen[row] = self.reports.unseen(key, int(state.level[row]), is_settled=is_settled)
         first = self._first_ns_by_instance
         first[(first < 0) & (use.arrivals > 0)] = end_ns
         return LimitUse(
@@ -292,12 +297,12 @@ class Roller:
             **{name: total[column] for name, column in STREAM_COUNTS.items()},
         )
 
-    def _is_partial(self, start_ns: int, limits: LimitUse) -> bool:
+    def _is_partial(self, start_ns: int) -> bool:
         """Say whether calls that were up before the stream began may still be missing from the levels."""
         age_ns = start_ns - self.first_ns
         if not self._was_busy or age_ns > PARTIAL_NS_MAX:
             return False
-        return age_ns < ATTACH_NS or bool((limits.age_unknown > 0).any())
+        return age_ns < ATTACH_NS or bool((self.occupancy.state.age_unknown > 0).any())
 
 
 def _longer(array: NDArray[np.int64], length: int, fill: int) -> NDArray[np.int64]:

@@ -105,7 +105,7 @@ class SeriesIndex:
     def terms(self) -> LimitTerms:
         """Give what the register says of the instances, made anew only after a change."""
         if self._terms is None or len(self._terms.value) < len(self.instances):
-            self._terms = terms_of(self.instances)
+            self._terms = terms_of(self.instances, self.counting())
         return self._terms
 
     def counting(self) -> set[int]:

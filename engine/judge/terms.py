@@ -14,6 +14,7 @@ from engine.limits import CONCURRENCY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
 
@@ -28,7 +29,7 @@ class LimitTerms(NamedTuple):
     dated: tuple[LimitInstance, ...]  # those whose value may depend on the time
     expected_holding_s: NDArray[np.float64]  # NaN: none
     is_concurrency: NDArray[np.bool_]
-    rows_of: Mapping[ReportKey, Sequence[int]]  # the instances that a report is of
+    row_of: Mapping[ReportKey, int]  # the instance that a report is of; none that has retired
 
     def value_at(self, time_ns: int) -> NDArray[np.float64]:
         """Give the values in force at a time; NaN: unknown."""
@@ -38,20 +39,21 @@ class LimitTerms(NamedTuple):
         return value
 
 
-def terms_of(instances: Sequence[LimitInstance]) -> LimitTerms:
-    """Work them out."""
+def terms_of(instances: Sequence[LimitInstance], counting: AbstractSet[int]) -> LimitTerms:
+    """Work them out; `counting` are the instances that have not retired."""
     limits = [one.limit for one in instances]
-    rows_of: dict[ReportKey, list[int]] = {}
-    for one in instances:
-        key = one.limit.name, tuple(value for _, value in one.split)
-        rows_of.setdefault(key, []).append(one.index)
+    row_of = {
+        (one.limit.name, tuple(value for _, value in one.split)): one.index
+        for one in instances
+        if one.index in counting
+    }
     value = [np.nan if one.limit.history else _or_nan(one.value_at(0)) for one in instances]
     return LimitTerms(
         value=np.array(value, np.float64),
         dated=tuple(one for one in instances if one.limit.history),
         expected_holding_s=np.array([one.expected_holding_s for one in limits], np.float64),
         is_concurrency=np.array([one.kind == CONCURRENCY for one in limits], np.bool_),
-        rows_of=rows_of,
+        row_of=row_of,
     )
 
 

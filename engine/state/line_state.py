@@ -10,7 +10,7 @@ nothing else, so the line goes on while they are written.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -26,7 +26,7 @@ from engine.state.encoding import EncodedOnce, ObjectState, StateError, decode, 
 from engine.state.kept import KEPT, fill
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from engine.learned import Learned
     from engine.limits import Register
@@ -42,6 +42,17 @@ DIGEST_BYTES = 16
 Pieces = list[bytes]
 Parts = dict[str, Pieces]  # as captured: by name, bytes in pieces
 Read = dict[str, dict[str, bytes]]  # as read: by blob, by part
+
+
+class HasPipeline(Protocol):
+    """A line, with whatever else stands around it."""
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Give what is restored."""
+
+
+AnyLine = TypeVar("AnyLine", bound=HasPipeline)
 
 
 class Digests(NamedTuple):
@@ -164,6 +175,24 @@ def restore(pipeline: Pipeline, read: Read, made_under: Digests, digests: Digest
     fill(pipeline.judge.book, decode(read[JUDGE][BOOK]))
     fill(pipeline.judge.roller.learned, decode(read[JUDGE][LEARNED]))
     return Outcome(is_whole, tuple(refused))
+
+
+def restored(
+    new_line: Callable[[], AnyLine], read: Read, made_under: Digests, digests: Digests
+) -> tuple[AnyLine, Outcome]:
+    """Fill a new line with what was read, as `restore` does; StateError if it is unusable.
+
+    After an upgrade records may have other fields: then the alerts and the inferred caps are taken over.
+    """
+    line = new_line()
+    try:
+        return line, restore(line.pipeline, read, made_under, digests)
+    except StateError as error:
+        if error.reason != "changed":
+            raise
+        line = new_line()  # The other one is filled by half.
+        outcome = restore(line.pipeline, read, Digests("", ""), digests)
+        return line, outcome._replace(refused=(f"{error}: windows, calls and detectors start anew",))
 
 
 def _labels_of(decoder: Any) -> tuple[str, ...]:
