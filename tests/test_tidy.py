@@ -194,8 +194,10 @@ def test_a_kernel_inside_a_function_is_found() -> None:
 
 KERNEL_FILE = (
     "engine/judge/windows.py",
-    "from engine.kernel import kernel\n@kernel\ndef evicted(): ...\ndef advance(): evicted()\n"
-    "class Windows:\n    def roll(self): advance()",
+    (
+        "from engine.kernel import kernel\n@kernel\ndef evicted(): ...\ndef advance(): evicted()\n"
+        "class Windows:\n    def roll(self): advance()"
+    ),
 )
 ORACLE, MINE = "from tests import oracle\n", "from engine.judge.windows import "
 
