@@ -13,7 +13,7 @@ import numpy as np
 
 from detectors import make_detectors
 from detectors.calibration import Lesson, learned_from
-from engine.config_files import config_path
+from engine.config_files import config_path, is_sample
 from engine.decode.cut import TimeCut
 from engine.decode.fast_decoder import new_decoder
 from engine.decode.mask import LabelMask
@@ -69,9 +69,8 @@ class Configuration(NamedTuple):
 
     def limits_origin(self) -> str:
         """Say which register is in use, and that the shipped one is nobody's."""
-        is_sample = self.limits_file == config_path("limits.yaml")
         advice = " (the sample that is shipped, of made-up owners; name your own with --limits)"
-        return f"limits are read from {self.limits_file}{advice if is_sample else ''}"
+        return f"limits are read from {self.limits_file}{advice if is_sample(self.limits_file) else ''}"
 
 
 class Line(NamedTuple):
@@ -275,7 +274,7 @@ class OwnedLine:
         """Go on with a line that was restored, or with a new one, when partitions are next given to us."""
         self._restored, self._topic_id = line, topic_id
         if line is not None:
-            line.publisher.go_on()
+            line.publisher.note_restored_losses()
 
     def step(self, raw: RawBatch) -> Step:
         """Take one batch or tick to alert changes."""

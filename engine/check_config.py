@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.app import load_inferred, load_learned, read_hash_key
-from engine.config_files import config_path
+from engine.config_files import config_path, is_sample
 from engine.deliver.access import read_access as read_alertmanager_access
 from engine.durations import format_duration
 from engine.erlang import erlang_b, poisson_excess, safe_offered_load, safe_rate
@@ -97,7 +97,7 @@ def check(
     except SettingsError as error:
         problems.append(str(error))
     problems += _file_problems(settings)
-    sample = " (the sample that is shipped)" if limits == config_path("limits.yaml") else ""
+    sample = " (the sample that is shipped)" if is_sample(limits) else ""
     guardrails = _counted(len(register.guardrails), "guardrail")
     checked = (
         f"settings: {config or 'defaults'}",

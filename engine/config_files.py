@@ -18,3 +18,8 @@ def config_path(name: str) -> Path:
         if (beside / place / "engine.yaml").is_file():
             return beside / place / name
     return beside / PLACES[-1] / name
+
+
+def is_sample(path: Path) -> bool:
+    """Say whether a register is the one that is shipped, whose limits are nobody's."""
+    return path == config_path("limits.yaml")

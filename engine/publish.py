@@ -59,8 +59,8 @@ class Publisher:
         self._label_sets: tuple[tuple[tuple[str, str], ...], ...] = ()
         self._lost_before: tuple[tuple[str, int], ...] = ()
 
-    def go_on(self) -> None:
-        """Note what the pipeline, which was restored, had lost elsewhere before its first step here."""
+    def note_restored_losses(self) -> None:
+        """Keep what the checkpoint says was lost, once the pipeline is restored and before its first step."""
         self._lost_before = self._losses()
 
     def publish(self, received_ns: int) -> Snapshot:

@@ -67,7 +67,7 @@ ABOVE_ZERO = (
     "state.topic_period",
 )  # fmt: skip
 ERROR_PERIOD_MIN_NS = 3 * 86_400 * 1_000_000_000  # the longest window in which the error budget is watched
-WARN_HORIZON_MAX_NS = 86_400 * 1_000_000_000  # a forecast is a row of slices as long as that
+WARN_HORIZON_MAX_NS = 86_400 * 1_000_000_000  # each limit's forecast is a row in memory as long as that
 
 
 class Between(NamedTuple):
@@ -144,9 +144,8 @@ def _check_headroom(headroom: HeadroomSettings, engine: EngineSettings, problems
     if headroom.warn_horizon_baseline_ns > WARN_HORIZON_MAX_NS:
         text = f"{format_duration(headroom.warn_horizon_baseline_ns)} is more than "
         text += format_duration(WARN_HORIZON_MAX_NS)
-        problems.add(
-            ("headroom", "warn_horizon_baseline"), text, "what is usual is known by the hour of a day"
-        )
+        hint = "each limit's forecast is a row in memory as long as that"
+        problems.add(("headroom", "warn_horizon_baseline"), text, hint)
 
 
 def _check_detection(settings: Settings, problems: Problems) -> None:

@@ -61,7 +61,7 @@ class Slot(NamedTuple):
 def weigh_slot(
     slot: Slot, new: list[float], usual: list[float], moved: list[list[float]], level: float, keep: float
 ) -> tuple[Slot, list[float]]:
-    """Give the evidence after a slice, and its e-values (weigh, scale)."""
+    """Give the evidence after a slice, and its e-values."""
     is_told = log_mixture_once(slot.log_m) >= level
     if not usual[0] or (not is_told and not sum(new)):
         return slot, [0.0] * len(moved)

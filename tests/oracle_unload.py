@@ -1,8 +1,4 @@
-"""Slow, obvious twin of what makes a slice's facts its summary: sums by name, one dictionary for each kind.
-
-Of the kernels `unload_facts`, `add_counts`, `add_bins`, `end_keys`, `by_time`, `lay_out_ends`, `has_repeats`
-and `unload_latencies`.
-"""
+"""Slow, obvious twin of what makes a slice's facts its summary: sums by name, a dictionary for each kind."""
 
 from __future__ import annotations
 

@@ -187,12 +187,15 @@ async def test_what_nobody_foresaw_in_a_checkpoint_costs_that_one_alone(tmp_path
         raise ZeroDivisionError
 
     manifest = msgspec.structs.replace(newest.manifest, written_ns=newest.manifest.written_ns + 1)
-    newer = Candidate(manifest, "elsewhere", broken, lambda: None)
+    set_aside: list[str] = []
+    newer = Candidate(manifest, "elsewhere", broken, lambda: set_aside.append("newer"))
     checkpoints = Checkpoints(configured(tmp_path))
     checkpoints.open(configured(tmp_path))
     resumed = checkpoints.resume(configured(tmp_path), "", [newer])
     assert resumed.next_offsets == behind
     assert checkpoints.stats.outcomes == {"whole": 1, "refused_zerodivisionerror": 1}
+    assert set_aside == ["newer"]
+    assert [one.manifest for one in folder.candidates(TOPIC)[0]] == [newest.manifest]
 
 
 async def test_a_state_of_other_settings_gives_its_alerts_and_no_offsets(tmp_path: Path) -> None:

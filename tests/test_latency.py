@@ -68,7 +68,7 @@ def test_values_outside_the_range_go_to_the_first_or_last_bucket(value_s: float,
 @given(st.lists(VALUES_S, max_size=40))
 @settings(max_examples=60)
 def test_adding_values_equals_counting_them_one_by_one(values_s: list[float]) -> None:
-    """The kernel is its slow twin, for no values as well."""
+    """Also when there are none."""
     counts = latency.new_sketch()
     latency.add_values(counts, np.array(values_s, np.float64))
     assert counts.tolist() == oracle.add_values(values_s)

@@ -64,7 +64,7 @@ def laid_out(rows: list[bytes]) -> Rows:
 
 @given(st.lists(ROWS, max_size=6))
 def test_times_are_read_as_text_is(rows: list[bytes]) -> None:
-    """The kernels `plain_times`, `plain_time`, `decimal_ns` and `unit_of`, and what is left to the text."""
+    """Plain numbers by kernels, the others by the text itself."""
     expected = [event_time_ns(row) for row in rows]
     assert [NO_TIME if one is None else one for one in expected] == event_times(laid_out(rows)).tolist()
 

@@ -1,4 +1,4 @@
-"""Levels and ages: every kernel against its twin, and how a slice moves on (add_flow joins three of them)."""
+"""Levels and ages: every kernel against its twin, and how a slice moves on."""
 
 from __future__ import annotations
 

@@ -22,17 +22,23 @@ WAYS = {
 }
 SOME = {
     "without the fast path": ("test_decoder.py", "test_early_exit.py", "test_intake.py"),
-    "without compiling": ("test_latency.py", "test_siphash.py", "test_observe_kernels.py"),
-    "with bounds checks": ("test_latency.py", "test_siphash.py", "test_erlang.py"),
-}
+    "without compiling": (
+        "test_latency.py", "test_siphash.py", "test_observe_kernels.py", "test_measures.py",
+    ),
+    "with bounds checks": ("test_latency.py", "test_siphash.py", "test_erlang.py", "test_measures.py"),
+}  # fmt: skip
 MANY = {
     "without the fast path": (
         "test_line.py", "test_observe.py", "test_planned_load.py",
         "test_recording.py", "test_source_contract.py", "test_stream_incomplete.py",
     ),
-    "without compiling": ("test_windows.py", "test_decoder.py", "test_holding_time.py", "test_statistics.py"),
+    "without compiling": (
+        "test_windows.py", "test_decoder.py", "test_holding_time.py", "test_statistics.py",
+        "test_evidence.py", "test_occupancy.py",
+    ),
     "with bounds checks": (
         "test_observe_kernels.py", "test_observe.py", "test_windows.py", "test_record_batches.py",
+        "test_evidence.py", "test_occupancy.py", "test_sparse.py",
     ),
 }  # fmt: skip
 

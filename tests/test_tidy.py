@@ -194,7 +194,10 @@ def test_a_kernel_inside_a_function_is_found() -> None:
 
 KERNEL_FILE = (
     "engine/judge/windows.py",
-    "from engine.kernel import kernel\n@kernel\ndef evicted(): ...\ndef advance(): evicted()",
+    (
+        "from engine.kernel import kernel\n@kernel\ndef evicted(): ...\ndef advance(): evicted()\n"
+        "class Windows:\n    def roll(self): advance()"
+    ),
 )
 ORACLE, MINE = "from tests import oracle\n", "from engine.judge.windows import "
 
@@ -206,6 +209,7 @@ ORACLE, MINE = "from tests import oracle\n", "from engine.judge.windows import "
         ("tests/test_windows.py", f"{ORACLE}{MINE}evicted", True),
         ("tests/test_windows.py", f"{ORACLE}from engine.judge import windows\nwindows.evicted()", True),
         ("tests/test_windows.py", f"{ORACLE}{MINE}advance", True),
+        ("tests/test_windows.py", f"{ORACLE}{MINE}Windows", True),
         ("tests/test_windows.py", f"{MINE}evicted", False),
         ("tests/test_windows.py", f"{ORACLE}'The kernel is evicted.'", False),
         ("tests/oracle.py", "def evicted(): ...", False),

@@ -272,7 +272,7 @@ def _syntax_error(source: Source) -> SyntaxError | None:
 
 
 def problems_of_twins(files: Iterable[tuple[str, str]]) -> list[str]:
-    """Rule 12: the oracle, or a test that imports it, imports every kernel, or something that calls it."""
+    """Rule 12: the oracle, or a test that imports it, imports every kernel, or something that may call it."""
     sources = [Source(path, text) for path, text in files]
     python = [source for source in sources if source.is_python and not _syntax_error(source)]
     ours = [source for source in python if source.path.startswith(("engine/", "detectors/"))]
@@ -309,7 +309,7 @@ def _names_of_ours(source: Source) -> Iterator[str]:
 
 
 def _calls_by_name(sources: Iterable[Source]) -> dict[str, set[str]]:
-    """Give what each function or class calls, by names alone."""
+    """Give what each function may call, by names alone; a class may call what its methods call."""
     calls: dict[str, set[str]] = {}
     for source in sources:
         for node in ast.walk(source.tree):

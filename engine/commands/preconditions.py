@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from engine.config_files import config_path
+from engine.config_files import is_sample
 from engine.source.kafka_connection import connection_options, is_insecure
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class Precondition(NamedTuple):
 
 def say_what_is_watched(configuration: Configuration) -> None:
     """Say which limits are watched; warn if they are nobody's, or if nobody is told."""
-    is_sample = configuration.limits_file == config_path("limits.yaml")
-    log.log(logging.WARNING if is_sample else logging.INFO, "%s", configuration.limits_origin())
+    level = logging.WARNING if is_sample(configuration.limits_file) else logging.INFO
+    log.log(level, "%s", configuration.limits_origin())
     if not configuration.settings.alertmanager.urls:
         log.warning("nobody is paged: alertmanager.urls is empty; alerts are in this log and served by HTTP")
 

@@ -50,9 +50,8 @@ class LimitUse(NamedTuple):
     alive: NDArray[np.int32]  # (instances, cells): calls in flight at the slice's end by age
     age_unknown: NDArray[np.int64]  # calls in flight whose start was never seen
     declined: NDArray[np.int64]  # capacity declines put down to this limit, in the slice
-    unseen_use: NDArray[
-        np.float64
-    ]  # platform's own `used` above our level when it said so, if freshly; else 0
+    # Calls that the platform reported beyond our own level of that moment; 0 if no report is fresh.
+    unseen_use: NDArray[np.float64]
     reported_use: NDArray[np.float64]  # platform's own `used`, if reported freshly; else NaN
     expected_holding_s: NDArray[np.float64]  # prior from the register; NaN: none
     is_concurrency: NDArray[np.bool_]

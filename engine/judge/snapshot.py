@@ -83,6 +83,5 @@ class Snapshot(NamedTuple):
     counters: tuple[tuple[str, NDArray[np.int64]], ...]  # name -> (label sets,) cumulative
     alerts: tuple[Alert, ...]  # pending, firing, and resolved ones still re-sent
     releases: tuple[ReleaseVerdict, ...] = ()  # of every release that takes calls, or did an hour ago
-    rows_lost_before: tuple[
-        tuple[str, int], ...
-    ] = ()  # of `rows_lost`, by those whose checkpoint was gone on with
+    # The part of `rows_lost` that came with the checkpoint: lost before this process took over.
+    rows_lost_before: tuple[tuple[str, int], ...] = ()
