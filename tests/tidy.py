@@ -13,7 +13,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.tidy_imports import check_detectors, check_line
-from tests.tidy_source import ALLOCATING, INLINED, KERNEL, KERNELS, Problem, Source, is_core, kernels
+from tests.tidy_source import (
+    ALLOCATING,
+    INLINED,
+    KERNEL,
+    KERNELS,
+    Problem,
+    Source,
+    is_core,
+    kernels,
+    source_of,
+)
 
 PYTHON_LINES_MAX = 400
 PATH_LINES_MAX = {"engine/pipeline.py": 150, "engine/ARCHITECTURE.md": 200}
@@ -58,8 +68,8 @@ BASES = {
 # A library looks at these with isinstance, or calls their other methods.
 BASES_THAT_LIBRARIES_DEMAND = {
     "AIOKafkaConsumer", "AbstractPartitionAssignor", "BaseHTTPRequestHandler", "Collector",
-    "ConsumerRebalanceListener", "DynamicSink", "Fetcher", "Formatter", "Handler", "NodeVisitor",
-    "RequestStruct", "Response", "RuleBasedStateMachine", "StatelessSinkPartition",
+    "ConsumerRebalanceListener", "DynamicSink", "Fetcher", "Formatter", "Handler", "LoadScopeScheduling",
+    "NodeVisitor", "RequestStruct", "Response", "RuleBasedStateMachine", "StatelessSinkPartition",
     "UserProvidedCacheLocator",
 }  # fmt: skip
 LOG_METHODS = {"critical", "debug", "error", "exception", "info", "log", "warning"}
@@ -84,7 +94,7 @@ def check_sizes(source: Source) -> Iterator[Problem]:
     for number, line in enumerate(lines, 1):
         if len(line) > COLUMNS_MAX:
             yield number, f"the line has {len(line)} columns, at most {COLUMNS_MAX}"
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1 - _docstring_lines(node)
             if length > FUNCTION_LINES_MAX:
@@ -109,7 +119,7 @@ def check_docstring(source: Source) -> Iterator[Problem]:
 
 def check_inheritance(source: Source) -> Iterator[Problem]:
     """Rule 6: no inheritance but of protocols, records, enumerations and exceptions."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         for base in node.bases if isinstance(node, ast.ClassDef) else ():
             name = source.dotted(base.value if isinstance(base, ast.Subscript) else base).split(".")[-1]
             is_exception = name.endswith(("Error", "Exception", "Warning"))
@@ -124,7 +134,7 @@ def check_purity(source: Source) -> Iterator[Problem]:
     for line, name in source.imports():
         if name.split(".")[0] in IO_MODULES:
             yield line, f"the core imports {name}: only the shell does I/O, reads clocks and logs"
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith):
             yield getattr(node, "lineno", 1), "the core is synchronous"
         if not isinstance(node, ast.Call):
@@ -148,7 +158,7 @@ def check_randomness(source: Source) -> Iterator[Problem]:
     for line, name in source.imports():
         if name.split(".")[0] == "random":
             yield line, "hidden randomness: take a numpy.random.Generator"
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if not isinstance(node, ast.Call):
             continue
         name = source.dotted(node.func)
@@ -160,7 +170,7 @@ def check_randomness(source: Source) -> Iterator[Problem]:
 
 def check_kernels(source: Source) -> Iterator[Problem]:
     """Rules 10 and 11: kernels are made by `@kernel` alone, at module level, from arrays, with a contract."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Attribute | ast.Name) and source.path != "engine/kernel.py":
             name = source.dotted(node)
             if name.startswith("numba.") and name.split(".")[-1] in JIT_NAMES:
@@ -199,7 +209,7 @@ def _module_state(tree: ast.Module) -> set[str]:
 
 def check_logging(source: Source) -> Iterator[Problem]:
     """Rule 25: log text is static, with fields, so that no content of a call ends in it."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
         logger = source.dotted(node.func.value).split(".")[-1].strip("_").lower()
@@ -217,7 +227,7 @@ def check_fakes(source: Source) -> Iterator[Problem]:
     for line, name in source.imports():
         if name == "mock" or name.startswith(("mock.", "unittest.mock", "pytest_mock")):
             yield line, f"{name}: hand in a real implementation of the contract"
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Attribute) and source.dotted(node) in {"monkeypatch.setattr", "mock.patch"}:
             yield node.lineno, f"{source.dotted(node)}: hand in a real implementation of the contract"
         if isinstance(node, ast.arg) and node.arg == "mocker":
@@ -228,7 +238,7 @@ def check_sleeps(source: Source) -> Iterator[Problem]:
     """Only tests with real servers wait for the wall clock; the others pass time in."""
     if not source.path.startswith("tests/") or source.path.startswith("tests/integration/"):
         return
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Call) and source.dotted(node.func) == "time.sleep":
             yield node.lineno, "the test waits for the wall clock: pass time in"
 
@@ -256,7 +266,7 @@ CHECKS_OF_TEXT = (check_sizes, check_text)
 
 def problems_of_file(path: str, text: str) -> list[str]:
     """Run every check on one file, given by its path in the tree and its text."""
-    source = Source(path, text)
+    source = source_of(path, text)
     if fault := _syntax_error(source):
         return [f"{path}:{fault.lineno}: does not parse: {fault.msg}"]
     checks = CHECKS_OF_TEXT + (CHECKS_OF_PYTHON if source.is_python else ())
@@ -273,7 +283,7 @@ def _syntax_error(source: Source) -> SyntaxError | None:
 
 def problems_of_twins(files: Iterable[tuple[str, str]]) -> list[str]:
     """Rule 12: the oracle, or a test that imports it, imports every kernel, or something that may call it."""
-    sources = [Source(path, text) for path, text in files]
+    sources = [source_of(path, text) for path, text in files]
     python = [source for source in sources if source.is_python and not _syntax_error(source)]
     ours = [source for source in python if source.path.startswith(("engine/", "detectors/"))]
     calls = _calls_by_name(ours)
@@ -301,7 +311,7 @@ def _compares(source: Source) -> bool:
 
 def _names_of_ours(source: Source) -> Iterator[str]:
     """Give the names that a file takes from our packages, from their modules too: `ceiling.walk_bins`."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("engine", "detectors")):
             yield from (alias.name for alias in node.names)
         if isinstance(node, ast.Attribute) and source.dotted(node).startswith(("engine.", "detectors.")):
@@ -312,7 +322,7 @@ def _calls_by_name(sources: Iterable[Source]) -> dict[str, set[str]]:
     """Give what each function may call, by names alone; a class may call what its methods call."""
     calls: dict[str, set[str]] = {}
     for source in sources:
-        for node in ast.walk(source.tree):
+        for node in source.nodes:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 inside = (one.func for one in ast.walk(node) if isinstance(one, ast.Call))
                 called = {one.id for one in inside if isinstance(one, ast.Name)}
@@ -322,7 +332,7 @@ def _calls_by_name(sources: Iterable[Source]) -> dict[str, set[str]]:
 
 def problems_of_arrays(files: Iterable[tuple[str, str]]) -> list[str]:
     """Kernels do not count references: what an allocating kernel returns to one is never let go of."""
-    sources = [Source(path, text) for path, text in files]
+    sources = [source_of(path, text) for path, text in files]
     python = [source for source in sources if source.is_python and not _syntax_error(source)]
     givers = {
         node.name

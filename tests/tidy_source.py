@@ -57,10 +57,15 @@ class Source:
     def tree(self) -> ast.Module:
         return ast.parse(self.text)
 
+    @functools.cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Give all nodes of the tree: every rule goes through them."""
+        return tuple(ast.walk(self.tree))
+
     def imports(self) -> list[Problem]:
         """List line and full name of everything that is imported: `from a.b import c` is `a.b.c`."""
         found: list[Problem] = []
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 found += [(node.lineno, alias.name) for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
@@ -79,7 +84,7 @@ class Source:
     @functools.cached_property
     def _aliases(self) -> dict[str, str]:
         aliases: dict[str, str] = {}
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.ImportFrom):
                 origin = self._origin(node)
                 aliases |= {each.asname or each.name: f"{origin}.{each.name}" for each in node.names}
@@ -97,9 +102,15 @@ class Source:
 
 def kernels(source: Source, decorators: tuple[str, ...] = KERNELS) -> Iterator[ast.FunctionDef]:
     """Find the compiled functions of a file, however the decorator is called there."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.FunctionDef):
             for decorator in node.decorator_list:
                 called = decorator.func if isinstance(decorator, ast.Call) else decorator
                 if source.dotted(called) in decorators:
                     yield node
+
+
+@functools.cache
+def source_of(path: str, text: str) -> Source:
+    """Give the same source each time, which is parsed once."""
+    return Source(path, text)
