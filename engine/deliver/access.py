@@ -6,6 +6,8 @@ import base64
 import ssl
 from typing import TYPE_CHECKING, NamedTuple
 
+import aiohttp
+
 from engine.errors import DeliveryError
 from engine.secret_file import SecretError, read_secret
 
@@ -18,6 +20,11 @@ class Access(NamedTuple):
 
     headers: dict[str, str]
     tls: ssl.SSLContext
+
+
+def is_about_tls(error: Exception) -> bool:
+    """Say whether certificates may be to blame; a refusal of ours comes as an alert inside another error."""
+    return any(isinstance(one, aiohttp.ClientSSLError | ssl.SSLError) for one in (error, error.__cause__))
 
 
 def read_access(settings: AlertmanagerSettings) -> Access:

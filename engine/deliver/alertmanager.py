@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
 
-from engine.deliver.access import Access, read_access
+from engine.deliver.access import Access, is_about_tls, read_access
 from engine.deliver.fingerprint import Labels, fingerprint, full_labels
 from engine.deliver.peer import Peer, PeerStats
 from engine.deliver.postings import Posting, encode_batch
@@ -235,7 +235,7 @@ class AlertmanagerSink:
             peer.fail("timeout", "", len(fresh))
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             peer.fail("connection", str(error), len(fresh))
-            if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+            if is_about_tls(error):
                 await self._renew_access()
         except Exception as error:
             # Whatever it is, it must cost one batch and not the send loop.
