@@ -128,6 +128,11 @@ def load_inferred(path: str) -> tuple[LearnedValue, ...]:
     return decode_inferred(read_text_file(Path(path), "the inferred limits").encode(), path)
 
 
+def inferred_before(path: str) -> tuple[LearnedValue, ...]:
+    """Give what an earlier run has inferred; nothing without a path, or if this is the first run."""
+    return load_inferred(path) if path and Path(path).exists() else ()
+
+
 def default_file(name: str) -> Path:
     """Give the file of this name here, or the shipped one."""
     here = Path(name)

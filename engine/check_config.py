@@ -9,10 +9,9 @@ a finding, never skipped.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.app import load_inferred, load_learned, read_hash_key
+from engine.app import inferred_before, load_learned, read_hash_key
 from engine.config_files import config_path, is_sample
 from engine.deliver.access import read_access as read_alertmanager_access
 from engine.durations import format_duration
@@ -27,6 +26,7 @@ from engine.web.web_file import make_context, read_access
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 DECLINES_PER_HOUR_MAX = 1.0  # by chance alone, in the busy hour, for a launch to pass
 HOLDING_ASSUMED_S = 180.0  # where a limit has no `expected_holding`
@@ -115,13 +115,13 @@ def check(
 
 def _file_problems(settings: Settings) -> list[str]:
     """Read every file that the settings name, as `run` would."""
-    engine, web, inferred = settings.engine, settings.web, settings.engine.learned_limits_file
+    engine, web = settings.engine, settings.web
     problems = []
     for read in (
         lambda: load_learned(settings),
         lambda: read_hash_key(engine.call_key_file, b""),
         lambda: read_hash_key(engine.label_key_file, b"", "the label key"),
-        lambda: load_inferred(inferred) if inferred and Path(inferred).exists() else None,  # By a run.
+        lambda: inferred_before(engine.learned_limits_file),
         lambda: connection_options(settings.kafka),
         lambda: read_alertmanager_access(settings.alertmanager) if settings.alertmanager.urls else None,
         lambda: _read_listener(web.config_file, web.token_file, "web.token_file"),

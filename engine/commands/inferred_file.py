@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.app import load_inferred
+from engine.app import inferred_before
 from engine.commands.whole_file import write_whole
 from engine.judge.inferred_limits import encode
 
@@ -27,7 +27,7 @@ class InferredFile:
 
     def before(self) -> tuple[LearnedValue, ...]:
         """Give what an earlier run has inferred; nothing if this is the first one."""
-        return load_inferred(self._path) if self._path and Path(self._path).exists() else ()
+        return inferred_before(self._path)
 
     def begin(self, inferred: tuple[LearnedValue, ...]) -> None:
         """Take these as written down: they are what was read."""

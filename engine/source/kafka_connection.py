@@ -1,8 +1,8 @@
-"""How a consumer is made, checked and let go: everything of aiokafka that is not reading.
+"""How a consumer is made and let go: everything of aiokafka that is not reading.
 
-Security fails closed: without TLS a broker must be on loopback, unless `allow_insecure` says otherwise;
-host names are always checked. What no waiting can mend (a bad address, a wrong password, an unreadable
-certificate) is a `SourceError` with a hint; a broker that is not there is waited for.
+Security fails closed: without TLS a broker must be on loopback, unless `allow_insecure` says otherwise, which
+`engine/settings_check.py` sees to; host names are always checked. What no waiting can mend (a wrong password,
+an unreadable certificate) is a `SourceError` with a hint; a broker that is not there is waited for.
 
 Private names of aiokafka are touched in `kafka_insides.py` and `raw_fetch.py` alone; its version is pinned.
 """
