@@ -97,7 +97,11 @@ def configured(*, is_idle_on: bool) -> Configuration:
     key_file.chmod(0o600)
     settings = Settings(
         engine=EngineSettings(
-            call_key_file=str(key_file), slice_ns=15 * S, idle_ns=10 * S if is_idle_on else 3600 * S
+            call_key_file=str(key_file),
+            slice_ns=15 * S,
+            idle_ns=10 * S if is_idle_on else 3600 * S,
+            series_max=256,
+            causes_max=64,  # Tables of the usual room would take most of a start.
         ),
         kafka=KafkaSettings(topic=TOPIC, member_id="simulated"),
         state=StateSettings(folder="/state", period_ns=30 * S),
