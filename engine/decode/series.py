@@ -89,6 +89,10 @@ class SeriesTable:
                 return series_id, Admission.WHOLE if wanted == values else admission
         return 0, Admission.NOTHING
 
+    def work_out(self) -> None:
+        """Find the ids by their order, as after a restore."""
+        self._ids = {values: number for number, values in enumerate(self.values)}
+
     def _needed(self, values: tuple[str, ...], *, is_split_kept: bool) -> tuple[str, ...]:
         kept = []
         for label, value in zip(self.labels, values, strict=True):

@@ -200,6 +200,11 @@ class SeriesIndex:
         for labelset in self.series:
             self._match(labelset)
 
+    def work_out(self) -> None:
+        """Find the numbers of series and rows by their order, as after a restore."""
+        self._ids = {labelset: number for number, labelset in enumerate(self.series)}
+        self._row_ids = {labelset: number for number, labelset in enumerate(self.row_labels)}
+
     def _row(self, labelset: LabelSet) -> int:
         """Give a window row its number; -1 when full: then only the rows that exist count it."""
         if labelset not in self._row_ids:

@@ -55,6 +55,14 @@ class StageRows:
             self._columns = rows, tuple(stage for _, stage in self.pairs)
         return self._columns
 
+    def work_out(self) -> None:
+        """Find the pairs by their numbers, as after a restore."""
+        row, stage = np.nonzero(self._ids >= 0)
+        in_order = np.argsort(self._ids[row, stage])
+        known = tuple(self._stages)
+        found = zip(row[in_order].tolist(), stage[in_order].tolist(), strict=True)
+        self.pairs = [(row, known[number]) for row, number in found]
+
     def _grow(self, rows: int) -> None:
         """Make room for `rows` rows and every stage."""
         old_rows, old_stages = self._ids.shape

@@ -79,11 +79,12 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EncodedOnce:
-    """Bytes of records that stay for many checkpoints and never change, made once for each.
+    """What stays for many checkpoints and never changes, encoded once: some records, and tuples of scalars.
 
-    A slice's summary has many small arrays: to walk over them at each checkpoint is work for nothing. What
-    the checkpoint before did not use is forgotten. Some kinds are large and change seldom: their bytes are
-    put apart, in a blob that is written when they change.
+    A slice's summary has many small arrays, and a line knows thousands of combinations of labels: to walk
+    over them at each checkpoint is work for nothing. What the checkpoint before did not use is forgotten.
+    Some kinds are large and change seldom: their bytes are put apart, in a blob that is written when they
+    change.
     """
 
     def __init__(self, kinds: Iterable[type] = (), kinds_apart: Iterable[type] = ()) -> None:
@@ -93,6 +94,8 @@ class EncodedOnce:
         self.apart: list[bytes] = []  # of this checkpoint
         self._known: dict[int, tuple[Any, bytes]] = {}  # by identity, which the record beside it keeps
         self._used: dict[int, tuple[Any, bytes]] = {}
+        self._tuples_known: dict[int, tuple[tuple[Any, ...], list[Any]]] = {}
+        self._tuples_used: dict[int, tuple[tuple[Any, ...], list[Any]]] = {}
 
     def bytes_of(self, record: Any, kept: Mapping[type, tuple[str, ...]], *, is_shared: bool) -> bytes:
         """Give a record as bytes that `decode` reads."""
@@ -100,6 +103,20 @@ class EncodedOnce:
         if found is None:
             found = record, b"".join(encode(record, kept, is_shared=is_shared))
         self._used[id(record)] = found
+        return found[1]
+
+    def plain_of(self, value: tuple[Any, ...]) -> list[Any] | None:
+        """Give a tuple as msgpack can hold it, if nothing in it can change, at any depth; else None."""
+        found = self._tuples_used.get(id(value)) or self._tuples_known.get(id(value))
+        if found is None:
+            plain: list[Any] = [TUPLE]
+            for one in value:
+                part = one if type(one) in SCALARS else self.plain_of(one) if type(one) is tuple else None
+                if part is None and one is not None:
+                    return None
+                plain.append(part)
+            found = value, plain
+        self._tuples_used[id(value)] = found
         return found[1]
 
     def put_apart(self, data: bytes) -> int:
@@ -113,6 +130,7 @@ class EncodedOnce:
     def begin(self) -> None:
         """Begin a checkpoint, whatever became of the one before: only what that one used is still known."""
         self._known, self._used = self._used, {}
+        self._tuples_known, self._tuples_used = self._tuples_used, {}
         self.apart = []
 
 
@@ -171,8 +189,7 @@ class _Writer:
         self.arrays: list[ArrayShape] = []
         self.buffers: list[bytes] = []
         self._kept = kept
-        self._once = once
-        self._kinds_once = once.kinds if once is not None else frozenset[type]()
+        self._once = once or EncodedOnce()
         self._encoded_ids: dict[int, int] = {}
         self._class_ids: dict[type, int] = {}
         self._fields: dict[type, tuple[str, ...]] = {}  # of records
@@ -186,10 +203,10 @@ class _Writer:
         if kind in SCALARS:
             return value
         if kind is tuple:
-            return [TUPLE, *self._each(value)]
+            return self._once.plain_of(value) or [TUPLE, *self._each(value)]
         if kind is np.ndarray:
             return [ARRAY, self._array(value)]
-        if kind in self._kinds_once:
+        if kind in self._once.kinds:
             return self._encoded(value)
         if isinstance(value, RECORDS):
             return self._record(value)
@@ -239,7 +256,6 @@ class _Writer:
 
     def _encoded(self, record: Any) -> list[int]:
         """Write the bytes of a record apart, or among those of the arrays if they are not there yet."""
-        assert self._once is not None
         data = self._once.bytes_of(record, self._kept, is_shared=self._is_shared)
         if type(record) in self._once.kinds_apart:
             return [APART, self._once.put_apart(data)]

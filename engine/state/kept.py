@@ -1,9 +1,10 @@
 """Which fields of which class a checkpoint holds, and which are made anew at a start.
 
-Every field of every object on the line that changes stands in one of the two columns; `tests/test_state.py`
+Every field of every object on the line that changes stands in one of the columns; `tests/test_state.py`
 compares them with the objects of a busy line, so that a field cannot be forgotten. Made anew is what follows
 from settings, from the register or from what is kept: bounds, collaborators, caches. A new object is made by
-its own constructor, then filled: lists, tables and arrays in place, because others refer to them.
+its own constructor, then filled: lists, tables and arrays in place, because others refer to them; what must
+be there at once, and follows from that, it works out itself.
 Rejected: a pair of methods in each class, which says the names of the fields three times.
 """
 
@@ -43,11 +44,12 @@ if TYPE_CHECKING:
 
 
 class Fields(NamedTuple):
-    """The fields of a class, each named once; those in `kept` end with the ones in `apart`."""
+    """The fields of a class, each named once."""
 
     kept: str
     anew: str = ""
     apart: str = ""  # kept too, in a part or blob of its own
+    follows: str = ""  # from what is kept: `work_out` of the object finds it again
 
 
 FIELDS: Mapping[type, Fields] = {
@@ -63,8 +65,9 @@ FIELDS: Mapping[type, Fields] = {
         "_settings key labels parser mask rejects _samples",
     ),
     SeriesTable: Fields(
-        "labels values rows_by_admission identities_unkept _ids",
+        "labels values rows_by_admission identities_unkept",
         "_limit_labels _limits_end _free_end _series_max",
+        follows="_ids",
     ),
     CauseTable: Fields("causes rows_collapsed _ids", "_causes_max _whole_end"),
     StageTable: Fields("names measures_collapsed _ids _taken", "_stages_max"),
@@ -90,9 +93,9 @@ FIELDS: Mapping[type, Fields] = {
         apart="learned",
     ),
     SeriesIndex: Fields(
-        "register _implicit_count series instances by_start by_answer rows row_labels _ids _ids_by_values "
-        "_instance_ids _row_ids",
-        "instances_max window_rows_max implicit met _terms",
+        "register _implicit_count series instances by_start by_answer rows row_labels _instance_ids",
+        "instances_max window_rows_max implicit met _terms _ids_by_values",
+        follows="_ids _row_ids",
     ),
     Csr: Fields("_start _rows", "_arrays"),
     LearnedValues: Fields("values _by_key"),
@@ -105,7 +108,7 @@ FIELDS: Mapping[type, Fields] = {
     RollingSums: Fields("rows windows", "width"),
     RunningSum: Fields("dense _held _pane", "window_ns pane_ns"),
     SketchPages: Fields("page_of many _row_of _first_of"),
-    StageRows: Fields("pairs _stages _ids", "_columns"),
+    StageRows: Fields("_stages _ids", "_columns", follows="pairs"),
     FactRows: Fields("timings scores dependencies", "index dependencies_refused"),
     Reports: Fields("_newest", "_names refused"),
     PageWriter: Fields("_changes", "roller"),
@@ -125,6 +128,8 @@ def fill(target: Any, state: Any) -> None:
         raise StateError("changed", f"{state.class_name} has other fields in this version of callgauge")
     for name in fields:
         _set(target, name, state.values[name])
+    if FIELDS[type(target)].follows:
+        target.work_out()
 
 
 def _set(target: Any, name: str, new: Any) -> None:
