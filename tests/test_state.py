@@ -76,7 +76,7 @@ def test_a_tuple_is_encoded_once_only_if_nothing_in_it_can_change() -> None:
     """At no depth; and whatever stands between two checkpoints, the second holds what is there then."""
     once, inner, array = EncodedOnce(), [1], np.zeros(2)
     labels = ("tenant", ("acme", None, 3)), ("trunk", "sip-1")
-    value = {"labels": [labels, labels], "inner": (("a", inner),), "arrays": (array, ())}
+    value: dict[str, Any] = {"labels": [labels, labels], "inner": (("a", inner),), "arrays": (array, ())}
 
     for change in range(3):
         once.begin()
