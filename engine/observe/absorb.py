@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.decode.events import EventType
 from engine.errors import LossReason
-from engine.kernel import kernel
+from engine.kernel import inlined_kernel, kernel
 from engine.observe.calls import (
     ANSWERED,
     DUE_NS,
@@ -155,7 +155,7 @@ def absorb_rows(
     return last
 
 
-@kernel
+@inlined_kernel
 def desk_has_room(desk: Desk, measures: int) -> bool:
     """Say whether every table has room for one row with so many latencies."""
     is_calls_ready = desk.calls[TOTALS, USED] >= desk.entries_max or not must_grow(desk.calls)
@@ -163,7 +163,7 @@ def desk_has_room(desk: Desk, measures: int) -> bool:
     return bool(is_calls_ready and has_room(desk.facts, keys) and has_room(desk.flow, keys))
 
 
-@kernel
+@inlined_kernel
 def take(desk: Desk, row: Row, kind: int) -> int:
     """Let one row take effect; give the verdict. Only rows of calls have a key."""
     if row.key != 0:
@@ -192,7 +192,7 @@ def take(desk: Desk, row: Row, kind: int) -> int:
     return TAKEN
 
 
-@kernel
+@inlined_kernel
 def take_out(desk: Desk, row: Row) -> int:
     """Let an end that is too late to be counted take its call out of flight; give how many it took."""
     if row.key == 0:
@@ -209,14 +209,14 @@ def take_out(desk: Desk, row: Row) -> int:
     return 1
 
 
-@kernel
+@inlined_kernel
 def score(facts: Facts, series: int, metric: int, value: float) -> None:
     """Count a quality score from 0 to 1; what is none is not counted."""
     if 0.0 <= value <= 1.0:
         add_score(facts, series, metric, int(np.rint(value * SCORE_STEPS)))
 
 
-@kernel
+@inlined_kernel
 def measure(sketches: Sketches, series: int, stage: int, latency_ms: float) -> None:
     """Count a latency in the sketch of its row's labels; NaN is not a latency."""
     if latency_ms == latency_ms:  # noqa: PLR0124 - NaN is not equal to itself.

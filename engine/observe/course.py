@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.kernel import kernel
+from engine.kernel import inlined_kernel
 from engine.observe.calls import (
     AGE_UNKNOWN,
     ANSWER_NS,
@@ -36,7 +36,7 @@ DURATION_MS_MAX = 1e12
 BIN, BINS = DURATION_BIN_NS, DURATION_BINS
 
 
-@kernel
+@inlined_kernel
 def slot_in_flight(desk: Desk, row: Row) -> int:
     """Give the slot of the call that an event happened in, or -1: it is not in flight, or starts later."""
     if row.key == 0:
@@ -50,7 +50,7 @@ def slot_in_flight(desk: Desk, row: Row) -> int:
     return int(slot)
 
 
-@kernel
+@inlined_kernel
 def mark(desk: Desk, row: Row, bit: int) -> None:
     """Remember that a call had a turn, or an agent."""
     slot = slot_in_flight(desk, row)
@@ -58,7 +58,7 @@ def mark(desk: Desk, row: Row, bit: int) -> None:
         desk.calls[slot, STATE] |= bit
 
 
-@kernel
+@inlined_kernel
 def on_side(desk: Desk, row: Row) -> None:
     """Take the end of a transfer, or of a call of a dependency."""
     add_side(desk.facts, row.series, row.cause)
@@ -72,7 +72,7 @@ def on_side(desk: Desk, row: Row) -> None:
         desk.calls[slot, TROUBLE] = row.cause + 1
 
 
-@kernel
+@inlined_kernel
 def said_ns(row: Row) -> int:
     """Give the duration that an event states, -1: none."""
     if not 0 <= row.duration_ms <= DURATION_MS_MAX:
@@ -80,13 +80,13 @@ def said_ns(row: Row) -> int:
     return int(row.duration_ms * NS_PER_MS)
 
 
-@kernel
+@inlined_kernel
 def duration_bin(duration_ns: int) -> int:
     """Give the bin of a duration that is not negative."""
     return min(duration_ns // BIN, BINS - 1)
 
 
-@kernel
+@inlined_kernel
 def tell_course(desk: Desk, slot: int, row: Row) -> None:
     """Count what a call in flight had been through, as it ends."""
     calls, facts = desk.calls, desk.facts
@@ -101,7 +101,7 @@ def tell_course(desk: Desk, slot: int, row: Row) -> None:
         add_caller(facts, series, calls[slot, TROUBLE] - 1, row.cause)
 
 
-@kernel
+@inlined_kernel
 def tell_duration(desk: Desk, slot: int, row: Row) -> None:
     """Count how long a call lasted that does not end well: as it says, else as was seen."""
     if not row.fails:

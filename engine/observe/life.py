@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from engine.kernel import kernel
+from engine.kernel import inlined_kernel
 from engine.observe.calls import (
     AGE_UNKNOWN,
     ANSWER_NS,
@@ -84,26 +84,26 @@ class Desk(NamedTuple):
     entries_max: int  # bound of the table of calls
 
 
-@kernel
+@inlined_kernel
 def own_bin(desk: Desk, time_ns: int) -> int:
     """Give the bin of a time in the slice of the run."""
     return (time_ns - desk.own_ns) // BIN
 
 
-@kernel
+@inlined_kernel
 def open_bin(desk: Desk, time_ns: int) -> int:
     """Give the bin of the open slice in which something of that time takes effect."""
     return (max(time_ns, desk.open_ns) - desk.open_ns) // BIN
 
 
-@kernel
+@inlined_kernel
 def arrive(desk: Desk, series: int, time_ns: int) -> None:
     """Count an attempt that asked for capacity."""
     add_count(desk.facts, series, C_STARTED, 1)
     add_to_bin(desk.facts, series, own_bin(desk, time_ns), ARRIVALS, 1)
 
 
-@kernel
+@inlined_kernel
 def enter(desk: Desk, slot: int, series: int, time_ns: int, state: int) -> None:
     """Put an entry in flight with the given state bits."""
     calls = desk.calls
@@ -122,7 +122,7 @@ def enter(desk: Desk, slot: int, series: int, time_ns: int, state: int) -> None:
         add_count(desk.facts, series, C_ADMITTED, 1)
 
 
-@kernel
+@inlined_kernel
 def leave(desk: Desk, slot: int, time_ns: int, kind: int) -> None:
     """Take a call out of flight, by its start and answer slices; the caller makes it a tombstone."""
     calls, slice_ns = desk.calls, desk.slice_ns
@@ -139,14 +139,14 @@ def leave(desk: Desk, slot: int, time_ns: int, kind: int) -> None:
     calls[TOTALS, FLYING] -= 1
 
 
-@kernel
+@inlined_kernel
 def bury(desk: Desk, slot: int, time_ns: int, state: int) -> None:
     """Make an entry a tombstone with the given state bits."""
     desk.calls[slot, SINCE_NS] = time_ns
     desk.calls[slot, STATE] = state
 
 
-@kernel
+@inlined_kernel
 def bury_unknown(desk: Desk, key: int, series: int, time_ns: int, state: int) -> None:
     """Leave a tombstone for a call that is not in the table, if there is a place."""
     if desk.calls[TOTALS, USED] < desk.entries_max:
@@ -155,14 +155,14 @@ def bury_unknown(desk: Desk, key: int, series: int, time_ns: int, state: int) ->
         bury(desk, slot, time_ns, state)
 
 
-@kernel
+@inlined_kernel
 def is_of_earlier_attempt(desk: Desk, slot: int, time_ns: int) -> bool:
     """Say whether an event lies before the start of the attempt in flight that has its id."""
     state = desk.calls[slot, STATE]
     return bool(state & IN_FLIGHT and not state & AGE_UNKNOWN and time_ns < desk.calls[slot, SINCE_NS])
 
 
-@kernel
+@inlined_kernel
 def on_started(desk: Desk, row: Row) -> int:
     """Take an attempt that asks for capacity: an arrival, and in flight from now on."""
     calls, key, series, time_ns = desk.calls, row.key, row.series, row.time_ns
@@ -185,7 +185,7 @@ def on_started(desk: Desk, row: Row) -> int:
     return TAKEN
 
 
-@kernel
+@inlined_kernel
 def living_slot(desk: Desk, key: int, series: int, time_ns: int) -> int:
     """Give the slot of a call that shows a sign of life, put in flight with unknown age if it was not.
 
@@ -208,7 +208,7 @@ def living_slot(desk: Desk, key: int, series: int, time_ns: int) -> int:
     return slot
 
 
-@kernel
+@inlined_kernel
 def on_answered(desk: Desk, row: Row) -> int:
     """Take the answer of a call; it has one."""
     calls, key, time_ns = desk.calls, row.key, row.time_ns
@@ -234,7 +234,7 @@ def on_answered(desk: Desk, row: Row) -> int:
     return TAKEN
 
 
-@kernel
+@inlined_kernel
 def on_heartbeat(desk: Desk, row: Row) -> int:
     """Take a sign of life; who sends them will be missed when they stop."""
     calls, key, time_ns = desk.calls, row.key, row.time_ns
@@ -249,14 +249,14 @@ def on_heartbeat(desk: Desk, row: Row) -> int:
     return TAKEN
 
 
-@kernel
+@inlined_kernel
 def count_end(desk: Desk, series: int, cause: int) -> None:
     """Count the end of an attempt and how it ended."""
     add_count(desk.facts, series, C_ENDED, 1)
     add_cause(desk.facts, series, cause)
 
 
-@kernel
+@inlined_kernel
 def on_ended(desk: Desk, row: Row) -> int:
     """Take the end of a call: it leaves flight, or only its duration says when it began."""
     calls, key, time_ns = desk.calls, row.key, row.time_ns
@@ -280,7 +280,7 @@ def on_ended(desk: Desk, row: Row) -> int:
     return TAKEN
 
 
-@kernel
+@inlined_kernel
 def age_by_duration(desk: Desk, row: Row) -> int:
     """Give how many slices before this one a call began, by its duration; -1: not known."""
     duration_ns = said_ns(row)
@@ -290,7 +290,7 @@ def age_by_duration(desk: Desk, row: Row) -> int:
     return (desk.own_ns - start_ns // desk.slice_ns * desk.slice_ns) // desk.slice_ns
 
 
-@kernel
+@inlined_kernel
 def on_declined(desk: Desk, row: Row) -> int:
     """Take a decline: the attempt was an arrival and nothing else, whatever it seemed to be."""
     calls, key, time_ns = desk.calls, row.key, row.time_ns
@@ -321,7 +321,7 @@ def on_declined(desk: Desk, row: Row) -> int:
     return TAKEN
 
 
-@kernel
+@inlined_kernel
 def was_never_in(desk: Desk, slot: int) -> None:
     """Take back that a call entered flight in this slice: its arrival is all that remains."""
     calls = desk.calls
