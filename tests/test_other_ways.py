@@ -34,7 +34,7 @@ MANY = {
     ),
     "without compiling": (
         "test_windows.py", "test_decoder.py", "test_holding_time.py", "test_statistics.py",
-        "test_evidence.py", "test_occupancy.py",
+        "test_evidence.py", "test_occupancy.py", "test_sparse.py", "test_fact_rows.py",
     ),
     "with bounds checks": (
         "test_observe_kernels.py", "test_observe.py", "test_windows.py", "test_record_batches.py",

@@ -101,7 +101,7 @@ def spread_facts(
                 return False
             octave, begin = -1, 0
             for fact in range(first, end):
-                bucket = facts.bucket[fact]
+                bucket = int(facts.bucket[fact])
                 if bucket >> OCTAVE_BITS != octave:
                     octave = bucket >> OCTAVE_BITS
                     begin = page_at(pages, sketch, octave) << OCTAVE_BITS
@@ -133,7 +133,8 @@ def added_up(
     `members` is where the rows of each series begin, and the rows; `stages` the names of the facts' stages.
     """
     start, rows = members
-    column, (rows_max, most) = known.places(stages), reach_of(start, rows)
+    column = known.places(stages)
+    rows_max, most = reach_of(start, rows)
     while True:
         number = known.numbers(rows_max)
         room = pages.room(len(known.pairs), OCTAVES * most)

@@ -149,7 +149,7 @@ def absorb_rows(
         start = held.measure_first[number]
         for place in range(start, start + measures):
             if kind == SCORED:
-                score(desk.facts, series, held.measure_stage[place], held.measure_ms[place])
+                score(desk.facts, series, int(held.measure_stage[place]), held.measure_ms[place])
             else:
                 measure(ledgers.sketches, series, held.measure_stage[place], held.measure_ms[place])
     return last
