@@ -21,6 +21,14 @@ def split_listen(listen: str) -> tuple[str, int] | None:
     return (host, int(port)) if host and host.isprintable() and " " not in host else None
 
 
+def is_plain_elsewhere(url: str) -> bool:
+    """Say whether what is sent to an http or https address leaves this machine in plain text."""
+    scheme, _, rest = url.partition("://")
+    place = rest.partition("/")[0]
+    host = place[1:].partition("]")[0] if place.startswith("[") else place.partition(":")[0]
+    return scheme == "http" and not is_loopback(host)
+
+
 def is_loopback(host: str) -> bool:
     """Say whether a host can only be this machine, without asking a name server."""
     if host == "localhost":

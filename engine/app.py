@@ -266,6 +266,7 @@ class OwnedLine:
         self._hash_key = hash_key
         self._span = span
         self.topic_id = ""  # of the topic that the line has read, as far as it is known
+        self.is_whole = True  # False: a step failed, and its rows have taken effect by half
         self._owns = False
         self._restored: Line | None = None
         self._topic_id = ""
@@ -293,7 +294,10 @@ class OwnedLine:
                 self.line, self._restored = self._restored, None
                 self._refresh()
         self._owns = bool(raw.assigned)
-        return self.line.pipeline.step(raw)
+        self.is_whole = False
+        step = self.line.pipeline.step(raw)
+        self.is_whole = True
+        return step
 
     def reload(self, configuration: Configuration) -> None:
         """Take limits and decline rules anew; all else stays as it was at the start."""

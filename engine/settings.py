@@ -124,6 +124,7 @@ class AlertmanagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     ca_file: str = ""
     cert_file: str = ""
     key_file: str = ""
+    allow_insecure: bool = False
 
 
 class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,7 +154,7 @@ class StateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     folder: str = ""  # "": none; a start then reads back over `kafka.rewind_ns`
     period_ns: int = 10 * S
-    bytes_max: int = 512 << 20  # of one checkpoint, compressed; read back, as many plain bytes a blob
+    bytes_max: int = 512 << 20  # of one checkpoint, before it is compressed
     topic: str = ""  # compacted, for a member on another host; "": none
     topic_period_ns: int = 30 * S
 

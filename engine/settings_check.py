@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.addresses import is_loopback, split_listen
+from engine.addresses import is_loopback, is_plain_elsewhere, split_listen
 from engine.decode.events import LABELS
 from engine.durations import format_duration
 from engine.fields import did_you_mean
@@ -239,6 +239,23 @@ def _check_alertmanager(alertmanager: AlertmanagerSettings, problems: Problems) 
             (section, "username"), "username and password_file belong together", "give both or neither"
         )
     _check_certificate(section, alertmanager, problems)
+    _check_alertmanager_secrets(alertmanager, problems)
+
+
+def _check_alertmanager_secrets(alertmanager: AlertmanagerSettings, problems: Problems) -> None:
+    """Let a password leave this machine only encrypted, and no certificate be named in vain."""
+    section = "alertmanager"
+    for index, url in enumerate(alertmanager.urls):
+        is_plain = bool(alertmanager.username) and is_plain_elsewhere(url)
+        if is_plain and not alertmanager.allow_insecure:
+            problems.add(
+                (section, "urls", index),
+                f"{url!r} is another machine, and the password would go there unencrypted",
+                "write https://, or set alertmanager.allow_insecure to true",
+            )
+    named = [key for key in ("ca_file", "cert_file") if getattr(alertmanager, key)]
+    if named and alertmanager.urls and not any(url.startswith("https:") for url in alertmanager.urls):
+        problems.add((section, named[0]), "is of no use: no address begins with https", "write https://")
 
 
 def _check_certificate(

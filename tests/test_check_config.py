@@ -116,8 +116,8 @@ NAMED_FILES = {
     "kafka.sasl_password_file": "kafka: {security_protocol: SASL_SSL, sasl_mechanism: PLAIN, "
     "sasl_username: me, sasl_password_file: FILE}",
     "kafka.ca_file": "kafka: {security_protocol: SSL, ca_file: FILE}",
-    "alertmanager.password_file": "alertmanager: {urls: ['http://a:1'], username: me, password_file: FILE}",
-    "alertmanager.ca_file": "alertmanager: {urls: ['http://a:1'], ca_file: FILE}",
+    "alertmanager.password_file": "alertmanager: {urls: ['https://a:1'], username: me, password_file: FILE}",
+    "alertmanager.ca_file": "alertmanager: {urls: ['https://a:1'], ca_file: FILE}",
     "web.token_file": "web: {token_file: FILE}",
     "web.config_file": "web: {config_file: FILE}",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,6 +197,33 @@ async def test_what_nobody_foresaw_in_a_checkpoint_costs_that_one_alone(tmp_path
     assert checkpoints.stats.outcomes == {"whole": 1, "refused_zerodivisionerror": 1}
     assert set_aside == ["newer"]
     assert [one.manifest for one in folder.candidates(TOPIC)[0]] == [newest.manifest]
+
+
+class FailingJudge:
+    """A judge whose memory is used up."""
+
+    def take(self, *_: object) -> None:
+        raise MemoryError
+
+
+async def test_of_a_step_that_failed_no_checkpoint_is_taken(tmp_path: Path) -> None:
+    """Its offsets are ahead of what has taken effect: a start goes on before it, and reads its rows again."""
+    batches = rows()
+    line, durable = await kept(tmp_path, batches[:6])
+    checkpoints = Checkpoints(line.configuration)
+    checkpoints.open(line.configuration)
+    assert checkpoints.take(line, {}) is not None
+    judge, line.line.pipeline.judge = line.line.pipeline.judge, FailingJudge()  # type: ignore[assignment]
+    with pytest.raises(MemoryError):
+        line.step(batches[6])
+    line.line.pipeline.judge = judge
+
+    assert checkpoints.take(line, {}) is None
+    with ThreadPoolExecutor(1) as worker:
+        await checkpoints.finish(worker, line, {}, {})
+    again = Checkpoints(line.configuration)
+    again.open(line.configuration)
+    assert again.resume(line.configuration).next_offsets == durable
 
 
 async def test_a_state_of_other_settings_gives_its_alerts_and_no_offsets(tmp_path: Path) -> None:

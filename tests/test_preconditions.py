@@ -30,16 +30,19 @@ def held(found: list[Precondition]) -> list[bool | None]:
 def test_settings_that_keep_every_promise_hold() -> None:
     """A folder, two Alertmanagers, a broker on this machine."""
     settings = Settings(
-        alertmanager=AlertmanagerSettings(urls=("http://one:9093", "http://two:9093")),
+        alertmanager=AlertmanagerSettings(urls=("https://one:9093", "http://127.0.0.1:9093")),
         state=StateSettings(folder="/var/lib/callgauge"),
     )
-    assert held(of_settings(settings)) == [True, True, True]
+    assert held(of_settings(settings)) == [True, True, True, True]
 
 
 def test_settings_that_do_not_are_told_apart() -> None:
-    """Nothing but defaults, and a broker elsewhere in plain text."""
-    settings = Settings(kafka=KafkaSettings(bootstrap_servers=("kafka.example:9092",), allow_insecure=True))
-    assert held(of_settings(settings)) == [False, False, False]
+    """Nothing but defaults, and a broker and an Alertmanager elsewhere in plain text."""
+    settings = Settings(
+        kafka=KafkaSettings(bootstrap_servers=("kafka.example:9092",), allow_insecure=True),
+        alertmanager=AlertmanagerSettings(urls=("http://one:9093",)),
+    )
+    assert held(of_settings(settings)) == [False, False, False, False]
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,32 @@ def test_only_this_machine_is_loopback(host: str, expected: bool) -> None:
     assert expected == is_loopback(host)
 
 
+LOGIN = "username: me, password_file: /run/password"
+
+
+@pytest.mark.parametrize(
+    ("alertmanager", "wrong"),
+    [
+        (f"urls: ['http://alerts.example:9093'], {LOGIN}", "the password would go there unencrypted"),
+        (f"urls: ['https://alerts.example', 'http://10.0.0.1'], {LOGIN}", "'http://10.0.0.1' is another"),
+        (f"urls: ['http://alerts.example:9093'], {LOGIN}, allow_insecure: true", ""),
+        (f"urls: ['https://alerts.example', 'http://[::1]:9093', 'http://localhost:9093'], {LOGIN}", ""),
+        ("urls: ['http://alerts.example:9093']", ""),
+        ("urls: ['http://127.0.0.1:9093'], ca_file: /run/ca.pem", "no address begins with https"),
+        ("urls: ['http://127.0.0.1:9093', 'https://alerts.example'], ca_file: /run/ca.pem", ""),
+    ],
+)
+def test_a_password_for_alertmanagers_leaves_this_machine_only_encrypted(
+    alertmanager: str, wrong: str
+) -> None:
+    text = f"alertmanager: {{{alertmanager}}}"
+    if not wrong:
+        assert parse_settings(text, "test").alertmanager.urls
+        return
+    with pytest.raises(SettingsError, match=wrong):
+        parse_settings(text, "test")
+
+
 def test_a_missing_file_a_directory_and_an_empty_file_are_told_apart(tmp_path: Path) -> None:
     cases = {
         tmp_path / "none.yaml": "there is no such file",

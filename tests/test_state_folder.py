@@ -94,7 +94,7 @@ def test_a_blob_of_any_size_is_cut_into_frames(size: int) -> None:
     head = blob.BlobHead("judge", "calls", -1, "core", (("all", size + 9),))
     data = b"".join(blob.blob_bytes(head, pieces))
     assert blob.parts_of(data, "judge", 3 * blob.FRAME_BYTES_MAX)[1] == {"all": b"".join(pieces)}
-    with pytest.raises(StateError, match="cannot be read"):
+    with pytest.raises(StateError, match="bytes_max"):
         blob.parts_of(data, "judge", size)
 
 
@@ -214,6 +214,38 @@ def test_a_checkpoint_that_grows_too_large_is_not_written(tmp_path: Path) -> Non
     with pytest.raises(StateError, match="bytes_max"):
         small.save(a_capture(2), STAMP)
     assert number_in(tmp_path) == 1
+
+
+def test_what_is_written_can_be_read_back_under_the_same_bound(tmp_path: Path) -> None:
+    """The bound is of plain bytes on both sides: zeros take next to nothing on the disk."""
+    zeros = Capture({"judge": {"all": [bytes(10_000)]}}, {0: 1})
+    Folder(tmp_path, 10_000, RUN).save(zeros, STAMP)
+    assert Folder(tmp_path, 10_000, OTHER_RUN).load("calls")[0] is not None
+    with pytest.raises(StateError, match="bytes_max"):
+        Folder(tmp_path, 9_999, RUN).save(zeros, STAMP)
+    found, refused = Folder(tmp_path, 9_999, OTHER_RUN).load("calls")
+    assert (found, [one.reason for one in refused]) == (None, ["too_large"])
+    assert Folder(tmp_path, 10_000, OTHER_RUN).load("calls")[0] is not None  # The bound was raised again.
+
+
+@pytest.mark.parametrize("unreadable", [".blob", MANIFEST])
+def test_what_cannot_be_read_once_is_there_at_the_next_start(tmp_path: Path, unreadable: str) -> None:
+    """No descriptor left, another user, a network that is away: none of it says that a checkpoint is bad."""
+    a_folder(tmp_path).save(a_capture(1), STAMP)
+    a_folder(tmp_path).save(a_capture(2), STAMP)
+
+    def open_file(path: Path, flags: int, mode: int) -> int:
+        if unreadable in path.name and not flags & os.O_CREAT:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return os.open(path, flags, mode)
+
+    folder = Folder(tmp_path, BYTES_MAX, OTHER_RUN, Disk(open=open_file))
+    found, refused = folder.load("calls")
+    assert (found, [one.reason for one in refused]) == (None, ["unreadable"] * 2)
+    folder.save(a_capture(3), STAMP)
+    assert number_in(tmp_path) == 3
+    (tmp_path / MANIFEST).unlink()
+    assert number_in(tmp_path) == 2, "its blobs were removed, since its manifest could not be read"
 
 
 def test_two_writers_of_one_folder_only_set_each_other_back(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from engine.state.durable import DISK, Disk, sync_folder, write_new
 from engine.state.encoding import StateError
 from engine.state.folder import Folder, Stamp
 from engine.state.line_state import Capture, capture, digests_of, new_once, restored
-from engine.state.manifest import Candidate, in_order, read_blobs
+from engine.state.manifest import FOR_NOW, Candidate, in_order, read_blobs
 from engine.state.topic import StateTopic
 
 if TYPE_CHECKING:
@@ -167,7 +167,6 @@ class Checkpoints:
             resumed = self._resumed(configuration, candidate, digests)
             if resumed is not None:
                 return resumed
-            candidate.set_aside()
         return Resumed()
 
     def _cannot(self, error: Exception) -> None:
@@ -178,13 +177,19 @@ class Checkpoints:
     def _resumed(
         self, configuration: Configuration, candidate: Candidate, digests: Digests
     ) -> Resumed | None:
-        """Go on with a checkpoint; None: it cannot be used."""
+        """Go on with a checkpoint; None: it cannot be used. It is set aside, unless it may be used later."""
+        is_for_now = False
         try:
             return self._read_into_a_line(configuration, candidate, digests)
         except (StateError, KeyError) as error:
-            self._refuse(getattr(error, "reason", "damaged"), f"{error} ({candidate.where})")
+            reason = getattr(error, "reason", "damaged")
+            is_for_now = reason in FOR_NOW
+            self._refuse(reason, f"{error} ({candidate.where})")
         except Exception as error:  # noqa: BLE001  # Only this candidate: the one before it may be fine.
+            is_for_now = isinstance(error, OSError | MemoryError)
             self._cannot(error)
+        if not is_for_now:
+            candidate.set_aside()
         return None
 
     def _read_into_a_line(
@@ -211,7 +216,7 @@ class Checkpoints:
 
     def _refuse(self, reason: str, text: str) -> None:
         self.stats.refused(reason)
-        log.warning("a checkpoint was set aside (%s): %s", reason, text)
+        log.warning("a checkpoint is not used (%s): %s", reason, text)
 
     def take_if_due(self, line: OwnedLine, begun_at: Mapping[int, int]) -> Taken | None:
         """Take a cut if it is time; in the thread of the line."""
@@ -224,11 +229,14 @@ class Checkpoints:
         """Take a cut, in the thread of the line; None: there is nothing to keep, or it cannot be."""
         if not self.is_on or not line.owns:
             return None
+        if not line.is_whole:
+            log.warning("no checkpoint is taken of a step that failed; its rows will be read again")
+            return None
         begin_s = time.perf_counter()
         configuration, pipeline = line.configuration, line.line.pipeline
         try:
             cut = capture(pipeline, begun_at, self._once)
-        except TypeError as error:
+        except (TypeError, ValueError, OverflowError) as error:
             self._fail("encode", f"the state cannot be written down: {error}")
             return None
         digests = digests_of(configuration.settings, configuration.learned, self._hash_key)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from engine.addresses import is_plain_elsewhere
 from engine.config_files import is_sample
 from engine.source.kafka_connection import connection_options, is_insecure
 
@@ -61,6 +62,11 @@ def of_settings(settings: Settings) -> list[Precondition]:
         Precondition(
             "P5", "calls come from Kafka encrypted, or from this machine", not is_insecure(settings.kafka),
             "set kafka.security_protocol to SSL or SASL_SSL",
+        ),
+        Precondition(
+            "P5", "alerts go to Alertmanagers encrypted, or stay on this machine",
+            not any(map(is_plain_elsewhere, settings.alertmanager.urls)),
+            "write https:// in alertmanager.urls",
         ),
     ]  # fmt: skip
 

@@ -109,8 +109,10 @@ def _read(data: memoryview, bytes_max: int) -> tuple[BlobHead, bytes]:
         )
         at += 2 * LENGTH_BYTES
         total += plain_bytes
-        if plain_bytes > FRAME_BYTES_MAX or total > bytes_max:
-            raise ValueError("larger than it may be")
+        if plain_bytes > FRAME_BYTES_MAX:
+            raise ValueError("a frame is larger than it may be")
+        if total > bytes_max:
+            raise StateError("too_large", "the checkpoint is larger than state.bytes_max")
         frame = zstd.ZstdDecompressor().decompress(data[at : at + packed_bytes], plain_bytes)
         if len(frame) != plain_bytes:
             raise ValueError("a frame is cut off")

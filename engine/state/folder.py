@@ -2,9 +2,10 @@
 
 The blobs are written first, then the manifest is renamed into place; so a manifest never names what is not
 whole, and until then the one before holds. The one before that is kept as well (`manifest.prev`), with its
-blobs. What cannot be used is set aside under `.bad`, one of each name, and is never fatal. Two processes that
-write into one folder, one of them by mistake, only set each other back: state and offsets travel together.
-A file that nobody names is removed: at once if this process wrote it, else when it is ten minutes old.
+blobs. What proves to be of no use is set aside under `.bad`, one of each name, and is never fatal. Two
+processes that write into one folder, one of them by mistake, only set each other back: state and offsets
+travel together. A file that nobody names is removed: at once if this process wrote it, else when it is ten
+minutes old.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from engine.state.encoding import StateError
 from engine.state.line_state import PARTITION, USUAL
 from engine.state.manifest import (
     BLOB_NAME,
+    FOR_NOW,
     MANIFEST_BYTES_MAX,
+    UNREADABLE,
     BlobEntry,
     Candidate,
     Manifest,
@@ -32,7 +35,6 @@ from engine.state.manifest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from engine.state.line_state import Capture, Digests, Read
@@ -92,8 +94,13 @@ class Folder:
     def save(self, capture: Capture, stamp: Stamp) -> int:
         """Write a checkpoint; give its bytes. Until it returns, the one before is in force.
 
-        OSError when the disk refuses, StateError when it would be larger than it may be.
+        OSError when the disk refuses, StateError when it would be larger than may be read back.
         """
+        plain_bytes = sum(
+            len(piece) for parts in capture.blobs.values() for pieces in parts.values() for piece in pieces
+        )
+        if plain_bytes > self._bytes_max:
+            raise StateError("too_large", f"{plain_bytes} bytes are more than state.bytes_max")
         self._sequence = max(self._sequence, self._newest_sequence()) + 1
         written: list[Path] = []
         entries: dict[str, BlobEntry] = {}
@@ -109,10 +116,7 @@ class Folder:
                     entries[name] = known
                     continue
                 file = f"{name}.{self._sequence}-{self._run}.blob"
-                used = sum(entry.bytes for entry in entries.values())
-                length = write_new(
-                    self.path / file, self._bounded(blob_bytes(head, pieces), used), self._disk
-                )
+                length = write_new(self.path / file, blob_bytes(head, pieces), self._disk)
                 written.append(self.path / file)
                 entries[name] = BlobEntry(file, length)
                 if name == USUAL:
@@ -136,7 +140,10 @@ class Folder:
         return length + sum(entry.bytes for entry in entries.values())
 
     def candidates(self, topic: str, topic_id: str = "") -> tuple[list[Candidate], list[Refused]]:
-        """Give the checkpoints of this topic whose manifests can be used, and what was set aside."""
+        """Give the checkpoints of this topic whose manifests can be used, and what was refused.
+
+        Set aside is what proves to be of no use; what cannot be read now may be there at the next start.
+        """
         found: list[Candidate] = []
         refused: list[Refused] = []
         for name in (MANIFEST, PREVIOUS):
@@ -151,19 +158,19 @@ class Folder:
                 refused.append(Refused(error.reason, str(error)))
                 set_aside()
             except OSError as error:
-                refused.append(Refused("unreadable", f"{name}: {error.strerror or error}"))
-                set_aside()
+                refused.append(Refused(UNREADABLE, f"{name}: {error.strerror or error}"))
         return found, refused
 
     def load(self, topic: str, topic_id: str = "") -> tuple[Found | None, list[Refused]]:
-        """Give the newest checkpoint of this topic that can be used, and what was set aside on the way."""
+        """Give the newest checkpoint of this topic that can be used, and what was refused on the way."""
         candidates, refused = self.candidates(topic, topic_id)
         for one in candidates:
             try:
                 return Found(one.manifest, read_blobs(one, self._bytes_max)), refused
             except StateError as error:
                 refused.append(Refused(error.reason, str(error)))
-                one.set_aside()
+                if error.reason not in FOR_NOW:
+                    one.set_aside()
         return None, refused
 
     def newest(self) -> Manifest:
@@ -183,20 +190,16 @@ class Folder:
         is_there = known.entry.file in {name for name, _ in self._disk.names(self.path)}
         return known.entry if is_same and is_there else None
 
-    def _bounded(self, pieces: Iterator[bytes], used: int) -> Iterator[bytes]:
-        for piece in pieces:
-            used += len(piece)
-            if used > self._bytes_max:
-                raise StateError("too_large", "the checkpoint is larger than state.bytes_max")
-            yield piece
-
     def _newest_sequence(self) -> int:
-        return max((one.sequence for one in self._manifests()), default=0)
+        with contextlib.suppress(OSError):
+            return max((one.sequence for one in self._manifests()), default=0)
+        return 0
 
     def _manifests(self) -> list[Manifest]:
+        """Read those that are manifests; OSError for one that is there and cannot be read."""
         found = []
         for name in (MANIFEST, PREVIOUS):
-            with contextlib.suppress(OSError, StateError):
+            with contextlib.suppress(FileNotFoundError, StateError):
                 found.append(manifest_of(read_whole(self.path / name, MANIFEST_BYTES_MAX, self._disk)))
         return found
 
@@ -206,8 +209,8 @@ class Folder:
 
     def _clean(self) -> None:
         """Remove blobs that no manifest names. A failure costs room, and is tried again next time."""
-        named = {entry.file for one in self._manifests() for entry in one.blobs.values()}
         with contextlib.suppress(OSError):
+            named = {entry.file for one in self._manifests() for entry in one.blobs.values()}
             for name, changed_s in self._disk.names(self.path):
                 is_ours = name.endswith(f"-{self._run}.blob")
                 is_blob = BLOB_NAME.fullmatch(name) and name not in named

@@ -128,8 +128,10 @@ def capture(
         blobs[JUDGE][DETECTOR + detector.name] = encoded(judge.bank.state_of(detector.name))
     for number, one in partitions.items():
         held, one.held = one.held, _used(one.held)
-        blobs[f"{PARTITION}{number}"] = {PARTITION: encoded(one)}
-        one.held = held
+        try:
+            blobs[f"{PARTITION}{number}"] = {PARTITION: encoded(one)}
+        finally:
+            one.held = held
     if once.apart:
         blobs[USUAL] = {str(place): [data] for place, data in enumerate(once.apart)}
     known = {**begun_at, **pipeline.next_offsets}

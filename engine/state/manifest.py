@@ -25,6 +25,8 @@ TITLE = b"callgauge-checkpoint"
 VERSION = 1
 MANIFEST_BYTES_MAX = 4 << 20
 BLOBS_MAX = 100_000
+UNREADABLE, TOO_LARGE = "unreadable", "too_large"
+FOR_NOW = frozenset({UNREADABLE, TOO_LARGE})  # why a checkpoint is not used that the next start may use
 BLOB_NAME = re.compile(r"[a-z0-9-]{1,40}\.[0-9]{1,20}-[0-9a-f]{8}\.blob")
 
 
@@ -55,7 +57,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Refused(NamedTuple):
-    """A checkpoint that was set aside."""
+    """A checkpoint that is not used."""
 
     reason: str
     text: str
@@ -111,8 +113,10 @@ def read_blobs(candidate: Candidate, bytes_max: int) -> Read:
             raise StateError("damaged", "the manifest names a file that is none of ours")
         try:
             data = candidate.get(entry.file, bytes_max)
+        except FileNotFoundError as error:
+            raise StateError("missing", f"the blob {name} is gone") from error
         except OSError as error:
-            raise StateError("missing", f"the blob {name}: {error.strerror or error}") from error
+            raise StateError(UNREADABLE, f"the blob {name}: {error.strerror or error}") from error
         head, read[name] = parts_of(data, name, left)
         partition = name.removeprefix(PARTITION)
         offset = manifest.next_offsets.get(int(partition), -1) if partition.isdecimal() else -1
