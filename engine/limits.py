@@ -23,6 +23,7 @@ INFERRED_PREFIX = "inferred:"  # of names that no register may give
 NS_PER_S = 1_000_000_000
 DAY_NS = 86_400 * NS_PER_S
 FAR_NS = 1 << 62
+OTHER = "__other__"  # a label's value: all those for which there was no room
 KINDS = (CONCURRENCY, RATE, QUOTA, TIMEOUT)
 
 
@@ -59,7 +60,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @functools.cached_property
     def counted(self) -> str:
         """Name what the limit counts: two limits with the same name here have the same level."""
-        return repr((self.name, self.kind, sorted(self.applies_to.items()), self.split_by, self.counts_from))
+        counts = (self.name, self.kind, sorted(self.applies_to.items()), self.split_by, self.counts_from)
+        return repr((*counts, self.counts, self.per_ns, self.resets))
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Say whether a call with these labels counts; a missing label is ""."""
@@ -151,8 +153,9 @@ class LimitInstance(msgspec.Struct, frozen=True):
         return (("limit", self.name), *self.split)
 
     def value_at(self, time_ns: int) -> float | None:
-        """Give the value in force at `time_ns`; None: unknown."""
-        return self.limit.value_at(time_ns, tuple(value for _, value in self.split))
+        """Give the value in force at `time_ns`; None: unknown, as for calls of many values under one name."""
+        split = tuple(value for _, value in self.split)
+        return None if OTHER in split else self.limit.value_at(time_ns, split)
 
 
 class Guardrail(msgspec.Struct, frozen=True, kw_only=True):

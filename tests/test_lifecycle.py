@@ -113,6 +113,21 @@ def test_another_identity_pages_meanwhile() -> None:
     assert states(changes) == [FIRING]
 
 
+def test_a_limit_of_another_value_pages_within_the_time_of_the_page_before() -> None:
+    """Raised as the page asked, and approached again: nobody would know. The same value stays quiet."""
+    book = new_book()
+    at_40, at_70 = (worded(TWICE)._replace(in_force=(("limit_value", value),)) for value in ("40", "70"))
+
+    def fired(one: Worded, minute: int) -> list[str]:
+        found = [states(book.update({"d": [one]}, (minute + each) * MINUTE)) for each in range(2)]
+        book.update({"d": []}, (minute + 12) * MINUTE)
+        return found[0] + found[1]
+
+    assert [fired(at_40, 0), fired(at_70, 15), fired(at_70, 30), fired(at_40, 45)] == [
+        [FIRING], [FIRING], [], [],
+    ]  # fmt: skip
+
+
 def test_reached_fires_again_after_every_resolve() -> None:
     reached = next(
         policy

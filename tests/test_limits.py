@@ -15,7 +15,8 @@ from engine.limits import Limit, LimitInstance, Register
 from engine.register import parse_register
 from engine.settings_file import load_register
 
-DAY_NS = 86_400 * 1_000_000_000
+NS_PER_S = 1_000_000_000
+DAY_NS = 86_400 * NS_PER_S
 
 
 def day(text: str) -> int:
@@ -80,6 +81,24 @@ def test_an_instance_with_a_value_of_its_own_uses_it() -> None:
     assert limit.value_at(0, ("acme", "sip-1")) == 20
     assert limit.value_at(0, ("acme", "sip-2")) == 80
     assert limit.value_at(0, ("", "")) == 5
+
+
+def test_calls_of_many_values_under_one_name_have_no_value_in_common() -> None:
+    """The cap is of one tenant, and `__other__` is as many as there are."""
+    limit = Limit(name="tenant", kind="concurrency", value=20.0, split_by=("tenant",))
+
+    assert LimitInstance(0, limit, (("tenant", "acme"),)).value_at(0) == 20.0
+    assert LimitInstance(1, limit, (("tenant", "__other__"),)).value_at(0) is None
+
+
+@pytest.mark.parametrize(
+    "change", [{"per_ns": 60 * NS_PER_S}, {"counts": "minutes"}, {"resets": "rolling"}, {"name": "other"}]
+)
+def test_what_a_limit_counts_changes_with_its_period_and_its_unit(change: dict[str, object]) -> None:
+    """What was counted by the second says nothing of a minute, nor calls of minutes."""
+    limit = Limit(name="cps", kind="rate", value=2.0, per_ns=NS_PER_S)
+    assert limit.counted == msgspec.structs.replace(limit, value=3.0, owner="voice").counted
+    assert limit.counted != msgspec.structs.replace(limit, **change).counted
 
 
 def test_a_label_value_with_a_comma_is_found_under_its_own_name_only() -> None:

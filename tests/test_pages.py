@@ -138,6 +138,19 @@ def test_a_name_that_nobody_knows_is_unknown_and_never_raises() -> None:
     assert dict(worded.annotations)["summary"] == "unknown and unknown, unknown s"
 
 
+def test_evidence_that_is_empty_on_purpose_leaves_no_trace() -> None:
+    """A sentence that a detector left out is not "unknown"."""
+    worded = word("Full.{before}Look {nobody}", evidence=(("before", ""),))
+
+    assert dict(worded.annotations)["summary"] == "Full.Look unknown"
+
+
+def test_the_value_in_force_is_said_of_limits_of_the_register_alone() -> None:
+    """An inferred one moves with what is learned, and is the same limit."""
+    assert word("x").in_force == (("limit_value", "80"),)
+    assert word(finding=Finding("CallStopped", CRITICAL, ("window", 0), "x", "")).in_force == ()
+
+
 def test_what_the_register_leaves_empty_reads_as_unknown() -> None:
     pages, rolled = judged(TENANT)
     finding = Finding("A", CRITICAL, ("limit", 0), "Look in {lives_in}, cap {limit_value}.", "")

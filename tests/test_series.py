@@ -18,8 +18,9 @@ from engine.decode.redaction import (
     redact_change,
     redact_reason,
 )
-from engine.decode.series import OTHER, Admission, SeriesTable
+from engine.decode.series import Admission, SeriesTable
 from engine.decode.stages import StageTable
+from engine.limits import OTHER
 
 
 def table(series_max: int, **limit_labels: set[str] | None) -> SeriesTable:

@@ -19,11 +19,10 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from engine.decode.events import LABELS
+from engine.limits import OTHER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-OTHER = "__other__"
 
 
 class Admission(IntEnum):

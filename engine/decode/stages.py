@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from engine.decode.redaction import is_number_like
-from engine.decode.series import OTHER
+from engine.limits import OTHER
 
 METRIC = "metric:"
 STAGE_NAME = re.compile(r"[a-z0-9_]{1,32}")

@@ -24,10 +24,10 @@ from engine.judge.facts import (
     SliceScores,
 )
 from engine.judge.measures import DECLINED, EMPTY_I4, EMPTY_I8, ENDED, ERRORS
-from engine.judge.series import OTHER
 from engine.judge.sparse import scatter_add
 from engine.judge.spread import spread_over_rows
 from engine.judge.stage_rows import StageRows
+from engine.limits import OTHER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

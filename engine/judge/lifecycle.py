@@ -50,6 +50,7 @@ class Worded(NamedTuple):
     policy: AlertPolicy
     labels: Pairs
     annotations: Pairs
+    in_force: Pairs = ()  # the value of the limit, as the register has it: another one is another situation
 
 
 class Life(NamedTuple):
@@ -120,7 +121,7 @@ class AlertBook:
         evaluations = life.evaluations + 1
         if alert.state == PENDING and evaluations >= worded.policy.evaluations:
             alert = alert._replace(state=FIRING, fired_ns=end_ns)
-            self._last_fired_ns[alert.labels] = end_ns
+            self._last_fired_ns[worded.labels + worded.in_force] = end_ns
             changes.append(AlertChange(end_ns, FIRING, alert.labels, alert.annotations, end_ns))
         self._lives[worded.labels] = Life(alert, worded.policy, detector, evaluations)
         return changes
@@ -138,8 +139,8 @@ class AlertBook:
         return []
 
     def _is_repeat(self, worded: Worded, end_ns: int) -> bool:
-        """Say whether this identity fired so recently that it may not page again."""
-        last_ns = self._last_fired_ns.get(worded.labels)
+        """Say whether this identity fired so recently, under the same value, that it may not page again."""
+        last_ns = self._last_fired_ns.get(worded.labels + worded.in_force)
         return last_ns is not None and end_ns - last_ns < worded.policy.repeat_ns
 
     def _forget_old_pages(self) -> None:

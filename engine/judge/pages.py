@@ -18,6 +18,8 @@ from engine.judge.lifecycle import Worded
 from engine.judge.usage import used_peak
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from engine.decode.events import Note
     from engine.judge.detection import AlertPolicy, Finding
     from engine.judge.roll import Rolled, Roller
@@ -107,7 +109,7 @@ class PageWriter:
         if self._changes:
             facts["changes"] = "; ".join(_change_text(note) for note in self._changes)
         # A page must never fail for a name that it does not know.
-        words = _Words(identity | facts | {"in_use": _in_use(facts)})
+        words = _Words(identity | facts | {"in_use": _in_use(facts)}, evidence.keys())
         annotations = {
             name: text for name, text in facts.items() if name in EVIDENCE_ANNOTATIONS or name not in evidence
         }
@@ -116,9 +118,10 @@ class PageWriter:
         if rolled is not None and rolled.summary.is_partial:
             annotations["state"] = "partial"
         labels = tuple(sorted((name, text) for name, text in identity.items() if text))
-        return Worded(
-            policy, labels, tuple(sorted((name, text) for name, text in annotations.items() if text))
-        )
+        texts = tuple(sorted((name, text) for name, text in annotations.items() if text))
+        is_of_register = kind == "limit" and not self.roller.index.instances[row].limit.is_implicit
+        value = facts.get("limit_value") if is_of_register else None
+        return Worded(policy, labels, texts, (("limit_value", value),) if value else ())
 
     def _limit_labels(self, row: int) -> dict[str, str]:
         instance = self.roller.index.instances[row]
@@ -195,13 +198,14 @@ def _in_use(facts: dict[str, str]) -> str:
 
 
 class _Words:
-    """What templates may name; a name without a text reads as "unknown"."""
+    """What templates may name; a name without a text reads as "unknown", but for evidence that is empty."""
 
-    def __init__(self, texts: dict[str, str]) -> None:
+    def __init__(self, texts: dict[str, str], evidence: AbstractSet[str]) -> None:
         self._texts = texts
+        self._evidence = evidence
 
     def __getitem__(self, name: str) -> str:
-        return self._texts.get(name) or "unknown"
+        return self._texts.get(name) or ("" if name in self._evidence else "unknown")
 
 
 def causes_text(causes: list[tuple[object, int]]) -> str:

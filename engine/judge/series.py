@@ -15,14 +15,13 @@ import numpy as np
 from engine.judge.implicit import NOTHING_IMPLICIT, Implicit
 from engine.judge.occupancy import Membership
 from engine.judge.terms import LimitTerms, terms_of
-from engine.limits import LimitInstance
+from engine.limits import OTHER, LimitInstance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engine.limits import Limit, Register
 
-OTHER = "__other__"
 LabelSet = tuple[tuple[str, str], ...]
 
 
