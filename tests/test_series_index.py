@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from engine.decode.events import EventType
 from engine.judge.series import SeriesIndex
 from engine.limits import Limit, Register
-from tests.summaries import ACME, GLOBEX, LABELS
+from tests.summaries import ACME, GLOBEX, LABELS, note
 
 TRUNK = Limit(name="trunk", kind="concurrency", value=80.0, applies_to={"trunk": ("sip-1", "sip-2")})
 TENANT = Limit(name="tenant", kind="concurrency", value=20.0, split_by=("tenant",), counts_from="answered")
@@ -36,6 +37,22 @@ def test_an_empty_label_is_a_missing_one() -> None:
     ids = index.ids(LABELS, (ACME,)), index.ids(("tenant", "trunk"), (("acme", "sip-1"),))
 
     assert ids[0].tolist() == ids[1].tolist()
+
+
+def test_what_load_is_announced_for_is_there_before_its_first_call() -> None:
+    """The new tenant of a launch; and nothing for who says no tenant, or for other calls."""
+    index = new_index(TRUNK, TENANT)
+    index.take_announced(
+        [
+            note(EventType.LOAD_PLANNED, labels=[("tenant", "newco"), ("trunk", "sip-9")], expected=60.0),
+            note(EventType.LOAD_PLANNED, labels=[("trunk", "sip-1")], expected=60.0),
+            note(EventType.CHANGE_MADE, labels=[("tenant", "another")], what="deploy"),
+        ]
+    )
+
+    assert names(index) == [("trunk", ()), ("tenant", (("tenant", "newco"),))]
+    index.ids(LABELS, (("newco", "sip-9", "", ""),))
+    assert index.instances_of(0) == [1]
 
 
 def test_every_limit_that_matches_counts_the_series() -> None:

@@ -168,8 +168,9 @@ class Roller:
         end_ns = start_ns + self.settings.slice_ns
         ids = self.index.ids(merged.labels, merged.series) if merged else np.zeros(0, np.int32)
         late = self._take_late(start_ns)
-        self._grow()
         notes = self._late_notes + (merged.notes if merged else ())
+        self.index.take_announced(notes)
+        self._grow()
         self.reports.take(notes)
         flows = [*late, self._flows(merged, ids)] if merged else late
         use = self.occupancy.advance(start_ns, tuple(itertools.chain(*flows)))

@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from engine.decode.events import EventType
 from engine.judge.implicit import NOTHING_IMPLICIT, Implicit
 from engine.judge.occupancy import Membership
 from engine.judge.terms import LimitTerms, terms_of
 from engine.limits import OTHER, LimitInstance
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
+    from engine.decode.events import Note
     from engine.limits import Limit, Register
 
 LabelSet = tuple[tuple[str, str], ...]
@@ -123,6 +127,16 @@ class SeriesIndex:
                 if key in self._instance_ids:
                     found.append(self._instance_ids[key])
         return sorted(found)
+
+    def take_announced(self, notes: Iterable[Note]) -> None:
+        """Take up the instances that announced load is about: a new tenant is announced before it calls."""
+        for note in notes:
+            if note.type_id != EventType.LOAD_PLANNED:
+                continue
+            given = dict(note.labels)
+            for limit in self.register.limits:
+                if limit.split_by and limit.matches(given) and all(map(given.get, limit.split_by)):
+                    self._instance(limit, tuple((label, given[label]) for label in limit.split_by))
 
     def _take_up(self, labelset: LabelSet) -> None:
         self._ids[labelset] = len(self.series)
