@@ -137,7 +137,7 @@ def plan_evidence(over: Overload, use: LimitUse, end_ns: int) -> tuple[tuple[str
     plan, row = over.plan, over.row
     unseen = float(use.unseen_use[row])
     begins_s, lasts_s = (plan.from_ns - end_ns) / NS, (plan.until_ns - plan.from_ns) / NS
-    begins = f"from in {duration_text(begins_s)} on" if begins_s > 0.0 else "from now on"
+    begins = f"beginning in {duration_text(begins_s)}" if begins_s > 0.0 else "from now on"
     return (
         ("used", plain(float(use.level[row]) + unseen)),
         ("limit_value", plain(float(use.value[row]))),

@@ -59,7 +59,7 @@ def test_a_plan_that_does_not_fit_is_warned_of_at_once_and_paged_before_it_begin
     text = found[1500][0].description.format(limit="sip-1", **dict(found[1500][0].evidence))
     assert "This is a plan" in text
     assert "70 calls at once are announced" in text
-    assert "from in 95 min on, for 60 min" in text
+    assert "beginning in 95 min, for 60 min" in text
     assert "are in use now" in text
     assert "{" not in text
 
