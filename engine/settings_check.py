@@ -57,6 +57,9 @@ RELATIONS = (
     AtLeast(
         "alertmanager.ends_after", 4, "alertmanager.resend", "an alert would resolve after few lost sends"
     ),
+    AtLeast(
+        "alertmanager.ends_after", 3, "state.period", "a restart would page for what was resolved meanwhile"
+    ),
     AtLeast("alertmanager.resolved_resend", 1, "alertmanager.resend", "a resolved alert is sent again"),
     AtLeast("alertmanager.resend", 1, "alertmanager.timeout", "a hung peer must not delay the next send"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -27,10 +28,12 @@ def an_alert(name: str = "CallLimitApproaching", state: str = FIRING, **labels: 
 
 @asynccontextmanager
 async def running(
-    peers: AlertmanagerSettings, clock_ns: Callable[[], int] = lambda: NOW
+    peers: AlertmanagerSettings,
+    clock_ns: Callable[[], int] = lambda: NOW,
+    waited_s: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[AlertmanagerSink]:
     """Run a sink, and end it without waiting."""
-    sink = AlertmanagerSink(peers, EXTERNAL_URL, clock_ns)
+    sink = AlertmanagerSink(peers, EXTERNAL_URL, clock_ns, waited_s)
     await sink.start()
     try:
         yield sink

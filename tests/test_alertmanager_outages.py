@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from engine.judge.lifecycle import RESOLVED
+from engine.judge.lifecycle import PENDING, RESOLVED, Alert
 from engine.settings import AlertmanagerSettings
 from tests.alert_sinks import NOW, S, an_alert, drained, running, until_failed, until_sent
 from tests.alertmanager_double import AlertmanagerDouble
@@ -100,6 +100,71 @@ async def test_a_page_that_was_over_before_anybody_took_it_is_told_and_then_reso
             sink.update((over,), NOW + 141 * S)
             await until_sent(sink, 2)
         assert over.resolved_ns == double.alerts[-1].ends_ns
+
+
+@pytest.mark.parametrize("meanwhile", [(an_alert(state=PENDING),), ()], ids=["pending", "gone"])
+async def test_a_page_that_nobody_has_heard_is_told_though_its_condition_came_and_went_again(
+    meanwhile: tuple[Alert, ...],
+) -> None:
+    """A life that is pending takes the place of the one that was resolved: the page is owed all the same."""
+    async with AlertmanagerDouble() as double:
+        double.status = 503
+        clock = [NOW]
+        wanted = AlertmanagerSettings(urls=(double.url,), resend_ns=30 * S, retry_ns=S // 100)
+        async with running(wanted, lambda: clock[0], lambda: clock[0] / S) as sink:
+            over = an_alert(state=RESOLVED)
+            sink.update((an_alert(),), NOW)
+            await until_failed(sink, 1)
+            sink.update((over,), NOW + 20 * S)
+            for seconds in range(40, 420, 20):
+                clock[0] = NOW + seconds * S
+                sink.update(meanwhile if seconds < 60 else (), clock[0])
+                await asyncio.sleep(0.01)
+            double.status = 200
+            await until_sent(sink, 1)
+            assert [clock[0] + 360 * S] == [alert.ends_ns for alert in double.alerts]
+            clock[0] += 121 * S
+            sink.update((), clock[0])
+            await until_sent(sink, 2)
+            clock[0] += 60 * S
+            sink.update((), clock[0])
+            (peer,) = await drained(sink)
+        assert (2, ()) == (peer.alerts_sent, peer.alerts_dropped_by_reason)
+        assert over.resolved_ns == double.alerts[-1].ends_ns
+
+
+async def test_a_page_that_nobody_has_heard_for_long_is_given_up() -> None:
+    """After `resolved_resend` it is history, and counted as dropped."""
+    async with AlertmanagerDouble() as double:
+        double.status = 503
+        clock = [NOW]
+        wanted = AlertmanagerSettings(urls=(double.url,), resolved_resend_ns=60 * S, retry_ns=S // 100)
+        async with running(wanted, lambda: clock[0], lambda: clock[0] / S) as sink:
+            sink.update((an_alert(),), NOW)
+            sink.update((an_alert(state=RESOLVED),), NOW)
+            for seconds in (20, 40, 60, 80, 120):  # It is queued for the last time at 40 s.
+                clock[0] = NOW + seconds * S
+                sink.update((), clock[0])
+                await asyncio.sleep(0.01)
+            double.status = 200
+            (peer,) = await drained(sink)
+        assert (("stale", 1),) == peer.alerts_dropped_by_reason
+        assert [] == double.alerts
+
+
+async def test_no_more_pages_are_owed_than_a_queue_can_hold() -> None:
+    """Conditions that flicker under ever new labels while nobody listens take no memory without bound."""
+    async with AlertmanagerDouble() as double:
+        double.status = 503
+        wanted = AlertmanagerSettings(urls=(double.url,), queue_alerts_max=2, batch_alerts_max=2)
+        async with running(wanted) as sink:
+            tenants = "abc"
+            sink.update(tuple(an_alert(tenant=one) for one in tenants), NOW)
+            sink.update(tuple(an_alert(state=RESOLVED, tenant=one) for one in tenants), NOW)
+            assert 3 == len(sink._handed)
+            sink.update((), NOW + S)
+            sink.update((), NOW + 60 * S)
+            assert 2 == len(sink._handed)
 
 
 async def test_a_page_that_one_peer_took_is_resolved_with_the_other_at_once() -> None:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from engine.app import Configuration
+from engine.commands.checkpoints import Resumed
+from engine.commands.duty import Duty
 from engine.deliver.handover import BEHIND_NS_MAX, CATCH_UP_NS_MAX, EARLY_ALERTS_MAX, PRESENT_NS, Handover
 from engine.judge.lifecycle import FIRING, Alert
 from engine.judge.snapshot import Snapshot
+from engine.settings import KafkaSettings, Settings
 from engine.source.contract import RawBatch, tick
+from tests.line_runs import shipped_rules
+from tests.line_traffic import REGISTER
 from tests.snapshots import a_snapshot, an_alert
 
 S = 1_000_000_000
@@ -145,6 +155,36 @@ def test_what_was_restored_is_sent_before_it_runs_out_and_not_at_once() -> None:
     assert (firing,) == handover.alerts(received(NOW_NS + 2 * S), picture(HOUR_NS), ())
     ended = picture(0, firing._replace(state="resolved", resolved_ns=NOW_NS))
     assert ended.alerts == handover.alerts(received(NOW_NS + 3 * S, ALL), ended, ())
+
+
+def test_what_an_old_checkpoint_says_is_firing_waits_a_little_for_what_was_missed() -> None:
+    """It may have been resolved since, and that was told; who cannot catch up in time sends it again."""
+    firing, ended = an_alert(), an_alert()._replace(state="resolved", resolved_ns=NOW_NS - HOUR_NS)
+    for is_caught_up in (True, False):
+        handover = Handover()
+        handover.restore((firing,), NOW_NS - S, 15 * S)
+        assert handover.alerts(received(NOW_NS - S, assigned=()), picture(HOUR_NS), ()) is None
+        assert handover.alerts(received(NOW_NS), picture(HOUR_NS), ()) is None
+        assert handover.alerts(received(NOW_NS + 15 * S - 1), picture(HOUR_NS), ()) is None
+        at_end = ALL if is_caught_up else ()
+        handed = handover.alerts(received(NOW_NS + 15 * S, at_end), picture(HOUR_NS, ended), ())
+        assert handed == ((ended,) if is_caught_up else (firing,))
+
+
+@pytest.mark.parametrize(("age_s", "told_after_s"), [(240, 60), (298, 15), (310, 15), (370, 15), (3600, 15)])
+def test_whatever_the_age_of_a_checkpoint_a_start_has_a_moment_to_read_what_was_missed(
+    age_s: int, told_after_s: int
+) -> None:
+    """Then it sends again what may run out: five minutes and a start of 15 s after it was sent last."""
+    configuration = Configuration(
+        Settings(kafka=KafkaSettings(topic="calls")), REGISTER, shipped_rules(), Path("limits.yaml")
+    )
+    duty, firing = Duty(configuration), (an_alert(),)
+    duty.begin(configuration, bytes(16))
+    duty.take_over(Resumed(firing=firing, written_ns=NOW_NS - age_s * S))
+    for after_ns, told in ((0, None), (told_after_s * S - 1, None), (told_after_s * S, firing)):
+        raw = received(NOW_NS + after_ns)
+        assert duty.alerts(raw, *duty.step(raw)) == told
 
 
 def test_what_was_restored_is_sent_on_even_when_catching_up_takes_too_long() -> None:

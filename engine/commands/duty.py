@@ -62,7 +62,10 @@ class Duty:
         settings = self.line.configuration.settings.alertmanager
         # The last time they were sent may have been a resend before the checkpoint, and the next one is late.
         runs_out_ns = resumed.written_ns + settings.ends_after_ns
-        self.handover.restore(resumed.firing, runs_out_ns - 2 * settings.resend_ns)
+        # A process that went on after it has sent them later, or resolved them. The longest outage leaves a
+        # resend until they run out: half of it for the start, half to catch up.
+        due_ns, grace_ns = runs_out_ns - 2 * settings.resend_ns, settings.resend_ns // 2
+        self.handover.restore(resumed.firing, due_ns, grace_ns)
         return dict(resumed.next_offsets)
 
     def is_void(self, raw: RawBatch) -> bool:

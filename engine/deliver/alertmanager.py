@@ -4,7 +4,8 @@ Each Alertmanager has a queue and a send loop of its own, so a dead one delays n
 entry per alert and the newest state wins, so an outage does not make it grow. What fails waits and is tried
 again (`retry`), as long as `update` renews it: an engine that no longer steps lets its alerts, and above all
 its watchdog, run out after `ends_after`. An alert that was resolved before any Alertmanager took it as firing
-is sent as firing first: somebody promised a page.
+is sent as firing first: somebody promised a page. It stays owed for `resolved_resend`, whatever becomes of it
+meanwhile. Who owes what is in memory alone: after a restart nobody knows whether a page was told.
 
 Rejected: one queue for all peers (the slowest sets the pace); a timer of the sink's own (it would keep the
 watchdog of a stuck engine alive); resolving on shutdown (the next process would have to page again).
@@ -51,7 +52,7 @@ class Handed(NamedTuple):
     """What was last handed over of one alert; times are wall clock."""
 
     state: str  # firing | resolved | owed
-    fired_ns: int
+    alert: Alert  # as it was queued last
     since_ns: int  # first handed over in this state
     queued_ns: int
 
@@ -100,7 +101,7 @@ class AlertmanagerSink:
         """Hand over the alerts as they stand at wall clock `now_ns`: changes go at once, others when due.
 
         Never blocks. Pending alerts are not sent. An alert that is no longer handed over is forgotten, not
-        resolved.
+        resolved, but for one that is owed: it is told, and then its end.
         """
         is_clock_back = now_ns < self._handed_at_ns
         if alerts is self._alerts and now_ns < self._due_ns and not is_clock_back:
@@ -110,6 +111,12 @@ class AlertmanagerSink:
         for alert in alerts:
             if alert.state in {FIRING, RESOLVED}:
                 handed[alert.labels] = self._hand_over(alert, now_ns)
+        for labels, before in self._handed.items():
+            if labels not in handed and self._is_kept(before, now_ns):
+                # What a queue cannot hold is not renewed: there it is dropped as stale, and counted.
+                if len(handed) >= self._settings.queue_alerts_max:
+                    break
+                handed[labels] = self._hand_over(before.alert, now_ns)
         self._handed = handed
         self._postings = {labels: made for labels, made in self._postings.items() if labels in handed}
         self._taken = {labels: taken for labels, taken in self._taken.items() if labels in handed}
@@ -119,25 +126,33 @@ class AlertmanagerSink:
     def _hand_over(self, alert: Alert, now_ns: int) -> Handed:
         before = self._handed.get(alert.labels)
         state = OWED if self._is_owed(alert, before, now_ns) else alert.state
-        if before is None or (before.state, before.fired_ns) != (state, alert.fired_ns):
+        if before is None or (before.state, before.alert.fired_ns) != (state, alert.fired_ns):
             self._queue(alert, state)
-            return Handed(state, alert.fired_ns, now_ns, now_ns)
+            return Handed(state, alert, now_ns, now_ns)
         # A wall clock that was set back must not hold resends up until it has caught up.
         if 0 <= now_ns - before.queued_ns < self._settings.resend_ns:
             return before
-        handed = Handed(state, alert.fired_ns, min(before.since_ns, now_ns), now_ns)
+        handed = Handed(state, alert, min(before.since_ns, now_ns), now_ns)
         if not self._is_told(alert, handed, now_ns):
             self._queue(alert, state)
         return handed
 
     def _is_owed(self, alert: Alert, before: Handed | None, now_ns: int) -> bool:
         """Say whether a resolved alert must be told as firing first, and stay so for a while."""
-        if alert.state != RESOLVED or before is None or before.fired_ns != alert.fired_ns or not self._peers:
+        if alert.state != RESOLVED or before is None or not self._peers:
+            return False
+        if before.alert.fired_ns != alert.fired_ns:
             return False
         if not self._is_taken(alert):
             return before.state != RESOLVED
         taken_ns = self._taken[alert.labels].taken_ns
         return before.state == OWED and 0 <= now_ns - taken_ns < OWED_RESENDS * self._settings.resend_ns
+
+    def _is_kept(self, before: Handed, now_ns: int) -> bool:
+        """Say whether an alert that is no longer handed over is owed still, or its end."""
+        if before.state != OWED:
+            return False
+        return self._is_taken(before.alert) or now_ns - before.since_ns < self._settings.resolved_resend_ns
 
     def _is_taken(self, alert: Alert) -> bool:
         """Say whether an Alertmanager has taken this life of an alert as firing."""
@@ -146,14 +161,9 @@ class AlertmanagerSink:
 
     def _tell_all(self, peer: Peer, but: set[Labels]) -> None:
         """Queue all others for a peer that is back: an Alertmanager that was restarted knows no alerts."""
-        for alert in self._alerts:
-            handed = self._handed.get(alert.labels)
-            if (
-                handed is not None
-                and alert.labels not in but
-                and not self._is_told(alert, handed, self._handed_at_ns)
-            ):
-                peer.put(self._posting(alert, handed.state))
+        for labels, handed in self._handed.items():
+            if labels not in but and not self._is_told(handed.alert, handed, self._handed_at_ns):
+                peer.put(self._posting(handed.alert, handed.state))
 
     def _is_told(self, alert: Alert, handed: Handed, now_ns: int) -> bool:
         """Say whether an alert need not be sent again: nobody asks for it, or its end is told in a while."""

@@ -7,7 +7,8 @@ still fires then is the one that was firing before, under the same labels and wi
 Alertmanager takes it as such. A member that no longer owns the partitions hands nothing over: its alerts are
 those of the new owner now. Alerts that a checkpoint says are firing are sent again, as they were, before they
 run out there, however long it takes to read what was missed; not at once, for those that were resolved after
-the checkpoint would page again.
+the checkpoint would page again. Where it is so old that it is time for that already, catching up is given a
+short grace first: it tells which of them still fire.
 """
 
 from __future__ import annotations
@@ -39,10 +40,14 @@ class Handover:
         self._next_restored: tuple[Alert, ...] = ()
         self._restored: tuple[Alert, ...] = ()
         self._due_ns = 0  # they are sent from then on
+        self._grace_ns = 0  # and not before so long after the assignment
 
-    def restore(self, firing: tuple[Alert, ...], due_ns: int = 0) -> None:
-        """Keep sending these from the next assignment and `due_ns` on, until all was once read to its end."""
-        self._next_restored, self._due_ns = firing, due_ns
+    def restore(self, firing: tuple[Alert, ...], due_ns: int = 0, grace_ns: int = 0) -> None:
+        """Keep sending these from `due_ns` on until all was once read to its end.
+
+        The first time is `grace_ns` after the next assignment, or later.
+        """
+        self._next_restored, self._due_ns, self._grace_ns = firing, due_ns, grace_ns
 
     def alerts(self, raw: RawBatch, snapshot: Snapshot, early: tuple[Alert, ...]) -> tuple[Alert, ...] | None:
         """Give the alerts to hand over after the step of `raw`; None: hand nothing over now."""
@@ -60,7 +65,8 @@ class Handover:
         if not self.is_catching_up:
             return self._with_early(snapshot, early)
         if raw.received_ns - self._since_ns < CATCH_UP_NS_MAX:
-            return (self._restored or None) if raw.received_ns >= self._due_ns else None
+            is_due = raw.received_ns >= max(self._due_ns, self._since_ns + self._grace_ns)
+            return (self._restored or None) if is_due else None
         # Late pages are better than none, but only those of the present.
         late = tuple(one for one in snapshot.alerts if raw.received_ns - one.found_ns < PRESENT_NS)
         known = {one.labels for one in late if one.state == FIRING}
