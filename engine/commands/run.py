@@ -202,7 +202,7 @@ class Service:
             log.info("%s", note)
         loading = asyncio.get_running_loop().run_in_executor(self._worker, warm_up, self.configuration)
         if isinstance(self.source, KafkaSource):
-            await look_at_preconditions(settings)
+            await look_at_preconditions(settings, are_checkpoints_kept=self._duty.checkpoints.are_kept)
         await loading
         return hash_key
 
