@@ -9,14 +9,17 @@ a finding, never skipped.
 
 from __future__ import annotations
 
+import os
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.app import inferred_before, load_learned, read_hash_key
-from engine.config_files import config_path, is_sample
+from engine.app import default_file, inferred_before, load_learned, read_hash_key
+from engine.config_files import is_sample
 from engine.deliver.access import read_access as read_alertmanager_access
 from engine.durations import format_duration
 from engine.erlang import erlang_b, poisson_excess, safe_offered_load, safe_rate
-from engine.errors import CallgaugeError, SettingsError
+from engine.errors import CallgaugeError, SettingsError, UsageError
 from engine.judge.declines import Rule, parse_rules
 from engine.limits import CONCURRENCY, QUOTA, RATE, TIMEOUT, Guardrail, Limit, Register
 from engine.settings import Settings
@@ -26,9 +29,10 @@ from engine.web.web_file import make_context, read_access
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 DECLINES_PER_HOUR_MAX = 1.0  # by chance alone, in the busy hour, for a launch to pass
+LATEST_ZONE = timezone(timedelta(hours=14))  # where a day begins first
+NS_PER_S = 1_000_000_000
 HOLDING_ASSUMED_S = 180.0  # where a limit has no `expected_holding`
 CAP_SEARCHED_MAX = 1 << 24
 RATE_PERIOD_NS_MAX = 60 * 1_000_000_000  # of longer periods the bins are not kept
@@ -62,13 +66,15 @@ class Report(NamedTuple):
     limits: tuple[LimitRow, ...]
     guardrails: tuple[Guardrail, ...]
     is_launch: bool
+    is_sample: bool = False  # nobody named it: the limits are those of the shipped sample
 
     @property
     def exit_code(self) -> int:
         """Give 2 for files that cannot be used, 1 for a launch that is not ready, else 0."""
         if self.problems:
             return SettingsError.exit_code
-        return 1 if self.is_launch and (not self.limits or any(row.findings for row in self.limits)) else 0
+        is_ready = self.limits and not self.is_sample and not any(row.findings for row in self.limits)
+        return 1 if self.is_launch and not is_ready else 0
 
 
 def check(
@@ -78,10 +84,16 @@ def check(
     *,
     launch: bool = False,
     environment: Mapping[str, str] | None = None,
+    today: date | None = None,
 ) -> Report:
-    """Read the files (None: default settings, the shipped limits and declines) and check all of it."""
-    limits = limits or config_path("limits.yaml")
-    declines = declines or config_path("declines.yaml")
+    """Read the files (None: default settings, limits and declines from here or as shipped) and check them.
+
+    `today` is the latest day on which a limit can have been confirmed; None: what it is anywhere by now.
+    """
+    is_named = limits is not None
+    limits = limits or default_file("limits.yaml")
+    declines = declines or default_file("declines.yaml")
+    today = today or datetime.now(LATEST_ZONE).date()
     problems: list[str] = []
     settings, register, rules = Settings(), Register(), None
     try:
@@ -110,7 +122,9 @@ def check(
             f"{limits}: {len(register.limits)} limits are more than engine.limit_instances_max\n"
             f"  hint: raise engine.limit_instances_max, or leave out {too_many}"
         )
-    return Report(checked, tuple(problems), tuple(map(_row, register.limits)), register.guardrails, launch)
+    rows = tuple(_row(limit, today) for limit in register.limits)
+    is_nobodys = is_sample(limits) and not is_named
+    return Report(checked, tuple(problems), rows, register.guardrails, launch, is_nobodys)
 
 
 def _file_problems(settings: Settings) -> list[str]:
@@ -118,6 +132,7 @@ def _file_problems(settings: Settings) -> list[str]:
     engine, web = settings.engine, settings.web
     problems = []
     for read in (
+        lambda: _check_state_folder(settings.state.folder),
         lambda: load_learned(settings),
         lambda: read_hash_key(engine.call_key_file, b""),
         lambda: read_hash_key(engine.label_key_file, b"", "the label key"),
@@ -134,6 +149,24 @@ def _file_problems(settings: Settings) -> list[str]:
     return problems
 
 
+def _check_state_folder(folder: str) -> None:
+    """See whether checkpoints could be kept. Nothing is made: it would belong to whoever checks."""
+    path = Path(folder).absolute()
+    if not folder or (path.is_dir() and os.access(path, os.W_OK | os.X_OK)):
+        return
+    there = next(one for one in (path, *path.parents) if os.path.lexists(one))
+    if not there.is_dir():
+        cause = f"{there} is not a folder"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        cause = f"this user may not write to {there}"
+    else:
+        return
+    raise UsageError(
+        "no checkpoint can be kept there", where=f"state.folder {folder}", cause=cause,
+        hint="name a folder that the user of `callgauge run` can make or write to",
+    )  # fmt: skip
+
+
 def _read_listener(config_file: str, token_file: str, key: str) -> None:
     access = read_access(config_file, token_file, key)
     if access.tls:
@@ -145,8 +178,8 @@ def load_rules(path: Path) -> tuple[Rule, ...]:
     return parse_rules(read_text_file(path, "the decline rules"), str(path))
 
 
-def _row(limit: Limit) -> LimitRow:
-    findings = (*_ownership(limit), *_headroom(limit))
+def _row(limit: Limit, today: date) -> LimitRow:
+    findings = (*_ownership(limit, today), *_headroom(limit))
     verdict = NOT_READY if findings else READY
     confirmed = limit.confirmed_on or "no"
     return LimitRow(
@@ -171,12 +204,14 @@ def _is_forecast(limit: Limit) -> bool:
     return limit.kind in (CONCURRENCY, TIMEOUT)
 
 
-def _ownership(limit: Limit) -> list[str]:
+def _ownership(limit: Limit, today: date) -> list[str]:
     findings = []
     if not _values(limit):
         findings.append("value is not known: look it up, or measure it in a test, before callers do")
     if limit.confirmed_on is None:
         findings.append("not confirmed: look at the real setting, then write confirmed_on with the day")
+    elif limit.confirmed_ns is not None and limit.confirmed_ns >= _end_ns(today):
+        findings.append(f"confirmed_on {limit.confirmed_on} has not come yet: write the day of the last look")
     if not limit.owner:
         findings.append("nobody owns it: write owner, who is paged for it")
     if not limit.lives_in:
@@ -184,6 +219,11 @@ def _ownership(limit: Limit) -> list[str]:
     if not limit.action:
         findings.append("no action: write what the person who is paged should do")
     return findings
+
+
+def _end_ns(day: date) -> int:
+    """Give when a day ends, as days in a register are counted: in UTC."""
+    return (day - date(1970, 1, 1) + timedelta(days=1)) // timedelta(seconds=1) * NS_PER_S
 
 
 def _headroom(limit: Limit) -> list[str]:
@@ -319,8 +359,11 @@ def _verdict(report: Report) -> str:
         return "not usable: mend the problems above"
     if not report.limits:
         return "the register names no limit" + (": nothing is ready to launch" if report.is_launch else "")
+    if report.is_launch and report.is_sample:
+        return "the sample's limits are nobody's: name your own with --limits to see whether they are ready"
     not_ready = sum(bool(row.findings) for row in report.limits)
     if not not_ready:
-        return f"all {len(report.limits)} limits are ready to launch"
+        limits = "the limit is" if len(report.limits) == 1 else f"all {len(report.limits)} limits are"
+        return f"{limits} ready to launch"
     verdict = f"{not_ready} of {_counted(len(report.limits), 'limit')} not ready to launch"
     return verdict if report.is_launch else f"{verdict} (--launch makes that a failure)"

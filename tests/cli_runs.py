@@ -41,12 +41,13 @@ def run_here(capfd: pytest.CaptureFixture[str], *arguments: str) -> Ran:
     return Ran(code if isinstance(code, int) else int(code is not None), out, err)
 
 
-def run_apart(*command: str, cwd: Path, stdin: bytes = b"") -> Ran:
+def run_apart(*command: str, cwd: Path, stdin: bytes = b"", variables: dict[str, str] | None = None) -> Ran:
     """Run a command as a process of its own; `callgauge` is the one of these sources."""
     words = [*CALLGAUGE, *command[1:]] if command[0] == "callgauge" else command
     done = subprocess.run(
-        words, cwd=cwd, env=environment(), input=stdin, capture_output=True, timeout=RUN_S, check=False
-    )
+        words, cwd=cwd, env={**environment(), **(variables or {})}, input=stdin, capture_output=True,
+        timeout=RUN_S, check=False,
+    )  # fmt: skip
     return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 

@@ -1,19 +1,25 @@
 """The launch checklist: what makes a limit not ready, and what the report says."""
 
+import os
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from engine.check_config import Report, check, render
+from engine.config_files import config_path
 from engine.erlang import erlang_b, poisson_excess
 
 OWNED = "owner: me, lives_in: panel, action: raise it, confirmed_on: 2026-06-01"
 
 
+TODAY = date(2026, 6, 1)
+
+
 def check_limits(folder: Path, *entries: str, launch: bool = True) -> Report:
     path = folder / "limits.yaml"
     path.write_text("limits:\n" + "".join(f"  - {{{entry}}}\n" for entry in entries))
-    return check(limits=path, launch=launch, environment={})
+    return check(limits=path, launch=launch, environment={}, today=TODAY)
 
 
 def findings(folder: Path, entry: str) -> list[str]:
@@ -22,12 +28,38 @@ def findings(folder: Path, entry: str) -> list[str]:
     return [finding.split(":")[0] for finding in row.findings]
 
 
-def test_the_shipped_files_are_ready() -> None:
-    report = check(launch=True, environment={})
+def test_the_shipped_files_are_ready_if_they_are_named() -> None:
+    report = check(limits=config_path("limits.yaml"), launch=True, environment={}, today=TODAY)
 
     assert () == report.problems
     assert [()] * 4 == [row.findings for row in report.limits]
     assert report.exit_code == 0
+    assert render(report).endswith("\nall 4 limits are ready to launch\n")
+
+
+def test_a_sample_that_nobody_named_is_never_ready() -> None:
+    """It would pass in an empty folder, and none of the caps that the launch meets was looked at."""
+    launch, plain = (check(launch=asked, environment={}, today=TODAY) for asked in (True, False))
+
+    assert [1, 0] == [launch.exit_code, plain.exit_code]
+    assert "the sample's limits are nobody's: name your own with --limits" in render(launch)
+    assert "are nobody's" not in render(plain)
+
+
+def test_nothing_is_confirmed_on_a_day_to_come(tmp_path: Path) -> None:
+    entry = f"name: a, kind: timeout, stage: setup, value: 15, {OWNED}"
+
+    assert [] == findings(tmp_path, entry)
+    assert ["confirmed_on 2026-06-02 has not come yet"] == findings(
+        tmp_path, entry.replace("2026-06-01", "2026-06-02")
+    )
+    assert [] == findings(tmp_path, entry.replace("2026-06-01", "2026-06-01T23:59:59Z"))
+
+
+def test_one_limit_is_one(tmp_path: Path) -> None:
+    report = check_limits(tmp_path, f"name: a, kind: timeout, stage: setup, value: 15, {OWNED}")
+
+    assert render(report).endswith("\nthe limit is ready to launch\n")
 
 
 def test_a_limit_that_nobody_knows_anything_of_fails_with_everything_that_is_missing(tmp_path: Path) -> None:
@@ -135,6 +167,38 @@ def test_a_file_that_a_setting_names_is_read_as_a_start_would(tmp_path: Path, se
     (problem,) = report.problems
     assert str(named) in problem
     assert report.exit_code == 2
+
+
+@pytest.mark.parametrize("below", ["", "/of/checkpoints"])
+def test_a_folder_of_checkpoints_that_cannot_be_one_is_a_problem(tmp_path: Path, below: str) -> None:
+    """A run would go on without, and read back for hours after a restart."""
+    config, file = tmp_path / "engine.yaml", tmp_path / "state"
+    config.write_text(f"state: {{folder: {file}{below}}}")
+    file.write_text("")
+
+    (problem,) = check(config, environment={}).problems
+
+    assert f"{file} is not a folder" in problem
+
+
+def test_a_folder_of_checkpoints_may_be_made_by_the_run(tmp_path: Path) -> None:
+    """Made by the check, it would belong to whoever checks."""
+    config, folder = tmp_path / "engine.yaml", tmp_path / "state" / "of" / "checkpoints"
+    config.write_text(f"state: {{folder: {folder}}}")
+
+    assert check(config, environment={}).problems == ()
+    assert not folder.parent.parent.exists()
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_a_folder_of_checkpoints_that_belongs_to_others_is_a_problem(tmp_path: Path) -> None:
+    config = tmp_path / "engine.yaml"
+    config.write_text(f"state: {{folder: {tmp_path / 'state'}}}")
+    (tmp_path / "state").mkdir(mode=0o500)
+
+    (problem,) = check(config, environment={}).problems
+
+    assert "this user may not write to" in problem
 
 
 def test_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import typer.main
 
 from detectors import make_detectors
 from engine.app import EVERYTHING, load_configuration
+from engine.check_config import check
 from engine.cli import app
 from engine.commands.replay import ReplayOptions, outcome_of, run_log
 from engine.commands.report import headline, table
@@ -99,6 +101,19 @@ def test_every_file_that_is_named_exists(text: str) -> None:
     """Names of files and folders in the documents are checked against the tree."""
     for name in re.findall(r"`((?:engine|detectors|config|tests|bench)/[\w./-]*)`", text):
         assert (ROOT / name).exists(), name
+
+
+def test_the_register_in_the_readme_is_ready_for_a_launch(tmp_path: Path) -> None:
+    """The text below it tells to check it, and names the field without which headroom cannot be checked."""
+    contract = section("Point it at your own traffic")
+    (sample,) = re.findall(r"```yaml\n( *limits:\n.*?)```", contract, re.DOTALL)
+    register = tmp_path / "limits.yaml"
+    register.write_text(textwrap.dedent(sample))
+
+    report = check(limits=register, launch=True, environment={})
+
+    assert (0, ()) == (report.exit_code, report.limits[0].findings)
+    assert "`expected_peak`" in contract.split(sample)[1]
 
 
 async def test_the_page_and_the_lead_in_the_readme_are_those_of_the_recording() -> None:

@@ -149,3 +149,16 @@ def test_the_client_never_shows_records() -> None:
     for name in loggers:
         assert not logging.getLogger(name).isEnabledFor(logging.DEBUG)
         assert len(logging.getLogger(name).filters) == 1
+
+
+def test_the_client_says_no_more_than_the_log_level_allows(caplog: pytest.LogCaptureFixture) -> None:
+    """It has no level of its own before."""
+    loggers = [
+        logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("aiokafka")
+    ]
+    for level in (logging.WARNING, logging.INFO):
+        for logger in loggers:
+            logger.setLevel(logging.NOTSET)
+        with caplog.at_level(level):
+            limit_client_logs()
+        assert {level} == {logger.getEffectiveLevel() for logger in loggers}

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from engine.app import load_configuration
+from engine.commands.checkpoints import Checkpoints
 from engine.commands.preconditions import (
     HOUR_MS,
     Precondition,
@@ -33,7 +34,7 @@ def test_settings_that_keep_every_promise_hold() -> None:
         alertmanager=AlertmanagerSettings(urls=("https://one:9093", "http://127.0.0.1:9093")),
         state=StateSettings(folder="/var/lib/callgauge"),
     )
-    assert held(of_settings(settings)) == [True, True, True, True]
+    assert held(of_settings(settings, are_checkpoints_kept=True)) == [True, True, True, True]
 
 
 def test_settings_that_do_not_are_told_apart() -> None:
@@ -42,7 +43,28 @@ def test_settings_that_do_not_are_told_apart() -> None:
         kafka=KafkaSettings(bootstrap_servers=("kafka.example:9092",), allow_insecure=True),
         alertmanager=AlertmanagerSettings(urls=("http://one:9093",)),
     )
-    assert held(of_settings(settings)) == [False, False, False, False]
+    assert held(of_settings(settings, are_checkpoints_kept=False)) == [False, False, False, False]
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+def test_checkpoints_are_kept_only_in_a_folder_that_can_be_written_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_file: bool
+) -> None:
+    """A folder in the settings is none on the disk."""
+    caplog.set_level(logging.INFO)
+    folder = tmp_path / "state"
+    if is_file:
+        folder.write_text("")
+    configuration = load_configuration(None, None, None)
+    settings = msgspec.structs.replace(configuration.settings, state=StateSettings(folder=str(folder)))
+    configuration = configuration._replace(settings=settings)
+    checkpoints = Checkpoints(configuration)
+
+    checkpoints.open(configuration)
+
+    assert checkpoints.are_kept != is_file
+    assert (f"checkpoints are kept in {folder}" in caplog.text) != is_file
+    assert ("cannot be written to" in caplog.text) == is_file
 
 
 @pytest.mark.parametrize(
@@ -94,11 +116,11 @@ def test_they_are_said_by_what_they_are(caplog: pytest.LogCaptureFixture) -> Non
     """What holds is information; all else is a warning, with what to do."""
     with caplog.at_level(logging.INFO):
         tell([Precondition("P1", "this", True), Precondition("P2", "that", False, "mend it"),
-              Precondition("P5", "other", None)])  # fmt: skip
+              Precondition("P5", "other", None, "ask")])  # fmt: skip
     assert [(one.levelno, one.getMessage()) for one in caplog.records] == [
         (logging.INFO, "precondition of P1 holds: this"),
         (logging.WARNING, "precondition of P2 does not hold: that; mend it"),
-        (logging.WARNING, "precondition of P5 not known: other"),
+        (logging.WARNING, "precondition of P5 not known: other; ask"),
     ]
 
 
@@ -106,5 +128,6 @@ async def test_a_broker_that_is_not_there_leaves_them_unknown(caplog: pytest.Log
     """And holds up nothing."""
     settings = msgspec.structs.replace(Settings(), kafka=KafkaSettings(bootstrap_servers=(NOWHERE,)))
     with caplog.at_level(logging.INFO):
-        await look_at_preconditions(settings)
-    assert "precondition of P1 not known: the topic is not compacted" in caplog.text
+        await look_at_preconditions(settings, are_checkpoints_kept=True)
+    why = "no broker can be reached, or callgauge lacks the right DESCRIBE_CONFIGS on the topic"
+    assert f"precondition of P1 not known: the topic is not compacted; {why}" in caplog.text

@@ -12,6 +12,7 @@ import pytest
 
 from engine.deliver.fingerprint import fingerprint, full_labels
 from engine.errors import DeliveryError
+from engine.judge.snapshot import Snapshot
 from engine.settings import WebSettings
 from engine.web.listener import parse_listen
 from engine.web.routes import SCRAPES_MAX
@@ -222,8 +223,16 @@ async def test_the_index_lists_limits_and_alerts() -> None:
     _, html, _ = await get(world, "/")
     assert "tenant=acme" in html
     assert f'href="alerts/{KEY}"' in html
-    world.snapshot = None
-    assert "No event has been read yet." in (await get(world, "/"))[1]
+    assert "No limit is in the register." in await _index(world, a_snapshot()._replace(limits=()))
+    before_any = await _index(world, None)
+    assert "No event has been read yet." in before_any
+    assert "Limits are shown once the first event has been read." in before_any
+    assert "No limit is in the register." not in before_any
+
+
+async def _index(world: World, snapshot: Snapshot | None) -> str:
+    world.snapshot = snapshot
+    return (await get(world, "/"))[1]
 
 
 async def test_a_port_in_use_is_named_with_the_mend() -> None:

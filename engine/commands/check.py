@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from engine.app import default_file
 from engine.check_config import check, render
 
 
@@ -16,8 +15,8 @@ def run_check(config: str | None, limits: str | None, declines: str | None, *, i
     """Check, print, and give the exit code."""
     report = check(
         Path(config) if config else None,
-        Path(limits) if limits else default_file("limits.yaml"),
-        Path(declines) if declines else default_file("declines.yaml"),
+        Path(limits) if limits else None,
+        Path(declines) if declines else None,
         launch=is_launch,
     )
     sys.stdout.write(render(report))

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.app import REPLAY_HASH_KEY, Configuration, OwnedLine, alert_names, default_file, load_learned
-from engine.commands.replay import read_all, say_if_first_start
+from engine.commands.replay import load_kernels, read_all
 from engine.commands.report import counted
-from engine.commands.warmup import warm_up
 from engine.errors import ExpectationError, SettingsError, UsageError
 from engine.fields import did_you_mean
 from engine.judge.declines import parse_rules
@@ -60,8 +59,7 @@ class Checked(NamedTuple):
 async def check_scenarios(options: CheckOptions) -> None:
     """Run every scenario and print its verdict; raises what the exit code is made of."""
     loaded = _load_all(options)
-    say_if_first_start()
-    warm_up(loaded[0].configuration)
+    load_kernels(loaded[0].configuration)
     broken = 0
     for one in loaded:
         checked = await run_scenario(one)

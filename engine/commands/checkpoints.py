@@ -89,6 +89,7 @@ class Checkpoints:
         self._due_s = self._topic_due_s = 0.0
         self._state_topic = StateTopic(configuration.settings) if settings.topic else None
         self._is_finished = False
+        self.are_kept = False  # Whether the folder could be written to when it was opened.
         self._once = new_once()
         self._last_troubles: dict[bool, str] = {}  # of the topic, and of the disk
         self.stats = CheckpointStats()
@@ -112,13 +113,13 @@ class Checkpoints:
             return self._hash_key
         try:
             self._folder.prepare()
+            self.are_kept = True
         except OSError as error:
             self._fail("disk", f"{self._settings.folder} cannot be written to: {error.strerror or error}")
         self._hash_key = read_hash_key(key_file, b"") or self._own_key()
-        log.info(
-            "checkpoints are kept in %s, every %g s",
-            self._settings.folder, self._settings.period_ns / NS_PER_S,
-        )  # fmt: skip
+        if self.are_kept:
+            period_s = self._settings.period_ns / NS_PER_S
+            log.info("checkpoints are kept in %s, every %g s", self._settings.folder, period_s)
         return self._hash_key
 
     def _own_key(self) -> bytes:

@@ -11,9 +11,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from engine.app import REPLAY_HASH_KEY, OwnedLine, load_configuration
-from engine.commands.replay import Replayed, outcome_of, say_if_first_start
+from engine.commands.replay import Replayed, load_kernels, outcome_of
 from engine.commands.report import NS_PER_S, headline, page
-from engine.commands.warmup import warm_up
 from engine.config_files import config_path
 from engine.judge.lifecycle import FIRING
 from engine.source.contract import RawBatch
@@ -52,8 +51,7 @@ async def demo() -> None:
     configuration = load_configuration(None, str(config_path(LIMITS)), str(config_path("declines.yaml")))
     sys.stdout.write(INTRO.format(limits=configuration.limits_file))
     sys.stdout.flush()
-    say_if_first_start()
-    warm_up(configuration)
+    load_kernels(configuration)
     line = OwnedLine(configuration, REPLAY_HASH_KEY)
     stage = Stage(is_terminal=sys.stdout.isatty())
     source = FileSource([str(config_path(LOG))])

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.app import REPLAY_HASH_KEY, LearningLine, read_hash_key
-from engine.commands.replay import open_source, read_all, say_if_first_start
-from engine.commands.warmup import warm_up
+from engine.commands.replay import load_kernels, open_source, read_all
 from engine.commands.whole_file import write_whole
 from engine.errors import SourceError, UsageError
 from engine.learned import encode
@@ -44,8 +43,7 @@ async def learn(configuration: Configuration, options: LearnOptions) -> None:
     line = LearningLine(configuration, hash_key)
     try:
         await source.start()
-        say_if_first_start()
-        warm_up(configuration)
+        load_kernels(configuration)
         damage = await read_all(source, line, [])
     finally:
         await source.close()

@@ -26,6 +26,7 @@ HOUR_MS = 3_600_000
 ASK_S = 3.0
 RETENTION, POLICY = "retention.ms", "cleanup.policy"
 PEERS_LEAST = 2
+NOT_TOLD = "no broker can be reached, or callgauge lacks the right DESCRIBE_CONFIGS on the topic"
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +48,13 @@ def say_what_is_watched(configuration: Configuration) -> None:
         log.warning("nobody is paged: alertmanager.urls is empty; alerts are in this log and served by HTTP")
 
 
-def of_settings(settings: Settings) -> list[Precondition]:
-    """List what the settings alone tell."""
+def of_settings(settings: Settings, *, are_checkpoints_kept: bool) -> list[Precondition]:
+    """List what the settings tell, and whether `state.folder` could be written to."""
     peers = len(settings.alertmanager.urls)
     return [
         Precondition(
-            "P1, P2", "checkpoints are kept", bool(settings.state.folder),
-            "set state.folder to a folder on a local disk that outlives the process",
+            "P1, P2", "checkpoints are kept", are_checkpoints_kept,
+            "set state.folder to a folder on a local disk that can be written to and outlives the process",
         ),
         Precondition(
             "P2", f"alerts go to two Alertmanagers or more ({peers})", peers >= PEERS_LEAST,
@@ -79,15 +80,16 @@ def of_topic(configs: dict[str, str] | None, settings: Settings) -> list[Precond
         retention_ms = int(configs.get(RETENTION) or "-1")
         keeps = retention_ms < 0 or retention_ms >= needed_ms
         deletes = "compact" not in configs.get(POLICY, "delete")
+    unknown = "" if configs is not None else NOT_TOLD
     hours = f"{needed_ms / HOUR_MS:g} h"
     return [
         Precondition(
             "P1", f"the topic keeps its rows for {hours} or longer (kafka.rewind and an hour)", keeps,
-            f"raise {RETENTION} of the topic; rows that Kafka deletes during an outage are lost",
+            unknown or f"raise {RETENTION} of the topic; rows that Kafka deletes during an outage are lost",
         ),
         Precondition(
             "P1", "the topic is not compacted", deletes,
-            f"set {POLICY}=delete: of each call, compaction keeps the newest event alone",
+            unknown or f"set {POLICY}=delete: of each call, compaction keeps the newest event alone",
         ),
     ]  # fmt: skip
 
@@ -115,18 +117,18 @@ def tell(preconditions: list[Precondition]) -> None:
     """Say each of them in the log: those that do not hold as a warning, with what to do."""
     for one in preconditions:
         if one.holds is None:
-            log.warning("precondition of %s not known: %s", one.promises, one.what)
+            log.warning("precondition of %s not known: %s; %s", one.promises, one.what, one.hint)
         elif one.holds:
             log.info("precondition of %s holds: %s", one.promises, one.what)
         else:
             log.warning("precondition of %s does not hold: %s; %s", one.promises, one.what, one.hint)
 
 
-async def look_at_preconditions(settings: Settings) -> None:
+async def look_at_preconditions(settings: Settings, *, are_checkpoints_kept: bool) -> None:
     """Look at all of them, and say what is found. Never raises: a run does not depend on it."""
     try:
         configs = await topic_configs(settings.kafka)
     except Exception as error:  # noqa: BLE001  # Whatever it is, the run begins.
         log.debug("the topic's configuration could not be asked for: %s", type(error).__name__)
         configs = None
-    tell([*of_settings(settings), *of_topic(configs, settings)])
+    tell([*of_settings(settings, are_checkpoints_kept=are_checkpoints_kept), *of_topic(configs, settings)])

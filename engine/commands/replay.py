@@ -7,6 +7,7 @@ still being written, shows what the rows before the damage led to, and then fail
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -90,8 +91,7 @@ async def run_log(
         await source.start()
         if isinstance(source, RecordingSource):
             _compare_digests(source, configuration)
-        say_if_first_start()
-        warm_up(configuration)  # The time that is shown is that of the events, not of loading kernels.
+        load_kernels(configuration)  # The time that is shown is that of the events, not of loading kernels.
         begin = time.perf_counter()
         damage = await read_all(source, line, changes, write)
     finally:
@@ -123,11 +123,19 @@ async def read_all(
     return damage
 
 
-def say_if_first_start() -> None:
-    """Tell who waits what for."""
-    if note := start_note():
-        sys.stderr.write(f"{note}\n")
-        sys.stderr.flush()
+def load_kernels(configuration: Configuration) -> None:
+    """Load or compile every kernel, and tell who waits what for.
+
+    Ctrl-C ends it at once: the loop, which is held up meanwhile, would look at it afterwards.
+    """
+    of_the_loop = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if note := start_note():
+            sys.stderr.write(f"{note}\n")
+            sys.stderr.flush()
+        warm_up(configuration)
+    finally:
+        signal.signal(signal.SIGINT, of_the_loop)
 
 
 def _report_losses(replayed: Replayed, options: ReplayOptions) -> None:

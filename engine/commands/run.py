@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from prometheus_client import CollectorRegistry
 
@@ -147,8 +148,13 @@ class Service:
         loop.add_signal_handler(signal.SIGHUP, self._spawn_reload)
         await self.web.start()
         tasks: list[asyncio.Task[None]] = []
+        stopping = asyncio.create_task(self._stop.wait(), name="signal")
         try:
-            await self._prepare()
+            loading = asyncio.create_task(self._load(), name="load")
+            await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not loading.done():
+                self._leave_at_once()
+            await self._begin(loading.result())
             if self._stop.is_set():
                 return
             tasks = [
@@ -159,16 +165,27 @@ class Service:
                     ("watch", self._watchdog.run()),
                 )
             ]
-            stopping = asyncio.create_task(self._stop.wait(), name="signal")
             done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
             for task in done - {stopping}:
                 task.result()
         finally:
+            stopping.cancel()
             await self._shut_down(tasks)
 
-    async def _prepare(self) -> None:
-        """Find what the user must mend before the kernels are loaded, which may take a while."""
+    def _leave_at_once(self) -> NoReturn:
+        """End the process while kernels are loaded: nothing is held yet that anybody would miss.
+
+        A thread that compiles cannot be stopped, and the interpreter would wait for it at its exit.
+        """
+        log.info("stopping")
+        if self._recorder is not None:
+            self._recorder.close()
+        log.info("stopped before the kernels were loaded")
+        logging.shutdown()
+        os._exit(0)
+
+    async def _load(self) -> bytes:
+        """Find what the user must mend, then load the kernels, which may take a while; give the call key."""
         settings = self.configuration.settings
         self.configuration = self.configuration._replace(inferred=self._inferred.before())
         hash_key = await asyncio.to_thread(self._duty.checkpoints.open, self.configuration)
@@ -185,8 +202,12 @@ class Service:
             log.info("%s", note)
         loading = asyncio.get_running_loop().run_in_executor(self._worker, warm_up, self.configuration)
         if isinstance(self.source, KafkaSource):
-            await look_at_preconditions(settings)
+            await look_at_preconditions(settings, are_checkpoints_kept=self._duty.checkpoints.are_kept)
         await loading
+        return hash_key
+
+    async def _begin(self, hash_key: bytes) -> None:
+        """Make the line, and begin to read."""
         line = self._duty.begin(self.configuration, hash_key)
         leave_alone_what_is_there()
         self._inferred.begin(line.line.pipeline.judge.inferred())

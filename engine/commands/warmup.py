@@ -38,7 +38,8 @@ def start_note() -> str:
     if BAKED.why_not:
         return f"baked kernels are not used, {BAKED.why_not}; {FIRST_START}"
     folder = cache_folder()
-    is_there = BAKED.folder is not None or (folder is not None and any(folder.iterdir()))
+    # Importing kernels has made the folders of their files; compiling makes the files.
+    is_there = BAKED.folder is not None or (folder is not None and any(folder.glob("*/*.nbi")))
     return "" if is_there else FIRST_START
 
 

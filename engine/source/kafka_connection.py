@@ -197,7 +197,7 @@ def limit_client_logs() -> None:
     logging.getLogger("aiokafka")
     for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "aiokafka"]:
         logger = logging.getLogger(name)
-        logger.setLevel(max(logger.level, logging.INFO))
+        logger.setLevel(max(logger.getEffectiveLevel(), logging.INFO))
         if not any(isinstance(each, OnceInAWhile) for each in logger.filters):
             logger.addFilter(OnceInAWhile())
 

@@ -48,7 +48,8 @@ _INDEX = """{% extends "layout" %}{% block body %}
 <td class="n">{{ status.expected_used | figure }}</td><td class="n">{{ status.probability | figure(2) }}</td>
 <td class="n">{{ status.time_to_limit_s | duration }}</td><td class="n">{{ status.declined_total }}</td>
 <td>{{ status.owner }}</td><td class="{{ status.state }}">{{ status.state }}</td></tr>
-{% endfor %}</table>{% else %}<p>No limit is in the register.</p>{% endif %}
+{% endfor %}</table>{% elif is_read %}<p>No limit is in the register.</p>
+{% else %}<p>Limits are shown once the first event has been read.</p>{% endif %}
 <h2>Alerts</h2>
 {% if alerts %}<table><tr><th>alert</th><th>severity</th><th>state</th><th>since</th><th>summary</th></tr>
 {% for key, alert in alerts %}<tr><td><a href="alerts/{{ key }}">{{ alert.name }}</a></td>
@@ -150,7 +151,9 @@ def index_page(
             "summary": annotations.get("summary", ""),
         }
         rows.append((key, about))
-    return _TEMPLATES.get_template("index").render(limits=limits, alerts=rows, age=data_age(age_s))
+    return _TEMPLATES.get_template("index").render(
+        limits=limits, alerts=rows, age=data_age(age_s), is_read=age_s is not None
+    )
 
 
 def alert_page(
