@@ -4,7 +4,8 @@ What it catches: a day (or other period) that takes more than its quota, hours b
 is about to be full. Formula: total = used + r (B - B_used) with the usual course B of the period, faded over
 past ones (of the same weekday three to one), and a ratio r ~ N(1, sigma^2) that the use so far corrects by
 precision weighting; z = (total - quota) / sd. In the first period there is no usual course: the rate of the
-last hour, with a wide spread. False positives: a busy morning of a quiet day; the first days.
+last hour, with a wide spread. Of a rolling quota, what leaves is known: only what comes has a spread.
+False positives: a busy morning of a quiet day; the first days.
 False negatives: a burst shortly before the reset; quotas of tokens and cost, which events do not carry.
 Reference: precision weighting of a normal prior, Gelman et al., Bayesian Data Analysis, chapter 2.
 """
@@ -36,14 +37,24 @@ USED_UP = (
     "{limit}: all {limit_value} {counts} of this period are used. Further calls are turned away until it "
     "resets{reset_text}."
 )
+ROLLING_SUMMARY = "A rolling quota is about to be used up."
+ROLLING = (
+    "{limit}: {used} of {limit_value} {counts} within {period} are used, and at the rate of now more comes "
+    "than leaves: {forecast} are on course. It will be used up {when}. What is used leaves {period} later."
+)
+ROLLING_USED_UP = (
+    "{limit}: all {limit_value} {counts} within {period} are used. Further calls are turned away until what "
+    "was used leaves it, {period} later."
+)
 USUAL = "The rest of it is expected at {ratio} times the usual; {periods} past periods are known."
 RECENT = "Nothing is known of past periods yet: this is the rate of the last hour."
-ROLLING = "The quota is rolling: what was used leaves it a period later."
 COUNTED = ("calls", "minutes")
 SLOTS = 288
+AHEAD = SLOTS // 2  # by which a rolling quota is looked ahead
 WEEKDAYS = 7
 UNSEEN_MOST = 0.05  # of a period's use, beyond which its course is not learned from
 DAY_NS = 86_400 * NS
+HOUR_S = 3600.0
 FIRST_WEEKDAY = 3  # of 1970-01-01, Monday being 0
 
 
@@ -56,8 +67,11 @@ class Params(NamedTuple):
     course_sd: float = 0.08  # by which use strays from its usual course, as long as one stray lasts ...
     course_memory: float = 0.25  # ... as a share of the period: longer stretches average it out
     recent_sd: float = 0.4  # ... from the rate of the last hour
+    drift_an_hour: float = 0.15  # by which use of a rolling quota strays from the rate of now, an hour ahead
+    clumping: float = 2.0  # variance of what comes to a rolling quota, against that of single calls
     z_usual: float = 1.3  # from which score on to page
     z_recent: float = 2.0
+    z_rolling: float = 1.3
     used_min: float = 0.2  # of the quota, before anything is said
     through_min: float = 0.05  # of the period, before the rate of now says anything
     recent_s: float = 3600.0
@@ -120,7 +134,7 @@ class Quota:
             if limit.counts not in COUNTED or not value > 0.0:
                 continue
             seen = self.outlook(state, place, limit, value, summary.end_ns)
-            if self.is_told(state, place, seen, value):
+            if self.is_told(limit, seen, value):
                 findings.append(self.finding(state, place, limit, value, seen, summary.end_ns))
         return Detection(state, tuple(findings))
 
@@ -133,12 +147,12 @@ class Quota:
             start_ns=state.start_ns.copy(), first_ns=state.first_ns.copy(),
             newest_slot=state.newest_slot.copy(), recent=state.recent.copy(),
         )  # fmt: skip
-        keep = math.exp(-slice_s / self.params.recent_s)
         for place, row in enumerate(state.row_of.tolist()):
             limit = limits[row].limit
             used = float(summary.limits.arrivals[row])
             if limit.counts == "minutes":
                 used = float(summary.limits.level[row]) * slice_s / 60.0
+            keep = math.exp(-slice_s / self.recent_s(limit))
             state.recent[place] = keep * state.recent[place] + (1.0 - keep) * used / slice_s
             slot = slot_at(limit, middle_ns)
             if limit.resets == "rolling":
@@ -185,13 +199,13 @@ class Quota:
         )
 
     def outlook(self, state: State, place: int, limit: Limit, value: float, end_ns: int) -> Outlook:
-        """Look ahead to the reset, or for a rolling quota a quarter of its period."""
+        """Look ahead to the reset, or for a rolling quota half of its period."""
         used = float(state.used[place].sum() + state.unseen[place])
         rate = float(state.recent[place])
         age_s = (end_ns - int(state.first_ns[place])) / NS
-        rate /= max(1.0 - math.exp(-age_s / self.params.recent_s), 1e-9)
+        rate /= max(1.0 - math.exp(-age_s / self.recent_s(limit)), 1e-9)
         if limit.resets == "rolling":
-            return self.rolling(state, place, limit, value, rate)
+            return self.rolling(state, place, limit, value, (rate, age_s))
         start_ns, reset_ns = limit.period_at(end_ns - 1)
         rest_s = (reset_ns - end_ns) / NS
         through = 1.0 - rest_s * NS / (reset_ns - start_ns)
@@ -250,55 +264,80 @@ class Quota:
         at = float(np.interp(wanted, edges, np.arange(SLOTS + 1))) / SLOTS
         return max(at - through, 0.0)
 
-    def rolling(self, state: State, place: int, limit: Limit, value: float, rate: float) -> Outlook:
-        """Look a quarter of the period ahead: what comes at the rate of now, less what leaves."""
-        assert limit.per_ns is not None
-        used = float(state.used[place].sum())
-        ahead = SLOTS // 4
-        order = (int(state.newest_slot[place]) + 1 + np.arange(ahead)) % SLOTS
-        slot_s = limit.per_ns / NS / SLOTS
-        comes = rate * slot_s * (1 + np.arange(ahead))
-        level = used + comes - np.cumsum(state.used[place, order])
-        sd = np.sqrt((self.params.recent_sd * comes) ** 2 + comes + 1.0)
-        z = (level - value) / sd
-        over = np.flatnonzero(level >= value)
-        left_s = float((over[0] + 1) * slot_s) if len(over) else math.inf
-        return Outlook(used, float(level.max()), float(z.max()), left_s, math.nan)
+    def recent_s(self, limit: Limit) -> float:
+        """Give the memory of the rate of now: for a rolling quota, a quarter of its period at most."""
+        if limit.resets != "rolling" or limit.per_ns is None:
+            return self.params.recent_s
+        return min(self.params.recent_s, limit.per_ns / NS / 4.0)
 
-    def is_told(self, state: State, place: int, seen: Outlook, value: float) -> bool:
+    def rolling(
+        self, state: State, place: int, limit: Limit, value: float, now: tuple[float, float]
+    ) -> Outlook:
+        """Look half of the period ahead: what comes at the rate of now, less what leaves.
+
+        What leaves is known. What comes has a spread by chance, from the rate that is not known exactly, and
+        from its drift, which grows with the time ahead. `now` = (rate a second, seconds since the first use).
+        """
+        assert limit.per_ns is not None
+        rate, age_s = now
+        params, memory_s = self.params, self.recent_s(limit)
+        used = float(state.used[place].sum())
+        order = (int(state.newest_slot[place]) + 1 + np.arange(AHEAD)) % SLOTS
+        ahead_s = limit.per_ns / NS / SLOTS * (1 + np.arange(AHEAD))
+        comes = rate * ahead_s
+        level = used + comes - np.cumsum(state.used[place, order])
+        seen_s = 2.0 * memory_s * math.tanh(age_s / (2.0 * memory_s))  # that the rate is the mean of
+        drift = params.drift_an_hour * ahead_s / HOUR_S
+        chance = params.clumping * comes * (1.0 + ahead_s / seen_s)
+        z = (level - value) / np.sqrt((drift * comes) ** 2 + chance + 1.0)
+        over = np.flatnonzero(level >= value)
+        left_s = float(ahead_s[over[0]]) if len(over) else math.inf
+        return Outlook(used, float(level[np.argmax(z)]), float(z.max()), left_s, math.nan)
+
+    def is_told(self, limit: Limit, seen: Outlook, value: float) -> bool:
         """Say whether this is worth a page."""
         if seen.used >= value:
             return True
         threshold = self.params.z_recent if math.isnan(seen.ratio) else self.params.z_usual
+        if limit.resets == "rolling":
+            threshold = self.params.z_rolling
         return seen.z >= threshold and seen.used >= self.params.used_min * value
 
     def finding(
         self, state: State, place: int, limit: Limit, value: float, seen: Outlook, end_ns: int
     ) -> Finding:
         """Word it."""
-        is_rolling = limit.resets == "rolling"
-        reset_s = math.nan if is_rolling else (limit.period_at(end_ns - 1)[1] - end_ns) / NS
-        when = f"in about {duration_text(seen.left_s)}" if math.isfinite(seen.left_s) else "before then"
-        basis = ROLLING if is_rolling else RECENT
-        if not math.isnan(seen.ratio):
-            basis = USUAL.format(ratio=f"{seen.ratio:.2f}", periods=f"{state.periods[place]:.0f}")
+        is_rolling, has_usual = limit.resets == "rolling", not math.isnan(seen.ratio)
         evidence: list[tuple[str, float | int | str]] = [
             ("used", round(seen.used, 1)),
             ("limit_value", value),
             ("counts", limit.counts),
             ("forecast", round(seen.forecast)),
-            ("when", when),
-            ("reset_text", "" if is_rolling else f" in {duration_text(reset_s)} ({limit.resets})"),
-            ("basis", basis),
-            ("baseline", "past periods" if not math.isnan(seen.ratio) else "the last hour"),
+            (
+                "when",
+                f"in about {duration_text(seen.left_s)}" if math.isfinite(seen.left_s) else "before then",
+            ),
+            (
+                "baseline",
+                "past periods" if has_usual else "the rate of now" if is_rolling else "the last hour",
+            ),
             ("score", round(seen.z, 2)),
         ]
-        if not math.isnan(seen.ratio):
-            evidence.append(("ratio", round(seen.ratio, 2)))
         if math.isfinite(seen.left_s):
             evidence.append(("time_to_limit_seconds", round(seen.left_s)))
-        text = USED_UP if seen.used >= value else DESCRIPTION
         subject = ("limit", int(state.row_of[place]))
+        if is_rolling:
+            assert limit.per_ns is not None
+            evidence.append(("period", duration_text(limit.per_ns / NS)))
+            text = ROLLING_USED_UP if seen.used >= value else ROLLING
+            return Finding(ALERT, CRITICAL, subject, ROLLING_SUMMARY, text, evidence=tuple(evidence))
+        basis = RECENT
+        if has_usual:
+            basis = USUAL.format(ratio=f"{seen.ratio:.2f}", periods=f"{state.periods[place]:.0f}")
+            evidence.append(("ratio", round(seen.ratio, 2)))
+        reset_s = (limit.period_at(end_ns - 1)[1] - end_ns) / NS
+        evidence += [("reset_text", f" in {duration_text(reset_s)} ({limit.resets})"), ("basis", basis)]
+        text = USED_UP if seen.used >= value else DESCRIPTION
         return Finding(ALERT, CRITICAL, subject, SUMMARY, text, evidence=tuple(evidence))
 
 

@@ -21,7 +21,7 @@ from engine.durations import format_duration
 from engine.erlang import erlang_b, poisson_excess, safe_offered_load, safe_rate
 from engine.errors import CallgaugeError, SettingsError, UsageError
 from engine.judge.declines import Rule, parse_rules
-from engine.limits import CONCURRENCY, QUOTA, RATE, TIMEOUT, Guardrail, Limit, Register
+from engine.limits import CONCURRENCY, DAY_NS, QUOTA, RATE, TIMEOUT, Guardrail, Limit, Register
 from engine.settings import Settings
 from engine.settings_file import load_register, load_settings, read_text_file
 from engine.source.kafka_connection import connection_options
@@ -39,6 +39,10 @@ RATE_PERIOD_NS_MAX = 60 * 1_000_000_000  # of longer periods the bins are not ke
 QUOTAS_COUNTED = ("calls", "minutes")  # events carry no tokens and no cost
 READY, NOT_READY = "ready", "not ready"
 NOT_FORECAST = "declared and shown, not forecast yet: nothing pages before this limit is reached"
+LONG_PERIODS = (
+    "periods of {per} are counted from 1970-01-01, a Thursday; where the provider counts from another day, "
+    "use and forecast are of other days than its own"
+)
 
 
 class LimitRow(NamedTuple):
@@ -191,8 +195,16 @@ def _row(limit: Limit, today: date) -> LimitRow:
         confirmed,
         verdict,
         findings,
-        () if _is_forecast(limit) else (NOT_FORECAST,),
+        _notes(limit),
     )
+
+
+def _notes(limit: Limit) -> tuple[str, ...]:
+    """Give what is no fault of the entry and yet should be known."""
+    notes: tuple[str, ...] = () if _is_forecast(limit) else (NOT_FORECAST,)
+    if limit.kind == QUOTA and limit.resets != "rolling" and (limit.per_ns or 0) > DAY_NS:
+        notes += (LONG_PERIODS.format(per=format_duration(limit.per_ns or 0)),)
+    return notes
 
 
 def _is_forecast(limit: Limit) -> bool:

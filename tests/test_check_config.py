@@ -341,3 +341,21 @@ def test_a_limit_that_is_not_forecast_is_noted_and_can_be_ready(
 
     assert (0, "ready") == (report.exit_code, report.limits[0].verdict)
     assert is_forecast == ("(declared and shown, not forecast yet" not in render(report))
+
+
+@pytest.mark.parametrize(
+    ("per", "resets", "is_noted"),
+    [
+        ("1d", '"00:00 Europe/Berlin"', False),
+        ("7d", '"00:00 Europe/Berlin"', True),
+        ("30d", "rolling", False),
+    ],
+)
+def test_the_day_that_a_long_period_is_counted_from_is_noted(
+    tmp_path: Path, per: str, resets: str, is_noted: bool
+) -> None:
+    quota = f"kind: quota, value: 100, per: {per}, resets: {resets}, expected_peak: 1"
+    report = check_limits(tmp_path, f"name: a, {quota}, {OWNED}")
+
+    assert report.limits[0].verdict == "ready"
+    assert is_noted == (f"periods of {per} are counted from 1970-01-01" in render(report))

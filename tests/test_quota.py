@@ -21,6 +21,9 @@ DAY_NS = 86_400 * NS
 HOUR_NS = 3600 * NS
 BERLIN = "Europe/Berlin"
 SLICE_S = 60
+# Calls a minute by hour.
+RISE = [0.5, 1.0, 2.0, 5.0] + [15.0] * 4 + [20.0] * 10 + [12.0, 6.0, 3.0, 1.0, 1.0, 0.5]
+STEADY = [20.0] * 24
 NO_REPORTS: Mapping[int, float] = MappingProxyType({})
 
 
@@ -159,6 +162,38 @@ def test_a_rolling_quota_forgets_what_is_a_period_old() -> None:
 
     assert 8.0 < found[0][0] < 10.5
     assert max(hour for hour, _ in found) < 18.5
+
+
+def rolling(value: float, **more: Any) -> Limit:
+    """Make a quota of any hour."""
+    return daily(value, **({"per_ns": HOUR_NS, "resets": "rolling"} | more))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_rolling_quota_is_told_before_it_is_used_up(seed: int) -> None:
+    """It takes 30 min from 1,200 of an hour to 1,500, with ten a minute more coming than leaving."""
+    found = told(rolling(1500.0), [20.0] * 2 + [30.0] * 2, seed=seed)
+
+    first, evidence = found[0]
+    used_up = next(hour for hour, one in found if one["used"] >= 1500.0)
+    assert 2.0 < first < used_up - 4 / 60
+    assert evidence["time_to_limit_seconds"] / 3600 == pytest.approx(used_up - first, abs=0.2)
+    assert evidence["period"] == "60 min"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(("rates", "share"), [(STEADY, 0.86), (RISE, 0.85), (RISE, 0.9)])
+def test_a_rolling_quota_that_is_nearly_used_all_day_is_not_told(
+    seed: int, rates: list[float], share: float
+) -> None:
+    assert told(rolling(1200.0 / share), rates, seed=seed) == []
+
+
+def test_a_rolling_quota_of_a_day_is_not_told_for_its_ordinary_peak() -> None:
+    usual = [0.2] * 8 + [1.5] * 10 + [0.3] * 6  # About 1,100 calls a day.
+    limit = rolling(1250.0, per_ns=DAY_NS)
+
+    assert told(limit, usual * 3) == []
 
 
 def test_minutes_are_calls_in_flight_times_time() -> None:
