@@ -163,8 +163,8 @@ def _report_ignored(snapshot: Snapshot) -> None:
     if ignored:
         counts = ", ".join(f"{field} {count:,}" for field, count in ignored)
         sys.stderr.write(
-            f"note: {sum(count for _, count in ignored):,} values could not be used, and their rows count "
-            f"without them: {counts}; {config_path('events.md')} says what each field takes\n"
+            f"note: values that could not be used, in rows that count without them: {counts}; "
+            f"{config_path('events.md')} says what each field takes\n"
         )
 
 
