@@ -191,6 +191,21 @@ def test_rows_of_no_use_are_counted_and_named_on_stderr(callgauge: Callgauge) ->
     assert all(json.loads(line)["alertname"] for line in ran.out.splitlines())
 
 
+def test_values_of_no_use_are_counted_by_field_on_stderr(callgauge: Callgauge) -> None:
+    """Their rows count; a word that is none of the contract is not taken for another one in silence."""
+    end = {"time": START_S + 9, "type": "call.ended", "call_id": "secret-0", "trunk": "sip-1"}
+    rows = [{**end, "outcome": "hungup", "duration_ms": -1}, {**end, "call_id": "x", "outcome": "hungup"}]
+    Path("words.jsonl").write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
+    ran = callgauge("replay", "words.jsonl", "--output", "json")
+    (note,) = [line for line in ran.err.splitlines() if "could not be used" in line]
+    assert "note: values that could not be used" in note
+    assert ": duration_ms 1, outcome 2; " in note
+    assert str(config_path("events.md")) in note
+    assert "hungup" not in ran.err
+    assert {"read": 2, "absorbed": 2, "lost": {}} == json.loads(ran.out)["rows"]
+    assert "could not be used" not in callgauge("replay", "log.jsonl").err
+
+
 def test_damage_comes_after_what_was_read_before_it(callgauge: Callgauge) -> None:
     """Half a log is better than none after an incident."""
     rows = b"\n".join(calls(4000))

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "engine" / "ARCHITECTURE.md").read_text()
 DECISIONS = (ROOT / "engine" / "DECISIONS.md").read_text()
+EVENTS = config_path("events.md").read_text()
 
 
 def section(title: str) -> str:
@@ -95,7 +96,9 @@ def test_every_make_target_in_the_readme_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [README, ARCHITECTURE, DECISIONS], ids=["README", "ARCHITECTURE", "DECISIONS"]
+    "text",
+    [README, ARCHITECTURE, DECISIONS, EVENTS],
+    ids=["README", "ARCHITECTURE", "DECISIONS", "events"],
 )
 def test_every_file_that_is_named_exists(text: str) -> None:
     """Names of files and folders in the documents are checked against the tree."""
@@ -114,6 +117,14 @@ def test_the_register_in_the_readme_is_ready_for_a_launch(tmp_path: Path) -> Non
 
     assert (0, ()) == (report.exit_code, report.limits[0].findings)
     assert "`expected_peak`" in contract.split(sample)[1]
+
+
+def test_every_file_that_the_readme_links_to_exists() -> None:
+    """A link of the first page that leads nowhere."""
+    links = re.findall(r"\]\(([\w./-]+)\)", README)
+    assert "config/events.md" in links
+    for link in links:
+        assert (ROOT / link).is_file(), link
 
 
 async def test_the_page_and_the_lead_in_the_readme_are_those_of_the_recording() -> None:

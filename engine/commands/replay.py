@@ -19,6 +19,7 @@ from engine.app import REPLAY_HASH_KEY, OwnedLine, Span, read_hash_key
 from engine.commands.expectations import Expectations, breaches
 from engine.commands.report import Outcome, headline, table
 from engine.commands.warmup import start_note, warm_up
+from engine.config_files import config_path
 from engine.deliver.jsonl import alert_change_fields, alert_change_line
 from engine.errors import MALFORMED_REASONS, ExpectationError, LossReason, SourceError, UsageError
 from engine.source.file import FileSource
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from engine.app import Configuration, LearningLine
     from engine.judge.lifecycle import AlertChange
+    from engine.judge.snapshot import Snapshot
     from engine.source.contract import Source
 
 OUTPUTS = ("table", "json", "jsonl")
@@ -144,6 +146,7 @@ def _report_losses(replayed: Replayed, options: ReplayOptions) -> None:
     if snapshot.rows_read == 0 and replayed.damage is None:
         where = "" if options.span == Span() else " between --from and --to"
         sys.stderr.write(f"note: there is no event in the log{where}\n")
+    _report_ignored(snapshot)
     lost = [(reason, count) for reason, count in snapshot.rows_lost if count]
     if not lost:
         return
@@ -160,6 +163,17 @@ def _report_losses(replayed: Replayed, options: ReplayOptions) -> None:
             hint="a log holds one JSON object a line, with time, type and call_id; README shows some",
         )  # fmt: skip
     sys.stderr.write(f"note: {text}\n")
+
+
+def _report_ignored(snapshot: Snapshot) -> None:
+    """Say on stderr of which fields there were values that could not be used, in rows that count."""
+    ignored = [(field, count) for field, count in snapshot.fields_ignored if count]
+    if ignored:
+        counts = ", ".join(f"{field} {count:,}" for field, count in ignored)
+        sys.stderr.write(
+            f"note: values that could not be used, in rows that count without them: {counts}; "
+            f"{config_path('events.md')} says what each field takes\n"
+        )
 
 
 def _compare_digests(source: RecordingSource, configuration: Configuration) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class EventType(IntEnum):
-    """The types of events (README, the field `type`); the name in the event is `.wire`."""
+    """The types of events (config/events.md has the contract); the name in the event is `.wire`."""
 
     CALL_QUEUED = 0
     CALL_STARTED = 1

@@ -61,7 +61,7 @@ class EventFields(msgspec.Struct, gc=False, rename={"from_": "from"}):
 
 
 class TypeRule(NamedTuple):
-    """What a type of event carries (the column "on" of the contract)."""
+    """What a type of event carries: its row in the table of types in config/events.md."""
 
     type_id: int
     needs_call: bool
