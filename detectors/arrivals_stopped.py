@@ -1,13 +1,15 @@
 """Calls have stopped coming: the decline that sends no event at all.
 
 What it catches: no attempt for so long that many should have come, on the whole deployment or on one trunk or
-provider while others go on. The page says which of "no calls" and "no events" it is. Formula: missing = the
-sum of rate x time over the quiet >= 20 and quiet time >= 60 s, where the rate is the smallest of that of the
-hour and of the five minutes before the quiet began, and of what is usual at that time of the week, once that
-was watched (detectors/usual_arrivals.py). For Poisson arrivals the chance of such a quiet time is exp(-20) =
-2e-9. False positives: business hours that end at once in the first three days after a start; a day that is
-not like its weekday (a holiday, until calls come again); a campaign that is over. False negatives: fewer
-calls than usual but not none; a rate under 20 an hour within the first hour of quiet; minutes by opening.
+provider while others go on; the page says whether other events came. Formula: n ln(1 + missing / n) >= 20 and
+quiet time >= 60 s, where n = the calls of the hour before it and missing = the sum of rate x time over it.
+The rate is the smallest of that of the hour and of the five minutes before (at a start as if none had come
+earlier), and of what is usual at that time of the week, once that was watched (detectors/usual_arrivals.py).
+For Poisson arrivals of which n calls are all that is known, the chance of such a quiet is exp(-20) = 2e-9.
+False positives: business hours that end at once in the first three days after a start; a day that is not like
+its weekday (a holiday, until calls come again); a campaign that is over; a test of 20 calls 9 minutes ago.
+False negatives: fewer calls than usual but not none; under 30 an hour in the first hour of quiet; minutes by
+opening; a row without calls for a day in which others had them: it has moved, until its next call.
 """
 
 from __future__ import annotations
@@ -33,16 +35,17 @@ ALERT = "CallArrivalsStopped"
 SUMMARY = "Calls have stopped arriving."
 NO_CALLS = (
     "No call has been attempted for {quiet_seconds} s, where {expected} were expected ({rate_per_minute} a "
-    "minute before). Other events still come, so the stream is alive: look at the trunk, the numbers and the "
-    "platform."
+    "minute before). The last event of any kind came {silent_seconds} s ago, so the stream did not stop with "
+    "the calls: look at the trunk, the numbers and the platform."
 )
 NO_EVENTS = (
-    "No event of any kind has come for {quiet_seconds} s, where {expected} calls were expected. Either the "
-    "platform is silent or the stream is: look first at consumer lag, the assignment of partitions and the "
-    "producer."
+    "No event of any kind has come for {silent_seconds} s, and no call for {quiet_seconds} s, where "
+    "{expected} were expected. Either the platform is silent or the stream is: look first at consumer lag, "
+    "the assignment of partitions and the producer."
 )
-MISSING_MIN = 20.0
+SURPRISE_MIN = 20.0  # -ln of the chance of the quiet
 QUIET_NS_MIN = MINUTE_NS
+MOVED_NS = 24 * 60 * MINUTE_NS
 WATCHED_LABELS = frozenset(("trunk", "provider"))
 FIVE_MINUTES, HOUR = 1, 2
 
@@ -52,6 +55,7 @@ class State(NamedTuple):
 
     last_arrival_ns: NDArray[np.int64]  # (rows,) end of the last slice with an arrival
     rate_per_s: NDArray[np.float64]  # (rows,) as it was at that slice
+    hour_calls: NDArray[np.int64]  # (rows,) likewise: how well the rate is known
     missing: NDArray[np.float64]  # (rows,) calls that should have come since
     last_event_ns: int  # end of the last slice with any event
     usual: UsualArrivals
@@ -68,7 +72,9 @@ class ArrivalsStopped:
 
     def new_state(self) -> State:
         """Give the state before the first slice."""
-        return State(np.zeros(0, np.int64), np.zeros(0), np.zeros(0), -1, nothing_usual())
+        return State(
+            np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64), np.zeros(0), -1, nothing_usual()
+        )
 
     def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Look at one closed slice."""
@@ -76,40 +82,23 @@ class ArrivalsStopped:
         rows = len(windows.labels)
         last_ns = grown(state.last_arrival_ns, rows, -1)
         rate = grown(state.rate_per_s, rows, 0.0)
+        hour_calls = grown(state.hour_calls, rows, 0)
         missing = grown(state.missing, rows, 0.0)
-        age_s = max(end_ns - summary.first_ns, NS) / NS
-        short_s, long_s = (min(WINDOWS_NS[window] / NS, age_s) for window in (FIVE_MINUTES, HOUR))
+        short_s = WINDOWS_NS[FIVE_MINUTES] / NS
+        long_s = min(max((end_ns - summary.first_ns) / NS, short_s), WINDOWS_NS[HOUR] / NS)
         arrived = windows.arrivals_in_slice > 0
         usual = self.usual(state.usual, summary)
         if arrived.any():
             short, long = windows.arrivals[:, FIVE_MINUTES] / short_s, windows.arrivals[:, HOUR] / long_s
             rate = np.where(arrived, np.minimum(short, long), rate)
+            hour_calls = np.where(arrived, windows.arrivals[:, HOUR], hour_calls)
             last_ns = np.where(arrived, end_ns, last_ns)
         expected = rate.copy()
         expected[usual.rows] = np.minimum(rate[usual.rows], usual.rate_per_s)
         missing = np.where(arrived, 0.0, missing + expected * ((end_ns - summary.start_ns) / NS))
         last_event_ns = end_ns if summary.stream.events > 0 else state.last_event_ns
-        # Whatever is missing arrived before.
-        found = np.flatnonzero((missing >= MISSING_MIN) & (end_ns - last_ns >= QUIET_NS_MIN))
-        text = NO_CALLS if end_ns - last_event_ns < QUIET_NS_MIN else NO_EVENTS
-        findings = tuple(
-            Finding(
-                ALERT,
-                CRITICAL,
-                ("window", int(row)),
-                SUMMARY,
-                text,
-                evidence=(
-                    ("quiet_seconds", float((end_ns - last_ns[row]) / NS)),
-                    ("expected", float(missing[row])),
-                    ("rate_per_minute", float(60 * rate[row])),
-                    ("kind", "no_calls" if text is NO_CALLS else "no_events"),
-                ),
-            )
-            for row in found
-            if _is_watched(windows.labels[row])
-        )
-        return Detection(State(last_ns, rate, missing, last_event_ns, usual), findings)
+        state = State(last_ns, rate, hour_calls, missing, last_event_ns, usual)
+        return Detection(state, _findings(state, windows.labels, end_ns))
 
     def usual(self, usual: UsualArrivals, summary: WindowSummary) -> UsualArrivals:
         """Give the table of what is usual with one slice in it."""
@@ -120,6 +109,38 @@ class ArrivalsStopped:
             usual = with_rows(usual, rows, new)
         span_ns = summary.start_ns, summary.end_ns
         return with_slice(usual, span_ns, windows.arrivals_in_slice, self.utc_offsets)
+
+
+def _findings(
+    state: State, labels: tuple[tuple[tuple[str, str], ...], ...], end_ns: int
+) -> tuple[Finding, ...]:
+    """Give a finding for each watched row that is quiet against all odds."""
+    quiet_ns, silent_ns = end_ns - state.last_arrival_ns, end_ns - state.last_event_ns
+    known = np.maximum(state.hour_calls, 1)
+    surprise = known * np.log1p(state.missing / known)
+    # Row 0 is the total: while it has calls, a row without any for a day is one that nobody calls any more.
+    has_moved = state.last_arrival_ns[:1] - state.last_arrival_ns >= MOVED_NS
+    found = np.flatnonzero((surprise >= SURPRISE_MIN) & (quiet_ns >= QUIET_NS_MIN) & ~has_moved)
+    # A call's end may come after the last start: the stream stopped with the calls if it did so soon after.
+    is_silent = (0 in found) & (silent_ns >= QUIET_NS_MIN) & (2 * silent_ns >= quiet_ns)
+    return tuple(
+        Finding(
+            ALERT,
+            CRITICAL,
+            ("window", int(row)),
+            SUMMARY,
+            NO_EVENTS if is_silent[row] else NO_CALLS,
+            evidence=(
+                ("quiet_seconds", float(quiet_ns[row] / NS)),
+                ("silent_seconds", float(silent_ns / NS)),
+                ("expected", float(state.missing[row])),
+                ("rate_per_minute", float(60 * state.rate_per_s[row])),
+                ("kind", "no_events" if is_silent[row] else "no_calls"),
+            ),
+        )
+        for row in found
+        if _is_watched(labels[row])
+    )
 
 
 def _is_watched(labels: tuple[tuple[str, str], ...]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
@@ -22,28 +22,58 @@ HOURS = range(8 * 60, 18 * 60)
 RATES = (2, 6, 12, 20, 60)  # calls a minute
 
 
-def told(calls: Callable[[int], int], minutes: int, offset_ns: int = 0) -> dict[int, set[int]]:
-    """Give by minute the rows that were found quiet; the total is row 0, the trunk row 1."""
+def nothing(_minute: int) -> int:
+    """Give no calls and no further events."""
+    return 0
+
+
+class Told(NamedTuple):
+    """What was found in one minute."""
+
+    rows: set[int]  # the total is row 0, the trunk row 1
+    texts: dict[int, str]  # by row
+
+
+def findings(
+    calls: Callable[[int], int],
+    minutes: int,
+    *,
+    others: Callable[[int], int] = nothing,
+    events: Callable[[int], int] = nothing,
+    offset_ns: int = 0,
+    watched_min: int = DAY,
+) -> dict[int, Told]:
+    """Give what was found by minute, with `calls` on the trunk, calls of `others` and further events."""
     detector = ArrivalsStopped(((0, offset_ns),))
     state, found = detector.new_state(), {}
     template = Slices().write({SIP: Did(arrivals=1)})
-    history = np.zeros(60, np.int64)
+    history = np.zeros((2, 60), np.int64)
     for minute in range(minutes):
-        history = np.roll(history, -1)
-        history[-1] = calls(minute)
-        windows = np.array([history[-1], history[-5:].sum(), history.sum()])
-        now = np.full(2, history[-1])
+        history = np.roll(history, -1, axis=1)
+        history[:, -1] = calls(minute) + others(minute), calls(minute)
+        now = history[:, -1].copy()
+        windows = np.stack([now, history[:, -5:].sum(axis=1), history.sum(axis=1)], axis=1)
         at_ns = MONDAY_NS + minute * MINUTE_NS
-        view = template.windows._replace(arrivals_in_slice=now, arrivals=np.stack([windows, windows]))
         summary = template._replace(
-            start_ns=at_ns, end_ns=at_ns + MINUTE_NS, first_ns=MONDAY_NS - DAY * MINUTE_NS, windows=view,
-            stream=template.stream._replace(events=int(history[-1])),
-        )  # fmt: skip
+            start_ns=at_ns,
+            end_ns=at_ns + MINUTE_NS,
+            first_ns=MONDAY_NS - watched_min * MINUTE_NS,
+            windows=template.windows._replace(arrivals_in_slice=now, arrivals=windows),
+            stream=template.stream._replace(events=int(now[0]) + events(minute)),
+        )
         detection = detector.detect(state, summary, ())
         state = detection.state
         if detection.findings:
-            found[minute] = {one.subject[1] for one in detection.findings}
+            texts = {
+                one.subject[1]: one.description.format(**dict(one.evidence)) for one in detection.findings
+            }
+            found[minute] = Told(set(texts), texts)
     return found
+
+
+def told(calls: Callable[[int], int], minutes: int, offset_ns: int = 0) -> dict[int, set[int]]:
+    """Give by minute the rows that were found quiet, where all calls are on the trunk."""
+    return {minute: one.rows for minute, one in findings(calls, minutes, offset_ns=offset_ns).items()}
 
 
 def in_office_hours(minute: int, per_minute: int = 6) -> int:
@@ -93,3 +123,89 @@ def test_rows_beyond_the_bound_have_no_table() -> None:
     assert len(usual.rows) == len(usual.calls) == len(usual.baseline.calls) == ROWS_MAX
     assert usual.usual_rows_refused == 100 - ROWS_MAX
     assert np.isinf(usual.rate_per_s).all()
+
+
+@pytest.mark.parametrize("first", [1, 3, 10])
+def test_a_few_calls_at_the_start_do_not_say_how_the_day_goes(first: int) -> None:
+    """A slow hour, or a test of the line before it is opened half an hour later."""
+    assert not findings(lambda minute: first if minute == 0 else 0, 30, watched_min=0)
+
+
+def test_slow_traffic_may_be_quiet_at_a_start() -> None:
+    """Twelve an hour, not evenly: the first gaps are as long as any."""
+    came = {0, 1, 30, 41, 43, 44, 69}
+
+    assert not findings(lambda minute: int(minute in came), 90, watched_min=0)
+
+
+def test_one_call_alone_is_never_missed() -> None:
+    assert not told(lambda minute: int(minute == 0), DAY)
+
+
+def test_an_outage_soon_after_the_start_is_told() -> None:
+    found = findings(lambda minute: 60 if minute < 8 else 0, 12, watched_min=0)
+
+    assert min(found) == 8
+
+
+def test_slow_traffic_that_is_known_is_missed_in_time() -> None:
+    """Thirty an hour: within the first hour of quiet. Twelve: after hours, but not never."""
+    half = told(lambda minute: int(minute < 120 and minute % 2 == 0), 240)
+    slow = told(lambda minute: int(minute < 120 and minute % 5 == 0), 540)
+
+    assert 118 + 40 <= min(half) <= 118 + 60
+    assert 115 + 120 <= min(slow) <= 115 + 300
+
+
+def test_a_silent_stream_is_told_with_its_own_time() -> None:
+    """The last calls end two minutes after the last start; then nothing comes."""
+    found = findings(lambda minute: 6 if minute < 60 else 0, 80, events=lambda minute: int(minute < 62))
+
+    assert set(found[70].texts) == {0, 1}
+    for text in found[70].texts.values():
+        assert text.startswith("No event of any kind has come for 540.0 s, and no call for 660.0 s, where ")
+
+
+def test_events_that_go_on_are_told_with_their_time() -> None:
+    found = findings(lambda minute: 6 if minute < 60 else 0, 90, events=lambda minute: int(minute % 5 == 0))
+
+    assert "The last event of any kind came 180.0 s ago" in found[78].texts[0]
+    assert found[78].texts[0].startswith("No call has been attempted for 1140.0 s")
+
+
+def test_one_trunk_is_no_silent_stream_while_others_work() -> None:
+    """Others have a call every fifteen minutes, so for minutes no event comes at all."""
+    found = findings(
+        lambda minute: 30 if minute < 60 else 0, 150, others=lambda minute: int(minute % 15 == 0)
+    )
+    later = [one for minute, one in found.items() if minute >= 76]
+
+    assert len(later) == 150 - 76
+    assert all(text.startswith("No call") for one in later for row, text in one.texts.items() if row == 1)
+
+
+def test_a_trunk_whose_calls_moved_away_is_let_go_after_a_day() -> None:
+    moved = 60
+    found = findings(
+        lambda minute: 3 if minute < moved else 0, moved + 2 * DAY, others=lambda _: 3, watched_min=DAY
+    )
+
+    assert {row for one in found.values() for row in one.rows} == {1}
+    assert max(found) == moved + DAY - 2
+    assert len(found) > DAY - 30
+
+
+def test_a_whole_deployment_without_calls_is_told_for_days() -> None:
+    found = told(lambda minute: 3 if minute < 60 else 0, 60 + 2 * DAY)
+
+    assert found[60 + 2 * DAY - 1] == {0, 1}
+
+
+def test_a_trunk_that_was_let_go_is_looked_at_again_once_it_has_calls() -> None:
+    back, stops = 2 * DAY, 2 * DAY + 60
+    found = findings(
+        lambda minute: 3 if minute < 60 or back <= minute < stops else 0, stops + 20, others=lambda _: 3
+    )
+
+    assert not [minute for minute in found if back - 30 <= minute < stops]
+    assert found[stops + 15].rows == {1}
