@@ -4,7 +4,8 @@ What it catches: a cap that is in no register, or lower than the register says; 
 without any event. Formula, declines: k of them at the highest level, none accepted there, d below it among n
 attempts: ln [C(n + k, k + d) / C(n, d)] >= 11.5, k >= 4, and the level came back to it in between. Silence:
 ln e = rate x time at the ceiling without an acceptance >= 13.8 (detectors/ceiling.py). Both are higher where
-the budget of pages asks for it. What is inferred is forecast from then on. False positives: a source that
+the budget of pages asks for it. What is inferred is forecast from then on. A ceiling that the register
+explained begins anew when the register changes. False positives: a source that
 holds itself at a number of calls, such as a dialler with so many lines; most give themselves away (calls come
 more slowly near the ceiling, or in step). False negatives: silent caps under 5, or full over 80 % of the
 time; declines that come as ends of calls; a cap that another one hides. Reference: Fisher's exact test;
@@ -27,6 +28,7 @@ from detectors.hidden_cap_rows import (
     covered_by,
     is_explained,
     is_known,
+    overlapping,
     speaks_for,
 )
 from detectors.remembered import Remembered
@@ -84,6 +86,7 @@ class State(NamedTuple):
     found_ns: NDArray[np.int64]  # last evidence of what was inferred; -1: not active
     is_silent: NDArray[np.bool_]  # how it was inferred
     before: NDArray[np.float64]  # what was inferred before that; NaN: nothing
+    known: NDArray[np.float64]  # what the register or a report said last; NaN: nothing yet
     end_ns: int
 
 
@@ -102,7 +105,13 @@ class HiddenCap:
         """Give the state before the first slice."""
         nothing = np.zeros(0)
         return State(
-            at.new_ceilings(0), nothing, nothing.astype(np.int64), nothing.astype(np.bool_), nothing, -1
+            at.new_ceilings(0),
+            nothing,
+            nothing.astype(np.int64),
+            nothing.astype(np.bool_),
+            nothing,
+            nothing,
+            -1,
         )
 
     def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
@@ -115,12 +124,13 @@ class HiddenCap:
         implicit = self._are_implicit(limits)[: len(use.level)]
         learned = np.where(implicit & np.isnan(state.learned), use.value, state.learned)
         ceilings = self._walk(state, summary)
+        covered, changes = covered_by(use, limits, learned, implicit), []
         state = state._replace(ceilings=ceilings, end_ns=summary.end_ns, learned=learned)
-        evident = self._evident(ceilings, use)
+        state = self._followed(state, covered)
+        evident = self._evident(state.ceilings, use)
         is_any_learned = not np.isnan(learned).all()
         if not is_any_learned and not any(one.any() for one in evident):
             return Detection(state, ())
-        covered, changes = covered_by(use, limits, learned, implicit), []
         if is_any_learned:
             refuted = self._refuted(learned, state.ceilings, covered)
             state = state._replace(
@@ -144,6 +154,7 @@ class HiddenCap:
             grown(state.found_ns, rows, -1),
             grown(state.is_silent, rows, fill=False),
             grown(state.before, rows, np.nan),
+            grown(state.known, rows, np.nan),
             state.end_ns,
         )
 
@@ -164,6 +175,21 @@ class HiddenCap:
         walk = WalkParams(slice_s / use.level_per_bin.shape[1], params.rate_errors, params.caution)
         at.walk_bins(ceilings, bins, at.paths(), walk)
         return ceilings
+
+    def _followed(self, state: State, covered: Covered) -> State:
+        """Begin ceilings anew that the register explained, where what it says has changed.
+
+        Declines at the old value would speak against the new one. A cap that stays gathers them again.
+        """
+        known, ceilings = state.known, state.ceilings
+        is_told = ~np.isnan(covered.known)
+        was_full = ceilings.whole[:, at.CEILING] >= known - AGREES
+        has_moved = is_told & covered.use.is_concurrency & was_full & (covered.known != known)
+        for row in np.flatnonzero(has_moved):
+            is_over = overlapping(covered, int(row))
+            for array in ceilings:  # Made by this slice's walk: nobody else holds them.
+                array[is_over] = 0
+        return state._replace(known=np.where(is_told, covered.known, known))
 
     def _refuted(
         self, learned: NDArray[np.float64], ceilings: Ceilings, covered: Covered

@@ -17,13 +17,13 @@ ALERT = "HiddenCallLimit"
 SUMMARY = "Calls stop at a limit that nobody wrote down."
 DECLINING = (
     "{limit} declines calls whenever {ceiling} are up at once: {declines_text} in the last {span}, and none "
-    "was taken above that level. {register_text} {before_text}Find where the limit lives, and write it into "
+    "was taken above that level. {register_text} Find where the limit lives, and write it into "
     "limits.yaml with an owner. Until then it is watched as a limit of {ceiling}."
 )
 SILENT = (
     "{limit} never has more than {ceiling} calls at once. In the last {span} it came up to that level "
     "{touches} times, and stayed there for {at_ceiling_seconds} s of late: about {missing} more calls were "
-    "to be expected at that level, and none came. No decline was sent. {register_text} {before_text}Find "
+    "to be expected at that level, and none came. No decline was sent. {register_text} Find "
     "where the limit lives, and write it into limits.yaml with an owner. Until then it is watched as a limit "
     "of {ceiling}."
 )
@@ -54,8 +54,7 @@ def finding_of(ceilings: Ceilings, inferred: Inferred) -> Finding:
         ("missing", round(float(real[at.MISSING]))),
         ("at_ceiling_seconds", round(float(real[at.AT_CEILING_S]))),
         ("span", duration_text(float(whole[at.BINS]) * inferred.bin_s)),
-        ("register_text", _register_text(inferred.word)),
-        ("before_text", _before_text(inferred)),
+        ("register_text", _register_text(inferred.word) + _before_text(inferred)),
     )
     description = SILENT if inferred.is_silent else DECLINING
     return Finding(ALERT, CRITICAL, ("limit", inferred.row), SUMMARY, description, evidence=evidence)
@@ -69,4 +68,4 @@ def _register_text(word: Word) -> str:
 
 def _before_text(inferred: Inferred) -> str:
     """Say that a limit which was inferred has moved."""
-    return "" if math.isnan(inferred.before) else f"It was {plain(inferred.before)} before. "
+    return "" if math.isnan(inferred.before) else f" It was {plain(inferred.before)} before."

@@ -92,13 +92,25 @@ def is_explained(covered: Covered, row: int, strength: NDArray[np.float64]) -> b
 def _any_other(covered: Covered, row: int, is_stronger: NDArray[np.bool_], side: int) -> bool:
     """Say whether a stronger row holds a part of these calls (`side` 1), or these and others (-1)."""
     use = covered.use
-    found = use.is_concurrency & is_stronger
-    for counts in (use.level_per_bin, use.arrivals_per_bin, use.declines_per_bin):
-        found &= (side * counts <= side * counts[row]).all(axis=1)
+    found = is_stronger & _holds(covered, row, side)
     found &= (use.level_per_bin != use.level_per_bin[row]).any(axis=1)
     mine = covered.limits[row].limit
     # Other values of the same label are other calls, however few there are in this slice.
     return any(covered.limits[one].limit.name != mine.name for one in np.flatnonzero(found))
+
+
+def overlapping(covered: Covered, row: int) -> NDArray[np.bool_]:
+    """Say which rows hold these calls, a part of them, or these and others."""
+    return _holds(covered, row, 1) | _holds(covered, row, -1)
+
+
+def _holds(covered: Covered, row: int, side: int) -> NDArray[np.bool_]:
+    """Say which rows hold no other calls than these (`side` 1), or all of these (-1)."""
+    use = covered.use
+    found = use.is_concurrency.copy()
+    for counts in (use.level_per_bin, use.arrivals_per_bin, use.declines_per_bin):
+        found &= (side * counts <= side * counts[row]).all(axis=1)
+    return found
 
 
 def contradicted(covered: Covered, row: int, value: float) -> Word:

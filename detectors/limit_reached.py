@@ -4,11 +4,12 @@ The page that comes too late for the first caller and in time for the rest.
 
 What it catches: attempts that ended in a decline of class capacity, rate, quota or unknown
 (config/declines.yaml), put down to the limit that the event names, or else to the fullest limit that matches
-the call. Declines that match no limit of the register page too, as `limit="unregistered"`: that is a cap
-nobody has written down. Formula: declined > 0 in a slice. It fires at the end of the slice and is resolved
-five minutes after the last decline. False positives: a decline code that means "busy" on this platform and is
-not in the rules. False negatives: declines that are never sent as events, and disguised ones that no rule
-knows: nothing here finds those.
+the call. Declines that match no limit of the register page too, as `limit="unregistered"`, and so do those
+that name one which is not in it while all that match have room: that is a cap nobody has written down.
+Formula: declined > 0 in a slice. It fires at the end of the slice and is resolved five minutes after the
+last decline. False positives: a decline code that means "busy" on this platform and is not in the rules.
+False negatives: declines that are never sent as events, and disguised ones that no rule knows: nothing here
+finds those.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ DESCRIPTION = (
     "In use: {in_use}."
 )
 UNREGISTERED = (
-    "In the last {slice_seconds} s, {declined} met a limit that is not in the register and ended there. "
-    "Find where it lives, and write it into limits.yaml with an owner."
+    "In the last {slice_seconds} s, {declined} met a limit that is not in the register and ended there "
+    "({causes}). Find where it lives, and write it into limits.yaml with an owner."
 )
 
 

@@ -32,10 +32,10 @@ def the_index() -> SeriesIndex:
     return index
 
 
-def blamed(decline_class: str, full: list[float], limit: str = "") -> int:
+def blamed(decline_class: str, full: list[float], limit: str = "", *, is_early: bool = False) -> int:
     """Say whom a decline of acme's is put down to."""
-    index = the_index()
-    return blame(index, index.instances_of(0), declined(limit=limit), decline_class, np.array(full))
+    index, cause = the_index(), declined(limit=limit)
+    return blame(index, index.instances_of(0), cause, decline_class, np.array(full), is_early=is_early)
 
 
 FULL = [0.9, 0.5, 0.1, np.nan, np.nan]
@@ -83,6 +83,35 @@ def test_before_the_slice_is_closed_a_limit_is_named_only_if_it_can_be_no_other(
 def test_the_limit_that_the_event_names_is_blamed_however_full_it_is() -> None:
     assert blamed("capacity", FULL, limit="daily") == Q
     assert blamed("capacity", FULL, limit="no such limit") == T
+
+
+@pytest.mark.parametrize("is_early", [False, True])
+def test_who_names_a_limit_that_nobody_wrote_down_does_not_mean_one_that_has_room(is_early: bool) -> None:
+    """One of unknown value may be meant by another name, but not before the slice is closed."""
+    room, unknown = [0.2, 0.5, 0.1, 0.3, 0.3], [0.2, 0.5, 0.1, np.nan, np.nan]
+
+    assert blamed("capacity", room, "stt-sessions", is_early=is_early) == UNATTRIBUTED
+    assert blamed("quota", room, "stt-sessions", is_early=is_early) == UNATTRIBUTED  # there is one alone
+    assert blamed("capacity", FULL, "stt-sessions", is_early=is_early) == T
+    assert blamed("capacity", unknown, "stt-sessions", is_early=is_early) == (UNATTRIBUTED if is_early else A)
+
+
+@pytest.mark.parametrize(
+    ("decline_class", "full", "expected"),
+    [
+        ("capacity", [46 / 40, 0.5, 0.1, 1.0, 1.0], A),  # what is up beyond its value is not in force
+        ("capacity", [46 / 40, 0.5, 0.1, 41 / 40, 0.2], A),
+        ("capacity", [46 / 40, 0.5, 0.1, 0.9, 0.9], T),
+        ("capacity", [46 / 40, 1.2, 0.1, np.nan, np.nan], R),  # a rate counts attempts, declined ones too
+        ("capacity", [1.0, 1.2, 0.1, 1.0, 1.0], T),  # the kind that comes to mind first, then the first one
+        ("rate", [1.0, 1.2, 0.1, 1.0, 1.0], R),
+        ("capacity", [np.inf, 0.5, 0.1, 0.9, 0.9], T),  # a cap of zero
+    ],
+)
+def test_a_limit_above_its_value_is_no_fuller_than_a_full_one(
+    decline_class: str, full: list[float], expected: int
+) -> None:
+    assert expected == blamed(decline_class, full)
 
 
 def test_a_call_that_matches_no_limit_is_put_down_to_none() -> None:

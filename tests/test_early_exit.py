@@ -70,3 +70,13 @@ def test_a_busy_line_is_told_to_nobody() -> None:
 
     assert early == []
     assert reached(run) == set()
+
+
+def test_a_limit_that_is_named_and_in_no_register_is_not_told_as_the_one_that_has_room() -> None:
+    """Before the first slice nothing is known of the trunk, so nothing is said of it that may be wrong."""
+    named = declined(1, trunk="sip-1", limit="stt-sessions")
+
+    early, run = early_of(Register(limits=REGISTER.limits[:1]), named)
+
+    assert early == []
+    assert [dict(labels)["limit"] for labels in reached(run)] == ["unregistered"]

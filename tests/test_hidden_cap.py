@@ -18,8 +18,11 @@ from bench.detection.binned_slices import (
     slices,
     unseen,
 )
+from detectors import ceiling as at
 from detectors.hidden_cap import HiddenCap, log_chance, log_odds_open
 from engine.limits import Limit, LimitInstance
+from engine.state.encoding import decode, encode
+from engine.state.kept import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,9 +62,16 @@ def busy(
 
 
 def show(
-    streams: Sequence[Calls], hours: float, limits: tuple[LimitInstance, ...] = (), known: float = np.nan
+    streams: Sequence[Calls],
+    hours: float,
+    limits: tuple[LimitInstance, ...] = (),
+    known: float = np.nan,
+    edit: tuple[float, float] = (np.inf, np.nan),
 ) -> Said:
-    """Show streams to the detector, and keep what it learns in force as the engine does."""
+    """Show streams to the detector, and keep what it learns in force as the engine does.
+
+    `edit`: from this second on the register says this value of the first row.
+    """
     limits = limits or instances(len(streams))
     declared = np.array([np.nan if one.limit.value is None else one.limit.value for one in limits])
     in_force = np.full(len(streams), known)
@@ -77,6 +87,8 @@ def show(
             in_force[one.row] = one.value
             learned[one.row].append((second, one.value))
         findings += [(second, finding) for finding in detection.findings]
+        if second >= edit[0]:
+            declared[0] = edit[1]
     return Said(learned, findings)
 
 
@@ -164,7 +176,7 @@ def test_a_cap_that_is_lowered_is_followed() -> None:
 
     assert [value for _, value in said.learned[0]] == [30.0, 20.0]
     assert said.learned[0][1][0] < 3.2 * HOUR_S
-    assert "It was 30 before." in said.texts()[-1]
+    assert "It was 30 before. Find where" in said.texts()[-1]
 
 
 def named(row: int, name: str, value: float | None = None) -> LimitInstance:
@@ -241,6 +253,72 @@ def test_a_limit_that_is_written_down_takes_the_place_of_what_was_inferred() -> 
     assert before.learned[0] == []
     assert np.isnan(after.learned[0][0][1])
     assert after.findings == []
+
+
+@pytest.mark.parametrize(("before", "after"), [(20, 30), (20, 10)])
+def test_what_a_limit_declined_before_it_was_changed_says_nothing_of_the_value_of_now(
+    before: int, after: int
+) -> None:
+    calls = busy(11, lambda at: before if at < HOUR_S else after, 23.0, 1.5)
+
+    said = show([calls] * 3, 1.5, (named(0, "panel", before), total(1), trunk(2)), edit=(HOUR_S, after))
+
+    assert np.count_nonzero(calls.is_declined & (calls.start_s < HOUR_S)) > 100
+    assert said.findings == []
+    assert said.learned == [[], [], []]
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_nor_of_rows_that_hold_other_calls_too(is_silent: bool) -> None:
+    """All calls seem capped while the trunk that most of them take is full."""
+    every, first, second = two_trunks(14, lambda at: 20 if at < 2 * HOUR_S else np.inf, lambda _: np.inf)
+    streams = [unseen(one) if is_silent else one for one in (first, every, first, second)]
+    limits = named(0, "panel", 20.0), total(1), trunk(2), trunk(3)
+
+    assert show(streams, 3.0, limits, edit=(2 * HOUR_S, 60.0)).findings == []
+
+
+def test_a_cap_that_stays_where_it_was_when_the_register_is_raised_is_told_minutes_later() -> None:
+    calls = busy(11, lambda _: 20, 23.0, 1.5)
+
+    said = show([calls] * 3, 1.5, (named(0, "panel", 20.0), total(1), trunk(2)), edit=(HOUR_S, 30.0))
+
+    assert HOUR_S + 30.0 < said.findings[0][0] < HOUR_S + 600.0
+    assert "The register says 30 (panel): that is not what is in force." in said.texts(2)[0]
+
+
+def test_a_cap_that_the_register_never_explained_stays_known_when_it_is_changed() -> None:
+    calls = busy(11, lambda _: 20, 23.0, 1.5)
+
+    said = show([calls] * 3, 1.5, (named(0, "panel", 80.0), total(1), trunk(2)), edit=(HOUR_S, 60.0))
+
+    assert [value for _, value in said.learned[2]] == [20.0]
+    around = [second for second, _ in said.findings if abs(second - HOUR_S) < 300.0]
+    assert max(np.diff(around)) < 120.0
+
+
+def test_a_restored_state_is_not_a_change_of_the_register() -> None:
+    limits, detector = (named(0, "panel", 20.0),), HiddenCap(1.0)
+    state = detector.new_state()
+    calls = busy(11, lambda _: 20, 23.0, 0.75)
+    *before, last = slices(Feed([calls], np.array([20.0]), 0.75 * HOUR_S))
+    for summary in before:
+        state = detector.detect(state, summary, limits).state
+
+    restored = HiddenCap(1.0).detect(decode(b"".join(encode(state, KEPT))), last, limits).state
+
+    goes_on = detector.detect(state, last, limits).state
+    assert restored.ceilings.whole.tolist() == goes_on.ceilings.whole.tolist()
+    assert restored.ceilings.whole[0, at.DECLINES] > 0
+    assert restored.known.tolist() == [20.0]
+
+
+def test_no_text_of_a_page_is_empty() -> None:
+    """Where a page names a text that is empty, it says "unknown"."""
+    said = show([busy(10, lambda _: 10, 11.0, 1.0)], 1.0)
+
+    assert said.findings
+    assert all("" not in dict(finding.evidence).values() for _, finding in said.findings)
 
 
 def shown_slice() -> WindowSummary:

@@ -251,7 +251,32 @@ def test_causes_are_the_most_frequent_shapes_with_counts() -> None:
         (declined(429, ""), 4), (declined(402, ""), 3),
     ]  # fmt: skip
 
-    assert causes_text([*causes]) == "503 full (5), 429 (4), 402 (3)"
+    assert causes_text([*causes], "trunk") == "503 full (5), 429 (4), 402 (3)"
+
+
+def test_a_limit_that_an_event_names_is_said_unless_it_is_the_one_that_is_blamed() -> None:
+    assert causes_text([(declined(429, "busy", "stt-sessions"), 1)], "trunk") == "429 busy limit=stt-sessions"
+    assert causes_text([(declined(429, "busy", "trunk"), 1)], "trunk") == "429 busy"
+
+
+def test_nothing_of_a_caller_is_said_where_an_event_names_a_limit() -> None:
+    """A label may have digits among letters; a page shows such a name as it shows free text."""
+    for name in ("lines of +49 30 1234567", "from anna@example.org", "caller-493012345678"):
+        text = causes_text([(declined(429, "", name), 1)])
+        assert "anna" not in text
+        assert not any(digits in text for digits in ("1234567", "3012"))
+
+
+def test_a_page_of_a_limit_that_is_in_no_register_says_how_calls_were_declined_and_what_was_named() -> None:
+    some = [(0, declined(503, "", "stt-sessions"), 2), (0, declined(503, "", "trunk"), 1)]
+    pages, rolled = judged(TRUNK, summaries=(summary(T0, counts=[{Count.DECLINED: 3}], causes=some),))
+    unregistered = Finding("A", CRITICAL, ("deployment", 0), "", "({causes})", (("limit", "unregistered"),))
+    other = Finding("A", CRITICAL, ("deployment", 0), "", "")
+
+    assert dict(pages.word(unregistered, POLICY, rolled).annotations) == {
+        "causes": "503 limit=stt-sessions", "description": "(503 limit=stt-sessions)",
+    }  # fmt: skip
+    assert dict(pages.word(other, POLICY, rolled).annotations) == {}
 
 
 def test_a_page_names_the_causes_of_this_slice_and_all_declines_so_far() -> None:

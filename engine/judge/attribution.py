@@ -3,7 +3,8 @@
 By the name the event gives, else by class of the decline and how full each limit is.
 
 A decline seldom names its limit. Among the limits that match the series and whose kind fits the class, the
-fullest one is blamed; a limit of unknown value or use is blamed only when no known one is nearly full.
+fullest one is blamed; a limit of unknown value or use is blamed only when no known one is nearly full. Where
+the event names a limit that is in no register, one that is known to have room is not blamed instead.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from engine.decode.events import Cause
     from engine.judge.declines import Classifier
     from engine.judge.series import SeriesIndex
-    from engine.limits import Register
+    from engine.limits import Limit, Register
     from engine.observe.summary import SliceSummary
 
 # A decline of a class can come from limits of these kinds. "unknown" may be any of them: better a page too
@@ -78,12 +79,21 @@ def blame(
             fitting.append(instance)
     if not fitting:
         return UNATTRIBUTED
-    ratios = [full[instance] if instance < len(full) else np.nan for instance in fitting]
-    ranked = [NEARLY_FULL_RATIO if np.isnan(ratio) else float(ratio) for ratio in ratios]
-    best = int(np.argmax(ranked))
-    if is_early and len(fitting) > 1 and not ratios[best] >= NEARLY_FULL_RATIO:
-        return UNATTRIBUTED
-    return fitting[best]
+    ratios = {one: float(full[one]) if one < len(full) else np.nan for one in fitting}
+    best = max(fitting, key=lambda one: (*_rank(index.instances[one].limit, ratios[one], kinds), -one))
+    is_unwritten = bool(cause.limit) and all(limit.name != cause.limit for limit in index.register.limits)
+    has_room = ratios[best] < NEARLY_FULL_RATIO
+    is_doubtful = is_early and (is_unwritten or len(fitting) > 1) and not ratios[best] >= NEARLY_FULL_RATIO
+    return UNATTRIBUTED if (is_unwritten and has_room) or is_doubtful else best
+
+
+def _rank(limit: Limit, ratio: float, kinds: tuple[str, ...]) -> tuple[float, float, int]:
+    """Say how well a limit fits: how full, how little above its value, how soon its kind comes to mind."""
+    if np.isnan(ratio):
+        return NEARLY_FULL_RATIO, 0.0, 0
+    # Calls that are up beyond a value speak against it; a rate counts attempts, also those it declines.
+    is_refuted = limit.kind == "concurrency" and 1.0 < ratio < np.inf
+    return min(ratio, 1.0), 1.0 - ratio if is_refuted else 0.0, -kinds.index(limit.kind)
 
 
 def may_be_blamed(register: Register, labels: Mapping[str, str], cause: Cause, decline_class: str) -> bool:

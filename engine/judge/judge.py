@@ -140,6 +140,8 @@ class Judge:
         description: str,
         labels: tuple[tuple[str, str], ...] = (),
     ) -> Alert:
+        kind, row = subject
+        blamed = self.roller.index.instances[row].limit.name if kind == "limit" else ""
         finding = Finding(
             EARLY_ALERT,
             CRITICAL,
@@ -147,7 +149,7 @@ class Judge:
             EARLY_SUMMARY,
             description,
             labels=labels,
-            evidence=(("causes", causes_text([(decline.cause, 1)])),),
+            evidence=(("causes", causes_text([(decline.cause, 1)], blamed)),),
         )
         worded = self.bank.word(finding, self.last)
         end_ns = decline.slice_end_ns

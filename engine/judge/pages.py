@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.decode.events import EventType
+from engine.decode.redaction import redact_reason
+from engine.judge.attribution import UNATTRIBUTED
 from engine.judge.lifecycle import Worded
 from engine.judge.usage import used_peak
 
@@ -104,6 +106,8 @@ class PageWriter:
             identity["dependency"] = name
             facts |= self._guardrail_facts(name)
             identity["owner"] = facts.pop("owner", "")
+        elif rolled is not None and "limit" in identity:
+            facts["causes"] = _causes_of(UNATTRIBUTED, rolled)
         evidence = {name: plain(value) for name, value in finding.evidence}
         facts |= evidence
         if self._changes:
@@ -142,9 +146,7 @@ class PageWriter:
             "runbook_url": limit.runbook_url,
             "when_reached": limit.when_reached,
         }
-        causes = [one for one in rolled.declines.causes if one[0] == row]
-        if causes:
-            facts["causes"] = causes_text([(cause, count) for _, cause, count in causes])
+        facts["causes"] = _causes_of(row, rolled, limit.name)
         if use.unseen_use[row] > 0:
             facts["unseen_use"] = plain(float(use.unseen_use[row]))
         return facts
@@ -208,12 +210,25 @@ class _Words:
         return self._texts.get(name) or ("" if name in self._evidence else "unknown")
 
 
-def causes_text(causes: list[tuple[object, int]]) -> str:
-    """Say how calls were declined: the most frequent codes and reasons, with counts if there are several."""
+def _causes_of(row: int, rolled: Rolled, blamed: str = "") -> str:
+    """Say how the calls were declined that were put down to a limit, or to none, in this slice."""
+    causes: list[tuple[object, int]] = [(one[1], one[2]) for one in rolled.declines.causes if one[0] == row]
+    return causes_text(causes, blamed) if causes else ""
+
+
+def causes_text(causes: list[tuple[object, int]], blamed: str = "") -> str:
+    """Say how calls were declined: the most frequent codes and reasons, with counts if there are several.
+
+    A limit that the event names is said too, unless it is the one that is `blamed`; as free text is, for
+    nothing says that it is a name.
+    """
     counted: dict[str, int] = {}
     for cause, count in causes:
         code, reason = getattr(cause, "code", 0), getattr(cause, "reason", "")
-        shape = " ".join(str(part) for part in (code, reason) if part) or "no code"
+        limit = getattr(cause, "limit", "")
+        named = redact_reason(limit) if limit != blamed else ""
+        parts = (code, reason, f"limit={named}" if named else "")
+        shape = " ".join(str(part) for part in parts if part) or "no code"
         counted[shape] = counted.get(shape, 0) + count
     ranked = sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))[:CAUSES_MAX]
     if len(ranked) == 1:
