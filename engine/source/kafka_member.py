@@ -136,7 +136,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
                     progress.begin(partition, offset)
             unknown = [tp for tp in unknown if tp.partition not in self._places]
         found = await self._insist(
-            lambda: start_offsets(self.consumer, unknown, self._settings, time.time_ns())
+            lambda: start_offsets(
+                self.consumer, unknown, self._settings, time.time_ns(), has_state=bool(self._places)
+            )
         )
         for tp in assigned:
             self.consumer.seek(tp, progress.begin(tp.partition, found.get(tp, 0)))
