@@ -54,6 +54,7 @@ RELATIONS = (
         "knowing what is usual lets a warning look further ahead",
     ),
     AtLeast("kafka.session_timeout", 3, "kafka.heartbeat", "one lost heartbeat must not cost the partitions"),
+    AtLeast("kafka.session_timeout", 4, "kafka.poll", "a quiet poll would be taken for a pause"),
     AtLeast(
         "alertmanager.ends_after", 4, "alertmanager.resend", "an alert would resolve after few lost sends"
     ),

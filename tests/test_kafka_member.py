@@ -57,3 +57,19 @@ async def test_a_broker_that_goes_on_to_fail_is_given_up(error: Exception) -> No
     await member.on_partitions_assigned([PARTITION])
     assert (PLACE_TRIES - 1, set()) == (progress.asked_again, member.placed)
     assert member.failed
+
+
+async def test_a_partition_that_is_added_later_is_read_from_its_first_row() -> None:
+    """What is in it came after the start, so `latest` leaves nothing of it out."""
+    broker = Broker(TOPIC, 3)
+    consumer: Any = Consumer(broker, VirtualClock(START_NS))
+    progress = Progress()
+    member = Member(consumer, KafkaSettings(topic=TOPIC, start="latest"), progress, lambda *_: None)
+    for log in broker.logs:
+        for _ in range(5):
+            log.append(b"row", START_NS)
+    for partitions in (broker.places()[:2], broker.places()):
+        consumer.assign(partitions)
+        await member.on_partitions_assigned(partitions)
+    assert progress.places == {0: 5, 1: 5, 2: 0}
+    assert [await consumer.position(tp) for tp in broker.places()] == [5, 5, 0]

@@ -1,10 +1,11 @@
 """What one poll fetched, as rows by partition: places move on, and nothing that is left out goes uncounted.
 
-A poll gives records of aiokafka, or chunks (`raw_fetch.py`). A batch whose checksum does not match is fetched
-again, since bytes are hurt on the way more often than on a disk, over a new connection in the end. If the
-same bytes come again and again, the log itself is damaged, and reading goes on behind the batch: one bad
-batch must not blind the engine for good. Bytes that differ each time are hurt by the wire, which may heal: it
-is given more tries, and an end of them too. So is what claims to lie behind the end of the log: nothing does.
+A poll gives records of aiokafka (`plain_fetch.py`), or chunks (`raw_fetch.py`). A batch whose checksum does
+not match is fetched again, since bytes are hurt on the way more often than on a disk, over a new connection
+in the end. If the same bytes come again and again, the log itself is damaged, and reading goes on behind the
+batch: one bad batch must not blind the engine for good. Bytes that differ each time are hurt by the wire,
+which may heal: it is given more tries, and an end of them too. Records do not show their bytes, which count
+as the same. What claims to lie behind the end of the log is tried again too: nothing does.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ from engine.source.kafka_connection import (
 )
 from engine.source.kafka_places import Progress
 from engine.source.kafka_supervisor import START_S, Supervisor
+from engine.source.plain_fetch import PlainFetch
 from engine.source.raw_fetch import load_framing, why_not_raw
 from engine.source.rows import DELETED
 from engine.source.stats import SourceStats
@@ -73,6 +74,7 @@ class KafkaSource:
         self._polled_s = 0.0
         self._alive_s = 0.0
         self._intake = Intake(self.progress.places)
+        self._plain = PlainFetch()
         self._rebalances = self._commits_failed = 0
         self._last_poll_ns = 0
 
@@ -146,12 +148,8 @@ class KafkaSource:
             self._alive_s = time.monotonic()
             return
         self._notice_pause(member)
-        most = CHUNKS_PER_POLL_MAX if self.supervisor.is_raw else self._settings.batch_rows_max
         try:
-            fetched = await bounded(
-                member.consumer.getmany(timeout_ms=self._settings.poll_ns // NS_PER_MS, max_records=most),
-                poll_s + 1.0,
-            )
+            fetched = await self._fetch(member, poll_s)
         except TimeoutError:  # The group is being arranged anew.
             fetched = {}
         except errors.NoOffsetForPartitionError:  # Assigned, and not yet placed.
@@ -168,6 +166,20 @@ class KafkaSource:
         self._last_poll_ns = time.time_ns()
         await self._take(member, fetched)
         self._check(member)
+
+    async def _fetch(self, member: Member, poll_s: float) -> dict[TopicPartition, list[Any]]:
+        try:
+            if not self.supervisor.is_raw:
+                return await self._plain.fetch(member, poll_s, self._settings.batch_rows_max)
+            return await bounded(
+                member.consumer.getmany(
+                    timeout_ms=self._settings.poll_ns // NS_PER_MS, max_records=CHUNKS_PER_POLL_MAX
+                ),
+                poll_s + 1.0,
+            )
+        except BaseException:
+            member.seek_back()  # What was taken before it was raised is gone, and the consumer behind it.
+            raise
 
     async def _choose_path(self, why_not: str) -> None:
         """Read whole batches, or records if there is a reason, which is said."""

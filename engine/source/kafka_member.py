@@ -136,7 +136,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
                     progress.begin(partition, offset)
             unknown = [tp for tp in unknown if tp.partition not in self._places]
         found = await self._insist(
-            lambda: start_offsets(self.consumer, unknown, self._settings, time.time_ns())
+            lambda: start_offsets(
+                self.consumer, unknown, self._settings, time.time_ns(), has_state=bool(self._places)
+            )
         )
         for tp in assigned:
             self.consumer.seek(tp, progress.begin(tp.partition, found.get(tp, 0)))
@@ -158,12 +160,18 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         )
         return found
 
+    def seek_back(self) -> None:
+        """Fetch from the places again, wherever the consumer has moved on to."""
+        for tp in self.consumer.assignment():
+            if tp.partition in self.placed:
+                self.consumer.seek(tp, self._places[tp.partition])
+
     async def commit(self) -> bool:
         """Tell the group how far we are; nothing depends on it, so say whether it failed and go on."""
         known = self._progress.committable(self.placed)
         try:
             if known:
-                offsets = {self._tp(partition): offset for partition, offset in known.items()}
+                offsets = {self.tp(partition): offset for partition, offset in known.items()}
                 await bounded(self.consumer.commit(offsets), COMMIT_S)
         except Exception as error:  # noqa: BLE001  # Whatever it is, the next one may do better.
             log.debug("a commit failed: %s", type(error).__name__)
@@ -175,7 +183,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         now_ms = time.time() * 1000
         at_end = []
         for partition in sorted(self.placed):
-            tp = self._tp(partition)
+            tp = self.tp(partition)
             if tp not in self.consumer.assignment():
                 continue
             end, answered_ms = self.consumer.highwater(tp), self.consumer.last_poll_timestamp(tp)
@@ -187,7 +195,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
     async def pass_markers(self) -> None:
         """Move places behind markers and aborted rows, which are never handed over."""
         for partition in sorted(self.placed):
-            tp = self._tp(partition)
+            tp = self.tp(partition)
             if tp in self.consumer.assignment() and self.consumer.highwater(tp) is not None:
                 position = await self._position(tp)
                 if partition in self.placed:
@@ -202,7 +210,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def log_end(self, partition: int) -> int:
         """Give the offset after the last row of a partition, as far as the log has said; else its place."""
-        tp = self._tp(partition)
+        tp = self.tp(partition)
         end = self.consumer.highwater(tp) if tp in self.consumer.assignment() else None
         return self._places.get(partition, 0) if end is None else int(end)
 
@@ -221,7 +229,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._has_joined and now_s - max(self._pulse.answered_s, self._watched_since_s) > limit_s:
             return "the group has not answered a heartbeat"
         for partition in self.placed:
-            tp = self._tp(partition)
+            tp = self.tp(partition)
             if tp not in self.consumer.assignment():
                 continue
             answer = self.consumer.last_poll_timestamp(tp)
@@ -239,7 +247,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         end = stable if stable is not None and stable >= 0 else self.consumer.highwater(tp)
         return end is not None and int(end) > self._places[tp.partition]
 
-    def _tp(self, partition: int) -> TopicPartition:
+    def tp(self, partition: int) -> TopicPartition:
+        """Name a partition as aiokafka does."""
         return TopicPartition(self._settings.topic, partition)
 
 

@@ -3,7 +3,8 @@
 A partition goes on where its checkpoint says. Without one the state of the engine is gone, so a start reads
 back over the time that it needs (`rewind`), and further if the group has not come so far: the committed
 offset is never ahead of what is on the disk, so what lies behind it was counted, and what lies before it
-perhaps not. All of that is true of one log: a topic made anew has another id, and begins anew.
+perhaps not. A partition that is added to those that are read is new: `latest` begins it at its first row.
+All of that is true of one log: a topic made anew has another id, and begins anew.
 """
 
 from __future__ import annotations
@@ -82,12 +83,21 @@ class Replaced(NamedTuple):
 
 
 async def start_offsets(
-    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition], settings: KafkaSettings, now_ns: int
+    consumer: AIOKafkaConsumer,
+    partitions: Collection[TopicPartition],
+    settings: KafkaSettings,
+    now_ns: int,
+    *,
+    has_state: bool = False,
 ) -> dict[TopicPartition, int]:
-    """Give the first offset to read of each partition, by the start policy; raises KafkaError."""
+    """Give the first offset to read of each partition, by the start policy; raises KafkaError.
+
+    `has_state`: other partitions of the topic have their place. Then these were added to it since, and what
+    is in them came after the start: `latest` leaves nothing of it out.
+    """
     if not partitions:
         return {}
-    if settings.start == "earliest":
+    if settings.start == "earliest" or (has_state and settings.start == "latest"):
         return _whole(await consumer.beginning_offsets(partitions))
     ends = _whole(await consumer.end_offsets(partitions))
     if settings.start == "latest":

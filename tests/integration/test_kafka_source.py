@@ -161,8 +161,9 @@ async def test_aborted_transactions_are_not_read(
     assert sum(rows for _, rows in source.stats().lost_rows) == 0
 
 
+@pytest.mark.parametrize("raw_batches", [True, False])
 async def test_a_batch_that_is_damaged_on_the_disk_costs_its_rows_alone(
-    kafka: Kafka, topic: str, open_source: Open
+    kafka: Kafka, topic: str, open_source: Open, raw_batches: bool
 ) -> None:
     """It is fetched again over another connection, left out in the end, and counted; the rest is read."""
     for first in range(0, 300, 100):
@@ -170,7 +171,7 @@ async def test_a_batch_that_is_damaged_on_the_disk_costs_its_rows_alone(
     await asyncio.to_thread(kafka.stop)  # In good order: the broker does not look at what it wrote before.
     damaged = kafka.damage(topic, 2, b'"n":150}')
     kafka.start()
-    source = await open_source(topic)
+    source = await open_source(topic, raw_batches=raw_batches)
     batches = await read_until(source, has_all, 60.0)
     check_batches(batches)
     assert dict(source.stats().lost_rows)["damaged"] == damaged
@@ -246,7 +247,7 @@ async def test_rows_deleted_before_they_were_read_are_counted(
     member = source.supervisor.member
     assert member is not None
     source.progress.places[0] = 5  # As if it had been away for longer than the topic keeps its rows.
-    member.consumer.seek(member._tp(0), 5)
+    member.consumer.seek(member.tp(0), 5)
     batches = await read_rows(source, 40)
     assert numbers(batches) == list(range(60, 100))
     assert dict(source.stats().lost_rows)["deleted"] == 55
