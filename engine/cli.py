@@ -18,8 +18,6 @@ from engine.errors import CallgaugeError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from engine.app import Configuration
-
 app = typer.Typer(
     name="callgauge",
     no_args_is_help=True,
@@ -75,16 +73,15 @@ def run(
     log_level: LogLevel = None,
 ) -> None:
     """Watch calls live, from Kafka to Alertmanager."""
-    from engine.app import load_configuration
+    from engine.app import configuration_loader
     from engine.commands.allocator import return_freed_memory
     from engine.commands.logs import set_up_logs
     from engine.commands.preconditions import say_what_is_watched
     from engine.commands.run import Service
     from engine.source.kafka import KafkaSource
 
-    def load() -> Configuration:
-        return load_configuration(config, limits, declines, {"log_level": log_level} if log_level else None)
-
+    flags = {"log_level": log_level} if log_level else None
+    load = configuration_loader(config, limits, declines, flags)
     return_freed_memory()
     configuration = load()
     set_up_logs(configuration.settings)
