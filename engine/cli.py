@@ -222,6 +222,8 @@ def learn(
     from engine.commands.learn import learn as learn_from
 
     configuration = load_configuration(config, limits, declines)
+    if limits is None:
+        sys.stderr.write(f"{configuration.limits_origin()}\n")
     _run(lambda: learn_from(configuration, LearnOptions(tuple(logs), out)))
 
 
