@@ -56,7 +56,7 @@ class Replayed(NamedTuple):
 
 async def replay(configuration: Configuration, options: ReplayOptions) -> None:
     """Replay, print, and check expectations; raises what the command's exit code is made of."""
-    expected = Expectations.load(Path(options.expect)) if options.expect else None
+    expected = Expectations.load(Path(options.expect), configuration.settings) if options.expect else None
     write = _line_writer() if options.output == "jsonl" else None
     replayed = await run_log(configuration, options, write)
     if options.output == "json":
