@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.commands.stdout import stdout_may_fail
 from engine.errors import CallgaugeError, UsageError
 
 if TYPE_CHECKING:
@@ -244,7 +245,10 @@ def check_config(
     """
     from engine.commands.check import run_check
 
-    sys.exit(run_check(config, limits, declines, is_launch=launch))
+    text, code = run_check(config, limits, declines, is_launch=launch)
+    with _reader_may_leave(), stdout_may_fail():
+        sys.stdout.write(text)
+    sys.exit(code)
 
 
 def _span(from_: str | None, to: str | None) -> tuple[int | None, int | None]:
@@ -281,19 +285,27 @@ def _run(work: Callable[[], Awaitable[None]]) -> None:
 
 def main() -> None:
     """Parse the command line; every error that a user can mend is a message, not a traceback."""
-    code: object = 0
+    code = _code_of(app)
+    sys.exit(_code_of(_flush) or code)  # type: ignore[arg-type]
+
+
+def _code_of(work: Callable[[], object]) -> object:
+    """Do it, say what went wrong, and give the exit code."""
     try:
-        app()
+        work()
     except SystemExit as end:
-        code = end.code
+        return end.code
     except CallgaugeError as error:
         sys.stderr.write(f"callgauge: {error}\n")
-        code = error.exit_code
+        return error.exit_code
     except KeyboardInterrupt:
-        code = 128 + signal.SIGINT
-    with _reader_may_leave():
+        return 128 + signal.SIGINT
+    return 0
+
+
+def _flush() -> None:
+    with _reader_may_leave(), stdout_may_fail():
         sys.stdout.flush()
-    sys.exit(code)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
