@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -94,6 +95,15 @@ def load_configuration(
     register = load_register(limits_file)
     label_key = read_hash_key(settings.engine.label_key_file, b"", "the label key")
     return Configuration(settings, register, rules, limits_file, load_learned(settings), label_key=label_key)
+
+
+def configuration_loader(
+    config: str | None, limits: str | None, declines: str | None, flags: dict[str, str] | None = None
+) -> Callable[[], Configuration]:
+    """Give what loads the same files each time: none takes the place of one that is away later."""
+    limits_file = limits or str(default_file("limits.yaml"))
+    rules_file = declines or str(default_file("declines.yaml"))
+    return partial(load_configuration, config, limits_file, rules_file, flags)
 
 
 def load_learned(settings: Settings) -> Learned | None:

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.commands.stdout import stdout_may_fail
 from engine.errors import CallgaugeError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-
-    from engine.app import Configuration
 
 app = typer.Typer(
     name="callgauge",
@@ -75,16 +74,15 @@ def run(
     log_level: LogLevel = None,
 ) -> None:
     """Watch calls live, from Kafka to Alertmanager."""
-    from engine.app import load_configuration
+    from engine.app import configuration_loader
     from engine.commands.allocator import return_freed_memory
     from engine.commands.logs import set_up_logs
     from engine.commands.preconditions import say_what_is_watched
     from engine.commands.run import Service
     from engine.source.kafka import KafkaSource
 
-    def load() -> Configuration:
-        return load_configuration(config, limits, declines, {"log_level": log_level} if log_level else None)
-
+    flags = {"log_level": log_level} if log_level else None
+    load = configuration_loader(config, limits, declines, flags)
     return_freed_memory()
     configuration = load()
     set_up_logs(configuration.settings)
@@ -225,6 +223,8 @@ def learn(
     from engine.commands.learn import learn as learn_from
 
     configuration = load_configuration(config, limits, declines)
+    if limits is None:
+        sys.stderr.write(f"{configuration.limits_origin()}\n")
     _run(lambda: learn_from(configuration, LearnOptions(tuple(logs), out)))
 
 
@@ -245,7 +245,10 @@ def check_config(
     """
     from engine.commands.check import run_check
 
-    sys.exit(run_check(config, limits, declines, is_launch=launch))
+    text, code = run_check(config, limits, declines, is_launch=launch)
+    with _reader_may_leave(), stdout_may_fail():
+        sys.stdout.write(text)
+    sys.exit(code)
 
 
 def _span(from_: str | None, to: str | None) -> tuple[int | None, int | None]:
@@ -282,19 +285,27 @@ def _run(work: Callable[[], Awaitable[None]]) -> None:
 
 def main() -> None:
     """Parse the command line; every error that a user can mend is a message, not a traceback."""
-    code: object = 0
+    code = _code_of(app)
+    sys.exit(_code_of(_flush) or code)  # type: ignore[arg-type]
+
+
+def _code_of(work: Callable[[], object]) -> object:
+    """Do it, say what went wrong, and give the exit code."""
     try:
-        app()
+        work()
     except SystemExit as end:
-        code = end.code
+        return end.code
     except CallgaugeError as error:
         sys.stderr.write(f"callgauge: {error}\n")
-        code = error.exit_code
+        return error.exit_code
     except KeyboardInterrupt:
-        code = 128 + signal.SIGINT
-    with _reader_may_leave():
+        return 128 + signal.SIGINT
+    return 0
+
+
+def _flush() -> None:
+    with _reader_may_leave(), stdout_may_fail():
         sys.stdout.flush()
-    sys.exit(code)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from engine.limits import Register
 
 ENVIRONMENT_PREFIX = "CALLGAUGE_"
+FAST_PATH_SWITCH = "CALLGAUGE_FAST_PATH"  # read by `engine.kernel` as it is imported
 Override = tuple[tuple[str, ...], str, str]  # path, text, where it comes from
 
 
@@ -59,12 +60,14 @@ def load_settings(
 
     `environment` stands in for that of the process. Raises `SettingsError` with every problem.
     """
-    overrides = environment_overrides(os.environ if environment is None else environment)
+    environment = os.environ if environment is None else environment
+    overrides = environment_overrides(environment)
+    wrong = _switch_problems(environment)
     for name, text in (flags or {}).items():
         overrides.append((tuple(name.split(".")), text, f"the flag for {name}"))
     if path is None:
-        return _build(Document({}, "settings", {}, ()), overrides)
-    return _build(_document(read_text_file(path, "settings"), str(path)), overrides)
+        return _build(Document({}, "settings", {}, ()), overrides, wrong)
+    return _build(_document(read_text_file(path, "settings"), str(path)), overrides, wrong)
 
 
 def parse_settings(text: str, where: str) -> Settings:
@@ -88,6 +91,14 @@ def environment_overrides(environment: Mapping[str, str]) -> list[Override]:
                 (tuple(rest.lower().split("__")), environment[name], f"environment variable {name}")
             )
     return overrides
+
+
+def _switch_problems(environment: Mapping[str, str]) -> list[str]:
+    """Name the switch if it is mistyped: it is no setting, `engine.kernel` takes any other word for on."""
+    text = environment.get(FAST_PATH_SWITCH, "on")
+    if text in {"on", "off"}:
+        return []
+    return [f"environment variable {FAST_PATH_SWITCH}: {shown(text)} is neither on nor off; write on or off"]
 
 
 def digest(
@@ -176,8 +187,9 @@ def _document(text: str, where: str) -> Document:
     return document
 
 
-def _build(document: Document, overrides: Iterable[Override]) -> Settings:
+def _build(document: Document, overrides: Iterable[Override], wrong: Iterable[str] = ()) -> Settings:
     problems = Problems(document)
+    problems.found += wrong
     if isinstance(document.value, dict):
         for path, text, origin in overrides:
             _override(document, problems, path, text, origin)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import pytest
 
+from engine.commands.whole_file import write_whole
 from engine.config_files import config_path
 from tests.cli_runs import Ran, run_here
 
@@ -133,6 +134,38 @@ MISTAKES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     ),
     "expectation": (("replay", "log.jsonl", "--expect", "typo.yaml"), 2, ("expect[0]", "firring", "never")),
 }
+
+
+@pytest.mark.parametrize(("out", "says"), [("folder", "a folder"), ("/dev/null", "no plain file")])
+def test_learn_refuses_what_no_file_can_be_written_to_before_it_reads(
+    callgauge: Callgauge, out: str, says: str
+) -> None:
+    ran = callgauge("learn", "there-is-no-log.jsonl", "--out", out)
+    assert (2, True, True) == (ran.code, says in ran.err, f"{out}: " in ran.err)
+    assert "limits are read from limits.yaml" in ran.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_learn_refuses_a_folder_that_it_may_not_write_in_before_it_reads(callgauge: Callgauge) -> None:
+    Path("folder").chmod(0o500)
+    ran = callgauge("learn", "there-is-no-log.jsonl", "--out", "folder/learned.json")
+    assert (2, True) == (ran.code, "not allowed to write in this folder" in ran.err)
+
+
+def test_what_learn_cannot_write_is_said(callgauge: Callgauge) -> None:
+    """No file system takes this name with `.new` behind it."""
+    ran = callgauge("learn", "log.jsonl", "--out", "x" * 253)
+    assert (1, "") == (ran.code, ran.out)
+    assert "what was learned cannot be written: File name too long" in ran.err
+    assert "hint: " in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_file_that_cannot_be_put_in_place_leaves_no_other_behind(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_whole(tmp_path / "taken", b"x")
+    assert [tmp_path / "taken"] == list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("arguments", "code", "says"), MISTAKES.values(), ids=MISTAKES)

@@ -52,6 +52,25 @@ def test_a_reader_that_goes_away_early_is_no_error(changes: str, tmp_path: Path)
     assert (0, changes.splitlines(keepends=True)[0], "") == (ran.code, ran.out, ran.err)
 
 
+@pytest.mark.parametrize(("flag", "code"), [("", 0), ("--launch ", 1)])
+def test_check_config_has_its_verdict_though_nobody_reads_it(tmp_path: Path, flag: str, code: int) -> None:
+    """The text is longer than what stdout holds back, so that it fails while it is written."""
+    (tmp_path / "limits.yaml").write_text(
+        "limits:\n" + "".join(f"  - {{name: cap-{n}, kind: concurrency, value: 9}}\n" for n in range(200))
+    )
+    words = shlex.join((*CALLGAUGE, "check-config"))
+    ran = run_apart("bash", "-c", f"set -o pipefail; {words} {flag}| true", cwd=tmp_path)
+    assert (code, "") == (ran.code, ran.err)
+
+
+@pytest.mark.parametrize("command", ["check-config", f"replay {GO_LIVE} --limits {LIMITS} --output jsonl"])
+def test_a_full_disk_under_stdout_is_one_line(tmp_path: Path, command: str) -> None:
+    words = shlex.join(CALLGAUGE)
+    ran = run_apart("bash", "-c", f"{words} {command} >/dev/full", cwd=tmp_path)
+    says = "callgauge: standard output cannot be written: No space left on device\n"
+    assert (1, says) == (ran.code, ran.err)
+
+
 def on_terminal(*command: str, cwd: Path) -> tuple[int, str]:
     """Run a command whose three streams are a terminal; give its exit code and what it showed."""
     own, its = pty.openpty()

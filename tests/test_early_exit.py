@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.app import REPLAY_HASH_KEY, LearningLine, load_configuration
 from engine.judge.lifecycle import FIRING
 from engine.limits import Limit, Register
 from tests.line_runs import Run
@@ -31,6 +32,14 @@ def early_of(register: Register, events: list[Event]) -> tuple[list[Alert], Run]
     early = [alert for raw in batches_of(events) for alert in run.step(raw).early]
     run.finish()
     return early, run
+
+
+def test_a_log_with_a_declined_call_can_be_learned_from() -> None:
+    """Nobody is told early there: the one detector is silent and has no such alert."""
+    configuration = load_configuration(None, None, None)._replace(register=Register())
+    line = LearningLine(configuration, REPLAY_HASH_KEY)
+
+    assert [()] == [line.step(raw).early for raw in batches_of(declined(1))]
 
 
 def reached(run: Run) -> set[tuple[tuple[str, str], ...]]:

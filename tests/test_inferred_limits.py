@@ -86,6 +86,15 @@ def test_a_file_that_cannot_be_trusted_is_refused(text: str, says: str) -> None:
         decode(text.encode(), "inferred.json")
 
 
+@pytest.mark.parametrize("text", ["limits:\n  - {name: trunk}\n", "{}", '{"changes": []}'])
+def test_nobody_is_told_to_remove_a_file_that_is_not_ours(text: str) -> None:
+    """It may be the register that was named by mistake."""
+    with pytest.raises(SettingsError) as raised:
+        decode(text.encode(), "limits.yaml")
+    assert "remove" not in str(raised.value)
+    assert "`learn --out` wrote" in raised.value.hint
+
+
 def index_of(*limits: Limit, instances_max: int = 100, implicit_max: int = 100) -> SeriesIndex:
     """Make an index with implicit limits on trunks and providers."""
     implicit = implicit_limits(("trunk", "provider"), implicit_max)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from engine.app import REPLAY_HASH_KEY, Configuration, OwnedLine
+import pytest
+
+from engine.app import REPLAY_HASH_KEY, Configuration, OwnedLine, configuration_loader
 from engine.commands.reload import say_what_waits
+from engine.commands.run import Service
+from engine.config_files import config_path
+from engine.errors import SettingsError
 from engine.learned import Learned
 from engine.limits import Limit, Register
 from engine.settings import KafkaSettings, Settings
+from engine.source.file import FileSource
 from engine.state.line_state import digests_of
-
-if TYPE_CHECKING:
-    import pytest
 
 TRUNK = Limit(name="trunk", kind="concurrency", value=80.0)
 BEFORE = Configuration(
@@ -46,3 +50,28 @@ def test_what_waits_for_the_next_start_is_said(caplog: pytest.LogCaptureFixture)
         caplog.clear()
         say_what_waits(BEFORE, fresh)
         assert [named in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_files_that_were_found_here_and_are_away_later_fail_the_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An editor or a deployment takes them away for a moment: the shipped ones must not take their place."""
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level(logging.INFO)
+    here = Path("limits.yaml"), Path("declines.yaml")
+    for path in here:
+        path.write_bytes(config_path(path.name).read_bytes())
+    load = configuration_loader(None, None, None)
+    before = load()
+    service = Service(before, FileSource([]), None, load)
+    for path in here:
+        away = path.rename("away")
+        with pytest.raises(SettingsError, match="no such file"):
+            asyncio.run(service.reload())
+        away.rename(path)
+        assert service.configuration is before
+    assert "limits are read from" not in caplog.text
+
+    asyncio.run(service.reload())
+    assert service.configuration == before
+    assert "limits are read from limits.yaml" in caplog.text

@@ -12,6 +12,7 @@ from engine.errors import SettingsError
 from engine.judge.judge import FirstDeclined
 from engine.judge.lifecycle import FIRING, RESOLVED, AlertChange
 from engine.judge.snapshot import LimitStatus
+from engine.settings import Settings
 from tests.snapshots import a_limit, a_snapshot
 
 S = 1_000_000_000
@@ -143,7 +144,7 @@ def expectations(tmp_path: Path, text: str) -> Expectations:
     """Load expectations from a file with this text."""
     path = tmp_path / "expect.yaml"
     path.write_text(text, "utf-8")
-    return Expectations.load(path)
+    return Expectations.load(path, Settings())
 
 
 FIRED = [change(200), change(560, alertname="CallLimitReached")]
@@ -195,6 +196,15 @@ def test_a_lead_over_no_decline_is_a_breach(tmp_path: Path) -> None:
         ("expect: [{firing: A, within: 5}]", "expect[0].within: "),
         ("expect: [{firing: A, labels: [x]}]", "expect[0].labels: must be a mapping"),
         ("expect: [{firing: A, within: soon}, {nver: B}]", "expect[1].nver: unknown"),
+        (
+            "expect: [{never: any}, {never: CallLimitReachd}]",
+            "expect[1]: there is no alert `CallLimitReachd`; did you mean CallLimitReached?",
+        ),
+        (
+            "expect: [{never: any, severity: critcal}]",
+            "expect[0]: there is no severity `critcal`; did you mean critical?",
+        ),
+        ("expect: [{never: any, labels: {severity: page}}]", "known: critical, warning, info"),
     ],
 )
 def test_wrong_expectations_are_all_named(tmp_path: Path, text: str, says: str) -> None:

@@ -168,6 +168,20 @@ def test_an_override_of_no_setting_is_a_problem() -> None:
     assert len(raised.value.problems) == 3
 
 
+@pytest.mark.parametrize("text", ["no", "0", "OFF", ""])
+def test_a_mistyped_switch_of_the_fast_path_is_a_problem(text: str) -> None:
+    """Whoever mistrusts the fast path must not be left on it without a word."""
+    with pytest.raises(SettingsError) as raised:
+        load_settings(environment={"CALLGAUGE_FAST_PATH": text, "CALLGAUGE_ENGINE__SLICE": "4s"})
+    assert "CALLGAUGE_FAST_PATH: " in raised.value.problems[0]
+    assert "write on or off" in raised.value.problems[0]
+
+
+@pytest.mark.parametrize("text", ["on", "off"])
+def test_the_switch_of_the_fast_path_is_no_setting(text: str) -> None:
+    assert Settings() == load_settings(environment={"CALLGAUGE_FAST_PATH": text})
+
+
 def test_variables_that_kubernetes_sets_for_a_service_of_our_name_are_left_alone() -> None:
     environment = {
         "CALLGAUGE_PORT": "tcp://10.0.0.1:9810",

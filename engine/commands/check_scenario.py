@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from engine.app import REPLAY_HASH_KEY, Configuration, OwnedLine, alert_names, default_file, load_learned
 from engine.commands.replay import load_kernels, read_all
 from engine.commands.report import counted
+from engine.commands.stdout import stdout_may_fail
 from engine.errors import ExpectationError, SettingsError, UsageError
 from engine.fields import did_you_mean
 from engine.judge.declines import parse_rules
@@ -64,8 +65,9 @@ async def check_scenarios(options: CheckOptions) -> None:
     for one in loaded:
         checked = await run_scenario(one)
         broken += bool(checked.breaches)
-        sys.stdout.write(verdict(one, checked, shows_alerts=options.shows_alerts))
-        sys.stdout.flush()
+        with stdout_may_fail():
+            sys.stdout.write(verdict(one, checked, shows_alerts=options.shows_alerts))
+            sys.stdout.flush()
     if broken:
         raise ExpectationError(f"{broken} of {counted(len(loaded), 'scenario')} did not go as expected")
 

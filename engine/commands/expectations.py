@@ -15,9 +15,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.app import alert_names
 from engine.commands.report import NS_PER_S, Outcome, duration_text
 from engine.durations import parse_duration
 from engine.errors import SettingsError
+from engine.fields import did_you_mean
+from engine.judge.detection import CRITICAL, INFO, WARNING
 from engine.judge.lifecycle import FIRING
 from engine.settings_file import read_text_file
 from engine.strict_yaml import parse_yaml
@@ -27,8 +30,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.judge.lifecycle import AlertChange
+    from engine.settings import Settings
 
 KEYS = {"firing", "never", "severity", "labels", "within", "before_first_decline"}
+SEVERITIES = (CRITICAL, WARNING, INFO)
 
 
 class Expectation(NamedTuple):
@@ -52,8 +57,8 @@ class Expectations(NamedTuple):
     entries: tuple[Expectation, ...]
 
     @staticmethod
-    def load(path: Path) -> Expectations:
-        """Read the file; every problem is reported at once."""
+    def load(path: Path, settings: Settings) -> Expectations:
+        """Read the file; every problem is reported at once, also names that no alert has."""
         document = parse_yaml(read_text_file(path, "the expectations"), str(path)).value
         given = document.get("expect") if isinstance(document, dict) else None
         if not isinstance(given, list) or not given:
@@ -64,6 +69,12 @@ class Expectations(NamedTuple):
             )
         problems: list[str] = []
         entries = [_entry(one, f"expect[{place}]", problems) for place, one in enumerate(given)]
+        names = sorted(alert_names(settings))
+        problems += [
+            f"expect[{place}]: there is no alert `{one.alertname}`; {did_you_mean(one.alertname, names)}"
+            for place, one in enumerate(entries)
+            if one.alertname and one.alertname not in names
+        ]
         if problems:
             raise SettingsError("the expectations are wrong", where=str(path), problems=tuple(problems))
         return Expectations(tuple(entries))
@@ -83,6 +94,11 @@ def _entry(given: object, place: str, problems: list[str]) -> Expectation:
     wanted = {(str(name), str(value)) for name, value in labels.items()}
     if "severity" in fields:
         wanted.add(("severity", str(fields["severity"])))
+    problems.extend(
+        f"{place}: there is no severity `{value}`; {did_you_mean(value, SEVERITIES)}"
+        for label, value in sorted(wanted)
+        if label == "severity" and value not in SEVERITIES
+    )
     name = fields.get("firing", fields.get("never")) or ""
     return Expectation(
         "" if name in {"any", True} else str(name),

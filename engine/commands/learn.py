@@ -6,6 +6,7 @@ whole or not at all. `run` and `replay` read it (`headroom.learned_file`) and ne
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from engine.app import REPLAY_HASH_KEY, LearningLine, read_hash_key
 from engine.commands.replay import load_kernels, open_source, read_all
 from engine.commands.whole_file import write_whole
-from engine.errors import SourceError, UsageError
+from engine.errors import CallgaugeError, SourceError, UsageError
 from engine.learned import encode
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ class LearnOptions(NamedTuple):
 async def learn(configuration: Configuration, options: LearnOptions) -> None:
     """Read the logs, write the file, say what is in it."""
     out = Path(options.out)
-    if not out.parent.is_dir():
-        raise UsageError("the folder does not exist", where=str(out.parent), hint="make it first")
+    _refuse_no_place(out)
     # What was learned before must not bend the scores that thresholds are made from.
     configuration = configuration._replace(learned=None)
     source = open_source(options.logs, configuration)
@@ -52,8 +52,31 @@ async def learn(configuration: Configuration, options: LearnOptions) -> None:
     if line.line.pipeline.first_event_ns < 0:
         raise SourceError("there is no event to learn from", where=", ".join(options.logs))
     learning = line.learned()
-    write_whole(out, encode(learning.learned))
+    try:
+        write_whole(out, encode(learning.learned))
+    except OSError as error:
+        raise CallgaugeError(
+            "what was learned cannot be written",
+            where=str(out),
+            cause=error.strerror or type(error).__name__,
+            hint="name another file with --out, and learn again",
+        ) from None
     sys.stdout.write(told(learning, out))
+
+
+def _refuse_no_place(out: Path) -> None:
+    """Raise `UsageError` if no file can be written there, before weeks of logs are read."""
+    if not out.parent.is_dir():
+        raise UsageError("the folder does not exist", where=str(out.parent), hint="make it first")
+    if out.exists() and not out.is_file():
+        what = "this is a folder" if out.is_dir() else "this is no plain file"
+        raise UsageError(what, where=str(out), hint="name a file with --out")
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise UsageError(
+            "not allowed to write in this folder",
+            where=str(out.parent),
+            hint="let the user who runs callgauge write there, or name another file with --out",
+        )
 
 
 def told(learning: Learning, out: Path) -> str:

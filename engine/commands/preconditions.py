@@ -40,10 +40,15 @@ class Precondition(NamedTuple):
     hint: str = ""
 
 
-def say_what_is_watched(configuration: Configuration) -> None:
-    """Say which limits are watched; warn if they are nobody's, or if nobody is told."""
+def say_which_limits(configuration: Configuration) -> None:
+    """Say which limits are watched; warn if they are nobody's."""
     level = logging.WARNING if is_sample(configuration.limits_file) else logging.INFO
     log.log(level, "%s", configuration.limits_origin())
+
+
+def say_what_is_watched(configuration: Configuration) -> None:
+    """Say which limits are watched, and warn if nobody is told."""
+    say_which_limits(configuration)
     if not configuration.settings.alertmanager.urls:
         log.warning("nobody is paged: alertmanager.urls is empty; alerts are in this log and served by HTTP")
 

@@ -18,6 +18,7 @@ import orjson
 from engine.app import REPLAY_HASH_KEY, OwnedLine, Span, read_hash_key
 from engine.commands.expectations import Expectations, breaches
 from engine.commands.report import Outcome, headline, table
+from engine.commands.stdout import stdout_may_fail
 from engine.commands.warmup import start_note, warm_up
 from engine.config_files import config_path
 from engine.deliver.jsonl import alert_change_fields, alert_change_line
@@ -59,15 +60,16 @@ class Replayed(NamedTuple):
 
 async def replay(configuration: Configuration, options: ReplayOptions) -> None:
     """Replay, print, and check expectations; raises what the command's exit code is made of."""
-    expected = Expectations.load(Path(options.expect)) if options.expect else None
+    expected = Expectations.load(Path(options.expect), configuration.settings) if options.expect else None
     write = _line_writer() if options.output == "jsonl" else None
     replayed = await run_log(configuration, options, write)
-    if options.output == "json":
-        sys.stdout.write(_json(replayed))
-    if options.output == "table":
-        sys.stdout.write(table(replayed.changes))
-        sys.stdout.write(headline(outcome_of(replayed), replayed.changes))
-    sys.stdout.flush()
+    with stdout_may_fail():
+        if options.output == "json":
+            sys.stdout.write(_json(replayed))
+        if options.output == "table":
+            sys.stdout.write(table(replayed.changes))
+            sys.stdout.write(headline(outcome_of(replayed), replayed.changes))
+        sys.stdout.flush()
     _report_losses(replayed, options)
     if replayed.damage is not None:
         raise replayed.damage
@@ -223,8 +225,9 @@ def _line_writer() -> Callable[[AlertChange], None]:
     out = sys.stdout.buffer
 
     def write(change: AlertChange) -> None:
-        out.write(alert_change_line(change))
-        out.flush()  # Standard input may go on for hours.
+        with stdout_may_fail():
+            out.write(alert_change_line(change))
+            out.flush()  # Standard input may go on for hours.
 
     return write
 

@@ -25,7 +25,7 @@ from engine.commands.collector import leave_alone_what_is_there
 from engine.commands.duty import Duty
 from engine.commands.inferred_file import InferredFile
 from engine.commands.losses import LossLog
-from engine.commands.preconditions import look_at_preconditions
+from engine.commands.preconditions import look_at_preconditions, say_which_limits
 from engine.commands.reload import refuse_new_labels, say_what_waits
 from engine.commands.warmup import start_note, warm_up
 from engine.commands.watchdog import Watchdog
@@ -347,6 +347,7 @@ class Service:
         self._fresh = self.configuration = self.configuration.reloaded(fresh)
         self.metrics.reloaded(is_successful=True, now_s=time.time())
         log.info("limits, decline rules, certificates and logins were loaded anew")
+        say_which_limits(fresh)
 
     async def _shut_down(self, tasks: list[asyncio.Task[None]]) -> None:
         """Stop reading, finish what was read, send what is queued; resolve nothing."""

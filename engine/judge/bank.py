@@ -62,6 +62,10 @@ class DetectorBank:
         """Give the state of one detector."""
         return self._states[name]
 
+    def may_say(self, alertname: str, severity: str) -> bool:
+        """Say whether one of the detectors has this alert."""
+        return (alertname, severity) in self._policies
+
     def word(self, finding: Finding, rolled: Rolled | None) -> Worded:
         """Give one finding its policy, labels and annotations."""
         return self.pages.word(finding, self._policies[finding.alertname, finding.severity], rolled)

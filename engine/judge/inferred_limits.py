@@ -22,6 +22,8 @@ VERSION = 1
 LIMITS_MAX = 4096
 REMOVE = "remove the file: what it says will be inferred again"
 
+NAME_ANOTHER = "name a file that `run` (engine.learned_limits_file) or `learn --out` wrote"
+
 
 class Inferred(msgspec.Struct, frozen=True):
     """One inferred limit."""
@@ -55,6 +57,11 @@ def decode(data: bytes, where: str) -> tuple[LearnedValue, ...]:
     """Read a file's bytes; raises `SettingsError` for anything that `encode` did not write."""
     try:
         version = msgspec.json.decode(data, type=_Version).version
+    except msgspec.MsgspecError as error:
+        raise SettingsError(
+            f"these are no inferred limits: {error}", where=where, hint=NAME_ANOTHER
+        ) from None
+    try:
         if version > VERSION:
             raise SettingsError(
                 f"the file of inferred limits has version {version}, this callgauge knows up to {VERSION}",

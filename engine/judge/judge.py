@@ -98,7 +98,10 @@ class Judge:
         """Word the early exit: declines whose slice is not closed yet, as alerts that fire already.
 
         The alert has the labels that the closed slice will give it, and its time is the end of that slice.
+        Where no detector has that alert, as while learning, nothing is told early.
         """
+        if not self.bank.may_say(EARLY_ALERT, CRITICAL):
+            return ()
         early = []
         for decline in declines:
             row = self._blame(decline)

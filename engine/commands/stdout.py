@@ -1,0 +1,23 @@
+"""Writing to stdout: a disk that is full behind it is an error for people to read, not a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from engine.errors import CallgaugeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def stdout_may_fail() -> Iterator[None]:
+    """Raise a `CallgaugeError` for what stdout does not take; a reader that goes away stays what it is."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        cause = error.strerror or type(error).__name__
+        raise CallgaugeError("standard output cannot be written", cause=cause) from None
