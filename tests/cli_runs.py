@@ -54,4 +54,5 @@ def run_apart(*command: str, cwd: Path, stdin: bytes = b"", variables: dict[str,
 def environment() -> dict[str, str]:
     """Give an environment in which these sources are found, and no settings."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("CALLGAUGE_")}
+    kept.pop("PYTHONUNBUFFERED", None)  # Users have none: what a buffer holds at the exit is theirs too.
     return {**kept, "PYTHONPATH": str(ROOT)}

@@ -313,14 +313,6 @@ def test_a_restored_state_is_not_a_change_of_the_register() -> None:
     assert restored.known.tolist() == [20.0]
 
 
-def test_no_text_of_a_page_is_empty() -> None:
-    """Where a page names a text that is empty, it says "unknown"."""
-    said = show([busy(10, lambda _: 10, 11.0, 1.0)], 1.0)
-
-    assert said.findings
-    assert all("" not in dict(finding.evidence).values() for _, finding in said.findings)
-
-
 def shown_slice() -> WindowSummary:
     """Give one slice of two calls."""
     calls = Calls(np.array([1.0, 2.0]), np.array([30.0, 40.0]), np.zeros(2, np.bool_))

@@ -41,7 +41,7 @@ def test_settings_that_do_not_are_told_apart() -> None:
     """Nothing but defaults, and a broker and an Alertmanager elsewhere in plain text."""
     settings = Settings(
         kafka=KafkaSettings(bootstrap_servers=("kafka.example:9092",), allow_insecure=True),
-        alertmanager=AlertmanagerSettings(urls=("http://one:9093",)),
+        alertmanager=AlertmanagerSettings(urls=("http://one:9093",), username="me", allow_insecure=True),
     )
     assert held(of_settings(settings, are_checkpoints_kept=False)) == [False, False, False, False]
 

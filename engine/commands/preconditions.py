@@ -70,8 +70,9 @@ def of_settings(settings: Settings, *, are_checkpoints_kept: bool) -> list[Preco
             "set kafka.security_protocol to SSL or SASL_SSL",
         ),
         Precondition(
-            "P5", "alerts go to Alertmanagers encrypted, or stay on this machine",
-            not any(map(is_plain_elsewhere, settings.alertmanager.urls)),
+            "P5", "a password for Alertmanagers goes out encrypted, if there is one",
+            not settings.alertmanager.username
+            or not any(map(is_plain_elsewhere, settings.alertmanager.urls)),
             "write https:// in alertmanager.urls",
         ),
     ]  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from engine.errors import CallgaugeError
@@ -19,5 +21,9 @@ def stdout_may_fail() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # What is left in the buffer is not tried again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         cause = error.strerror or type(error).__name__
         raise CallgaugeError("standard output cannot be written", cause=cause) from None

@@ -123,9 +123,15 @@ class PageWriter:
             annotations["state"] = "partial"
         labels = tuple(sorted((name, text) for name, text in identity.items() if text))
         texts = tuple(sorted((name, text) for name, text in annotations.items() if text))
-        is_of_register = kind == "limit" and not self.roller.index.instances[row].limit.is_implicit
-        value = facts.get("limit_value") if is_of_register else None
-        return Worded(policy, labels, texts, (("limit_value", value),) if value else ())
+        return Worded(policy, labels, texts, self._in_force(finding.subject, rolled))
+
+    def _in_force(self, subject: tuple[str, int], rolled: Rolled | None) -> tuple[tuple[str, str], ...]:
+        """Give what the register says of a limit's value; nothing of one that is inferred or reported."""
+        kind, row = subject
+        if rolled is None or kind != "limit" or self.roller.index.instances[row].limit.is_implicit:
+            return ()
+        declared = float(rolled.summary.limits.declared[row])
+        return () if math.isnan(declared) else (("limit_value", plain(declared)),)
 
     def _limit_labels(self, row: int) -> dict[str, str]:
         instance = self.roller.index.instances[row]

@@ -4,7 +4,7 @@
 takes those along that were there already. So once it has raised, reading goes on with one record of one
 partition at a time for a while: then nothing has been taken when it raises, and it is known where. A damaged
 batch is told as one that came in chunks would be (`intake.py`). Nobody says here how far it goes, so that is
-looked for: the first offset behind it that can be fetched. Anything else holds up its own partition alone.
+looked for: an offset behind it that can be fetched. Anything else holds up its own partition alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ CAREFUL_ROWS_MAX = 256  # of a partition in one call, in which the loop does not
 PAUSE_S = 0.01  # between looks at what may have come
 PROBE_S = 2.0
 HELD_UP_LOG_S = 30.0
-OF_ALL = (errors.KafkaError, TimeoutError)  # what no one partition is to blame for, but for damage
+OF_ALL = (errors.KafkaError, TimeoutError)  # what no one partition is to blame for ...
+OF_ONE = (errors.CorruptRecordException, errors.UnsupportedCodecError)  # ... but for these
 Fetched = dict[TopicPartition, list[Any]]
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class PlainFetch:
             try:
                 return await _getmany(member.consumer, poll_s, rows_max)
             except Exception as error:
-                if isinstance(error, OF_ALL) and not isinstance(error, errors.CorruptRecordException):
+                if isinstance(error, OF_ALL) and not isinstance(error, OF_ONE):
                     raise
                 self._careful_until_s = time.monotonic() + CAREFUL_S
                 member.seek_back()
@@ -77,9 +78,9 @@ class PlainFetch:
                 self._careful_until_s = time.monotonic() + CAREFUL_S
                 if not records:  # Else it comes again, alone.
                     records = [await self._damaged(member, tp)]
-            except OF_ALL:
-                raise
-            except Exception as error:  # noqa: BLE001  # A codec in an odd state raises anything.
+            except Exception as error:  # A codec in an odd state raises anything.
+                if isinstance(error, OF_ALL) and not isinstance(error, OF_ONE):
+                    raise
                 self._careful_until_s = time.monotonic() + CAREFUL_S
                 failure = error
                 self._say_held_up(partition, error)
@@ -108,7 +109,10 @@ class PlainFetch:
 
 
 async def _end_of_damage(consumer: AIOKafkaConsumer, tp: TopicPartition, place: int, log_end: int) -> int:
-    """Find the first offset behind `place` that can be fetched; `place` if a broker does not answer."""
+    """Find an offset behind `place` that can be fetched; `place` if a broker does not answer.
+
+    Between damaged batches that lie close together a good one may be passed as well, and is counted.
+    """
     damaged, stride = place, 1
     whole = None
     try:
