@@ -148,6 +148,7 @@ def test_evidence_that_is_empty_on_purpose_leaves_no_trace() -> None:
 def test_the_value_in_force_is_said_of_limits_of_the_register_alone() -> None:
     """An inferred one moves with what is learned, and is the same limit."""
     assert word("x").in_force == (("limit_value", "80"),)
+    assert word(evidence=(("limit_value", 40),)).in_force == (("limit_value", "80"),)
     assert word(finding=Finding("CallStopped", CRITICAL, ("window", 0), "x", "")).in_force == ()
 
 
