@@ -48,8 +48,8 @@ def allocating_kernel(function: Callable[P, R]) -> Callable[P, R]:
 def inlined_kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a kernel whose code is put wherever a kernel calls it: a call costs some nanoseconds.
 
-    A table that is handed on costs nine words more at each call, so that for `Desk` of `observe` calls were
-    a seventh of the time (`bench.stages`). Only in the hottest loops: the caller gets larger.
+    An array that is handed on is some words more at each call, and `Desk` of `observe` holds several. Only in
+    the hottest loops: the caller gets larger.
     """
     return _compiled(function, is_inlined=True)
 

@@ -51,7 +51,7 @@ class PlainFetch:
             try:
                 return await _getmany(member.consumer, poll_s, rows_max)
             except Exception as error:
-                if isinstance(error, OF_ALL) and not isinstance(error, OF_ONE):
+                if _is_of_all(error):
                     raise
                 self._careful_until_s = time.monotonic() + CAREFUL_S
                 member.seek_back()
@@ -79,7 +79,7 @@ class PlainFetch:
                 if not records:  # Else it comes again, alone.
                     records = [await self._damaged(member, tp)]
             except Exception as error:  # A codec in an odd state raises anything.
-                if isinstance(error, OF_ALL) and not isinstance(error, OF_ONE):
+                if _is_of_all(error):
                     raise
                 self._careful_until_s = time.monotonic() + CAREFUL_S
                 failure = error
@@ -106,6 +106,10 @@ class PlainFetch:
         if now_s - self._logged_s >= HELD_UP_LOG_S:
             self._logged_s = now_s
             log.warning("partition %d is held up: it cannot be read (%s)", partition, type(error).__name__)
+
+
+def _is_of_all(error: Exception) -> bool:
+    return isinstance(error, OF_ALL) and not isinstance(error, OF_ONE)
 
 
 async def _end_of_damage(consumer: AIOKafkaConsumer, tp: TopicPartition, place: int, log_end: int) -> int:
