@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.commands.stdout import stdout_may_fail
+from engine.commands.stdout import drop_what_is_left, stdout_may_fail
 from engine.errors import CallgaugeError, UsageError
 
 if TYPE_CHECKING:
@@ -314,8 +314,7 @@ def _reader_may_leave() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # What is left in the buffer must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_what_is_left()
 
 
 if __name__ == "__main__":

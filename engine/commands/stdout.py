@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def drop_what_is_left() -> None:
+    """Let nothing that is left in the buffer of stdout raise again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @contextlib.contextmanager
 def stdout_may_fail() -> Iterator[None]:
     """Raise a `CallgaugeError` for what stdout does not take; a reader that goes away stays what it is."""
@@ -21,9 +26,7 @@ def stdout_may_fail() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # What is left in the buffer is not tried again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError, ValueError):
+            drop_what_is_left()
         cause = error.strerror or type(error).__name__
         raise CallgaugeError("standard output cannot be written", cause=cause) from None

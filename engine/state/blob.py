@@ -31,6 +31,7 @@ LEVEL = 1
 CHECK_BYTES = 16
 LENGTH_BYTES = 4
 HEAD_AT = len(MAGIC) + 1
+TOO_LARGE = "too_large"  # why a checkpoint is not written, or not read
 
 
 class BlobHead(msgspec.Struct, frozen=True, array_like=True):
@@ -112,7 +113,7 @@ def _read(data: memoryview, bytes_max: int) -> tuple[BlobHead, bytes]:
         if plain_bytes > FRAME_BYTES_MAX:
             raise ValueError("a frame is larger than it may be")
         if total > bytes_max:
-            raise StateError("too_large", "the checkpoint is larger than state.bytes_max")
+            raise StateError(TOO_LARGE, "the checkpoint is larger than state.bytes_max")
         frame = zstd.ZstdDecompressor().decompress(data[at : at + packed_bytes], plain_bytes)
         if len(frame) != plain_bytes:
             raise ValueError("a frame is cut off")

@@ -16,7 +16,7 @@ import re
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.state.blob import BlobHead, blob_bytes
+from engine.state.blob import TOO_LARGE, BlobHead, blob_bytes
 from engine.state.durable import DISK, Disk, put_in_place, read_whole, sync_folder, write_new
 from engine.state.encoding import StateError
 from engine.state.line_state import PARTITION, USUAL
@@ -100,7 +100,7 @@ class Folder:
             len(piece) for parts in capture.blobs.values() for pieces in parts.values() for piece in pieces
         )
         if plain_bytes > self._bytes_max:
-            raise StateError("too_large", f"{plain_bytes} bytes are more than state.bytes_max")
+            raise StateError(TOO_LARGE, f"{plain_bytes} bytes are more than state.bytes_max")
         self._sequence = max(self._sequence, self._newest_sequence()) + 1
         written: list[Path] = []
         entries: dict[str, BlobEntry] = {}

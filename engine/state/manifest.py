@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from engine.state.blob import parts_of
+from engine.state.blob import TOO_LARGE, parts_of
 from engine.state.encoding import StateError
 from engine.state.line_state import PARTITION, Digests
 
@@ -25,7 +25,7 @@ TITLE = b"callgauge-checkpoint"
 VERSION = 1
 MANIFEST_BYTES_MAX = 4 << 20
 BLOBS_MAX = 100_000
-UNREADABLE, TOO_LARGE = "unreadable", "too_large"
+UNREADABLE = "unreadable"
 FOR_NOW = frozenset({UNREADABLE, TOO_LARGE})  # why a checkpoint is not used that the next start may use
 BLOB_NAME = re.compile(r"[a-z0-9-]{1,40}\.[0-9]{1,20}-[0-9a-f]{8}\.blob")
 
