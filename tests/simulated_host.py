@@ -15,7 +15,7 @@ from aiokafka import errors
 
 from engine.commands.duty import Duty
 from engine.deliver.access import Access
-from engine.deliver.alertmanager import AlertmanagerSink
+from engine.deliver.alertmanager import OWED, AlertmanagerSink
 from engine.source.kafka import KafkaSource
 from engine.source.kafka_member import Member
 from tests.simulated_world import NS_PER_S, Connection, Consumer, now
@@ -186,6 +186,10 @@ class Host:
             while batch := peer.queue.take(peer.batch_alerts_max):
                 if not now(self.sink._send(peer, batch)):
                     break
+
+    def owes(self) -> bool:
+        """Say whether the end of an alert waits for its page to be heard first."""
+        return any(one.state == OWED for one in self.sink._handed.values())
 
     def check_accounts(self) -> None:
         """See that every row is somewhere, and that nothing has grown past its bound."""

@@ -26,6 +26,7 @@ TRAFFIC = Traffic(duration_s=135, rate_first=0.6, rate_last=2.4, holding_s=20.0,
 TAIL_S = (400, 75)  # in which nobody calls: of the first story, so long that what fired is resolved
 CONTROLS = ("offsets before the state", "offsets apart from the state")
 NOTES_MAX = 4_000
+QUIET_TURNS, OWING_TURNS_MAX = 4, 20  # of 31 s: a page that is owed ends four resends after it was taken
 
 
 class Mix(NamedTuple):
@@ -341,7 +342,8 @@ class Simulation:
                 self._begin(number)
         host = self.hosts[self.owner]
         quiet = 0
-        while quiet < 4:
+        # What nobody has heard yet is told as firing first, and ends minutes later: that must come too.
+        while quiet < QUIET_TURNS or (host.owes() and quiet < OWING_TURNS_MAX):
             self.clock.at_ns += (1 if quiet == 0 else 31) * S
             self.around.alertmanager.wait(self.clock.at_ns)
             host.read(1000, list(range(PARTITIONS)))

@@ -5,6 +5,7 @@ totals, losses and alerts, and have told the same changes; what was told twice a
 """
 
 import json
+import operator
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -100,6 +101,27 @@ class Killed:
                 self.service.start()
 
         self.during(events, PIECES_PER_KILL * kills, kill)
+
+    def run_ahead(self, events: tuple[Event, ...]) -> None:
+        """Produce the events, and kill the service once, when the group is ahead of the last checkpoint.
+
+        Random moments will not do for one kill: it is frozen while one looks, and killed as it stands.
+        """
+
+        def is_ahead() -> bool:
+            self.service.process.pause()
+            kept = self.offsets_kept()
+            if kept and any(map(operator.gt, self.offsets_committed(), kept)):
+                return True
+            self.service.process.resume()
+            return False
+
+        def kill() -> None:
+            wait_until(is_ahead, what="the group is ahead of the checkpoint")
+            self.service.process.kill()
+            self.service.start()
+
+        self.during(events, 10 * PIECES_PER_KILL, kill)
 
     def during(self, events: tuple[Event, ...], pieces: int, work: Callable[[], None]) -> None:
         """Produce the events piece by piece while something is done, then all that are left."""

@@ -51,7 +51,7 @@ def test_offsets_that_lead_the_state_lose_rows_and_this_test_sees_it(kafka: Kafk
     """The control: the same loop around a consumer that commits as it fetches must fail."""
     command = "tests.integration.auto_commit"
     killed = Killed(tmp_path / "control", kafka, f"control-{next(NAMES)}", command=command)
-    killed.run(a_story(2), 2, seed=1)
+    killed.run_ahead(a_story(1))
     killed.finish()
     expected, _ = killed.expected()
     assert killed.found().rows["read"] < expected.rows["read"]
