@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from engine.source.bounded import bounded
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
@@ -116,7 +118,7 @@ async def _committed(
 ) -> dict[TopicPartition, int]:
     """Give what the group has committed, of partitions of which it has."""
     asked = asyncio.gather(*(consumer.committed(tp) for tp in partitions))
-    found = zip(partitions, await asyncio.wait_for(asked, COMMITTED_S), strict=True)
+    found = zip(partitions, await bounded(asked, COMMITTED_S), strict=True)
     return {tp: int(offset) for tp, offset in found if offset is not None}
 
 

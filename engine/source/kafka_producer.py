@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaProducer, errors
 
+from engine.source.bounded import bounded
 from engine.source.kafka_connection import connection_options
 
 if TYPE_CHECKING:
@@ -35,4 +35,4 @@ async def start_producer(
 async def stop_producer(producer: AIOKafkaProducer) -> None:
     """Let a producer go within a bounded time; whatever it has not sent is not sent."""
     with contextlib.suppress(errors.KafkaError, TimeoutError, OSError):
-        await asyncio.wait_for(producer.stop(), STOP_S)
+        await bounded(producer.stop(), STOP_S)

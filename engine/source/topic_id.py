@@ -7,13 +7,14 @@ or does not know the topic at the moment, tells none: then nothing can be compar
 
 from __future__ import annotations
 
-import asyncio
 from io import BytesIO
 from typing import Any
 
 from aiokafka.errors import IncompatibleBrokerVersion
 from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
+
+from engine.source.bounded import bounded
 
 METADATA, VERSION = 3, 10
 NONE = bytes(16)
@@ -89,7 +90,7 @@ async def read_topic_id(client: Any, topic: str) -> str:
     """Ask a broker, through a client of aiokafka; KafkaError or TimeoutError if there is no answer."""
     node = client.get_random_node()
     try:
-        answer = await asyncio.wait_for(client.send(node, _TopicIdRequest(topic)), ANSWER_S)
+        answer = await bounded(client.send(node, _TopicIdRequest(topic)), ANSWER_S)
     except IncompatibleBrokerVersion:
         return UNKNOWN
     found = {name: topic_id for _, name, topic_id, *_ in answer.topics}.get(topic, NONE)
