@@ -5,8 +5,9 @@ effect in each partition at the same slice, LIST_DELAY after its time, so that t
 however calls are spread; a partition that is already beyond takes it in its next slice. A call is healed
 if its labels match all labels of the note that the series keep, it entered flight before the list's time
 less the out-of-order bound, and it is not listed. Tenant and platform are part of what a call is, so a list
-that names none speaks of calls that have none. Where the note names a label that series do not keep, nothing
-can be said to match, and nothing is healed; the decoder counts it. Listed calls that no partition knows enter
+that names none speaks of calls that have none. Where the note names a label that series do not keep, or whose
+value is a word that stands for many (`__number__`), nothing can be said to match, and nothing is healed; the
+decoder counts it. Listed calls that no partition knows enter
 flight with unknown age, in the partition of the note. That nobody knows them can only be said where every
 partition has come: until then none closes the slice of the list, and what is ahead is held. A list for which
 too many rows would be held, or that comes when a partition is so far beyond that it has forgotten what ended,
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engine.decode.events import LABELS, EventType
+from engine.decode.mask import SHARED_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +108,7 @@ def matching_series(
     """Say which series (bool, (series,)) have all the given labels, of those with `names` and `values`."""
     given = {label: value for label, value in labels if label in LABELS}
     wanted = list(({label: "" for label in IDENTITY if label in names} | given).items())
-    if any(label not in names for label, _ in wanted):
+    if any(label not in names or value in SHARED_WORDS for label, value in wanted):
         return np.zeros(len(values), np.bool_)
     at = [(names.index(label), value) for label, value in wanted]
     return np.array([all(one[i] == value for i, value in at) for one in values], np.bool_)
