@@ -144,10 +144,14 @@ def test_ids_and_ends_that_had_to_make_room_are_counted() -> None:
     rows = [event(START_S + 1, "turn.completed", "c", id=f"e{number}") for number in range(10)]
     rows += [event(START_S + 1, "call.ended", f"c{number}") for number in range(UNMATCHED_MAX + 6)]
     run = Run(parse_register("limits: []", "limits.yaml"), Settings(engine=EngineSettings(event_ids_max=4)))
-    assert {"event_ids_max": 0, "unmatched_ends_max": 0} == dict(run.observer.bounds_met)
+    assert {"event_ids_max": 0, "unmatched_ends_max": 0, "lists_apart_max": 0} == dict(
+        run.observer.bounds_met
+    )
     run.step(raw_batch(rows, received_ns=(START_S + 60) * S))
     run.finish()
-    assert {"event_ids_max": 6, "unmatched_ends_max": 6} == dict(run.observer.bounds_met)
+    assert {"event_ids_max": 6, "unmatched_ends_max": 6, "lists_apart_max": 0} == dict(
+        run.observer.bounds_met
+    )
 
 
 def test_early_alerts_that_do_not_fit_are_counted_and_come_with_their_slice() -> None:

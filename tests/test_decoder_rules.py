@@ -222,6 +222,14 @@ def test_a_list_that_names_a_label_that_series_do_not_keep_is_counted() -> None:
     assert [len(dict(one.notes[0].fields)) for one in (first, named, second)] == [1, 1, 0]
 
 
+def test_a_list_whose_label_is_hidden_like_those_of_others_is_counted() -> None:
+    """Numbers are one word without a key, so it takes out no call; its keys are those of its calls alone."""
+    decoder = new_decoder()
+    batch = decoder.decode(raw_batch([row("calls.listed", tenant="10023456", calls=["c1"])]))
+    assert decoder.fields_ignored["tenant"] == 1
+    assert (identity_key(0, "", "10023456", "c1", KEY),) == dict(batch.notes[0].fields)["call_keys"]
+
+
 def test_a_list_beyond_the_bound_is_refused_whole() -> None:
     """A list cut short would end the calls beyond the cut."""
     assert loss_of(row("calls.listed", calls=["a", "b"]), calls_listed_max=2) is None

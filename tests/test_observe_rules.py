@@ -204,6 +204,17 @@ def test_a_list_with_a_label_that_series_do_not_keep_heals_nothing() -> None:
     assert driver.observer.calls_in_flight == 2
 
 
+@pytest.mark.parametrize("word", ["__number__", "__address__", "__other__"])
+def test_a_list_of_a_label_that_many_values_share_heals_nothing(word: str) -> None:
+    """Calls of other tenants have the same word; what nobody knows is opened all the same."""
+    driver = Driver()
+    rows = [started(1, 1), started(2, 2), listed(30, 1, 9, tenant=word), started(100, 6)]
+    driver.feed([one._replace(series=(word,)) for one in rows])
+    driver.finish()
+    assert driver.observer.healed["listed"] == 0
+    assert driver.observer.calls_in_flight == 4
+
+
 def test_offsets_below_the_next_expected_are_duplicates() -> None:
     """A redelivery after a rebuild changes nothing; gaps are fine."""
     driver = Driver()

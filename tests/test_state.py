@@ -16,7 +16,16 @@ from engine.state.encoding import EncodedOnce, StateError, decode, encode
 from engine.state.kept import FIELDS, KEPT
 from engine.state.line_state import capture, digests_of, new_once, restore, restored, state_hash
 from tests.line_runs import shipped_rules
-from tests.line_traffic import REGISTER, Traffic, batches_of, disordered, make_story
+from tests.line_traffic import (
+    REGISTER,
+    START_NS,
+    Traffic,
+    batches_of,
+    disordered,
+    event,
+    make_story,
+    raw_batch,
+)
 from tests.test_privacy import SECRETS, planted
 from tests.text_scenarios import FOLDER, conformance_scenario
 
@@ -109,6 +118,22 @@ def test_a_run_that_is_cut_at_random_places_changes_nothing(seed: int) -> None:
     found += [alert_change_line(change) for change in cut.pipeline.finish().changes]
     assert len(expected) > 4
     assert found == expected
+    assert state_hash(cut.pipeline) == state_hash(whole.pipeline)
+
+
+def test_a_list_that_waits_for_a_partition_goes_on_waiting() -> None:
+    """It is in the checkpoint with the rows that are held for it, and opens what it would have opened."""
+    up = [event(START_NS + at * S, "call.started", f"c{at}", tenant="acme") for at in range(9)]
+    told = event(START_NS + 30 * S, "calls.listed", tenant="acme", calls=["c1", "c2", "unheard"])
+    rows = [event(START_NS + at * S, "call.queued", f"q{at}", tenant="acme") for at in range(99)]
+    ahead, behind = ([one.row for one in part] for part in ([told, *rows[30:]], [*up, *rows[9:]]))
+    whole, cut = (build_line(a_configuration(), REPLAY_HASH_KEY) for _ in range(2))
+    for raw in (raw_batch(ahead, 0, 0, 2), raw_batch(behind, 1, 0, 2)):
+        whole.pipeline.step(raw)
+        cut.pipeline.step(raw)
+        cut, outcome = through_bytes(cut, a_configuration())
+        assert outcome == (True, ())
+    assert cut.pipeline.observer.calls_in_flight == 3
     assert state_hash(cut.pipeline) == state_hash(whole.pipeline)
 
 

@@ -31,7 +31,7 @@ from engine.decode.fields import (
 )
 from engine.decode.identity import CALL, EVENT, id_bytes
 from engine.decode.labels import LabelReader, note_labels
-from engine.decode.mask import PLAIN_MASK, LabelMask
+from engine.decode.mask import PLAIN_MASK, SHARED_WORDS, LabelMask
 from engine.decode.notes import listed_calls, note_fields
 from engine.decode.redaction import clean_label, redact_reason
 from engine.decode.rejects import Rejects
@@ -279,7 +279,8 @@ class JsonDecoder:
             other = self.series.identities_unkept - given
             if not other:
                 pairs += (("call_keys", listed_calls(fields.calls, prefix, self.key)),)
-            for label in sorted(other | given - set(self.series.labels)):
+            shared = {label for label, value in labels if value in SHARED_WORDS}
+            for label in sorted(other | shared | given - set(self.series.labels)):
                 self._ignore(label)
         return Note(time_ns, rule.type_id, labels, pairs)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.errors import LossReason
-from engine.observe.lists import CallList, call_list
+from engine.observe.lists import CallList, Reach, Waiting, call_list, given_up, level_ns
 from engine.observe.partition import NO_SLICE, Partition, Shared
 from engine.observe.slices import (
     ABSORBED,
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from engine.settings import EngineSettings
     from engine.source.contract import RawBatch
 
+LISTS_SHARE_MAX = 4  # a quarter of held_rows_max may be held while a list of calls waits
 MEASURES_PER_ROW = 4  # held latencies are bounded by this many per row of held_rows_max
 
 
@@ -91,7 +92,8 @@ class Observer:
         self._unmatched = new_unmatched()
         self._partitions: dict[int, Partition] = {}
         self._idleness = Idleness()
-        self._lists: list[tuple[CallList, set[int]]] = []  # with the partitions in which it took effect
+        self._lists: list[Waiting] = []
+        self._lists_apart = 0  # how many opened nothing, because partitions were too far apart
         self._no_notes = np.zeros(0, np.int32)
         self._has_closed = True  # or taken or lost a partition, since ends without a start were looked at
         self._has_unmatched = False
@@ -136,7 +138,8 @@ class Observer:
     def bounds_met(self) -> tuple[tuple[str, int], ...]:
         """How often something had to make room, by bound; what goes elsewhere takes its count along."""
         ids = sum(int(one.recent.forgotten[0]) for one in self._partitions.values())
-        return ("event_ids_max", ids), ("unmatched_ends_max", int(self._unmatched.forgotten[0]))
+        ends = int(self._unmatched.forgotten[0])
+        return ("event_ids_max", ids), ("unmatched_ends_max", ends), ("lists_apart_max", self._lists_apart)
 
     @property
     def healed(self) -> dict[str, int]:
@@ -307,6 +310,7 @@ class Observer:
 
     def _close(self, until_ns: Mapping[int, int]) -> list[SliceSummary]:
         """Close slice by slice, over all partitions, up to each one's limit."""
+        until_ns = self._level(until_ns)
         due = {
             number: one
             for number, one in self._partitions.items()
@@ -338,6 +342,21 @@ class Observer:
             one.release(until_ns[number])
         self._look_for_unkeyed()
         return published
+
+    def _level(self, until_ns: Mapping[int, int]) -> Mapping[int, int]:
+        """Give each one's limit while lists wait for partitions that are behind."""
+        if not (self._lists and until_ns):
+            return until_ns
+        cells = [one.held.cells.tolist() for one in self._partitions.values()]
+        rows = sum(max(one[ROWS], one[MEASURES] // MEASURES_PER_ROW) for one in cells)
+        closed_ns = max(one.closed_until_ns for one in self._partitions.values())
+        limits, is_full = until_ns.values(), rows > self.settings.held_rows_max // LISTS_SHARE_MAX
+        reach = Reach(min(limits), max(limits), closed_ns, is_full)
+        known_ns = self._tables.late_ns_max + TOMBSTONE_BEYOND_LATE_NS - self.settings.out_of_order_ns
+        self._lists, apart = given_up(self._lists, reach, known_ns, self.settings.slice_ns)
+        self._lists_apart += apart
+        level = level_ns(self._lists, reach, self.settings.slice_ns)
+        return {number: min(one, level) for number, one in until_ns.items()}
 
     def _shared(self) -> Shared:
         """Give what partitions share, but for what others hold."""

@@ -74,7 +74,7 @@ FIELDS: Mapping[type, Fields] = {
     # observe
     Pipeline: Fields("first_event_ns next_offsets", "decoder observer judge"),
     Observer: Fields(
-        "watermark_ns _book _unmatched _idleness _lists",
+        "watermark_ns _book _unmatched _idleness _lists _lists_apart",
         "settings _tables _no_notes _has_closed _has_unmatched",
         apart="_partitions",
     ),
