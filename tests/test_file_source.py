@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -242,6 +243,30 @@ async def test_a_quiet_pipe_gives_ticks(tmp_path: Path) -> None:
     assert rows_of(spoken) == [b"row"]
     await source.close()
     os.close(holder)
+
+
+@pytest.mark.parametrize("kinds", [("pipe", "pipe"), ("pipe", "file"), ("file", "pipe")])
+def test_pipes_are_merged_as_files_are(tmp_path: Path, kinds: tuple[str, str]) -> None:
+    """What was read of a pipe to see when it begins is not lost."""
+    paths = [tmp_path / str(number) for number in range(len(kinds))]
+    with ThreadPoolExecutor() as threads:
+        for number, (path, kind) in enumerate(zip(paths, kinds, strict=True)):
+            data = b"\n".join(LINES[number::2])
+            if kind == "pipe":
+                os.mkfifo(path)
+                threads.submit(path.write_bytes, data)
+            else:
+                path.write_bytes(data)
+        program = "import asyncio, sys\nfrom tests.test_file_source import rows_in\n"
+        program += "sys.stdout.buffer.write(b'\\n'.join(asyncio.run(rows_in(*sys.argv[1:]))))"
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", program, *paths], capture_output=True, check=True, timeout=60
+            )
+        finally:
+            for path in paths:  # Lets go of a writer that nobody reads.
+                os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    assert done.stdout.splitlines() == LINES
 
 
 @example(data=b"aaaaa\ra", cuts=[])

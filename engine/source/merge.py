@@ -2,7 +2,8 @@
 
 Each file must be roughly in order itself, as logs are; then the merged rows are too. Files are merged
 block by block: all rows up to the time that every open file has reached. A file is opened only when the
-merge comes to its first event, so a thousand rotated logs that follow each other cost no more than one.
+merge comes to its first event, so a thousand rotated logs that follow each other cost no more than one. A
+pipe stays open from the start.
 
 The time is read lightly (`order_times.py`). A row without one stays behind the row before it, and a single
 wrong clock does not hold its file up, because the key is the running maximum of the median of five rows.
@@ -19,8 +20,7 @@ import numpy as np
 
 from engine.kernel import kernel
 from engine.source.columns import RowColumns
-from engine.source.compression import STDIN
-from engine.source.lines import NOTHING_YET, Rows
+from engine.source.lines import NOTHING_YET, LogRows, Rows
 from engine.source.log import open_log, rows_in
 from engine.source.order_times import NO_TIME, column_times, event_times
 from engine.source.pieces import part_of, side_by_side
@@ -133,7 +133,7 @@ class LogMerge:
         for index, path in enumerate(paths):
             lane = _Lane(path, index, row_bytes_max, min(chunk_rows_max, FIRST_ROWS))
             self.bytes_total += lane.log.bytes_total
-            if path == STDIN:
+            if isinstance(lane.log, LogRows) and lane.log.reader.is_read_once:
                 self._open.append(lane)
                 continue
             try:
@@ -150,7 +150,7 @@ class LogMerge:
         return self._bytes_closed + sum(lane.log.bytes_done for lane in self._open)
 
     def read(self) -> Piece | None:
-        """Give the next rows in order, no rows if standard input has to be waited for, None at the end."""
+        """Give the next rows in order, no rows if a pipe has to be waited for, None at the end."""
         if not self._open and not self._open_next():
             return None
         while True:
