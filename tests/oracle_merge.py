@@ -12,19 +12,19 @@ from engine.source.order_times import event_time_ns
 
 
 def order_keys(rows: list[bytes]) -> list[int]:
-    """Give the rows of one file their keys: the running maximum of the median of five times."""
+    """Give the rows of one file their keys: the running maximum of the median of 17 times."""
     times: list[int] = []
     for row in rows:
         found = event_time_ns(row)
         times.append(found if found is not None else times[-1] if times else 0)
     # Beyond both ends times go on as they came: mirrored at the first and the last one.
-    ahead = [2 * times[0] - times[place] for place in (2, 1)] if len(times) > 2 else []
-    behind = [2 * times[-1] - times[-1 - place] for place in (1, 2)] if len(times) > 2 else []
+    ahead = [2 * times[0] - times[place] for place in range(8, 0, -1)] if len(times) > 8 else []
+    behind = [2 * times[-1] - times[-1 - place] for place in range(1, 9)] if len(times) > 8 else []
     padded = ahead + times + behind
-    keys = [int(median(padded[at : at + 5])) for at in range(len(times))] if ahead else list(times)
+    keys = [int(median(padded[at : at + 17])) for at in range(len(times))] if ahead else list(times)
     # No file begins with a wrong clock.
-    usual = sorted(times[:5])[len(times[:5]) // 2] if times else 0
-    keys = [min(key, usual) if place < 2 else key for place, key in enumerate(keys)]
+    usual = sorted(times[:17])[len(times[:17]) // 2] if times else 0
+    keys = [min(key, usual) if place < len(times[:17]) // 2 else key for place, key in enumerate(keys)]
     running: list[int] = []
     for key in keys:
         running.append(max(key, running[-1] if running else 0))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -184,14 +185,18 @@ async def test_a_merge_keeps_rows_without_a_time_where_they_were(tmp_path: Path)
     assert rows == first + LINES[100:200]
 
 
-async def test_a_single_wrong_clock_does_not_hold_up_its_file(tmp_path: Path) -> None:
-    """A row far ahead of its neighbours stays between them."""
-    lines = list(LINES[:200:2])
-    lines[50] = b'{"time":4000000000,"call_id":"wrong"}'
+@pytest.mark.parametrize("wrong", [1, 3, 8])
+async def test_a_few_wrong_clocks_do_not_hold_up_their_file(tmp_path: Path, wrong: int) -> None:
+    """Rows far ahead of their neighbours stay between them."""
+    ahead = [b'{"time":4000000000,"call_id":"wrong-%d"}' % number for number in range(wrong)]
+    lines = [*LINES[:100:2], *ahead, *LINES[100:200:2]]
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
     (tmp_path / "b.jsonl").write_bytes(b"\n".join(LINES[1:200:2]))
     rows = await rows_in(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
-    assert abs(rows.index(lines[50]) - 100) <= 2
+    assert [row for row in rows if row in lines] == lines
+    assert all(abs(rows.index(row) - 100) <= 2 * 8 + wrong for row in ahead)
+    right = [row for row in rows if row not in ahead]
+    assert all(abs(place - LINES.index(row)) <= 8 for place, row in enumerate(right))
 
 
 @pytest.mark.parametrize("time", [b"9999-12-31T23:59:59Z", b"0001-01-01T00:00:00Z", b"1969-12-31T23:59:59Z"])
@@ -242,6 +247,30 @@ async def test_a_quiet_pipe_gives_ticks(tmp_path: Path) -> None:
     assert rows_of(spoken) == [b"row"]
     await source.close()
     os.close(holder)
+
+
+@pytest.mark.parametrize("kinds", [("pipe", "pipe"), ("pipe", "file"), ("file", "pipe")])
+def test_pipes_are_merged_as_files_are(tmp_path: Path, kinds: tuple[str, str]) -> None:
+    """What was read of a pipe to see when it begins is not lost."""
+    paths = [tmp_path / str(number) for number in range(len(kinds))]
+    with ThreadPoolExecutor() as threads:
+        for number, (path, kind) in enumerate(zip(paths, kinds, strict=True)):
+            data = b"\n".join(LINES[number::2])
+            if kind == "pipe":
+                os.mkfifo(path)
+                threads.submit(path.write_bytes, data)
+            else:
+                path.write_bytes(data)
+        program = "import asyncio, sys\nfrom tests.test_file_source import rows_in\n"
+        program += "sys.stdout.buffer.write(b'\\n'.join(asyncio.run(rows_in(*sys.argv[1:]))))"
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", program, *paths], capture_output=True, check=True, timeout=60
+            )
+        finally:
+            for path in paths:  # Lets go of a writer that nobody reads.
+                os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    assert done.stdout.splitlines() == LINES
 
 
 @example(data=b"aaaaa\ra", cuts=[])

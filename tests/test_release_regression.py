@@ -260,13 +260,46 @@ def test_without_releases_nothing_is_said() -> None:
         assert (detection.findings, detection.verdicts) == ((), ())
 
 
-def test_a_gap_of_days_forgets_releases() -> None:
+NIGHT_MINUTES = 120
+
+
+@pytest.mark.parametrize("first", ["v1", "v2"])
+@pytest.mark.parametrize("bad", ["v1", "v2"])
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_night_without_calls_makes_no_release_older(first: str, bad: str, is_told: bool) -> None:
+    """Whichever takes the first calls of the morning, and whether slices are shown while nobody calls."""
+    told = beside(Release(30), minutes=10, baseline=70)
+    if is_told:
+        told.go(NIGHT_MINUTES, {})
+    else:
+        told.slices.skip(NIGHT_MINUTES * 60)
+    told.go(3, {first: Release(30)})
+    told.go(25, {name: Release(50, 0.4 if name == bad else 0.005) for name in ("v1", "v2")})
+
+    assert told.verdict("v1").verdict == "continue"
+    assert told.verdict("v2").verdict == ("rollback" if bad == "v2" else "promote")
+
+
+def test_a_release_is_forgotten_by_the_hour_in_which_others_take_calls_and_by_more_than_a_few() -> None:
+    told = beside(Release(10), minutes=5)
+    for _ in range(11):
+        told.slices.skip(59 * 60)
+        told.show({(("release", "v1"),): Did(1, 1)})
+    assert [one.release for one in told.said[-1].verdicts or ()] == ["v1", "v2"]
+
+    told.go(AWAY_NS / S / 60 - 54, {"v1": Release(100)})
+    assert [one.release for one in told.said[-1].verdicts or ()] == ["v1"]
+
+
+def test_a_gap_of_days_keeps_what_was_found() -> None:
+    """Until the calls say otherwise."""
     told = beside(Release(10, 0.2), minutes=10)
     told.slices.skip(3 * 86_400)
     told.go(3, {"v1": Release(50), "v2": Release(50)})
+    assert told.verdict("v2").verdict == "rollback"
 
-    assert told.findings() > 0
-    assert told.said[-1].findings == ()
+    told.go(120, {"v1": Release(90, 0.02), "v2": Release(30, 0.002)})
+    assert told.verdict("v2").verdict != "rollback"
 
 
 def test_many_releases_at_a_time_are_bounded() -> None:

@@ -135,7 +135,8 @@ def _decoder_for(path: str, head: bytes) -> _Decoder:
 class LogReader:
     """One open log. `bytes_done` of `bytes_total` (0: not known) are read, counted as stored.
 
-    `is_plain`: a file that is not compressed, so that reading it costs next to nothing.
+    `is_plain`: a file that is not compressed, so that reading it costs next to nothing. `is_read_once`: what
+    was read is not there a second time, as in a pipe.
     """
 
     def __init__(self, path: str) -> None:
@@ -159,6 +160,7 @@ class LogReader:
             )  # fmt: skip
         self.bytes_total = mode.st_size if stat.S_ISREG(mode.st_mode) else 0
         self._waits = not stat.S_ISREG(mode.st_mode)
+        self.is_read_once = self._waits or path == STDIN
         head = b"" if self._waits else os.pread(self._fd, len(ZSTD_MAGIC), 0)
         self.is_plain = bool(head) and isinstance(_decoder_for(path, head), _Plain)
         self._open = True

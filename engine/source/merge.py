@@ -2,10 +2,12 @@
 
 Each file must be roughly in order itself, as logs are; then the merged rows are too. Files are merged
 block by block: all rows up to the time that every open file has reached. A file is opened only when the
-merge comes to its first event, so a thousand rotated logs that follow each other cost no more than one.
+merge comes to its first event, so a thousand rotated logs that follow each other cost no more than one. A
+pipe stays open from the start.
 
-The time is read lightly (`order_times.py`). A row without one stays behind the row before it, and a single
-wrong clock does not hold its file up, because the key is the running maximum of the median of five rows.
+The time is read lightly (`order_times.py`). A row without one stays behind the row before it, and up to eight
+wrong clocks in a row, as many as one log alone may have, do not hold their file up, because the key is the
+running maximum of the median of 17 rows.
 Decoding for real is not done here: what is malformed is counted there. Rows stay in the buffers that they
 were read into, so that no row is a Python object; a heap of rows was rejected for that. Files of columns stay
 columns (`pieces.py`).
@@ -19,8 +21,7 @@ import numpy as np
 
 from engine.kernel import kernel
 from engine.source.columns import RowColumns
-from engine.source.compression import STDIN
-from engine.source.lines import NOTHING_YET, Rows
+from engine.source.lines import NOTHING_YET, LogRows, Rows
 from engine.source.log import open_log, rows_in
 from engine.source.order_times import NO_TIME, column_times, event_times
 from engine.source.pieces import part_of, side_by_side
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from engine.source.log import Piece
 
-NEIGHBOURS = 2  # rows on each side in the median
+NEIGHBOURS = 8  # rows on each side in the median: so many wrong clocks are outvoted
 CHUNK_ROWS_MAX = 1 << 16  # of columns are read at a time, of each open file
 FIRST_ROWS = 1 << 10  # of columns, to see when a file begins
 LONG_AGO_NS = 0
@@ -46,7 +47,7 @@ def times_of(piece: Piece) -> NDArray[np.int64]:
 
 
 def order_keys(times: NDArray[np.int64], before: int) -> NDArray[np.int64]:
-    """Give the rows after the first `before` a key: the median of five times, int64, shape (rows - before,).
+    """Give the rows after the first `before` a key: the median of 17 times, int64, shape (rows - before,).
 
     Beyond both ends times are taken to go on as they came. `before` is 0 at the start of a file; there the
     first rows are not later than the median of what follows: no file begins with a wrong clock.
@@ -55,10 +56,15 @@ def order_keys(times: NDArray[np.int64], before: int) -> NDArray[np.int64]:
     if len(times) > NEIGHBOURS:
         padded = np.pad(times, NEIGHBOURS, mode="reflect", reflect_type="odd")
         beside = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
-        keys = np.sort(beside, axis=1)[:, NEIGHBOURS].astype(np.int64)
+        # Rows in order are their own median, and mostly they are.
+        falls = np.lib.stride_tricks.sliding_window_view(padded[1:] < padded[:-1], 2 * NEIGHBOURS)
+        mixed = np.flatnonzero(falls.any(axis=1))
+        keys = times.copy()
+        keys[mixed] = np.partition(beside[mixed], NEIGHBOURS, axis=1)[:, NEIGHBOURS]
     if not before:
         first = np.sort(times[: 2 * NEIGHBOURS + 1])
-        keys = np.concatenate((np.minimum(keys[:NEIGHBOURS], first[len(first) // 2]), keys[NEIGHBOURS:]))
+        half = len(first) // 2
+        keys = np.concatenate((np.minimum(keys[:half], first[half : half + 1]), keys[half:]))
     return keys[before:]
 
 
@@ -133,7 +139,7 @@ class LogMerge:
         for index, path in enumerate(paths):
             lane = _Lane(path, index, row_bytes_max, min(chunk_rows_max, FIRST_ROWS))
             self.bytes_total += lane.log.bytes_total
-            if path == STDIN:
+            if isinstance(lane.log, LogRows) and lane.log.reader.is_read_once:
                 self._open.append(lane)
                 continue
             try:
@@ -150,7 +156,7 @@ class LogMerge:
         return self._bytes_closed + sum(lane.log.bytes_done for lane in self._open)
 
     def read(self) -> Piece | None:
-        """Give the next rows in order, no rows if standard input has to be waited for, None at the end."""
+        """Give the next rows in order, no rows if a pipe has to be waited for, None at the end."""
         if not self._open and not self._open_next():
             return None
         while True:
