@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.decode.causes import CAUSES_MIN, CauseTable
-from engine.decode.events import OUTCOMES, Cause
+from engine.decode.events import DEPENDENCY, OUTCOMES, Cause
 from engine.decode.mask import NUMBER_MASK, PLAIN_MASK
 from engine.decode.redaction import (
     CHANGE_BYTES_MAX,
@@ -126,6 +126,22 @@ def test_a_full_cause_table_drops_reasons_then_all_but_the_outcome() -> None:
     assert cause(declined=True) == declined
     assert CAUSES_MIN + 10 == len(causes)
     assert whole == causes.causes[causes.id_of(whole)]
+
+
+@pytest.mark.parametrize("causes_max", [64, 1024])
+def test_a_full_cause_table_keeps_the_limit_and_the_code(causes_max: int) -> None:
+    """Whatever else fills it; a dependency whose name is gone stays one, and every such row is counted."""
+    causes = CauseTable(causes_max)
+    tools = [Cause(False, "error", "p", 500, "", "", f"{DEPENDENCY}tool {i}") for i in range(2 * causes_max)]
+    tools += [Cause(False, "error", f"p{i}", 429, "", "", "", "open") for i in range(2 * causes_max)]
+    kept = [causes.causes[causes.id_of(one)] for one in tools]
+    folded = sum(one != left for one, left in zip(tools, kept, strict=True))
+    assert kept[2 * causes_max - 1] == tools[0]._replace(operation=DEPENDENCY + OTHER)
+    assert kept[-1] == Cause(False, "error", "", 429, "", "")
+    for limit, code in (("other", 503), ("", 486)):
+        declined = Cause(True, "", "p", code, "too many", limit)
+        assert causes.causes[causes.id_of(declined)] == Cause(True, "", "", code, "", limit)
+    assert causes.rows_collapsed == folded + 2
 
 
 def test_collapsed_causes_are_counted_by_row() -> None:

@@ -69,7 +69,7 @@ FIELDS: Mapping[type, Fields] = {
         "_limit_labels _limits_end _free_end _series_max",
         follows="_ids",
     ),
-    CauseTable: Fields("causes rows_collapsed _ids", "_causes_max _whole_end"),
+    CauseTable: Fields("causes rows_collapsed _ids", "_ends"),
     StageTable: Fields("names measures_collapsed _ids _taken", "_stages_max"),
     # observe
     Pipeline: Fields("first_event_ns next_offsets", "decoder observer judge"),
