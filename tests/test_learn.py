@@ -105,3 +105,18 @@ def test_nothing_to_learn_from_and_nowhere_to_write_are_said(tmp_path: Path) -> 
 
     done = run_cli("learn", log, "--out", tmp_path / "nowhere" / "learned.json")
     assert (done.code, "the folder does not exist" in done.err) == (2, True)
+
+
+def test_a_log_is_not_written_over(tmp_path: Path) -> None:
+    """`--out *.jsonl` names the first log as the file to write; what was learned is written anew."""
+    log, out = tmp_path / "log.jsonl", tmp_path / "learned.json"
+    log.write_bytes(event(START_NS, "call.started", "c1", trunk="sip-1").row + b"\n")
+
+    done = run_cli("learn", log, "--out", log)
+    assert (done.code, "this file is there already" in done.err) == (2, True)
+    assert b"call.started" in log.read_bytes()
+
+    out.write_bytes(b"")
+    for _ in range(2):
+        assert run_cli("learn", log, "--out", out).code == 0
+    assert b'"baselines"' in out.read_bytes()

@@ -15,7 +15,7 @@ from engine.app import REPLAY_HASH_KEY, LearningLine, read_hash_key
 from engine.commands.replay import load_kernels, open_source, read_all
 from engine.commands.whole_file import write_whole
 from engine.errors import CallgaugeError, SourceError, UsageError
-from engine.learned import encode
+from engine.learned import encode, is_learned
 
 if TYPE_CHECKING:
     from engine.app import Configuration, Learning
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 WHAT_SPEAKS = ("forecast with growth", "forecast at the level of now", "straight line")  # as SPEAKERS
 DAY_SLOTS = 288.0
 SLOT_S = 300.0
+REPLACED_BYTES_MAX = 64 << 20  # a file that is larger is none of ours
 
 
 class LearnOptions(NamedTuple):
@@ -71,12 +72,29 @@ def _refuse_no_place(out: Path) -> None:
     if out.exists() and not out.is_file():
         what = "this is a folder" if out.is_dir() else "this is no plain file"
         raise UsageError(what, where=str(out), hint="name a file with --out")
+    # `--out *.jsonl` expands so that the first log is named as the file to write.
+    if out.exists() and not _may_be_replaced(out):
+        raise UsageError(
+            "this file is there already, and nothing that was learned",
+            where=str(out),
+            hint="name another file with --out; logs come before it",
+        )
     if not os.access(out.parent, os.W_OK | os.X_OK):
         raise UsageError(
             "not allowed to write in this folder",
             where=str(out.parent),
             hint="let the user who runs callgauge write there, or name another file with --out",
         )
+
+
+def _may_be_replaced(out: Path) -> bool:
+    """Say whether a file is empty or what was learned before; one that cannot be read is neither."""
+    try:
+        with out.open("rb") as file:
+            data = file.read(REPLACED_BYTES_MAX + 1)
+    except OSError:
+        return False
+    return not data or (len(data) <= REPLACED_BYTES_MAX and is_learned(data))
 
 
 def told(learning: Learning, out: Path) -> str:
