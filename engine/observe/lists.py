@@ -6,8 +6,9 @@ however calls are spread; a partition that is already beyond takes it in its nex
 if its labels match all labels of the note that the series keep, it entered flight before the list's time
 less the out-of-order bound, and it is not listed. Tenant and platform are part of what a call is, so a list
 that names none speaks of calls that have none. Where the note names a label that series do not keep, nothing
-can be said to match, and nothing is healed; the decoder counts it. Listed calls that no partition knows enter
-flight with unknown age, in the partition of the note. Rejected: taking effect at once, which would depend on
+can be said to match, and nothing is healed; the decoder counts it. Listed calls that were healed before that
+are in flight again, each where it was; those that no partition knows enter flight with unknown age, in the
+partition of the note. Rejected: taking effect at once, which would depend on
 how far each partition is.
 """
 
