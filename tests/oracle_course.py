@@ -11,7 +11,8 @@ from tests.observe_events import Event, T
 
 if TYPE_CHECKING:
     from engine.decode.events import Cause
-    from tests.oracle_observe import Entry, Twin
+    from tests.oracle_entry import Entry
+    from tests.oracle_observe import Twin
 
 
 def fails(cause: Cause | None) -> bool:
@@ -86,7 +87,7 @@ def tell(twin: Twin, entry: Entry, event: Event) -> None:
         assert event.cause is not None
         if not math.isnan(said_ns(event)):
             seconds = said_ns(event) / 1e9
-        elif entry.flying and entry.answer_ns is not None:
+        elif entry.flying and entry.answer_ns is not None and not entry.is_revived:
             seconds = (event.time_ns - entry.answer_ns) / 1e9
         elif entry.flying and not entry.age_unknown:
             seconds = (event.time_ns - entry.since_ns) / 1e9

@@ -19,6 +19,7 @@ from tests import oracle_course
 from tests.observe_events import MINUTE, Event, Series, T
 from tests.observe_facts import nonzero
 from tests.oracle_clock import Clock, Rules
+from tests.oracle_entry import Entry, beat, silent_ns
 from tests.oracle_latency import bucket_number
 from tests.oracle_order import comes_before
 
@@ -33,25 +34,6 @@ COUNTED = {
     T.TRANSFER_ENDED: Count.TRANSFERS_ENDED, T.DEPENDENCY_CALLED: Count.DEPENDENCY_CALLS,
 }  # fmt: skip
 BY_STATE = {T.CALL_STARTED, T.CALL_ANSWERED, T.CALL_HEARTBEAT, T.CALL_ENDED, T.CALL_DECLINED}
-
-
-@dataclass
-class Entry:
-    """A call, or its tombstone."""
-
-    since_ns: int
-    series: Series
-    flying: bool = False
-    start_seen: bool = False
-    age_unknown: bool = False
-    healed: bool = False
-    answer_ns: int | None = None
-    was_answered: bool = False
-    heartbeat_ns: int | None = None
-    interval_ns: int = 0
-    had_turn: bool = False
-    had_agent: bool = False
-    trouble: Cause | None = None  # of its newest failed dependency
 
 
 @dataclass
@@ -208,7 +190,7 @@ class Twin:
     def bury(self, call: int, entry: Entry, time_ns: int, *, healed: bool = False) -> None:
         answered = entry.was_answered or entry.answer_ns is not None
         self.calls[call] = Entry(time_ns, entry.series, start_seen=entry.start_seen, healed=healed,
-                                 was_answered=answered)  # fmt: skip
+                                 was_answered=answered, beats=entry.beats)  # fmt: skip
 
     def bury_unknown(self, event: Event, *, start_seen: bool) -> None:
         self.unmatched.append(event.call)
@@ -238,7 +220,19 @@ class Twin:
             return entry
         if not entry.healed or event.time_ns <= entry.since_ns:
             return None
-        return self.enter(event.call, entry.series, event.time_ns, unknown=True, start_seen=entry.start_seen)
+        return self.revive(event.call, entry, event.time_ns)
+
+    def revive(self, call: int, healed: Entry, time_ns: int) -> Entry:
+        entry = self.enter(call, healed.series, time_ns, unknown=True, start_seen=healed.start_seen)
+        entry.beats, entry.is_revived = healed.beats, True
+        if healed.was_answered:
+            self.count_answered(entry, time_ns)
+        return entry
+
+    def count_answered(self, entry: Entry, time_ns: int) -> None:
+        entry.answer_ns = time_ns
+        self.add_to_bin(self.own_ns, entry.series, self.own_bin(time_ns), "answers")
+        self.add_to_bin(self.open_ns, entry.series, self.open_bin(time_ns), "answered_level")
 
     def on_answered(self, event: Event) -> bool:
         entry = self.living_slot(event)
@@ -251,21 +245,14 @@ class Twin:
             return True
         if entry.answer_ns is not None or self.is_of_earlier_attempt(entry, event.time_ns):
             return False
-        entry.answer_ns = event.time_ns
         self.add_count(self.own_ns, entry.series, Count.ANSWERED)
-        self.add_to_bin(self.own_ns, entry.series, self.own_bin(event.time_ns), "answers")
-        self.add_to_bin(self.open_ns, entry.series, self.open_bin(event.time_ns), "answered_level")
+        self.count_answered(entry, event.time_ns)
         return True
 
     def on_heartbeat(self, event: Event) -> bool:
         entry = self.living_slot(event)
-        if entry is None or self.is_of_earlier_attempt(entry, event.time_ns):
-            return True
-        if entry.heartbeat_ns is None:
-            entry.heartbeat_ns = event.time_ns
-        elif event.time_ns > entry.heartbeat_ns:
-            entry.interval_ns = max(entry.interval_ns, event.time_ns - entry.heartbeat_ns)
-            entry.heartbeat_ns = event.time_ns
+        if entry is not None and not self.is_of_earlier_attempt(entry, event.time_ns):
+            beat(entry, event.time_ns)
         return True
 
     def count_end(self, series: Series, cause: Cause | None) -> None:
@@ -330,15 +317,10 @@ class Twin:
         self.healed["late"] += 1
         self.bury(event.call, entry, event.time_ns)
 
-    def silent_ns(self, entry: Entry) -> float:
-        if entry.heartbeat_ns is None:
-            return math.inf
-        return entry.heartbeat_ns + self.rules.missed * (entry.interval_ns or self.rules.heartbeat_ns)
-
     def expires_ns(self, entry: Entry) -> float:
         if not entry.flying:
             return entry.since_ns + self.rules.late_ns + self.rules.beyond_late_ns
-        return min(entry.since_ns + self.rules.ttl_ns, self.silent_ns(entry))
+        return min(entry.since_ns + self.rules.ttl_ns, silent_ns(entry, self.rules))
 
     def heal(self, call: int, entry: Entry, column: Count) -> None:
         self.leave(entry, self.open_ns, EndKind.HEALED)
@@ -352,20 +334,22 @@ class Twin:
                 continue
             if not entry.flying:
                 del self.calls[call]
-            elif self.silent_ns(entry) < self.open_ns:
+            elif silent_ns(entry, self.rules) < self.open_ns:
                 self.heal(call, entry, Count.HEALED_HEARTBEAT)
             else:
                 self.heal(call, entry, Count.HEALED_TTL)
 
     def heal_unlisted(self, one: Event, names: tuple[str, ...] = ("tenant",)) -> None:
-        if any(label not in names for label, _ in one.labels):
-            return
+        wanted = {"tenant": "", **dict(one.labels)}
         for call, entry in list(self.calls.items()):
             has = dict(zip(names, entry.series, strict=True))
-            is_meant = all(has[label] == value for label, value in {"tenant": "", **dict(one.labels)}.items())
-            is_old = entry.since_ns < one.time_ns - self.rules.out_of_order_ns
-            if entry.flying and is_meant and is_old and call not in one.listed:
+            is_meant = all(label in has and has[label] == value for label, value in wanted.items())
+            if entry.since_ns >= one.time_ns - self.rules.out_of_order_ns:
+                continue
+            if entry.flying and is_meant and call not in one.listed:
                 self.heal(call, entry, Count.HEALED_LISTED)
+            elif entry.healed and call in one.listed:
+                self.revive(call, entry, self.open_ns)
 
     def open_listed(self, one: Event, others: list[Twin]) -> None:
         for call in sorted(set(one.listed)) if one.partition >= 0 else ():

@@ -22,10 +22,10 @@ from tests.line_traffic import START_NS, Event, S, event, raw_batch
 
 RATIO = 0.05  # of ends: lost, sent twice, late; each
 HOLDING_S, RATE_PER_S, LENGTH_S = 120.0, 8.0, 1500
-HEARTBEAT_S, MISSED, SWEEP_S, BOUND_S = 10.0, 3, 60.0, 5.0
+HEARTBEAT_S, MISSED, MISSED_AFTER_S, SWEEP_S, BOUND_S = 10.0, 3, 30.0, 60.0, 5.0
 READ_S = 5  # of arrivals are read together
 SETTLED_S = 600  # five holding times: the level is what it will be
-LINGER_S = MISSED * HEARTBEAT_S + SWEEP_S  # at most, after its end
+LINGER_S = MISSED * MISSED_AFTER_S + SWEEP_S  # at most, after its end
 CLEAN_S = 1200  # no end is lost from here on, and a list follows
 LISTED_S = CLEAN_S + 60
 TENANTS = ("acme", "globex")

@@ -236,8 +236,12 @@ def test_an_entry_expires_by_what_it_is() -> None:
     assert table.silent_ns(calls, slot, terms) == table.NEVER_NS
     calls[slot, table.HEARTBEAT_NS] = 200
     assert table.expires_ns(calls, slot, terms) == 290
-    calls[slot, table.INTERVAL_NS] = 10
-    assert table.expires_ns(calls, slot, terms) == 230
+    for interval, expected in ((10, 290), (40, 320), (1000, 1100)):
+        calls[slot, table.INTERVAL_NS] = interval
+        assert table.expires_ns(calls, slot, terms) == expected
+    assert table.silent_ns(calls, slot, terms) == 1100
+    calls[slot, table.HEARTBEAT_NS] = -200
+    assert table.silent_ns(calls, slot, terms) == table.NEVER_NS
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(1, 9), max_size=3)), max_size=20))

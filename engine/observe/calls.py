@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from engine.memory import Memory
 
 # Columns of the table. SINCE_NS: in flight: when it started, or entered with unknown age; else when it ended.
-# ANSWER_NS: -1: not answered. HEARTBEAT_NS: newest one, -1: none. INTERVAL_NS: longest between two, 0:
-# not known.
+# ANSWER_NS: -1: not answered. HEARTBEAT_NS: newest one, -1: none; else negative: minus the newest one, of a
+# call that was healed and lives on, so that none is missed before the next. INTERVAL_NS: longest between two,
+# 0: not known.
 # TROUBLE: 1 + the cause of the newest dependency that failed this call, 0: none did.
 KEY, SINCE_NS, ANSWER_NS, HEARTBEAT_NS, INTERVAL_NS, SERIES, STATE, TROUBLE = range(8)
 COLUMNS = 8
@@ -40,12 +41,16 @@ AGE_UNKNOWN = 8  # entered flight by something else than its start
 HEALED = 16  # a tombstone without an end: taken out of flight by us
 HAD_TURN = 32
 HAD_AGENT = 64
+REVIVED = 128  # entered flight again after it was healed; if answered, then not known when
 # The last row, and its columns: entries, calls in flight, when a sweep may find something (0: at once), which
 # slots of the lower half are split (0: all, -n: all but the last n).
 TOTALS = -1
 USED, FLYING, DUE_NS, SPLIT = range(4)
 NEVER_NS = 1 << 62
 CAPACITY_MIN = 256
+# The longest interval of heartbeats that is believed, as a multiple of that of `Terms`: where the platform
+# sent none for a while, its calls are still missed within a bound.
+INTERVALS_MAX = 10
 # Slots that are split when an entry is made. With two that would be done in time for the table to grow again,
 # but what is not split yet would be full long before.
 SPLIT_AT_ONCE = 8
@@ -62,7 +67,7 @@ class Terms(NamedTuple):
 
     ttl_ns: NDArray[np.int64]  # (series,): a call without an end is given up after this
     heartbeats_missed: int
-    heartbeat_ns: int  # interval until one was observed
+    heartbeat_ns: int  # interval, unless a longer one was observed
     tombstone_ns: int
 
 
@@ -215,10 +220,14 @@ def expires_ns(calls: Calls, slot: int, terms: Terms) -> int:
 
 @kernel
 def silent_ns(calls: Calls, slot: int, terms: Terms) -> int:
-    """Give the time after which too many heartbeats were missed; NEVER_NS if the call never sent one."""
+    """Give the time after which too many heartbeats were missed; NEVER_NS if the call never sent one.
+
+    A gap between two is no interval if it is shorter than usual: the first one often comes with the start.
+    """
     if calls[slot, HEARTBEAT_NS] < 0:
         return NEVER_NS
-    interval = calls[slot, INTERVAL_NS] if calls[slot, INTERVAL_NS] > 0 else terms.heartbeat_ns
+    usual = terms.heartbeat_ns
+    interval = min(max(calls[slot, INTERVAL_NS], usual), INTERVALS_MAX * usual)
     return int(calls[slot, HEARTBEAT_NS] + terms.heartbeats_missed * interval)
 
 

@@ -17,6 +17,7 @@ from engine.observe.calls import (
     HAD_AGENT,
     HAD_TURN,
     IN_FLIGHT,
+    REVIVED,
     SERIES,
     SINCE_NS,
     STATE,
@@ -111,7 +112,7 @@ def tell_duration(desk: Desk, slot: int, row: Row) -> None:
     answered = 1 if state & ANSWERED else 0
     duration_ns = said_ns(row)
     if duration_ns < 0 and state & IN_FLIGHT:
-        if answered == 1:
+        if answered == 1 and not state & REVIVED:
             duration_ns = row.time_ns - calls[slot, ANSWER_NS]
         elif not state & AGE_UNKNOWN:
             duration_ns = row.time_ns - calls[slot, SINCE_NS]

@@ -2,8 +2,8 @@
 
 All of it happens at the start of a slice, in event time, so that it does not depend on batches. A healed
 call is censored in the holding-time estimate and counted by cause; its tombstone says HEALED, so that its
-end still counts as one when it comes, and a sign of life puts it back in flight. Rejected: timers per
-call; a sweep of the whole table every 60 s of event time costs less and is the same everywhere.
+end still counts as one when it comes, and a sign of life, or a list, puts it back in flight. Rejected: timers
+per call; a sweep of the whole table every 60 s of event time costs less and is the same everywhere.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from engine.observe.calls import (
     remove,
     silent_ns,
 )  # fmt: skip
-from engine.observe.life import Desk, bury, enter, leave
+from engine.observe.life import Desk, bury, enter, leave, revive
 from engine.observe.outcomes import ROW_KEYS, add_count
 from engine.observe.slices import HEALED_HEARTBEAT, HEALED_LISTED, HEALED_TTL
 from engine.observe.summary import Count, EndKind
@@ -120,23 +120,24 @@ def heal_unlisted(
 ) -> int:
     """Heal the calls in flight of series with `is_meant` (bool, (series,)) that are not in the sorted list.
 
-    Only calls that entered flight before `before_ns`; from slot `first` on. Gives the slot where it
-    stopped for want of room, or the capacity.
+    Those that it lists and that had been healed are in flight again. Only calls that entered flight, or were
+    healed, before `before_ns`; from slot `first` on. Gives the slot where it stopped for want of room, or the
+    capacity.
     """
     calls = desk.calls
     calls[TOTALS, DUE_NS] = 0
     for slot in range(first, len(calls) - 1):
-        if calls[slot, KEY] == 0 or not calls[slot, STATE] & IN_FLIGHT:
+        state = calls[slot, STATE]
+        if calls[slot, KEY] == 0 or not state & (IN_FLIGHT | HEALED) or calls[slot, SINCE_NS] >= before_ns:
             continue
         if not has_room(desk.flow, ROW_KEYS):
             return slot
-        if (
-            is_meant[calls[slot, SERIES]]
-            and calls[slot, SINCE_NS] < before_ns
-            and not is_in(listed, calls[slot, KEY])
-        ):
+        is_listed = is_in(listed, calls[slot, KEY])
+        if state & IN_FLIGHT and is_meant[calls[slot, SERIES]] and not is_listed:
             heal(desk, slot, C_LISTED)
             counters[HEALED_LISTED] += 1
+        elif not state & IN_FLIGHT and is_listed:
+            revive(desk, slot, desk.open_ns)
     return len(calls) - 1
 
 

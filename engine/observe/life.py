@@ -22,6 +22,7 @@ from engine.observe.calls import (
     HEARTBEAT_NS,
     IN_FLIGHT,
     INTERVAL_NS,
+    REVIVED,
     SERIES,
     SINCE_NS,
     START_SEEN,
@@ -123,6 +124,31 @@ def enter(desk: Desk, slot: int, series: int, time_ns: int, state: int) -> None:
 
 
 @inlined_kernel
+def count_answered(desk: Desk, slot: int, time_ns: int) -> None:
+    """Let a call in flight count for limits that count from the answer, from a time on."""
+    calls = desk.calls
+    calls[slot, STATE] |= ANSWERED
+    calls[slot, ANSWER_NS] = time_ns
+    add_to_bin(desk.facts, calls[slot, SERIES], own_bin(desk, time_ns), ANSWERS, 1)
+    add_to_bin(desk.flow, calls[slot, SERIES], open_bin(desk, time_ns), ANSWERED_LEVEL, 1)
+
+
+@inlined_kernel
+def revive(desk: Desk, slot: int, time_ns: int) -> None:
+    """Put a call that was healed in flight again, with unknown age: answered if it was.
+
+    Its heartbeats stay known, so that the next one tells their interval; until then none is missed.
+    """
+    calls = desk.calls
+    state, heartbeat_ns, interval_ns = calls[slot, STATE], calls[slot, HEARTBEAT_NS], calls[slot, INTERVAL_NS]
+    enter(desk, slot, calls[slot, SERIES], time_ns, (state & START_SEEN) | AGE_UNKNOWN | REVIVED)
+    calls[slot, HEARTBEAT_NS] = -abs(heartbeat_ns)
+    calls[slot, INTERVAL_NS] = interval_ns
+    if state & ANSWERED:
+        count_answered(desk, slot, time_ns)
+
+
+@inlined_kernel
 def leave(desk: Desk, slot: int, time_ns: int, kind: int) -> None:
     """Take a call out of flight, by its start and answer slices; the caller makes it a tombstone."""
     calls, slice_ns = desk.calls, desk.slice_ns
@@ -199,7 +225,7 @@ def living_slot(desk: Desk, key: int, series: int, time_ns: int) -> int:
             return slot
         if not state & HEALED or time_ns <= calls[slot, SINCE_NS]:
             return ENDED_BEFORE
-        enter(desk, slot, calls[slot, SERIES], time_ns, (state & START_SEEN) | AGE_UNKNOWN)
+        revive(desk, slot, time_ns)
         return slot
     if calls[TOTALS, USED] >= desk.entries_max:
         return TABLE_FULL
@@ -225,12 +251,8 @@ def on_answered(desk: Desk, row: Row) -> int:
         return TAKEN
     if calls[slot, STATE] & ANSWERED or is_of_earlier_attempt(desk, slot, time_ns):
         return REPEATED
-    calls[slot, STATE] |= ANSWERED
-    calls[slot, ANSWER_NS] = time_ns
-    known = calls[slot, SERIES]
-    add_count(desk.facts, known, C_ANSWERED, 1)
-    add_to_bin(desk.facts, known, own_bin(desk, time_ns), ANSWERS, 1)
-    add_to_bin(desk.flow, known, open_bin(desk, time_ns), ANSWERED_LEVEL, 1)
+    add_count(desk.facts, calls[slot, SERIES], C_ANSWERED, 1)
+    count_answered(desk, slot, time_ns)
     return TAKEN
 
 
@@ -241,10 +263,11 @@ def on_heartbeat(desk: Desk, row: Row) -> int:
     slot = living_slot(desk, key, row.series, time_ns)
     if slot == TABLE_FULL:
         return NO_PLACE
-    if slot < 0 or is_of_earlier_attempt(desk, slot, time_ns) or time_ns <= calls[slot, HEARTBEAT_NS]:
+    if slot < 0 or is_of_earlier_attempt(desk, slot, time_ns) or time_ns <= abs(calls[slot, HEARTBEAT_NS]):
         return TAKEN
-    if calls[slot, HEARTBEAT_NS] >= 0:
-        calls[slot, INTERVAL_NS] = max(calls[slot, INTERVAL_NS], time_ns - calls[slot, HEARTBEAT_NS])
+    if calls[slot, HEARTBEAT_NS] != -1:
+        interval_ns = time_ns - abs(calls[slot, HEARTBEAT_NS])
+        calls[slot, INTERVAL_NS] = max(calls[slot, INTERVAL_NS], interval_ns)
     calls[slot, HEARTBEAT_NS] = time_ns
     return TAKEN
 
