@@ -16,6 +16,7 @@ from engine.judge.stage_rows import StageRows
 from engine.judge.windows import WindowView
 from engine.limits import Register
 from engine.observe.latency import BUCKETS, OCTAVES, RELATIVE_ERROR_MAX
+from engine.observe.merge import difference
 from engine.observe.summary import Count, SliceSummary
 from tests import oracle_judge
 from tests.snapshots import family_of
@@ -174,8 +175,7 @@ def test_an_amended_summary_replaces_what_it_said_before() -> None:
     advance(measures, before)
     ids = measures.index.ids(LABELS, (ACME,))
 
-    measures.amend(after, ids, 1, SLICE_NS)
-    measures.amend(before, ids, -1, SLICE_NS)
+    measures.amend(difference(after, before), ids, SLICE_NS)
     view, _ = measures.advance(SLICE_NS, 2 * SLICE_NS, None, np.zeros(0, np.int32))
 
     assert view.arrivals[0].tolist() == [4, 4, 4]

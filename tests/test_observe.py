@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.decode.events import Cause
-from engine.observe.merge import merge_summaries
+from engine.observe.merge import difference, merge_summaries
 from engine.observe.wire import from_bytes, to_bytes
 from tests import oracle_observe as oracle
 from tests.observe_driver import Driver
@@ -207,6 +207,8 @@ def test_merging_is_exact_and_order_free(events: list[Event], seed: int) -> None
             left = merge_summaries([left, one])
         assert to_bytes(merge_summaries(parts)._replace(partition=9)) == to_bytes(left._replace(partition=9))
         assert nonzero(facts_of_one(left)) == nonzero(expected)
+        expected.subtract(facts_of_one(parts[0]))
+        assert nonzero(facts_of_one(difference(left, parts[0]))) == nonzero(expected)
 
 
 @given(st.lists(an_event(), max_size=30))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,3 +102,21 @@ def test_what_a_window_holds_is_bounded_by_its_length() -> None:
     held = [len(window._held) + len(window._pane) for window in sums.windows]
 
     assert held == [12, 60, 59 + 8]
+
+
+@pytest.mark.parametrize("late", [1, 50])
+def test_what_a_window_holds_does_not_grow_with_what_comes_late(late: int) -> None:
+    """Neither in panes nor in bytes; what is taken back again is not held at all."""
+    sums = RollingSums(1, 5 * S)
+    sums.grow(SIZE)
+    for number in range(1000):
+        for again in range(late):
+            for age in range(1, min(number, 15)):
+                start_ns = 5 * S * (number - age)
+                sums.amend(contribution(start_ns, [(1, 1), (2, 1 - 2 * (again % 2))]), 5 * S * number)
+        sums.advance(5 * S * (number + 1), contribution(5 * S * number, [(0, 1), (3, 1)]))
+
+    held = [[*window._held, *window._pane] for window in sums.windows]
+
+    assert [len(one) for one in held] == [12, 60, 59 + 4]
+    assert all(len(one.flat) <= 4 for window in held for one in window)

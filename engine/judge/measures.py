@@ -159,7 +159,7 @@ class Measures:
         self, start_ns: int, end_ns: int, merged: SliceSummary | None, ids: NDArray[np.int32]
     ) -> tuple[WindowView, Newest]:
         """Move every window on to [.., end_ns), adding the merged summary of the newest slice."""
-        counts, sketches = self._taken(start_ns, merged, ids, 1)
+        counts, sketches = self._taken(start_ns, merged, ids)
         self.counts.grow(len(self.index.row_labels))
         self.counts.advance(end_ns, counts)
         self.sketches.grow(self.pages.many)
@@ -171,17 +171,17 @@ class Measures:
         latency = SliceLatency(row, bucket, sketches.values.astype(np.int64))
         return self._view(newest[ARRIVALS]), Newest(newest, latency)
 
-    def amend(self, summary: SliceSummary, ids: NDArray[np.int32], sign: int, end_ns: int) -> None:
-        """Add (or with sign -1 take off) a summary that came late, in windows that end at `end_ns`."""
-        counts, sketches = self._taken(summary.start_ns, summary, ids, sign)
+    def amend(self, change: SliceSummary, ids: NDArray[np.int32], end_ns: int) -> None:
+        """Add what came late to its slice, in windows that end at `end_ns`."""
+        counts, sketches = self._taken(change.start_ns, change, ids)
         self.counts.grow(len(self.index.row_labels))
         self.sketches.grow(self.pages.many)
-        self.counts.amend(counts._replace(values=sign * counts.values), end_ns)
-        self.sketches.amend(sketches._replace(values=sign * sketches.values), end_ns)
+        self.counts.amend(counts, end_ns)
+        self.sketches.amend(sketches, end_ns)
         self._refresh([sketches.flat])
 
     def _taken(
-        self, start_ns: int, merged: SliceSummary | None, ids: NDArray[np.int32], sign: int
+        self, start_ns: int, merged: SliceSummary | None, ids: NDArray[np.int32]
     ) -> tuple[Contribution, Contribution]:
         """Add a summary to the totals, and spread it over its rows: as flat positions in both tables."""
         if merged is None or not len(ids):
@@ -191,8 +191,8 @@ class Measures:
         is_error = np.array([self.classifier.is_error(one) for one in merged.causes], np.bool_)
         count_errors(merged.cause_series, merged.cause_index, merged.cause_count, is_error, errors)
         facts = latency_facts(merged, ids)
-        self._add_totals(merged, ids, errors, sign)
-        self._add_histograms(merged, ids, facts, sign)
+        self._add_totals(merged, ids, errors)
+        self._add_histograms(merged, ids, facts)
         return self._spread(start_ns, merged, ids, errors), self._latency(start_ns, merged, facts)
 
     def _spread(
@@ -227,9 +227,7 @@ class Measures:
                 table, page_of, rows, RANKS, self._quantiles[window], self._counted[window], octaves
             )
 
-    def _add_totals(
-        self, merged: SliceSummary, ids: NDArray[np.int32], errors: NDArray[np.int64], sign: int
-    ) -> None:
+    def _add_totals(self, merged: SliceSummary, ids: NDArray[np.int32], errors: NDArray[np.int64]) -> None:
         series = len(self.index.series)
         if series > len(self.totals):
             self.totals = np.concatenate(
@@ -238,16 +236,14 @@ class Measures:
             self.errors_total = np.concatenate(
                 [self.errors_total, np.zeros(series - len(self.errors_total), np.int64)]
             )
-        add_totals(self.totals, self.errors_total, ids, merged.counts, TOTALS_COLUMNS, errors, sign)
+        add_totals(self.totals, self.errors_total, ids, merged.counts, TOTALS_COLUMNS, errors, 1)
 
-    def _add_histograms(
-        self, merged: SliceSummary, ids: NDArray[np.int32], facts: SeriesFacts, sign: int
-    ) -> None:
+    def _add_histograms(self, merged: SliceSummary, ids: NDArray[np.int32], facts: SeriesFacts) -> None:
         rows = self.histogram_rows.ids(ids[merged.sum_series], merged.sum_stage, merged.stages)
         missing = len(self.histogram_rows.pairs) - len(self.sums_us)
         if missing > 0:
             self.sums_us = np.concatenate([self.sums_us, np.zeros(missing, np.int64)])
-        scatter_add(self.sums_us, rows, merged.sum_us, sign)
+        scatter_add(self.sums_us, rows, merged.sum_us, 1)
         series = len(self.index.series)
         itself = np.arange(series + 1), np.arange(series, dtype=np.int32)
         pages = self.histogram_pages
@@ -256,7 +252,7 @@ class Measures:
             larger = np.zeros((2 * pages.many, PER_OCTAVE), np.int64)
             larger[: len(self.histograms)] = self.histograms
             self.histograms = larger
-        add_sums(sums, self.histograms.reshape(-1), sign)
+        add_sums(sums, self.histograms.reshape(-1), 1)
 
     def _view(self, arrivals_in_slice: NDArray[np.int64]) -> WindowView:
         stacked = np.empty((self.counts.rows, len(WINDOWS), COLUMNS), np.int64)

@@ -23,7 +23,7 @@ from engine.judge.series import SeriesIndex
 from engine.judge.sparse import scatter_add
 from engine.judge.usage import used_peak
 from engine.judge.windows import StreamUse, WindowSummary
-from engine.observe.merge import merge_summaries
+from engine.observe.merge import difference, merge_summaries
 from engine.observe.summary import Count
 
 if TYPE_CHECKING:
@@ -214,19 +214,17 @@ class Roller:
         for new, old in sorted(
             late, key=lambda pair: (pair[0].start_ns, pair[0].topic, pair[0].partition, pair[0].revision)
         ):
-            notes += [note for note in new.notes if old is None or note not in old.notes]
-            for summary, sign in ((new, 1), (old, -1)):
-                if summary is None:
-                    continue
-                ids = self.index.ids(summary.labels, summary.series)
-                self._grow()
-                self.measures.amend(summary, ids, sign, start_ns)
-                self._amended += sign * int(summary.counts[:, Count.AMENDED].sum())
-                by_start, by_answer = self._flows(summary, ids)
-                slices = (start_ns - summary.start_ns) // self.settings.slice_ns - 1
-                for flow in (by_start, by_answer):
-                    self.occupancy.amend(slices, flow.members, flow.entered_series, sign * flow.entered)
-                flows.append((_late_flow(by_start, sign), _late_flow(by_answer, sign)))
+            change = new if old is None else difference(new, old)
+            notes += change.notes
+            ids = self.index.ids(change.labels, change.series)
+            self._grow()
+            self.measures.amend(change, ids, start_ns)
+            self._amended += int(change.counts[:, Count.AMENDED].sum())
+            by_start, by_answer = self._flows(change, ids)
+            slices = (start_ns - change.start_ns) // self.settings.slice_ns - 1
+            for flow in (by_start, by_answer):
+                self.occupancy.amend(slices, flow.members, flow.entered_series, flow.entered)
+            flows.append((_late_flow(by_start), _late_flow(by_answer)))
         self._late_notes = tuple(notes)
         return flows
 
@@ -311,7 +309,7 @@ def _longer(array: NDArray[np.int64], length: int, fill: int) -> NDArray[np.int6
     return np.concatenate([array, np.full(missing, fill, np.int64)]) if missing > 0 else array
 
 
-def _late_flow(flow: Flow, sign: int) -> Flow:
+def _late_flow(flow: Flow) -> Flow:
     """Let a late summary act now.
 
     Its arrivals are past, its level change and ends take effect in the first bin.
@@ -321,7 +319,4 @@ def _late_flow(flow: Flow, sign: int) -> Flow:
         arrivals=np.zeros_like(flow.arrivals),
         declines=np.zeros_like(flow.declines),
         entered=np.zeros_like(flow.entered),
-        opened=sign * flow.opened,
-        level=sign * flow.level,
-        end_count=sign * flow.end_count,
     )

@@ -100,7 +100,8 @@ class RunningSum:
     So they can be taken off again.
 
     The facts are kept merged per pane of `pane_ns`, and leave the window a pane at a time: a window of long
-    panes is shorter than its name by less than one pane.
+    panes is shorter than its name by less than one pane. What comes late is merged into its pane, so that
+    what is held is bounded by the panes and the rows of a window, however many rows are late.
     """
 
     def __init__(self, window_ns: int, pane_ns: int) -> None:
@@ -133,14 +134,20 @@ class RunningSum:
         if contribution.start_ns < end_ns - self.window_ns:
             return
         scatter_add(self.dense, contribution.flat, contribution.values, 1)
-        self._hold(contribution)
+        if self._pane and self._pane[0].start_ns == contribution.start_ns:
+            self._pane[-1] = merged([self._pane[-1], contribution])
+        else:
+            self._hold(contribution)
 
     def _hold(self, contribution: Contribution) -> None:
-        """Keep facts in order of time, so that the oldest can be taken off first."""
+        """Keep facts in order of time, one for each pane, so that the oldest can be taken off first."""
         place = len(self._held)
         while place and self._held[place - 1].start_ns > contribution.start_ns:
             place -= 1
-        self._held.insert(place, contribution)
+        if place and self._held[place - 1].start_ns == contribution.start_ns:
+            self._held[place - 1] = merged([self._held[place - 1], contribution])
+        else:
+            self._held.insert(place, contribution)
 
     def evict(self, end_ns: int) -> list[NDArray[np.int32]]:
         """Take off what starts before the window that ends at `end_ns`; give the positions that changed."""

@@ -327,3 +327,14 @@ def merge_summaries(summaries: Sequence[SliceSummary]) -> SliceSummary:
     names = Names(series.__getitem__, causes.__getitem__, stages.__getitem__)
     notes = tuple(note for one in summaries for note in one.notes)
     return build(header, names, groups, notes)
+
+
+def difference(new: SliceSummary, old: SliceSummary) -> SliceSummary:
+    """Say what a higher revision adds to a lower one: added to `old`, it gives `new`.
+
+    Only facts that differ have rows; all names of both are kept.
+    """
+    values = [column.name for layout in LAYOUT for column in layout if column.of == VALUE]
+    negated = {name: -getattr(old, name) for name in values}
+    change = merge_summaries([new, old._replace(counts=-old.counts, notes=(), **negated)])
+    return change._replace(notes=tuple(note for note in new.notes if note not in old.notes))
