@@ -189,6 +189,10 @@ def decode_row(text: bytes, key: bytes, row_bytes_max: int = 1 << 20) -> Row | L
     calls = fields.get("calls")
     if event_type is EventType.CALLS_LISTED and not isinstance(calls, list):
         return LossReason.FIELD_MISSING if calls is None else LossReason.FIELD_TYPE
+    if event_type is EventType.CALLS_LISTED and isinstance(calls, list):
+        unusable = [call for call in calls if not isinstance(identifier(call), str)]
+        if unusable:
+            return LossReason.FIELD_RANGE if isinstance(unusable[0], str) else LossReason.FIELD_TYPE
 
     bare = {label: clean_label(fields.get(label)) or "" for label in LABELS}
 
@@ -215,8 +219,7 @@ def decode_row(text: bytes, key: bytes, row_bytes_max: int = 1 << 20) -> Row | L
     if event_type in (EventType.CALL_ANSWERED, EventType.TURN_COMPLETED, EventType.CALL_ENDED):
         row.measures += _latencies(fields.get("latency_ms"))
     if event_type is EventType.CALLS_LISTED and isinstance(calls, list):
-        listed = (call for call in calls if isinstance(identifier(call), str))
-        row.note = {"call_keys": tuple(key_of(0, call) for call in listed)}
+        row.note = {"call_keys": tuple(key_of(0, call) for call in calls)}
     elif event_type in (EventType.LIMIT_REPORTED, EventType.LOAD_PLANNED, EventType.CHANGE_MADE):
         row.note = _note(fields, event_type)
     return row

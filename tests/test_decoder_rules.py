@@ -199,9 +199,9 @@ def test_what_is_masked_is_nowhere_in_the_decoder() -> None:
 
 
 def test_a_list_of_live_calls_gives_the_keys_of_those_calls() -> None:
-    """The keys are those the calls themselves have; entries that are no id are left out."""
+    """The keys are those the calls themselves have."""
     decoder = new_decoder()
-    listed = row("calls.listed", tenant="acme", platform="p", calls=["c1", "", 7, "c2", "x" * 257])
+    listed = row("calls.listed", tenant="acme", platform="p", calls=["c1", "c2"])
     batch = decoder.decode(raw_batch([row(tenant="acme", platform="p"), listed]))
     assert (1,) == batch.note_row
     keys = dict(batch.notes[0].fields)["call_keys"]
@@ -234,6 +234,21 @@ def test_a_list_beyond_the_bound_is_refused_whole() -> None:
     """A list cut short would end the calls beyond the cut."""
     assert loss_of(row("calls.listed", calls=["a", "b"]), calls_listed_max=2) is None
     assert LossReason.FIELD_RANGE == loss_of(row("calls.listed", calls=["a", "b", "c"]), calls_listed_max=2)
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (7, LossReason.FIELD_TYPE), ({"call_id": "b"}, LossReason.FIELD_TYPE), (None, LossReason.FIELD_TYPE),
+        ("", LossReason.FIELD_RANGE), ("x" * 257, LossReason.FIELD_RANGE),
+        ("é" * 129, LossReason.FIELD_RANGE),
+    ],
+)  # fmt: skip
+def test_a_list_with_an_entry_that_is_no_call_id_is_refused_whole(entry: object, reason: LossReason) -> None:
+    """Without the entry, the call that it stands for would be taken for one that has ended."""
+    assert reason == loss_of(row("calls.listed", calls=["a", entry, "c"]))
+    assert reason == loss_of(row("calls.listed", calls=[entry]))
+    assert loss_of(row("calls.listed", calls=[])) is None
 
 
 def test_a_note_has_its_labels_and_allowed_fields_only() -> None:

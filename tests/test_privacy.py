@@ -34,7 +34,8 @@ TRANSCRIPT = "my pin is four two"
 SECRETS = (DIGITS, "15223456789", "jane.doe", "customer.example", "canary-call", "my pin")
 
 PLACES = ("alerts", "early", "notes", "snapshots", "summaries", "metrics", "samples")
-TEXTS = (PHONE, f"sip:{PHONE}@pbx.example", f"tel:{PHONE}", "+49 1522 3456789")
+TEXTS = (PHONE, f"sip:{PHONE}@pbx.example", f"tel:{PHONE}", "+49 1522 3456789", f"did:{PHONE}",
+         "acme 0049 1522 3456789")  # fmt: skip
 
 
 def planted() -> list[Event]:

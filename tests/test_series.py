@@ -191,10 +191,17 @@ def test_a_label_is_a_printable_string_of_at_most_128_bytes(value: object, expec
         ("tel:+4930123456", True), ("x4155551234", True), ("٤١٥٥٥٥١٢٣٤", True),
         ("acme", False), ("sip-1", False), ("123456", False), ("us-east-1", False),
         ("550e8400-e29b-41d4-a716-446655440000", False), ("sip:gw.example.com", False),
+        ("did:+4915112345678", True), ("acme +49 151 23456789", True), ("caller_4915112345678", True),
+        ("lookup/+4915112345678", True), ("acme (555) 123-4567", True), ("agent 0151 2345678", True),
+        ("gw@pool/+4915112345678", True), ("caller-201512345678", True),
+        ("gpt-4o-2024-08-06", False), ("claude-3-5-sonnet-20241022", False), ("bot-20261128093000", False),
+        ("bot-v2.10.3+20261128", False), ("worker-0000000012", False), ("gw-10.120.130.140:5060", False),
+        ("job 2026-11-28T05:21:48.123456Z", False), ("9b74c9897bac770ffc029102a200c5de", False),
+        ("app@sha256:1234567890ab4567890123cd", False), ("bot-6512345678", True),
     ],
 )  # fmt: skip
 def test_a_label_like_a_telephone_number_is_masked(value: str, is_masked: bool) -> None:
-    """Seven digits and at most one letter; releases are dates and build numbers, and stay."""
+    """Seven digits and at most one letter, dialled, or ten in a run; releases are builds, and stay."""
     assert (NUMBER_MASK if is_masked else value) == PLAIN_MASK.shown("trunk", value)
     if "@" not in value:
         assert value == PLAIN_MASK.shown("release", value)
@@ -207,6 +214,9 @@ def test_a_label_like_a_telephone_number_is_masked(value: str, is_masked: bool) 
         ("call 12 of 4155551234", "call 12 of #"),
         ("limit of 80 reached (max 100)", "limit of 80 reached (max #)"),
         ("41 55 55 12 34 busy", "# busy"),
+        ("to 06_12_34_56_78", "to #"),
+        ("12 - 34 - 56 - 78 busy", "# busy"),
+        ("12 \u2013 34 \u2013 56 \u2013 78", "#"),
         ("refused <sip:alice@example.com>;tag=x now", "refused @ now"),
         ("ask bob@example.com", "ask @"),
         ("TEL:12 gone", "@ gone"),
@@ -233,6 +243,42 @@ def test_a_reason_keeps_words_and_loses_numbers_and_addresses(text: str, expecte
 def test_a_change_keeps_its_versions(text: str, expected: str) -> None:
     """What was changed is the point of the note; who is reached where is not."""
     assert expected == redact_change(text)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "+4915123456789", "+49_151_23456789", "+49 (0) 151 - 234 - 56789", "+1(415)555-1234",
+        "0049 151 23456789", "00491512345678", "0049-151/23456789", "0151 2345678", "06.12.34.56.78",
+        "06_12_34_56_78", "(555) 123-4567", "1 (555) 123-4567", "(0151) 23456789", "(0)151 23456789",
+        "415-555-1234", "1-415-555-1234", "415.555.1234", "415 555 1234",
+    ],
+)  # fmt: skip
+def test_a_dialled_number_is_blotted_out_of_a_change(number: str) -> None:
+    """However it is grouped and whatever stands beside it; in a label it is masked."""
+    for text in ("caller id {}", "{} to {}", "did:{}", "id={};", "pool/{}", "caller_{},"):
+        assert text.replace("{}", "#") == redact_change(text.replace("{}", number))
+    assert NUMBER_MASK == PLAIN_MASK.shown("agent", f"agent {number}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "v2.10.3", "2.10.3-rc.1", "1.2.3+20261128", "1.0.0-alpha+20261128093000", "0.10.20261128",
+        "2026.11.28", "2026-11-28", "28.11.2026 09:30", "01.02.2026 09:30", "build-20261128.4",
+        "2026-11-28T05:21:00.123456789Z", "2026-11-28 05:21:48+01:00", "05:21:00.012345678",
+        "1764300000", "build 1764300000123", "4915112345678", "id 0000001234", "0042_add_index",
+        "gpt-4o-2024-08-06", "claude-3-5-sonnet-20241022", "10.120.130.140:5060", "0.0.0.0/0",
+        "9b74c9897bac770ffc029102a200c5de", "01234567", "c0012345678901", "0x0012345678",
+        "550e8400-e29b-41d4-0716-446655440000", "e29b0000-0716-0123-0716-046655440000",
+        "reg/app@sha256:0123456789012345ab", "raised from 80 (max 120) to 160", "cap (120) 2026-11-28",
+        "release-2026-11-28-3", "r0012345678", "2001:db8::0123:4567", "80 100 1200", "+20 calls, +5 %",
+    ],
+)  # fmt: skip
+def test_what_is_no_dialled_number_stays_in_a_change(text: str) -> None:
+    """Versions, dates, times, builds, hashes, addresses of machines, models and caps."""
+    assert text == redact_change(text)
+    assert text == PLAIN_MASK.shown("release", text)
 
 
 @settings(max_examples=100, deadline=None)

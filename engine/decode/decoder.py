@@ -166,13 +166,12 @@ class JsonDecoder:
         call_id = id_bytes(fields.call_id)
         if rule.needs_call and not call_id:
             return _why_unusable(fields.call_id, str)
-        if rule.is_list and not self._is_listing(fields.calls):
-            return _why_unusable(fields.calls, list)
+        if rule.is_list:
+            reason = _why_no_listing(fields.calls, self._settings.calls_listed_max)
+            if reason is not None:
+                return reason
         self._append(fields, rule, (time_ns, offset), call_id, columns)
         return None
-
-    def _is_listing(self, calls: object) -> bool:
-        return isinstance(calls, list) and len(calls) <= self._settings.calls_listed_max
 
     def _append(self, fields: EventFields, rule: TypeRule, when: tuple[int, int], call_id: bytes,
                 columns: Columns) -> None:  # fmt: skip
@@ -304,6 +303,16 @@ def _why_unusable(value: object, wanted: type) -> LossReason:
     if value is None:
         return LossReason.FIELD_MISSING
     return LossReason.FIELD_RANGE if isinstance(value, wanted) else LossReason.FIELD_TYPE
+
+
+def _why_no_listing(calls: object, calls_max: int) -> LossReason | None:
+    """Say what is wrong with a list of live calls, or with its first entry that is no call id."""
+    if not isinstance(calls, list) or len(calls) > calls_max:
+        return _why_unusable(calls, list)
+    for call in calls:
+        if not id_bytes(call):
+            return LossReason.FIELD_RANGE if isinstance(call, str) else LossReason.FIELD_TYPE
+    return None
 
 
 def why_unreadable(text: bytes) -> LossReason:

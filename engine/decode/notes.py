@@ -1,7 +1,7 @@
 """The rare events, kept as they are: limit reports, lists of live calls, announced load, changes.
 
 Only the fields named here are kept, redacted and bounded. A list of calls is taken whole or not at all: from
-a list cut short the engine would conclude that the calls beyond the cut have ended.
+a list cut short, or with entries left out, the engine would conclude that the other calls have ended.
 """
 
 from __future__ import annotations
@@ -97,9 +97,5 @@ def _number_text(value: float) -> str:
 
 
 def listed_calls(calls: list[object], prefix: bytes, key: NDArray[np.uint64]) -> tuple[int, ...]:
-    """Give the keys of the platform's list of live calls.
-
-    An entry that is no call id is left out: no call in flight can have it.
-    """
-    messages = [CALL + prefix + call_id for call_id in map(id_bytes, calls) if call_id]
-    return tuple(identity_keys(messages, key).tolist())
+    """Give the keys of the platform's list of live calls, in which every entry is a call id."""
+    return tuple(identity_keys([CALL + prefix + id_bytes(call) for call in calls], key).tolist())
