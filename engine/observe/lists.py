@@ -8,11 +8,11 @@ less the out-of-order bound, and it is not listed. Tenant and platform are part 
 that names none speaks of calls that have none. Where the note names a label that series do not keep, or whose
 value is a word that stands for many (`__number__`), nothing can be said to match, and nothing is healed; the
 decoder counts it. Listed calls that were healed before that are in flight again, each where it was; those
-that no partition knows enter flight with unknown age, in the partition of the note. That nobody knows them can
-only be said where every partition has come: until then none closes the slice of the list, and what is ahead is
-held. A list for which too many rows would be held, or that comes when a partition is so far beyond that it has
-forgotten what ended, opens nothing. Rejected: taking effect at once, or opening in a partition that is ahead,
-which would depend on how far each partition is.
+that no partition knows enter flight with unknown age, in the partition of the note. That nobody knows them
+can only be said where every partition has come: until then none closes the slice of the list, and what is
+ahead is held. A list for which too many rows would be held, or that comes when a partition is so far beyond
+that it has forgotten what ended, opens nothing. Rejected: taking effect at once, or opening in a partition
+that is ahead, which would depend on how far each partition is.
 """
 
 from __future__ import annotations
