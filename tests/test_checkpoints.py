@@ -39,10 +39,13 @@ def rows() -> list[RawBatch]:
     return list(batches_of(make_story(TRAFFIC).events, partitions=2, rows_max=200))
 
 
-async def kept(folder: Path, batches: list[RawBatch], topic_id: str = "") -> tuple[OwnedLine, dict[int, int]]:
+async def kept(
+    folder: Path, batches: list[RawBatch], topic_id: str = "", told_ns: int = -1
+) -> tuple[OwnedLine, dict[int, int]]:
     """Let one process read these and keep a checkpoint of it."""
     configuration = configured(folder)
     checkpoints = Checkpoints(configuration)
+    checkpoints.told_ns = told_ns
     line = OwnedLine(configuration, checkpoints.open(configuration))
     line.adopt(None, topic_id)
     for raw in batches:
@@ -71,6 +74,16 @@ async def test_another_process_goes_on_with_the_same_line_key_and_offsets(tmp_pa
     assert state_hash(fresh.line.pipeline) == state_hash(line.line.pipeline)
     assert checkpoints.stats.outcomes == {"whole": 1}
     assert (tmp_path / "call.key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("told_ns", [-1, 7])
+async def test_a_checkpoint_says_when_its_alerts_were_told(tmp_path: Path, told_ns: int) -> None:
+    """Who has told nothing yet passes on what the one before says; an older one says when it was cut."""
+    await kept(tmp_path, rows()[:2], told_ns=told_ns)
+    checkpoints = Checkpoints(configured(tmp_path))
+    checkpoints.open(configured(tmp_path))
+    resumed = checkpoints.resume(configured(tmp_path))
+    assert resumed.told_ns == (told_ns if told_ns >= 0 else resumed.written_ns)
 
 
 async def test_a_line_that_was_read_waits_for_the_partitions(tmp_path: Path) -> None:

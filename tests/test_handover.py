@@ -157,6 +157,18 @@ def test_what_was_restored_is_sent_before_it_runs_out_and_not_at_once() -> None:
     assert ended.alerts == handover.alerts(received(NOW_NS + 3 * S, ALL), ended, ())
 
 
+def test_when_alerts_were_last_told_is_known_and_catching_up_is_no_telling() -> None:
+    """A checkpoint that is cut meanwhile must not say that its alerts were just sent."""
+    handover = Handover()
+    handover.restore((an_alert(),), NOW_NS + 2 * S, told_ns=NOW_NS - HOUR_NS)
+    handover.alerts(received(NOW_NS), picture(HOUR_NS), ())
+    assert handover.told_ns == NOW_NS - HOUR_NS
+    handover.alerts(received(NOW_NS + 2 * S), picture(HOUR_NS), ())
+    assert handover.told_ns == NOW_NS + 2 * S
+    handover.alerts(received(NOW_NS + 3 * S, assigned=()), picture(HOUR_NS), ())
+    assert handover.told_ns == NOW_NS + 2 * S
+
+
 def test_what_an_old_checkpoint_says_is_firing_waits_a_little_for_what_was_missed() -> None:
     """It may have been resolved since, and that was told; who cannot catch up in time sends it again."""
     firing, ended = an_alert(), an_alert()._replace(state="resolved", resolved_ns=NOW_NS - HOUR_NS)
@@ -181,7 +193,9 @@ def test_whatever_the_age_of_a_checkpoint_a_start_has_a_moment_to_read_what_was_
     )
     duty, firing = Duty(configuration), (an_alert(),)
     duty.begin(configuration, bytes(16))
-    duty.take_over(Resumed(firing=firing, written_ns=NOW_NS - age_s * S))
+    # It was written later, while catching up: that says nothing of when its alerts were sent.
+    duty.take_over(Resumed(firing=firing, written_ns=NOW_NS - S, told_ns=NOW_NS - age_s * S))
+    assert duty.checkpoints.told_ns == NOW_NS - age_s * S
     for after_ns, told in ((0, None), (told_after_s * S - 1, None), (told_after_s * S, firing)):
         raw = received(NOW_NS + after_ns)
         assert duty.alerts(raw, *duty.step(raw)) == told

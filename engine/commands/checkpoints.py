@@ -72,6 +72,7 @@ class Resumed(NamedTuple):
     firing: tuple[Alert, ...] = ()
     first_declines: tuple[FirstDeclined, ...] = ()
     written_ns: int = -1
+    told_ns: int = -1  # when its alerts were last told
 
 
 class Checkpoints:
@@ -87,6 +88,7 @@ class Checkpoints:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._writing: asyncio.Task[None] | None = None
         self._due_s = self._topic_due_s = 0.0
+        self.told_ns = -1  # when alerts were last told, which a process that catches up has not yet
         self._state_topic = StateTopic(configuration.settings) if settings.topic else None
         self._is_finished = False
         self.are_kept = False  # Whether the folder could be written to when it was opened.
@@ -206,7 +208,8 @@ class Checkpoints:
         offsets = manifest.next_offsets if outcome.is_whole else {}
         first_declines = tuple(judge.first_declines.values())
         self._say(outcome, candidate.where, (time.time_ns() - manifest.written_ns) / NS_PER_S)
-        return Resumed(line, offsets, firing, first_declines, manifest.written_ns)
+        told_ns = manifest.told_ns if manifest.told_ns >= 0 else manifest.written_ns
+        return Resumed(line, offsets, firing, first_declines, manifest.written_ns, told_ns)
 
     def _say(self, outcome: Outcome, where: str, age_s: float) -> None:
         self.stats.restored("whole" if outcome.is_whole else "alerts")
@@ -241,7 +244,9 @@ class Checkpoints:
             self._fail("encode", f"the state cannot be written down: {error}")
             return None
         digests = digests_of(configuration.settings, configuration.learned, self._hash_key)
-        stamp = Stamp(self._topic, digests, pipeline.observer.watermark_ns, time.time_ns(), line.topic_id)
+        stamp = Stamp(
+            self._topic, digests, pipeline.observer.watermark_ns, time.time_ns(), line.topic_id, self.told_ns
+        )
         return Taken(cut, stamp, time.perf_counter() - begin_s)
 
     def write_soon(self, taken: Taken, durable: dict[int, int]) -> None:

@@ -60,12 +60,14 @@ class Duty:
         assert self.line is not None, "there is a line before anything is read"
         self.line.adopt(resumed.line, topic_id)
         settings = self.line.configuration.settings.alertmanager
-        # The last time they were sent may have been a resend before the checkpoint, and the next one is late.
-        runs_out_ns = resumed.written_ns + settings.ends_after_ns
+        # The last time they were sent may have been a resend before they were last handed over, and the next
+        # one is late. The checkpoint may be younger: one that is cut while catching up has told nothing.
+        runs_out_ns = resumed.told_ns + settings.ends_after_ns
         # A process that went on after it has sent them later, or resolved them. The longest outage leaves a
         # resend until they run out: half of it for the start, half to catch up.
         due_ns, grace_ns = runs_out_ns - 2 * settings.resend_ns, settings.resend_ns // 2
-        self.handover.restore(resumed.firing, due_ns, grace_ns)
+        self.handover.restore(resumed.firing, due_ns, grace_ns, resumed.told_ns)
+        self.checkpoints.told_ns = resumed.told_ns
         return dict(resumed.next_offsets)
 
     def is_void(self, raw: RawBatch) -> bool:
@@ -107,4 +109,6 @@ class Duty:
 
     def alerts(self, raw: RawBatch, step: Step, snapshot: Snapshot) -> tuple[Alert, ...] | None:
         """Give what the sink shall be told after a step; None: nothing now."""
-        return self.handover.alerts(raw, snapshot, step.early)
+        found = self.handover.alerts(raw, snapshot, step.early)
+        self.checkpoints.told_ns = self.handover.told_ns
+        return found

@@ -42,15 +42,26 @@ class Handover:
         self._due_ns = 0  # they are sent from then on
         self._grace_ns = 0  # and not before so long after the assignment
 
-    def restore(self, firing: tuple[Alert, ...], due_ns: int = 0, grace_ns: int = 0) -> None:
+        self.told_ns = -1  # when alerts were last handed over, by whichever process; -1: not known
+
+    def restore(
+        self, firing: tuple[Alert, ...], due_ns: int = 0, grace_ns: int = 0, told_ns: int = -1
+    ) -> None:
         """Keep sending these from `due_ns` on until all was once read to its end.
 
         The first time is `grace_ns` after the next assignment, or later.
         """
         self._next_restored, self._due_ns, self._grace_ns = firing, due_ns, grace_ns
+        self.told_ns = told_ns
 
     def alerts(self, raw: RawBatch, snapshot: Snapshot, early: tuple[Alert, ...]) -> tuple[Alert, ...] | None:
         """Give the alerts to hand over after the step of `raw`; None: hand nothing over now."""
+        found = self._found(raw, snapshot, early)
+        if found is not None:
+            self.told_ns = raw.received_ns
+        return found
+
+    def _found(self, raw: RawBatch, snapshot: Snapshot, early: tuple[Alert, ...]) -> tuple[Alert, ...] | None:
         if not raw.assigned:
             self.is_catching_up, self._since_ns = True, -1
             self._early.clear()

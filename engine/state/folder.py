@@ -52,6 +52,7 @@ class Stamp(NamedTuple):
     watermark_ns: int
     written_ns: int
     topic_id: str = ""
+    told_ns: int = -1
 
 
 class Found(NamedTuple):
@@ -123,7 +124,7 @@ class Folder:
                     self._usual = Written(head, pieces, entries[name])
             manifest = Manifest(
                 self._sequence, stamp.written_ns, stamp.topic, *stamp.digests, stamp.watermark_ns,
-                capture.next_offsets, entries, stamp.topic_id,
+                capture.next_offsets, entries, stamp.topic_id, stamp.told_ns,
             )  # fmt: skip
             sync_folder(self.path, self._disk)
             fresh = self.path / f"{MANIFEST}.{self._run}.new"

@@ -49,6 +49,7 @@ class Manifest(msgspec.Struct, frozen=True):
     next_offsets: dict[int, int]
     blobs: dict[str, BlobEntry]
     topic_id: str = ""  # of Kafka; "": not known
+    told_ns: int = -1  # when alerts were last told; -1: not known
 
     @property
     def digests(self) -> Digests:
