@@ -230,6 +230,20 @@ def test_a_list_whose_label_is_hidden_like_those_of_others_is_counted() -> None:
     assert (identity_key(0, "", "10023456", "c1", KEY),) == dict(batch.notes[0].fields)["call_keys"]
 
 
+@pytest.mark.parametrize("kind", ["change.made", "limit.reported", "load.planned", "dependency.called"])
+def test_an_event_of_no_call_that_names_a_platform_switches_off_no_list(kind: str) -> None:
+    """It says nothing of how calls are named; the next call that has the same labels does."""
+    decoder = new_decoder(series_labels=("tenant", "trunk"))
+    labels = {"tenant": "acme", "platform": "p"}
+    listed = row("calls.listed", tenant="acme", calls=["c1"])
+    stray = decoder.decode(raw_batch([row(kind, call_id=None, **labels), listed]))
+    assert "call_keys" in dict(stray.notes[-1].fields)
+    ignored_before = decoder.fields_ignored["platform"]
+    of_call = decoder.decode(raw_batch([row(**labels), listed]))
+    assert "call_keys" not in dict(of_call.notes[-1].fields)
+    assert [ignored_before, decoder.fields_ignored["platform"]] == [0, 1]
+
+
 def test_a_list_beyond_the_bound_is_refused_whole() -> None:
     """A list cut short would end the calls beyond the cut."""
     assert loss_of(row("calls.listed", calls=["a", "b"]), calls_listed_max=2) is None

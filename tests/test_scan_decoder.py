@@ -218,3 +218,17 @@ def test_the_newest_time_of_a_plain_log_is_kept_over_batches() -> None:
     pair = Pair()
     for shift in (2, 9, 1, 0):
         pair.decode(raw_batch([row(time=T + shift), row(time=T)], pair.fast.rows_read, -1))
+
+
+def test_the_first_call_that_names_a_platform_is_noticed_by_the_scanner_too() -> None:
+    """Its labels were those of events of no call before, which say nothing of how calls are named."""
+    pair = Pair(series_labels=("tenant",))
+    labels = {"tenant": "acme", "platform": "p"}
+    of_none = row("dependency.called", call_id=None, dependency="crm", outcome="ok", **labels)
+    listed = row("calls.listed", tenant="acme", calls=["c1"])
+    for texts, is_used in (([of_none] * 40, True), ([row(**labels)] * 40, False), ([of_none] * 40, False)):
+        batch = pair.decode(raw_batch([*texts, listed]))
+        assert is_used == ("call_keys" in dict(batch.notes[-1].fields))
+    before = pair.fast.rows_scanned
+    pair.decode(raw_batch([of_none, row(**labels)] * 20))
+    assert before + 40 == pair.fast.rows_scanned

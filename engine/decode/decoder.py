@@ -176,7 +176,7 @@ class JsonDecoder:
     def _append(self, fields: EventFields, rule: TypeRule, when: tuple[int, int], call_id: bytes,
                 columns: Columns) -> None:  # fmt: skip
         """Append a row that has all it must have; `when` is its event time and its offset."""
-        labels = self.labels.read(fields)
+        labels = self.labels.read(fields, is_of_call=bool(call_id))
         prefix = labels.prefix
         if not call_id and fields.call_id is not None:
             self._ignore("call_id")

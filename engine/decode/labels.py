@@ -31,6 +31,7 @@ class RowLabels(NamedTuple):
     admission: int  # engine.decode.series.Admission
     platform: str  # masked
     prefix: bytes  # of the identities of its calls and events, see engine.decode.identity
+    unkept: tuple[str, ...]  # platform, tenant: named, and no label of the series
 
 
 class LabelReader:
@@ -50,8 +51,11 @@ class LabelReader:
         self._remembered: dict[tuple[Any, ...], RowLabels] = {}
         self._remembered_max = REMEMBERED_PER_SERIES * series_max
 
-    def read(self, fields: EventFields) -> RowLabels:
-        """Give what the labels of a row come to, and count the row in the series table."""
+    def read(self, fields: EventFields, *, is_of_call: bool) -> RowLabels:
+        """Give what the labels of a row come to, and count the row in the series table.
+
+        Only a row of a call says what calls are named by; a change or a report may be of anything.
+        """
         values = self.values_of(fields)
         try:
             labels = self._remembered.get(values)
@@ -60,11 +64,19 @@ class LabelReader:
         if labels is None:
             labels = self._work_out(values)
         self._series.rows_by_admission[labels.admission] += 1
+        if is_of_call and labels.unkept:
+            self._series.identities_unkept.update(labels.unkept)
         return labels
 
     def remembered(self, values: tuple[Any, ...]) -> RowLabels | None:
-        """Give what labels came to when last read, unless they may not be kept; counts nothing."""
-        return self._remembered.get(values)
+        """Give what labels came to when last read, unless they may not be kept; counts nothing.
+
+        Nor are they given as long as `read` has something to note of the first call that has them.
+        """
+        labels = self._remembered.get(values)
+        if labels is not None and self._series.identities_unkept.issuperset(labels.unkept):
+            return labels
+        return None
 
     def _work_out(self, values: tuple[Any, ...]) -> RowLabels:
         clean: dict[str, str] = {}
@@ -74,12 +86,11 @@ class LabelReader:
             if text is None:
                 self._ignore(name)
             clean[name] = text or ""
-            if text and name not in self._series.labels:
-                self._series.identities_unkept.add(name)
             kept[name] = self._mask.shown(name, clean[name])
         series_id, admission = self._series.admit(tuple(kept[name] for name in self._series.labels))
         prefix = identity_prefix(clean["platform"], clean["tenant"])
-        labels = RowLabels(series_id, int(admission), kept["platform"], prefix)
+        unkept = tuple(name for name in self.names if clean[name] and name not in self._series.labels)
+        labels = RowLabels(series_id, int(admission), kept["platform"], prefix, unkept)
         if all(
             value is None or (value == clean[name] and self._mask.may_be_learned(name, value))
             for name, value in zip(self.names, values, strict=True)

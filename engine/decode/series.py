@@ -46,7 +46,7 @@ class SeriesTable:
         self.labels: tuple[str, ...] = series_labels + extra
         self.values: list[tuple[str, ...]] = [(OTHER,) * len(self.labels)]
         self.rows_by_admission: list[int] = [0] * len(Admission)
-        self.identities_unkept: set[str] = set()  # platform, tenant: named by an event, and not in `labels`
+        self.identities_unkept: set[str] = set()  # platform, tenant: named of a call, and not in `labels`
         self._limit_labels = dict(limit_labels)
         self._ids = {self.values[0]: 0}
         exact_rows = prod(len(exact or ()) + 1 for exact in limit_labels.values()) if limit_labels else 0
