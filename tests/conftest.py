@@ -58,6 +58,8 @@ def pytest_runtest_teardown() -> None:
         if isinstance(handler.formatter, LineFormatter):
             root.removeHandler(handler)
             root.setLevel(logging.WARNING)
+            for name in ("aiokafka", "numba"):
+                logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def _nothing() -> None:

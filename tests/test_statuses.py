@@ -134,7 +134,13 @@ def test_the_guard_rail_is_the_load_that_the_limit_carries_with_few_declines() -
 
     assert found == pytest.approx(safe_offered_load(40.0, 20.0, SAFE_DECLINES_PER_HOUR), rel=HOLDING_STEP - 1)
     assert found == statuses.safe_load(40.0, 20.05)
-    for value, holding_s in ((math.nan, 20.0), (0.0, 20.0), (40.0, math.nan), (40.0, 0.0)):
+    for value, holding_s in (
+        (math.nan, 20.0),
+        (0.0, 20.0),
+        (2.0**31 - 1, 20.0),
+        (40.0, math.nan),
+        (40.0, 0.0),
+    ):
         assert math.isnan(statuses.safe_load(value, holding_s))
 
 

@@ -53,3 +53,6 @@ def set_up_logs(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(settings.log_format))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    # At debug aiokafka writes down its requests, a password among them, and numba every step of compiling.
+    for name, least in (("aiokafka", logging.INFO), ("numba", logging.WARNING)):
+        logging.getLogger(name).setLevel(max(least, logging.root.level))

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # The static guard rail: the load at which chance alone declines so many calls.
 SAFE_DECLINES_PER_HOUR = 0.01
+# Beyond, solving it would hold up the line: it takes as long as there are calls, some fifty times. Whoever
+# says so much means that there is no cap.
+SAFE_LOAD_CALLS_MAX = 50_000
 HOLDING_STEP = 1.02  # the guard rail is solved anew only when the holding time has moved by more than this
 
 # From harmless to worst, then the two that say why nothing is known.
@@ -107,9 +110,9 @@ class Statuses:
     def safe_load(self, value: float, holding_s: float) -> float:
         """Give the offered load that the limit carries with few declines.
 
-        NaN while the holding time is not known.
+        NaN while the holding time is not known, and for a cap beyond SAFE_LOAD_CALLS_MAX.
         """
-        if not (value >= 1 and holding_s > 0):
+        if not (1 <= value <= SAFE_LOAD_CALLS_MAX and holding_s > 0):
             return math.nan
         step = round(math.log(holding_s) / math.log(HOLDING_STEP))
         if (value, step) not in self._safe:
