@@ -41,7 +41,6 @@ class Handover:
         self._restored: tuple[Alert, ...] = ()
         self._due_ns = 0  # they are sent from then on
         self._grace_ns = 0  # and not before so long after the assignment
-
         self.told_ns = -1  # when alerts were last handed over, by whichever process; -1: not known
 
     def restore(
