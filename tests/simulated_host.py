@@ -178,10 +178,13 @@ class Host:
         """Post what is queued, as the send loops do when they wake.
 
         Only then somebody is there for Alertmanager: a process may die between a step and that, again and
-        again.
+        again, or have lost its partitions without having noticed. Nor does Alertmanager hear anybody while it
+        is down itself: both outages are one.
         """
-        if self.line.owns and not self.duty.handover.is_catching_up:
-            self.around.alertmanager.note_current(self.around.clock.time_ns())
+        alertmanager = self.around.alertmanager
+        is_owner = self.line.owns and bool(self.consumer.assignment())
+        if is_owner and not self.duty.handover.is_catching_up and alertmanager.is_up:
+            alertmanager.note_current(self.around.clock.time_ns())
         for peer in self.sink._peers:
             while batch := peer.queue.take(peer.batch_alerts_max):
                 if not now(self.sink._send(peer, batch)):

@@ -231,7 +231,7 @@ class Alertmanager:
                 self.told.append(Told(now_ns, "resolved", labels))
 
     def note_current(self, now_ns: int) -> None:
-        """Take note that somebody is there who has read everything, and sends."""
+        """Take note that somebody is there who has read everything, and sends, and can be heard."""
         if now_ns - self._current_ns > OUTAGE_NS:
             self._outage_ended_ns = now_ns
         self._current_ns = now_ns
