@@ -1,7 +1,7 @@
 """From a merged summary to the facts of its slice: names become rows, and causes what they mean.
 
-Timing rows, score rows and dependencies are numbered in order of appearance and never renumbered. What comes
-late is not here: it amends windows, and detectors that add up slices do without it.
+Timing rows, score rows and dependencies are numbered in order of appearance and never renumbered. Of what
+comes late, scores and calls of dependencies are here (late.py).
 """
 
 from __future__ import annotations
@@ -51,6 +51,13 @@ class Meaning(NamedTuple):
     is_throttled: bool
 
 
+class Slice(NamedTuple):
+    """A slice over all partitions."""
+
+    merged: SliceSummary | None  # None: without events
+    ids: NDArray[np.int32]  # (series of `merged`,): their numbers in the index
+
+
 class FactRows:
     """Numbers the rows of slice facts, and gathers the facts."""
 
@@ -62,18 +69,16 @@ class FactRows:
         self.dependencies: list[str] = []
         self.dependencies_refused = 0  # times that a name fell to `__other__`
 
-    def gather(
-        self, merged: SliceSummary | None, ids: NDArray[np.int32], newest: Newest, classifier: Classifier
-    ) -> SliceFacts:
-        """Give the facts of the slice; `merged` is None in a slice without events."""
+    def gather(self, own: Slice, told: Slice, newest: Newest, classifier: Classifier) -> SliceFacts:
+        """Give the facts of a slice: of its own events, or of those that are told with it, late ones too."""
         return SliceFacts(
             ended=newest.counts[ENDED],
             errors=newest.counts[ERRORS],
             declined=newest.counts[DECLINED],
             latency=newest.latency,
-            failures=self._failures(merged, ids, classifier),
-            scores=self._scores(merged, ids),
-            dependencies=self._dependencies(merged, classifier),
+            failures=self._failures(own.merged, own.ids, classifier),
+            scores=self._scores(told.merged, told.ids),
+            dependencies=self._dependencies(told.merged, classifier),
         )
 
     def _failures(

@@ -2,7 +2,7 @@
 
 A slice is judged once, when the engine's watermark has passed its end. A summary that comes, or is
 republished, afterwards amends what is additive (windows, ages) and never what was already judged; a level
-change that it still carries takes effect in the slice that is judged next.
+change that it still carries takes effect in the slice that is judged next, as does what somebody is told.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engine.judge.attribution import Declines, attribute, declined_rows, fullness
-from engine.judge.fact_rows import FactRows
+from engine.judge.fact_rows import FactRows, Slice
 from engine.judge.implicit import LearnedValues, implicit_limits
+from engine.judge.late import Late, late_flow, late_told, with_late
 from engine.judge.measures import Measures
 from engine.judge.occupancy import Flow, LimitUse, Occupancy, SliceUse, add_to_instances, flows_of
 from engine.judge.reports import Reports
@@ -94,7 +95,6 @@ class Roller:
         self._waiting: dict[int, dict[PartitionKey, SliceSummary]] = {}
         self._judged: dict[int, dict[PartitionKey, SliceSummary]] = {}
         self._late: list[tuple[SliceSummary, SliceSummary | None]] = []  # new, and what it replaces
-        self._late_notes: tuple[Note, ...] = ()
         self._first_ns_by_instance: NDArray[np.int64] = np.zeros(0, np.int64)
         self._counters = StreamCounters()
         self._amended = 0
@@ -166,13 +166,13 @@ class Roller:
 
     def _judge(self, start_ns: int, merged: SliceSummary | None, counters: StreamCounters) -> Rolled:
         end_ns = start_ns + self.settings.slice_ns
-        ids = self.index.ids(merged.labels, merged.series) if merged else np.zeros(0, np.int32)
+        ids = self._ids(merged)
         late = self._take_late(start_ns)
-        notes = self._late_notes + (merged.notes if merged else ())
+        notes = late.notes + (merged.notes if merged else ())
         self.index.take_announced(notes)
         self._grow()
         self.reports.take(notes)
-        flows = [*late, self._flows(merged, ids)] if merged else late
+        flows = [*late.flows, self._flows(merged, ids)] if merged else late.flows
         use = self.occupancy.advance(start_ns, tuple(itertools.chain(*flows)))
         if merged and start_ns - self.first_ns < ATTACH_NS:
             self._was_busy |= bool(merged.counts[:, (Count.OPENED_UNKNOWN, Count.ENDED_UNKNOWN)].any())
@@ -180,12 +180,14 @@ class Roller:
             scatter_add(self.series_level, by_start.bin_series, by_start.level, 1)
             scatter_add(self.series_answered, by_answer.bin_series, by_answer.level, 1)
         limits = self._limit_use(end_ns, use)
-        declines = self._declines(limits, merged, ids)
+        told = with_late(merged, late.told)
+        told_ids = ids if told is merged else self._ids(told)
+        declines = self._declines(limits, told, told_ids)
         limits.declined[:] = declines.by_instance
         self.declined_total += declines.by_instance
         windows, newest = self.measures.advance(start_ns, end_ns, merged, ids)
         stream = self._stream(merged, counters, declines)
-        facts = self.facts.gather(merged, ids, newest, self.classifier)
+        facts = self.facts.gather(Slice(merged, ids), Slice(told, told_ids), newest, self.classifier)
         is_partial = self._is_partial(start_ns)
         return Rolled(
             WindowSummary(start_ns, end_ns, self.first_ns, is_partial, limits, windows, stream, facts, notes),
@@ -203,20 +205,24 @@ class Roller:
         self.series_level = _longer(self.series_level, series, 0)
         self.series_answered = _longer(self.series_answered, series, 0)
 
+    def _ids(self, summary: SliceSummary | None) -> NDArray[np.int32]:
+        return self.index.ids(summary.labels, summary.series) if summary else np.zeros(0, np.int32)
+
     def _flows(self, summary: SliceSummary, ids: NDArray[np.int32]) -> tuple[Flow, Flow]:
         return flows_of(summary, ids, self.index.by_start.arrays(), self.index.by_answer.arrays())
 
-    def _take_late(self, start_ns: int) -> list[tuple[Flow, Flow]]:
-        """Fold in what came after its slice was judged: windows at once, levels and ages into this slice."""
+    def _take_late(self, start_ns: int) -> Late:
+        """Fold in what came after its slice was judged: windows at once, the rest into this slice."""
         flows: list[tuple[Flow, Flow]] = []
         notes: list[Note] = []
+        told: list[SliceSummary] = []
         late, self._late = self._late, []
         for new, old in sorted(
             late, key=lambda pair: (pair[0].start_ns, pair[0].topic, pair[0].partition, pair[0].revision)
         ):
             change = new if old is None else difference(new, old)
             notes += change.notes
-            ids = self.index.ids(change.labels, change.series)
+            ids = self._ids(change)
             self._grow()
             self.measures.amend(change, ids, start_ns)
             self._amended += int(change.counts[:, Count.AMENDED].sum())
@@ -224,9 +230,10 @@ class Roller:
             slices = (start_ns - change.start_ns) // self.settings.slice_ns - 1
             for flow in (by_start, by_answer):
                 self.occupancy.amend(slices, flow.members, flow.entered_series, flow.entered)
-            flows.append((_late_flow(by_start), _late_flow(by_answer)))
-        self._late_notes = tuple(notes)
-        return flows
+            flows.append((late_flow(by_start), late_flow(by_answer)))
+            if (now_told := late_told(change, start_ns)) is not None:
+                told.append(now_told)
+        return Late(flows, tuple(notes), told)
 
     def _limit_use(self, end_ns: int, use: SliceUse) -> LimitUse:
         state, terms = self.occupancy.state, self.index.terms()
@@ -307,16 +314,3 @@ class Roller:
 def _longer(array: NDArray[np.int64], length: int, fill: int) -> NDArray[np.int64]:
     missing = length - len(array)
     return np.concatenate([array, np.full(missing, fill, np.int64)]) if missing > 0 else array
-
-
-def _late_flow(flow: Flow) -> Flow:
-    """Let a late summary act now.
-
-    Its arrivals are past, its level change and ends take effect in the first bin.
-    """
-    return flow._replace(
-        bin_index=np.zeros_like(flow.bin_index),
-        arrivals=np.zeros_like(flow.arrivals),
-        declines=np.zeros_like(flow.declines),
-        entered=np.zeros_like(flow.entered),
-    )
