@@ -139,6 +139,10 @@ async def _served_name(server: WebServer) -> str:
         ("http_server_config: {http2: true}", "http_server_config"),
         ("a: &a [1]\nb: *a", "aliases"),
         ("basic_auth_users: [a]", "not a mapping"),
+        ("plain-password-of-somebody", "the file: a text is not a mapping"),
+        ("basic_auth_users: plain-password-of-somebody", "a text is not a mapping"),
+        ("basic_auth_users: {a:plain-password-of-somebody}", "holds a colon"),
+        ("tls_server_config: plain-password-of-somebody", "a text is not a mapping"),
     ],
 )
 def test_a_web_file_that_cannot_be_meant_so_is_refused(text: str, complaint: str, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def _read_file(path: str) -> Access:
     problems = Problems(parse_yaml(text, path))
     value = problems.document.value
     fields = Fields({} if value is None else value, (), problems)
-    users: dict[str, bytes] = fields.get("basic_auth_users", table(as_text, _as_hash), {})
+    users: dict[str, bytes] = fields.get("basic_auth_users", _as_users, {})
     if len(users) > USERS_MAX:
         fields.wrong("basic_auth_users", f"{len(users)} users are more than {USERS_MAX}")
     tls = None
@@ -137,6 +137,13 @@ def _read_tls(fields: Fields, path: str) -> Tls:
     fields.close()
     names = [str(folder / name) if name else "" for name in (cert_file, key_file, client_ca_file)]
     return Tls(names[0], names[1], names[2], min_version)
+
+
+def _as_users(value: Any) -> dict[str, bytes]:
+    """Take names with their hashes; a message names a name, so none may be `name:password` in one."""
+    if isinstance(value, dict) and any(":" in str(name) for name in value):
+        raise FaultError("a user's name holds a colon", "write NAME: HASH, with a space after the colon")
+    return table(as_text, _as_hash)(value)
 
 
 def _as_hash(value: Any) -> bytes:
