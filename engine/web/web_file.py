@@ -77,16 +77,30 @@ def read_access(config_file: str, token_file: str, setting: str) -> Access:
     return access._replace(token=token)
 
 
+class RenewableContext(ssl.SSLContext):
+    """What a server is opened with: each new connection is taken by the newest context alone.
+
+    A context in use cannot be renewed itself: authorities that it trusts can only be added.
+    """
+
+    newest: ssl.SSLContext
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,  # noqa: FBT001, FBT002
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """Begin the TLS of one connection."""
+        return self.newest.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+
+
 def make_context(tls: Tls) -> ssl.SSLContext:
     """Make a server's context; raises DeliveryError for files that are no use."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = VERSIONS[tls.min_version]
-    load_certificates(context, tls)
-    return context
-
-
-def load_certificates(context: ssl.SSLContext, tls: Tls) -> None:
-    """Load the certificates, also into a context in use: connections made from now on get the new ones."""
     try:
         context.load_cert_chain(tls.cert_file, tls.key_file, _no_password)
         if tls.client_ca_file:
@@ -100,6 +114,7 @@ def load_certificates(context: ssl.SSLContext, tls: Tls) -> None:
             hint="cert_file, key_file and client_ca_file must be PEM files that callgauge may read, "
             "the key without a passphrase and of that certificate",
         ) from None
+    return context
 
 
 def _no_password() -> str:
