@@ -71,7 +71,6 @@ BASES_THAT_LIBRARIES_DEMAND = {
     "ConsumerRebalanceListener", "DynamicSink", "Fetcher", "Formatter", "Handler", "LoadScopeScheduling",
     "NodeVisitor", "RequestStruct", "Response", "RuleBasedStateMachine", "StatelessSinkPartition",
     "SSLContext", "UserProvidedCacheLocator",
-    "SSLContext",  # asyncio and uvloop take no other
 }  # fmt: skip
 LOG_METHODS = {"critical", "debug", "error", "exception", "info", "log", "warning"}
 JIT_NAMES = {"cfunc", "guvectorize", "jit", "jitclass", "njit", "vectorize"}

@@ -123,12 +123,18 @@ class Listener:
         if self.guard is not None:
             self.guard.close()
 
+    @property
+    def connections(self) -> int:
+        """Count those that are open."""
+        server = self._runner.server if self._runner else None
+        return len(server.connections) if server else 0
+
     def _connected(self) -> asyncio.BaseProtocol:
         """Take a connection, or drop it at once when there are too many."""
         assert self._runner is not None, "there is a runner before connections"
         server = self._runner.server
         assert server is not None, "setup comes first"
-        if len(server.connections) >= self._bounds.connections_max:
+        if self.connections >= self._bounds.connections_max:
             self.connections_refused += 1
             return cast("asyncio.BaseProtocol", _Dropped())
         return server()
