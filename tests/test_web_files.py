@@ -262,3 +262,17 @@ def test_check_config_reads_the_web_files(tmp_path: Path) -> None:
     assert "certificates of the HTTP server" in problem
     web_file(tmp_path, {USER: PASSWORD}, certified("server"))
     assert () == check(settings, environment={}).problems
+
+
+@pytest.mark.parametrize("key", ["listen", "admin_listen"])
+def test_check_config_refuses_a_listener_that_the_start_would_refuse(key: str, tmp_path: Path) -> None:
+    """A file is named, which is all that the settings ask for; what is in it leaves the port open."""
+    file = web_file(tmp_path, {USER: PASSWORD})
+    config_key = key.replace("listen", "config_file")
+    settings = tmp_path / "engine.yaml"
+    settings.write_text(f"web: {{{key}: '0.0.0.0:9811', {config_key}: {file}}}\n")
+    (problem,) = check(settings, environment={}).problems
+    assert problem.startswith(f"web.{key}: 0.0.0.0:9811: ")
+    assert "open to the network without TLS" in problem
+    settings.write_text(f"web: {{{key}: '0.0.0.0:9811', {config_key}: {file}, allow_insecure: true}}\n")
+    assert () == check(settings, environment={}).problems

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from aiohttp import web
 
-from engine.addresses import is_loopback, split_listen
+from engine.addresses import split_listen
 from engine.errors import DeliveryError
 from engine.web.guard import HEADER_BYTES_MAX, USUAL_BOUNDS, Bounds, Guard, Route
-from engine.web.web_file import Access, RenewableContext, make_context, read_access
+from engine.web.web_file import Access, RenewableContext, make_context, read_access, refuse_insecure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,20 +140,11 @@ class Listener:
         return server()
 
     def _read(self) -> Fresh:
-        access = read_access(*self._files, self._token_setting)
         host, _ = parse_listen(self._listen, self._where)
-        missing = [name for name, is_there in (
-            ("TLS", access.tls is not None), ("a login", access.knows_callers),
-        ) if not is_there and not is_loopback(host)]  # fmt: skip
-        if missing and not self._allow_insecure:
-            raise DeliveryError(
-                f"the HTTP server would be open to the network without {' and '.join(missing)}",
-                where=self._where,
-                hint="listen on 127.0.0.1, name a file with TLS and users (web.config_file, for the admin "
-                "listener web.admin_config_file), or set web.allow_insecure: true",
-            )
+        access = read_access(*self._files, self._token_setting)
+        missing = refuse_insecure(access, host, self._where, allow_insecure=self._allow_insecure)
         context = make_context(access.tls) if access.tls else None
-        return Fresh(access, context, " and ".join(missing))
+        return Fresh(access, context, missing)
 
 
 class _Dropped:

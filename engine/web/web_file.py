@@ -13,6 +13,7 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from engine.addresses import is_loopback
 from engine.errors import DeliveryError
 from engine.fields import FaultError, Fields, Problems, as_text, one_of, table
 from engine.secret_file import SecretError, read_secret
@@ -75,6 +76,21 @@ def read_access(config_file: str, token_file: str, setting: str) -> Access:
             hint="make one with: openssl rand -hex 32",
         )
     return access._replace(token=token)
+
+
+def refuse_insecure(access: Access, host: str, where: str, *, allow_insecure: bool) -> str:
+    """Raise DeliveryError for a listener open to the network; else give what it lacks, "": nothing."""
+    missing = " and ".join(name for name, is_there in (
+        ("TLS", access.tls is not None), ("a login", access.knows_callers),
+    ) if not is_there and not is_loopback(host))  # fmt: skip
+    if missing and not allow_insecure:
+        raise DeliveryError(
+            f"the HTTP server would be open to the network without {missing}",
+            where=where,
+            hint="listen on 127.0.0.1, name a file with TLS and users (web.config_file, for the admin "
+            "listener web.admin_config_file), or set web.allow_insecure: true",
+        )
+    return missing
 
 
 class RenewableContext(ssl.SSLContext):
