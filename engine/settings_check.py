@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from engine.addresses import is_loopback, is_plain_elsewhere, shown_address, split_listen
 from engine.decode.events import LABELS
 from engine.durations import format_duration
-from engine.fields import did_you_mean
+from engine.fields import did_you_mean, shown
 
 if TYPE_CHECKING:
     from engine.fields import Problems
@@ -128,6 +128,10 @@ def _check_engine(engine: EngineSettings, problems: Problems) -> None:
                 f"({format_duration(engine.out_of_order_ns)})",
                 "rows within the bound are not late",
             )
+    for index, label in enumerate(engine.hidden_cap_labels):
+        if label not in LABELS:
+            where = ("engine", "hidden_cap_labels", index)
+            problems.add(where, f"{shown(label)} is not a label", did_you_mean(label, LABELS))
     for index, label in enumerate(engine.series_labels):
         if label not in LABELS:
             problems.add(
@@ -280,6 +284,8 @@ def _check_state(settings: Settings, problems: Problems) -> None:
         problems.add(where, text, "make one with: openssl rand -hex 16")
     if topic and topic == settings.kafka.topic:
         problems.add(where, "is kafka.topic as well", "give checkpoints a topic of their own")
+    if settings.quarantine.path and settings.quarantine.path == settings.timeline.path:
+        problems.add(("quarantine", "path"), "is timeline.path as well", "give rejected rows their own file")
     rejected = settings.quarantine.topic
     if rejected and rejected in {settings.kafka.topic, topic}:
         text = "is kafka.topic or state.topic as well"

@@ -270,6 +270,20 @@ def test_a_password_for_alertmanagers_leaves_this_machine_only_encrypted(
 
 
 @pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("engine: {hidden_cap_labels: [tenantt]}", "engine.hidden_cap_labels[0]: 'tenantt' is not a label"),
+        ("quarantine: {path: a}\ntimeline: {path: a}", "quarantine.path: is timeline.path as well"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(text: str, wrong: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        parse_settings(text, "test")
+    (problem,) = raised.value.problems
+    assert problem.startswith(wrong)
+
+
+@pytest.mark.parametrize(
     "address",
     ["https://me:hunter2@host", "https://host/?key=hunter2", "https://host/#hunter2", "me:hunter2@host:9092",
      "hunter2@host:9092", "https://me:hun/hunter2@host", "https://host?key=hunter2&to=a@b"],
