@@ -6,6 +6,7 @@ import ipaddress
 import re
 
 PORT_MAX = 65_535
+NOT_SHOWN = "a text with @, ? or # (not shown, it may hold a password)"
 _PORT = re.compile(r"[0-9]{1,5}")
 
 
@@ -18,7 +19,12 @@ def split_listen(listen: str) -> tuple[str, int] | None:
         host = host[1:-1]
     elif ":" in host:
         return None
-    return (host, int(port)) if host and host.isprintable() and " " not in host else None
+    return (host, int(port)) if host and host.isprintable() and not set(host) & set(" @?#/") else None
+
+
+def shown_address(address: str) -> str:
+    """Show a wrong address in a message, unless a user, a password or a query may be in it."""
+    return NOT_SHOWN if set(address) & set("@?#") else repr(address)
 
 
 def is_plain_elsewhere(url: str) -> bool:

@@ -14,6 +14,7 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.addresses import split_listen
 from engine.app import default_file, inferred_before, load_learned, read_hash_key
 from engine.config_files import is_sample
 from engine.deliver.access import read_access as read_alertmanager_access
@@ -25,10 +26,12 @@ from engine.limits import CONCURRENCY, DAY_NS, QUOTA, RATE, TIMEOUT, Guardrail, 
 from engine.settings import Settings
 from engine.settings_file import load_register, load_settings, read_text_file
 from engine.source.kafka_connection import connection_options
-from engine.web.web_file import make_context, read_access
+from engine.web.web_file import make_context, read_access, refuse_insecure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from engine.settings import WebSettings
 
 DECLINES_PER_HOUR_MAX = 1.0  # by chance alone, in the busy hour, for a launch to pass
 LATEST_ZONE = timezone(timedelta(hours=14))  # where a day begins first
@@ -143,8 +146,8 @@ def _file_problems(settings: Settings) -> list[str]:
         lambda: inferred_before(engine.learned_limits_file),
         lambda: connection_options(settings.kafka),
         lambda: read_alertmanager_access(settings.alertmanager) if settings.alertmanager.urls else None,
-        lambda: _read_listener(web.config_file, web.token_file, "web.token_file"),
-        lambda: _read_listener(web.admin_config_file, web.admin_token_file, "web.admin_token_file"),
+        lambda: _read_listener(web, ""),
+        lambda: _read_listener(web, "admin_"),
     ):
         try:
             read()
@@ -171,8 +174,13 @@ def _check_state_folder(folder: str) -> None:
     )  # fmt: skip
 
 
-def _read_listener(config_file: str, token_file: str, key: str) -> None:
-    access = read_access(config_file, token_file, key)
+def _read_listener(web: WebSettings, prefix: str) -> None:
+    key, listen = f"web.{prefix}listen", getattr(web, f"{prefix}listen")
+    config_file, token_file = getattr(web, f"{prefix}config_file"), getattr(web, f"{prefix}token_file")
+    access = read_access(config_file, token_file, f"web.{prefix}token_file")
+    place = split_listen(listen)
+    if place is not None:
+        refuse_insecure(access, place[0], f"{key}: {listen}", allow_insecure=web.allow_insecure)
     if access.tls:
         make_context(access.tls)
 

@@ -12,6 +12,7 @@ import math
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from engine.addresses import shown_address
 from engine.durations import parse_duration, parse_size, parse_time
 from engine.errors import SettingsError
 
@@ -85,7 +86,7 @@ class Fields:
         self.values: dict[Any, Any] = value if isinstance(value, dict) else {}
         if not self.is_mapping:
             problems.add(
-                path, f"{shown(value)} is not a mapping", "write `key: value` lines, indented below it"
+                path, f"{kind_of(value)} is not a mapping", "write `key: value` lines, indented below it"
             )
 
     def get(self, key: str, convert: Callable[[Any], T], default: T) -> T:
@@ -132,17 +133,27 @@ def path_text(path: Path) -> str:
     return text
 
 
-def shown(value: object) -> str:
-    """Show a wrong value in a message, cut to a bounded length."""
+def kind_of(value: object) -> str:
+    """Say what a value is and nothing of it: in place of a mapping may stand a whole file of a secret."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
         return "a list"
     if value is None:
         return "nothing"
+    return "a text" if isinstance(value, str) else "a single value"
+
+
+def shown(value: object) -> str:
+    """Show a wrong value in a message, cut to a bounded length; of an address no user and no query."""
+    if value is None or isinstance(value, (dict, list)):
+        return kind_of(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = repr(value) if isinstance(value, str) else str(value)
+    if isinstance(value, str):
+        text = shown_address(value) if "@" in value or "://" in value else repr(value)
+    else:
+        text = str(value)
     return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}..."
 
 
@@ -291,7 +302,7 @@ def table(convert_key: Callable[[Any], K], convert: Callable[[Any], T]) -> Calla
 
     def convert_table(value: object) -> dict[K, T]:
         if not isinstance(value, dict):
-            raise FaultError(f"{shown(value)} is not a mapping", "write {key: value}")
+            raise FaultError(f"{kind_of(value)} is not a mapping", "write {key: value}")
         keys = _convert_items(((str(key), key) for key in value), convert_key)
         values = _convert_items(((str(key), item) for key, item in value.items()), convert)
         return dict(zip((key for _, key in keys), (item for _, item in values), strict=True))

@@ -178,7 +178,7 @@ def _check_kind(limit: Limit, fields: Fields) -> None:
 
 
 def _check_split(limit: Limit, fields: Fields) -> None:
-    if limit.values and not fields.has("split_by"):
+    if limit.values and not limit.split_by:
         fields.wrong(
             "values", "gives values by instance, but split_by is missing", "write split_by: [tenant]"
         )

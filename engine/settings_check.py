@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.addresses import is_loopback, is_plain_elsewhere, split_listen
+from engine.addresses import is_loopback, is_plain_elsewhere, shown_address, split_listen
 from engine.decode.events import LABELS
 from engine.durations import format_duration
-from engine.fields import did_you_mean
+from engine.fields import did_you_mean, shown
 
 if TYPE_CHECKING:
     from engine.fields import Problems
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SLICES_NS = (1_000_000_000, 3_000_000_000, 5_000_000_000, 15_000_000_000)
 FETCH_WAIT_MAX_NS = 1_000_000_000  # an answer older than twice that says nothing about the end of a partition
+# Without @, ? and #: what is accepted may be shown, and holds no user, password or query.
+_WEB_ADDRESS = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _OUR_LABELS = ("alertname", "severity", "limit", "owner", "action", "stage", "metric", "dependency", *LABELS)
 
@@ -126,6 +128,10 @@ def _check_engine(engine: EngineSettings, problems: Problems) -> None:
                 f"({format_duration(engine.out_of_order_ns)})",
                 "rows within the bound are not late",
             )
+    for index, label in enumerate(engine.hidden_cap_labels):
+        if label not in LABELS:
+            where = ("engine", "hidden_cap_labels", index)
+            problems.add(where, f"{shown(label)} is not a label", did_you_mean(label, LABELS))
     for index, label in enumerate(engine.series_labels):
         if label not in LABELS:
             problems.add(
@@ -188,7 +194,7 @@ def _check_server(server: str, index: int, kafka: KafkaSettings, problems: Probl
     path = ("kafka", "bootstrap_servers", index)
     place = split_listen(server)
     if place is None or place[1] == 0:
-        problems.add(path, f"{server!r} is not host:port", "write broker.example:9092")
+        problems.add(path, f"{shown_address(server)} is not host:port", "write broker.example:9092")
     elif (
         not is_loopback(place[0])
         and "SSL" not in kafka.security_protocol.split("_")
@@ -221,10 +227,10 @@ def _check_alertmanager(alertmanager: AlertmanagerSettings, problems: Problems) 
     if alertmanager.batch_alerts_max > alertmanager.queue_alerts_max:
         problems.add((section, "batch_alerts_max"), "is more than alertmanager.queue_alerts_max", "lower it")
     for index, url in enumerate(alertmanager.urls):
-        if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", url):
+        if not _WEB_ADDRESS.fullmatch(url):
             problems.add(
                 (section, "urls", index),
-                f"{url.rpartition('@')[2]!r} is not an http or https address",
+                f"{shown_address(url)} is not an http or https address",
                 "write https://host:9093; a user goes into username and password_file",
             )
         elif url in alertmanager.urls[:index]:
@@ -254,7 +260,7 @@ def _check_alertmanager_secrets(alertmanager: AlertmanagerSettings, problems: Pr
         if is_plain and not alertmanager.allow_insecure:
             problems.add(
                 (section, "urls", index),
-                f"{url!r} is another machine, and the password would go there unencrypted",
+                f"{shown_address(url)} is another machine, and the password would go there unencrypted",
                 "write https://, or set alertmanager.allow_insecure to true",
             )
     named = [key for key in ("ca_file", "cert_file") if getattr(alertmanager, key)]
@@ -278,6 +284,8 @@ def _check_state(settings: Settings, problems: Problems) -> None:
         problems.add(where, text, "make one with: openssl rand -hex 16")
     if topic and topic == settings.kafka.topic:
         problems.add(where, "is kafka.topic as well", "give checkpoints a topic of their own")
+    if settings.quarantine.path and settings.quarantine.path == settings.timeline.path:
+        problems.add(("quarantine", "path"), "is timeline.path as well", "give rejected rows their own file")
     rejected = settings.quarantine.topic
     if rejected and rejected in {settings.kafka.topic, topic}:
         text = "is kafka.topic or state.topic as well"
@@ -291,10 +299,10 @@ def _check_web(settings: Settings, problems: Problems) -> None:
         _check_listener("admin_listen", "admin_config_file", web, problems)
     if web.admin_listen == web.listen and not web.listen.endswith(":0"):
         problems.add(("web", "admin_listen"), "is web.listen as well", "give it a port of its own")
-    if web.external_url and not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", web.external_url):
+    if web.external_url and not _WEB_ADDRESS.fullmatch(web.external_url):
         problems.add(
             ("web", "external_url"),
-            f"{web.external_url!r} is not an http or https address",
+            f"{shown_address(web.external_url)} is not an http or https address",
             "write https://host/path, or leave it out",
         )
 
@@ -304,7 +312,8 @@ def _check_listener(key: str, file_key: str, web: WebSettings, problems: Problem
     listen = getattr(web, key)
     place = split_listen(listen)
     if place is None:
-        problems.add(("web", key), f"{listen!r} is not host:port", "write 127.0.0.1:9810 or [::1]:9810")
+        text = f"{shown_address(listen)} is not host:port"
+        problems.add(("web", key), text, "write 127.0.0.1:9810 or [::1]:9810")
     elif not is_loopback(place[0]) and not getattr(web, file_key) and not web.allow_insecure:
         problems.add(
             ("web", key),

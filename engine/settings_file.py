@@ -304,5 +304,7 @@ def _converter(field: msgspec.structs.FieldInfo, path: tuple[str | int, ...]) ->
 
 def _as_texts(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
-        raise FaultError(f"{shown(value)} is not a list", f"write [{value}]")
+        text = shown(value)
+        mend = f"write [{value}]" if text == repr(value) else "write [...]"
+        raise FaultError(f"{text} is not a list", mend)
     return each(as_text)(value)

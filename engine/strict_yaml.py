@@ -9,6 +9,7 @@ has read the file.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 YAML_BYTES_MAX = 256 * 1024
 YAML_DEPTH_MAX = 16
+ANOTHER_NUMBER = re.compile(r"[-+]?0[0-7_]+$|.*:")  # than who wrote 0100 or 1:30 thinks
 
 Path = tuple[str | int, ...]
 
@@ -102,6 +104,13 @@ def _construct(text: str, where: str) -> Document:
 def _refuse_impossible(loader: CSafeLoader, node: yaml.Node, where: str) -> None:
     """Refuse scalars that look like a date or number and are none, such as the 31st of February."""
     if isinstance(node, yaml.ScalarNode):
+        if node.tag.endswith((":int", ":float")) and ANOTHER_NUMBER.match(node.value):
+            raise SettingsError(
+                f"line {node.start_mark.line + 1}: YAML takes a number with a zero in front for an octal, "
+                "and one with colons for one of base 60",
+                where=where,
+                hint="write it without, or put it in quotes if it is meant as text",
+            )
         try:
             loader.construct_object(node)
         except (ValueError, OverflowError) as error:

@@ -75,3 +75,11 @@ def test_files_that_were_found_here_and_are_away_later_fail_the_reload(
     asyncio.run(service.reload())
     assert service.configuration == before
     assert "limits are read from limits.yaml" in caplog.text
+
+
+def test_the_settings_of_the_start_are_a_success_before_kernels_are_loaded() -> None:
+    """Or `CallgaugeReloadFailed` would fire while they are."""
+    service = Service(BEFORE, FileSource([]), None, lambda: BEFORE)
+    body, _ = service.metrics.render("text/plain")
+    assert service.line is None
+    assert "callgauge_config_last_reload_successful 1.0" in body.decode().splitlines()

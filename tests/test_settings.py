@@ -269,6 +269,47 @@ def test_a_password_for_alertmanagers_leaves_this_machine_only_encrypted(
         parse_settings(text, "test")
 
 
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("engine: {hidden_cap_labels: [tenantt]}", "engine.hidden_cap_labels[0]: 'tenantt' is not a label"),
+        ("quarantine: {path: a}\ntimeline: {path: a}", "quarantine.path: is timeline.path as well"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(text: str, wrong: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        parse_settings(text, "test")
+    (problem,) = raised.value.problems
+    assert problem.startswith(wrong)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://me:hunter2@host", "https://host/?key=hunter2", "https://host/#hunter2", "me:hunter2@host:9092",
+     "hunter2@host:9092", "https://me:hun/hunter2@host", "https://host?key=hunter2&to=a@b"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    ["alertmanager: {{urls: ['{0}']}}", "alertmanager: {{urls: '{0}'}}", "web: {{external_url: '{0}'}}",
+     "alertmanager: {{urls: ['http://a', '{0}'], username: me, password_file: f}}",
+     "kafka: {{bootstrap_servers: ['{0}']}}", "kafka: {{bootstrap_servers: '{0}'}}",
+     "web: {{listen: '{0}'}}", "engine: '{0}'", "'{0}'", "engine: {{slice: '{0}'}}"],
+)  # fmt: skip
+def test_no_message_shows_the_user_or_the_query_of_an_address(text: str, address: str) -> None:
+    """None is accepted either: what is accepted stands in logs."""
+    with pytest.raises(SettingsError) as raised:
+        parse_settings(text.format(address), "test")
+    assert "hunter2" not in str(raised.value)
+
+
+def test_what_stands_where_a_mapping_should_be_is_not_shown() -> None:
+    """It may be a file of a secret, named by mistake."""
+    for text in ("hunter2", "0123456789", "kafka: hunter2", "limits: hunter2"):
+        with pytest.raises(SettingsError) as raised:
+            parse_settings(text, "test")
+        assert not {"hunter2", "123456789"} & set(re.findall(r"\w+", str(raised.value)))
+
+
 def test_a_missing_file_a_directory_and_an_empty_file_are_told_apart(tmp_path: Path) -> None:
     cases = {
         tmp_path / "none.yaml": "there is no such file",

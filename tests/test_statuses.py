@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import pytest
 
+from detectors import make_detectors
 from engine.deliver.families import headroom_ratio
 from engine.erlang import safe_offered_load
 from engine.judge.lifecycle import FIRING, PENDING, RESOLVED, Alert
 from engine.judge.snapshot import LimitStatus
-from engine.judge.statuses import HOLDING_STEP, LIMIT_STATES, SAFE_DECLINES_PER_HOUR, Statuses
+from engine.judge.statuses import HOLDING_STEP, LIMIT_STATES, SAFE_DECLINES_PER_HOUR, STATE_BY_ALERT, Statuses
 from engine.limits import Limit, Register
 from engine.settings import EngineSettings, Settings
 from tests.line_runs import Run, run_all
@@ -97,6 +98,8 @@ TRUNK = {"limit": "trunk-cap"}
         ((alert(*APPROACHING[1], RESOLVED, **TRUNK),), "ok"),
         ((alert(*APPROACHING[1], limit="tenant-cap", tenant="acme"),), "ok"),
         ((alert("CallLimitUnconfirmed", "info", **TRUNK),), "ok"),
+        ((alert("CallRateLimitApproaching", "critical", **TRUNK),), "critical"),
+        ((alert("CallQuotaExhaustion", "critical", **TRUNK),), "critical"),
     ],
 )
 def test_the_state_is_that_of_the_worst_alert_that_is_firing(
@@ -218,3 +221,17 @@ def test_a_limit_that_has_left_the_register_has_no_row_until_it_comes_back() -> 
 
     run.judge.reload(REGISTER, ())
     assert [row.limit for row in statuses.rows(())] == ["trunk-cap", "tenant-cap", "tenant-cap"]
+
+
+@pytest.mark.parametrize("severity", ["warning", "critical"])
+def test_every_forecast_of_a_limit_has_a_state(severity: str) -> None:
+    """Those of the detectors that speak of the use of a limit before it is reached."""
+    ahead = ("CallLimitApproaching", "CallRateLimitApproaching", "CallQuotaExhaustion")
+    there_are = {
+        (policy.alertname, policy.severity)
+        for detector in make_detectors(SETTINGS)
+        for policy in detector.policies
+        if policy.alertname in ahead and policy.severity == severity
+    }
+    assert there_are == {one for one in STATE_BY_ALERT if one[1] == severity and one[0] in ahead}
+    assert {severity} == {STATE_BY_ALERT[one] for one in there_are}

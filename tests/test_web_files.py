@@ -2,10 +2,13 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 
 from engine.check_config import check
 from engine.errors import CallgaugeError, DeliveryError, SettingsError
@@ -18,6 +21,7 @@ from tests.web_world import (
     USER,
     World,
     as_user,
+    authority,
     certified,
     running,
     secret_file,
@@ -119,6 +123,68 @@ async def test_a_reload_takes_new_certificates_users_and_tokens(tmp_path: Path) 
         assert 200 == await status_of(server.address, "GET", "/metrics", trust=trusting(), headers=auth)
 
 
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_after_a_reload_nothing_of_the_older_file_holds(
+    run: Callable[[Coroutine[Any, Any, None]], None], tmp_path: Path
+) -> None:
+    """An authority that was taken out, an older version of TLS, certificates of clients at all."""
+    run(_reloads_of_tls(tmp_path))
+
+
+async def _reloads_of_tls(folder: Path) -> None:
+    own = {**certified("server"), "client_auth_type": "RequireAndVerifyClientCert"}
+    old = {**own, "client_ca_file": str(authority() / "ca.pem")}
+    new = {**own, "client_ca_file": str(authority("another authority") / "ca.pem")}
+    older = trusting("client")
+    older.maximum_version = ssl.TLSVersion.TLSv1_2
+    auth = as_user(USER, PASSWORD)
+    async with running(World(), config_file=web_file(folder, {}, old)) as server:
+
+        async def status(trust: ssl.SSLContext, host: str = "127.0.0.1") -> int:
+            """Ask by address, which sends no SNI, or by name, which does; 0: not let in."""
+            address = server.address.replace("127.0.0.1", host)
+            try:
+                return await status_of(address, "GET", "/metrics", trust=trust, headers=auth)
+            except (aiohttp.ClientError, OSError):
+                return 0
+
+        for host in ("127.0.0.1", "localhost"):
+            web_file(folder, {}, old)
+            server.reload()
+            resuming = trusting("client")  # It keeps what the server gave it to come back sooner.
+            assert [200, 200] == [await status(trust, host) for trust in (resuming, older)]
+            web_file(folder, {}, new)
+            server.reload()
+            assert [0, 0] == [await status(trust, host) for trust in (resuming, older)]
+            web_file(folder, {}, {**old, "min_version": "TLS13"})
+            server.reload()
+            assert [200, 0] == [await status(trust, host) for trust in (resuming, older)]
+            web_file(folder, {USER: PASSWORD}, certified("server"))
+            server.reload()
+            assert [200, 200] == [await status(trust, host) for trust in (trusting(), older)]
+
+
+async def test_a_reload_takes_the_files_of_both_listeners_or_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = tmp_path / "main", tmp_path / "admin"
+    for folder in folders:
+        folder.mkdir()
+    main, admin = (web_file(folder, {USER: PASSWORD}) for folder in folders)
+    new = as_user(USER, "another-password")
+    async with running(World(), config_file=main, admin_config_file=admin) as server:
+        web_file(folders[0], {USER: "another-password"})
+        web_file(folders[1], {}, {"nonsense": "1"})
+        with pytest.raises(SettingsError, match="nonsense"):
+            server.reload()
+        assert 401 == await status_of(server.address, "GET", "/metrics", headers=new)
+        web_file(folders[1], {USER: "another-password"})
+        server.reload()
+        assert 200 == await status_of(server.address, "GET", "/metrics", headers=new)
+        assert 200 == await status_of(server.admin.address, "POST", "/-/reload", headers=new)
+    assert "open to the network" not in caplog.text
+
+
 async def _served_name(server: WebServer) -> str:
     host, _, port = server.address.rpartition(":")
     _, writer = await asyncio.open_connection(host, int(port), ssl=trusting())
@@ -139,6 +205,10 @@ async def _served_name(server: WebServer) -> str:
         ("http_server_config: {http2: true}", "http_server_config"),
         ("a: &a [1]\nb: *a", "aliases"),
         ("basic_auth_users: [a]", "not a mapping"),
+        ("plain-password-of-somebody", "the file: a text is not a mapping"),
+        ("basic_auth_users: plain-password-of-somebody", "a text is not a mapping"),
+        ("basic_auth_users: {a:plain-password-of-somebody}", "holds a colon"),
+        ("tls_server_config: plain-password-of-somebody", "a text is not a mapping"),
     ],
 )
 def test_a_web_file_that_cannot_be_meant_so_is_refused(text: str, complaint: str, tmp_path: Path) -> None:
@@ -191,4 +261,18 @@ def test_check_config_reads_the_web_files(tmp_path: Path) -> None:
     (problem,) = check(settings, environment={}).problems
     assert "certificates of the HTTP server" in problem
     web_file(tmp_path, {USER: PASSWORD}, certified("server"))
+    assert () == check(settings, environment={}).problems
+
+
+@pytest.mark.parametrize("key", ["listen", "admin_listen"])
+def test_check_config_refuses_a_listener_that_the_start_would_refuse(key: str, tmp_path: Path) -> None:
+    """A file is named, which is all that the settings ask for; what is in it leaves the port open."""
+    file = web_file(tmp_path, {USER: PASSWORD})
+    config_key = key.replace("listen", "config_file")
+    settings = tmp_path / "engine.yaml"
+    settings.write_text(f"web: {{{key}: '0.0.0.0:9811', {config_key}: {file}}}\n")
+    (problem,) = check(settings, environment={}).problems
+    assert problem.startswith(f"web.{key}: 0.0.0.0:9811: ")
+    assert "open to the network without TLS" in problem
+    settings.write_text(f"web: {{{key}: '0.0.0.0:9811', {config_key}: {file}, allow_insecure: true}}\n")
     assert () == check(settings, environment={}).problems

@@ -30,10 +30,12 @@ from tests.web_world import (
     World,
     as_user,
     basic,
+    certified,
     hashed,
     running,
     secret_file,
     status_of,
+    trusting,
     web_file,
 )
 
@@ -225,6 +227,37 @@ async def test_an_answer_that_takes_too_long_is_given_up() -> None:
     try:
         assert 503 == await status_of(listener.address, "GET", "/slow")
     finally:
+        await listener.close()
+
+
+@pytest.mark.parametrize("has_tls", [False, True])
+async def test_an_answer_that_is_not_taken_is_not_held(tmp_path: Path, *, has_tls: bool) -> None:
+    """Its connection is cut; a client that reads gets all of it, over one connection."""
+    size = 20_000_000
+
+    async def big(_: web.Request) -> web.Response:
+        return web.Response(body=bytes(size))
+
+    file = web_file(tmp_path, {}, certified("server")) if has_tls else ""
+    bounds = Bounds(request_s_max=1.0)
+    listener = Listener("web.listen", "127.0.0.1:0", (file, ""), allow_insecure=False, bounds=bounds)
+    await listener.start([Route("GET", "/big", big, Policy.READ)])
+    host, _, port = listener.address.rpartition(":")
+    trust = trusting() if has_tls else None
+    _, idle = await asyncio.open_connection(host, int(port), ssl=trust, limit=1024)
+    idle.write(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
+    try:
+        await asyncio.sleep(0.3)
+        assert 1 == listener.connections
+        scheme = "https" if has_tls else "http"
+        async with aiohttp.ClientSession(f"{scheme}://{listener.address}") as session:
+            for _ in range(2):
+                async with session.get("/big", ssl=trust or True) as answer:
+                    assert size == len(await answer.read())
+        await asyncio.sleep(1.5)
+        assert 0 == listener.connections
+    finally:
+        idle.transport.abort()
         await listener.close()
 
 

@@ -70,7 +70,7 @@ BASES_THAT_LIBRARIES_DEMAND = {
     "AIOKafkaConsumer", "AbstractPartitionAssignor", "BaseHTTPRequestHandler", "Collector",
     "ConsumerRebalanceListener", "DynamicSink", "Fetcher", "Formatter", "Handler", "LoadScopeScheduling",
     "NodeVisitor", "RequestStruct", "Response", "RuleBasedStateMachine", "StatelessSinkPartition",
-    "UserProvidedCacheLocator",
+    "SSLContext", "UserProvidedCacheLocator",
 }  # fmt: skip
 LOG_METHODS = {"critical", "debug", "error", "exception", "info", "log", "warning"}
 JIT_NAMES = {"cfunc", "guvectorize", "jit", "jitclass", "njit", "vectorize"}

@@ -118,11 +118,11 @@ def secret_file(folder: Path, name: str, text: str) -> str:
 
 
 @functools.cache
-def authority() -> Path:
+def authority(name: str = "test authority") -> Path:
     """Make a folder with an authority, `ca.pem`, and certificates signed by it: see `certified`."""
     folder = Path(tempfile.mkdtemp(prefix="callgauge-test-ca-"))
     openssl(folder, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
-            "2", "-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.pem")  # fmt: skip
+            "2", "-subj", f"/CN={name}", "-keyout", "ca.key", "-out", "ca.pem")  # fmt: skip
     return folder
 
 

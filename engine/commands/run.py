@@ -119,6 +119,7 @@ class Service:
             web=lambda: self.web.stats(),  # noqa: PLW0108  # There is none yet.
             quarantine=lambda: self.quarantine.stats,
         )
+        self.metrics.reloaded(is_successful=True, now_s=time.time())  # Kernels may take minutes from here.
         self._watchdog = Watchdog(self.metrics)
         self.web = WebServer(
             settings.web,
@@ -215,7 +216,6 @@ class Service:
             self._duty.follow(self.source.progress, self._resume, lambda: self._duty.save_now(self._worker))
         if not self._stop.is_set():
             await self.source.start()
-        self.metrics.reloaded(is_successful=True, now_s=time.time())
 
     async def _resume(self, topic_id: str) -> dict[int, int]:
         """Go on with the newest checkpoint: the line at its first batch, the source at its offsets."""

@@ -125,9 +125,9 @@ def peer_url(url: str) -> URL:
         parsed = URL()
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         msg = "not the address of an Alertmanager"
-        raise DeliveryError(msg, where=f"alertmanager.urls: {url}", hint="write it as http://host:9093")
+        raise DeliveryError(msg, where="alertmanager.urls", hint="write it as http://host:9093")
     if parsed.user or parsed.password:
         msg = "a password does not belong in an address"
         hint = "use alertmanager.username and alertmanager.password_file"
-        raise DeliveryError(msg, where=f"alertmanager.urls: {parsed.with_user(None)}", hint=hint)
+        raise DeliveryError(msg, where=f"alertmanager.urls: {parsed.host}", hint=hint)
     return parsed

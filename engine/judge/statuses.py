@@ -33,6 +33,8 @@ STATE_BY_ALERT = {
     ("CallLimitReached", "critical"): "reached",
     ("CallLimitApproaching", "critical"): "critical",
     ("CallLimitApproaching", "warning"): "warning",
+    ("CallRateLimitApproaching", "critical"): "critical",
+    ("CallQuotaExhaustion", "critical"): "critical",
 }
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 REQUEST_BYTES_MAX = 16 * 1024
 HEADER_BYTES_MAX = 8 * 1024
+PIECE_BYTES = 128 * 1024  # more than aiohttp writes without a look at whether it is taken
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="callgauge", charset="UTF-8"', "Cache-Control": "no-store"}
 KNOWN = web.RequestKey("known", bool)  # who asks has a login, or none is asked for
 
@@ -54,7 +55,7 @@ class Bounds(NamedTuple):
     """What one listener takes on."""
 
     connections_max: int = 256  # further ones are dropped, and counted
-    request_s_max: float = 30.0  # for one answer
+    request_s_max: float = 30.0  # for one answer, and again until the client has taken it
 
 
 USUAL_BOUNDS = Bounds()
@@ -103,7 +104,12 @@ class Guard:
     def _middleware(self) -> Middleware:
         @web.middleware
         async def pass_guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-            return await self._answer(request, handler)
+            try:
+                response = await self._answer(request, handler)
+            except web.HTTPException as error:
+                await self._send(request, error)
+                raise
+            return await self._send(request, response)
 
         return pass_guard
 
@@ -133,9 +139,38 @@ class Guard:
             log.error("an answer failed (%s): %s", policy.value, type(error).__name__)  # noqa: TRY400
             return web.Response(status=500, text="callgauge failed to answer\n")
 
+    async def _send(self, request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+        """Send an answer; whoever does not take it loses the connection, or it would be held for ever."""
+        transport = request.transport
+        if transport is None:
+            return response
+        transport.set_write_buffer_limits(1, 0)  # Sent is what the machine took; TLS stalls at (0, 0).
+        try:
+            async with asyncio.timeout(self.bounds.request_s_max):
+                return await _sent(request, response)
+        except TimeoutError:
+            transport.abort()
+        return response
+
     async def _is_known(self, request: web.Request) -> bool:
         header = request.headers.get("Authorization", "")
         return bool(header) and await self.login.is_known(header)
+
+
+async def _sent(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """Send it; a long body in pieces, as TLS takes over a whole one at once, and says that it is sent."""
+    body = response.body if isinstance(response, web.Response) and request.method != "HEAD" else None
+    if not isinstance(body, bytes) or len(body) <= PIECE_BYTES:
+        await response.prepare(request)
+        await response.write_eof()
+        return response
+    answer = web.StreamResponse(status=response.status, headers=response.headers)
+    answer.content_length = len(body)
+    await answer.prepare(request)
+    for start in range(0, len(body), PIECE_BYTES):
+        await answer.write(body[start : start + PIECE_BYTES])
+    await answer.write_eof()
+    return answer
 
 
 def _beyond_bounds(request: web.Request) -> web.Response | None:

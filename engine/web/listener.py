@@ -10,17 +10,17 @@ import asyncio
 import contextlib
 import errno
 import logging
-from typing import TYPE_CHECKING, cast
+import ssl
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from aiohttp import web
 
-from engine.addresses import is_loopback, split_listen
+from engine.addresses import split_listen
 from engine.errors import DeliveryError
 from engine.web.guard import HEADER_BYTES_MAX, USUAL_BOUNDS, Bounds, Guard, Route
-from engine.web.web_file import Access, load_certificates, make_context, read_access
+from engine.web.web_file import Access, RenewableContext, make_context, read_access, refuse_insecure
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterable
 
 STOP_S = 2.0  # for requests under way at shutdown
@@ -32,6 +32,14 @@ log = logging.getLogger(__name__)
 # aiohttp logs what it cannot parse, word for word: anything that a stranger sends.
 SILENT = logging.getLogger(f"{__name__}.requests")
 SILENT.setLevel(logging.CRITICAL + 1)
+
+
+class Fresh(NamedTuple):
+    """What a listener has read anew and found right, to be taken."""
+
+    access: Access
+    context: ssl.SSLContext | None
+    missing: str  # what keeps strangers out and is not there, off loopback
 
 
 class Listener:
@@ -52,17 +60,18 @@ class Listener:
         self._files = files
         self._bounds = bounds
         self._allow_insecure = allow_insecure
-        self._context: ssl.SSLContext | None = None
+        self._context: RenewableContext | None = None
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
 
     async def start(self, routes: Iterable[Route]) -> None:
         """Listen; raises DeliveryError when the address is not allowed, not valid, or taken."""
         host, port = parse_listen(self._listen, self._where)
-        access = read_access(*self._files, self._token_setting)
-        self._refuse_insecure(host, access)
-        self._context = make_context(access.tls) if access.tls else None
-        self.guard = Guard(routes, access, self._bounds)
+        fresh = self._read()
+        if fresh.context is not None:
+            self._context = RenewableContext(ssl.PROTOCOL_TLS_SERVER)
+        self.guard = Guard(routes, fresh.access, self._bounds)
+        self.take(fresh)
         self._runner = runner = web.AppRunner(
             self.guard.application(), access_log=None, handle_signals=False, shutdown_timeout=STOP_S,
             keepalive_timeout=IDLE_S_MAX, lingering_time=LINGER_S, max_line_size=HEADER_BYTES_MAX,
@@ -81,22 +90,27 @@ class Listener:
         self.address = f"[{bound_host}]:{bound_port}" if ":" in bound_host else f"{bound_host}:{bound_port}"
         log.info("listening on %s://%s", "https" if self._context else "http", self.address)
 
-    def reload(self) -> None:
-        """Read certificates, users and token anew; DeliveryError or SettingsError leaves the old ones.
+    def read_anew(self) -> Fresh | None:
+        """Read certificates, users and token anew; DeliveryError or SettingsError if they are no use.
 
-        Connections that are open go on; whether there is TLS at all stays as it was at the start.
+        Whether there is TLS at all stays as it was at the start. None: the listener is not open.
         """
         if self.guard is None:
-            return
-        access = read_access(*self._files, self._token_setting)
-        host, _ = parse_listen(self._listen, self._where)
-        self._refuse_insecure(host, access)
-        if (access.tls is None) != (self._context is None):
+            return None
+        fresh = self._read()
+        if (fresh.context is None) != (self._context is None):
             raise DeliveryError("TLS is switched on or off only at a start", where=self._where)
-        if access.tls and self._context:
-            make_context(access.tls)  # Raises for files that do not belong together, before one is in use.
-            load_certificates(self._context, access.tls)
-        self.guard.take(access)
+        return fresh
+
+    def take(self, fresh: Fresh) -> None:
+        """Let in whom the new files let in; connections that are open go on."""
+        if self._context is not None and fresh.context is not None:
+            self._context.newest = fresh.context
+        if self.guard is not None:
+            self.guard.take(fresh.access)
+        self.is_insecure = bool(fresh.missing)
+        if fresh.missing:
+            log.warning("%s is open to the network without %s", self._where, fresh.missing)
 
     async def close(self) -> None:
         """Stop listening, and wait a moment for requests under way."""
@@ -109,31 +123,28 @@ class Listener:
         if self.guard is not None:
             self.guard.close()
 
+    @property
+    def connections(self) -> int:
+        """Count those that are open."""
+        server = self._runner.server if self._runner else None
+        return len(server.connections) if server else 0
+
     def _connected(self) -> asyncio.BaseProtocol:
         """Take a connection, or drop it at once when there are too many."""
         assert self._runner is not None, "there is a runner before connections"
         server = self._runner.server
         assert server is not None, "setup comes first"
-        if len(server.connections) >= self._bounds.connections_max:
+        if self.connections >= self._bounds.connections_max:
             self.connections_refused += 1
             return cast("asyncio.BaseProtocol", _Dropped())
         return server()
 
-    def _refuse_insecure(self, host: str, access: Access) -> None:
-        missing = [name for name, is_there in (
-            ("TLS", access.tls is not None), ("a login", access.knows_callers),
-        ) if not is_there]  # fmt: skip
-        self.is_insecure = bool(missing) and not is_loopback(host)
-        if not self.is_insecure:
-            return
-        if not self._allow_insecure:
-            raise DeliveryError(
-                f"the HTTP server would be open to the network without {' and '.join(missing)}",
-                where=self._where,
-                hint="listen on 127.0.0.1, name a file with TLS and users (web.config_file, for the admin "
-                "listener web.admin_config_file), or set web.allow_insecure: true",
-            )
-        log.warning("%s is open to the network without %s", self._where, " and ".join(missing))
+    def _read(self) -> Fresh:
+        host, _ = parse_listen(self._listen, self._where)
+        access = read_access(*self._files, self._token_setting)
+        missing = refuse_insecure(access, host, self._where, allow_insecure=self._allow_insecure)
+        context = make_context(access.tls) if access.tls else None
+        return Fresh(access, context, missing)
 
 
 class _Dropped:

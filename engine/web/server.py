@@ -45,9 +45,11 @@ class WebServer:
                 raise
 
     def reload(self) -> None:
-        """Read certificates, users and tokens anew; raises CallgaugeError, and the old ones stay."""
-        for listener in (self.main, self.admin):
-            listener.reload()
+        """Read certificates, users and tokens anew; raises CallgaugeError, and all the old ones stay."""
+        read = [(listener, listener.read_anew()) for listener in (self.main, self.admin)]
+        for listener, fresh in read:
+            if fresh is not None:
+                listener.take(fresh)
 
     def stats(self) -> WebStats:
         """Give the counters as they stand."""

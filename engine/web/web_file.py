@@ -13,6 +13,7 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from engine.addresses import is_loopback
 from engine.errors import DeliveryError
 from engine.fields import FaultError, Fields, Problems, as_text, one_of, table
 from engine.secret_file import SecretError, read_secret
@@ -77,16 +78,45 @@ def read_access(config_file: str, token_file: str, setting: str) -> Access:
     return access._replace(token=token)
 
 
+def refuse_insecure(access: Access, host: str, where: str, *, allow_insecure: bool) -> str:
+    """Raise DeliveryError for a listener open to the network; else give what it lacks, "": nothing."""
+    missing = " and ".join(name for name, is_there in (
+        ("TLS", access.tls is not None), ("a login", access.knows_callers),
+    ) if not is_there and not is_loopback(host))  # fmt: skip
+    if missing and not allow_insecure:
+        raise DeliveryError(
+            f"the HTTP server would be open to the network without {missing}",
+            where=where,
+            hint="listen on 127.0.0.1, name a file with TLS and users (web.config_file, for the admin "
+            "listener web.admin_config_file), or set web.allow_insecure: true",
+        )
+    return missing
+
+
+class RenewableContext(ssl.SSLContext):
+    """What a server is opened with: each new connection is taken by the newest context alone.
+
+    A context in use cannot be renewed itself: authorities that it trusts can only be added.
+    """
+
+    newest: ssl.SSLContext
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,  # noqa: FBT001, FBT002
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """Begin the TLS of one connection."""
+        return self.newest.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+
+
 def make_context(tls: Tls) -> ssl.SSLContext:
     """Make a server's context; raises DeliveryError for files that are no use."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = VERSIONS[tls.min_version]
-    load_certificates(context, tls)
-    return context
-
-
-def load_certificates(context: ssl.SSLContext, tls: Tls) -> None:
-    """Load the certificates, also into a context in use: connections made from now on get the new ones."""
     try:
         context.load_cert_chain(tls.cert_file, tls.key_file, _no_password)
         if tls.client_ca_file:
@@ -100,6 +130,7 @@ def load_certificates(context: ssl.SSLContext, tls: Tls) -> None:
             hint="cert_file, key_file and client_ca_file must be PEM files that callgauge may read, "
             "the key without a passphrase and of that certificate",
         ) from None
+    return context
 
 
 def _no_password() -> str:
@@ -111,7 +142,7 @@ def _read_file(path: str) -> Access:
     problems = Problems(parse_yaml(text, path))
     value = problems.document.value
     fields = Fields({} if value is None else value, (), problems)
-    users: dict[str, bytes] = fields.get("basic_auth_users", table(as_text, _as_hash), {})
+    users: dict[str, bytes] = fields.get("basic_auth_users", _as_users, {})
     if len(users) > USERS_MAX:
         fields.wrong("basic_auth_users", f"{len(users)} users are more than {USERS_MAX}")
     tls = None
@@ -137,6 +168,13 @@ def _read_tls(fields: Fields, path: str) -> Tls:
     fields.close()
     names = [str(folder / name) if name else "" for name in (cert_file, key_file, client_ca_file)]
     return Tls(names[0], names[1], names[2], min_version)
+
+
+def _as_users(value: Any) -> dict[str, bytes]:
+    """Take names with their hashes; a message names a name, so none may be `name:password` in one."""
+    if isinstance(value, dict) and any(":" in str(name) for name in value):
+        raise FaultError("a user's name holds a colon", "write NAME: HASH, with a space after the colon")
+    return table(as_text, _as_hash)(value)
 
 
 def _as_hash(value: Any) -> bytes:
