@@ -164,7 +164,7 @@ class LogReader:
         head = b"" if self._waits else os.pread(self._fd, len(ZSTD_MAGIC), 0)
         self.is_plain = bool(head) and isinstance(_decoder_for(path, head), _Plain)
         self._open = True
-        self._pieces = self._decoded()
+        self._pieces = self._without_mark()
 
     def read(self) -> bytes | None:
         """Give the next piece, b"" when a pipe has none yet, None at the end; SourceError at damage."""
@@ -189,6 +189,21 @@ class LogReader:
                 hint="the rows before this place were read",
             ) from error  # fmt: skip
 
+    def _without_mark(self) -> Iterator[bytes]:
+        """Leave out a mark of UTF-8 at the head of the text, whatever its compression."""
+        head = b""
+        is_begun = False
+        for piece in self._decoded():
+            if is_begun or not piece:
+                yield piece
+                continue
+            head += piece
+            is_begun = len(head) >= len(UTF8_MARK) or not UTF8_MARK.startswith(head)
+            if is_begun:
+                yield head.removeprefix(UTF8_MARK)
+        if not is_begun and head:
+            yield head
+
     def _decoded(self) -> Iterator[bytes]:
         """Decode piece by piece; what was decoded before damage is given first."""
         head = b""
@@ -202,8 +217,7 @@ class LogReader:
         if not head:
             return
         decoder = _decoder_for(self.path, head)
-        fed: bytes | None = head.removeprefix(UTF8_MARK)
-        self.bytes_done = len(head) - len(fed or b"")
+        fed: bytes | None = head
         while fed != b"":
             if fed is None:
                 yield b""
