@@ -146,6 +146,18 @@ async def test_a_damaged_log_gives_what_precedes_the_damage(tmp_path: Path, name
     assert name in error.where
 
 
+async def test_a_window_that_is_too_large_is_not_called_damage(tmp_path: Path) -> None:
+    """`zstd --long=28` makes one, of a frame whose size is not known; the frames before it are read."""
+    compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 28})
+    path = tmp_path / "log.zst"
+    path.write_bytes(zstd.compress(TEXT) + compressor.compress(TEXT) + compressor.flush())
+    rows, error = await rows_before_the_error(path)
+    assert rows == LINES
+    assert "window larger than 128 MiB" in str(error)
+    assert "damaged" not in str(error)
+    assert "--long=31" in error.hint
+
+
 @pytest.mark.parametrize("name", ["not.gz", "not.zst"])
 async def test_a_name_that_promises_compression_is_believed(tmp_path: Path, name: str) -> None:
     """A plain text under such a name is damage at byte 0, not rows."""

@@ -15,7 +15,7 @@ import select
 import stat
 import sys
 import zlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from engine.errors import SourceError
 
@@ -38,6 +38,9 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 # Frames that hold no data begin with a byte 0x50 to 0x5f and these.
 ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
 ZSTD_SKIPPABLE_FIRST = range(0x50, 0x60)
+ZSTD_WINDOW_LOG_MAX = 27  # of 2: how far back a frame may refer, which all has to be in memory
+ZSTD_WINDOW_MIB = (1 << ZSTD_WINDOW_LOG_MAX) >> 20
+ZSTD_TOO_LARGE = "too much memory"  # in the decoder's message
 UTF8_MARK = b"\xef\xbb\xbf"
 
 
@@ -99,6 +102,7 @@ class _Zstd:
     """Frames of Zstandard, one after another."""
 
     name = "zstd"
+    OPTIONS: ClassVar[dict[int, int]] = {zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG_MAX}
 
     def __init__(self) -> None:
         self._frame: zstd.ZstdDecompressor | None = None
@@ -110,7 +114,7 @@ class _Zstd:
     def decode(self, fed: bytes) -> Iterator[bytes]:
         while fed or (self._frame is not None and not self._frame.needs_input):
             if self._frame is None:
-                self._frame = zstd.ZstdDecompressor()
+                self._frame = zstd.ZstdDecompressor(options=self.OPTIONS)
             plain = self._frame.decompress(fed, STEP_BYTES)
             fed = b""
             if plain:
@@ -249,6 +253,12 @@ class LogReader:
         except (zlib.error, zstd.ZstdError) as error:
             if gathered:
                 yield b"".join(gathered)
+            if ZSTD_TOO_LARGE in str(error):
+                raise SourceError(
+                    f"the zstd data has a window larger than {ZSTD_WINDOW_MIB} MiB", where=self._place(),
+                    hint="the rows before this place were read; compress it again without --long: "
+                    "zstd -dc --long=31 FILE | zstd > NEW.zst",
+                ) from error  # fmt: skip
             raise SourceError(
                 f"the {decoder.name} data is damaged", where=self._place(), cause=str(error),
                 hint="the rows before this place were read; copy the file again from where it came",
