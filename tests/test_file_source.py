@@ -13,8 +13,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from engine.app import load_configuration
+from engine.commands.replay import open_source
+from engine.config_files import config_path
 from engine.errors import SourceError
-from engine.source.file import FileSource
+from engine.source.file import FileSource, expand
 from engine.source.lines import LineCutter, LogRows
 from engine.source.order_times import event_time_ns
 from tests.source_contract import read_all, rows_by_partition, rows_of
@@ -24,6 +27,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+LIMITS = str(config_path("demo/limits.yaml"))
 BOMB_BYTES = 300_000_000
 LINES = [b'{"time":%d.5,"call_id":"call-%d"}' % (1_767_600_000 + n, n * 7919) for n in range(3000)]
 TEXT = b"\n".join(LINES) + b"\n"
@@ -173,6 +177,29 @@ async def test_what_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceError) as raised:
         await rows_in(tmp_path / name)
     assert str(tmp_path) in raised.value.where
+    assert raised.value.hint
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "*.jsonl"])
+def test_a_folder_that_one_may_not_enter_is_named(tmp_path: Path, name: str) -> None:
+    """Whether the log or a recording in it is asked for."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "log.jsonl").write_bytes(TEXT)
+    for path in (*tmp_path.parents[:2], tmp_path):
+        path.chmod(0o755)
+    folder.chmod(0o744)
+    configuration = load_configuration(None, LIMITS, None)
+    user = os.geteuid()
+    if user == 0:  # Root may enter every folder, so be nobody for a moment.
+        os.seteuid(65_534)
+    try:
+        open_source((str(folder / name),), configuration)
+        with pytest.raises(SourceError, match="cannot be opened: Permission denied") as raised:
+            expand([str(folder / name)])
+    finally:
+        os.seteuid(user)
+    assert str(folder) in raised.value.where
     assert raised.value.hint
 
 
