@@ -1,5 +1,6 @@
 """Reading logs: compression, lines, damage, several files."""
 
+import asyncio
 import gzip
 import os
 import subprocess
@@ -289,6 +290,27 @@ async def test_a_quiet_pipe_gives_ticks(tmp_path: Path) -> None:
     assert rows_of(spoken) == [b"row"]
     await source.close()
     os.close(holder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere opening such a pipe waits for its writer")
+async def test_a_pipe_that_nobody_writes_to_yet_is_a_quiet_one(tmp_path: Path) -> None:
+    """Nothing waits where Ctrl-C would not end it; who writes later is read to the end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    source = FileSource([str(pipe)])
+    starting = asyncio.create_task(source.start())
+    started, _ = await asyncio.wait([starting], timeout=10)
+    silent = [await source.read() for _ in range(2)] if started else []
+    holder = os.open(pipe, os.O_RDWR)
+    os.write(holder, b"row\n")
+    await starting
+    rows = await source.read()
+    os.close(holder)
+    assert [0, 0] == [batch.rows for batch in silent if batch is not None]
+    assert rows is not None
+    assert rows_of(rows) == [b"row"]
+    assert await source.read() is None
+    await source.close()
 
 
 @pytest.mark.parametrize("kinds", [("pipe", "pipe"), ("pipe", "file"), ("file", "pipe")])

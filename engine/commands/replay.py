@@ -190,7 +190,7 @@ def _compare_digests(source: RecordingSource, configuration: Configuration) -> N
 
 def open_source(logs: tuple[str, ...], configuration: Configuration) -> Source:
     """Open a folder as a recording, and anything else as logs."""
-    folders = [log for log in logs if os.path.isdir(log)]  # noqa: PTH112  # Path's raises where one may not look.
+    folders = [log for log in logs if os.path.isdir(log)]  # noqa: PTH112  # Path's may raise.
     if not folders:
         return FileSource(logs, row_bytes_max=configuration.settings.engine.row_bytes_max)
     if len(logs) > 1:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 PIECE_BYTES = 1 << 20  # a step of the engine has a price of its own, so that smaller pieces are slower
 FEED_BYTES = 1 << 14  # how exactly the place of damage can be told
 STEP_BYTES = 1 << 14  # what can be lost in front of damage: the rows in so many bytes
+# A pipe that nobody writes to yet is opened at once, and is then as quiet as another. Elsewhere it may be
+# at its end, so there opening it waits for a writer.
+OPEN_FLAGS = os.O_RDONLY | (os.O_NONBLOCK if sys.platform == "linux" else 0)
 WAIT_S = 0.2  # how long standard input is waited for
 STDIN = "-"
 
@@ -149,7 +152,7 @@ class LogReader:
         self.name = "standard input" if path == STDIN else path
         self.bytes_done = 0
         try:
-            self._fd = os.dup(sys.stdin.fileno()) if path == STDIN else os.open(path, os.O_RDONLY)
+            self._fd = os.dup(sys.stdin.fileno()) if path == STDIN else os.open(path, OPEN_FLAGS)
             mode = os.fstat(self._fd)
         except (OSError, ValueError) as error:
             raise SourceError(
@@ -162,6 +165,8 @@ class LogReader:
                 "is a directory, not a log", where=self.name,
                 hint=f"name the files in it, such as '{path}/*.jsonl'",
             )  # fmt: skip
+        if path != STDIN:
+            os.set_blocking(self._fd, True)
         self.bytes_total = mode.st_size if stat.S_ISREG(mode.st_mode) else 0
         self._waits = not stat.S_ISREG(mode.st_mode)
         self.is_read_once = self._waits or path == STDIN
