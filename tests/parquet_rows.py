@@ -54,6 +54,10 @@ TEXTS: dict[str, list[str]] = {
 
 OF_OTHER_TYPES = ("duration_ms", "score", "used", "max", "calls", "expected")
 
+# Values that differ in kind: each is JSON of its own in the file.
+MIXED: list[Any] = ["acme", "", "é", 'q"uote', 7, -1.5, True, [1.5, "x"], {"time": T}, {"stt": 12.5, "x": []}]
+JSON = pa.json_()
+
 Typed = tuple[Any, list[Any]]  # a type of Arrow, and values
 
 
@@ -79,6 +83,14 @@ def table_of(events: list[dict[str, Any]], **types: pa.DataType) -> pa.Table:
     return pa.table(columns)
 
 
+def array_of(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """Make a column; pyarrow makes none of JSON from what Python has, nor one that holds such a column."""
+    if kind == JSON:
+        texts = [value if value is None else json.dumps(value) for value in values]
+        return pa.ExtensionArray.from_storage(JSON, pa.array(texts, pa.string()))
+    return pa.array(values, kind)
+
+
 def meant(value: Any, kind: pa.DataType) -> Any:
     """Give what a value is in JSON; None: absent."""
     if isinstance(value, float):
@@ -102,6 +114,9 @@ def _values(draw: st.DrawFn, name: str) -> Typed:
     floats = (pa.float64(), FLOATS)
     singles = (pa.float32(), [0.0, 412.7, -1.0])
     odd = draw(st.integers(0, 9)) == 0
+    if draw(st.integers(0, 9)) == 0:
+        times = [*TIMES, *TIME_TEXTS, T + 0.25] if name in ("time", "until") else []
+        return JSON, [*TEXTS.get(name, []), *times, *times, *MIXED]
     if name == "time":
         return _chosen(draw, [
             (pa.int64(), TIMES), (pa.int64(), TIMES), texts, (pa.timestamp("us", "UTC"), MOMENTS),
@@ -143,7 +158,7 @@ def logs(draw: st.DrawFn) -> Log:
     for name in names:
         kind, values = _values(draw, name)
         given = column(_signed(kind, values))
-        arrays[name] = pa.array(_raw(given, kind), kind)
+        arrays[name] = array_of(_raw(given, kind), kind)
         for event, value in zip(events, given, strict=True):
             event[name] = meant(value, kind)
     stages = draw(st.lists(st.sampled_from(["stt", "llm", "tts", "Bad Name"]), max_size=3, unique=True))
@@ -152,6 +167,7 @@ def logs(draw: st.DrawFn) -> Log:
         kind, values = draw(st.sampled_from([
             (pa.float64(), FLOATS), (pa.float64(), FLOATS), (pa.int64(), INTEGERS),
             (pa.list_(pa.float64()), [[], [1.5, -1.0], [0.5, None]]), (pa.string(), ["7"]),
+            (JSON, [*MIXED, 400, 412.5, [400, 12.5], [[]]]),
         ]))  # fmt: skip
         columns[stage] = kind, column(values)
     _put_latencies(draw, columns, arrays, events)
@@ -182,11 +198,10 @@ def _put_latencies(
     way = draw(st.sampled_from(["struct", "flat", "map"]))
     if way == "flat":
         for stage, (kind, values) in columns.items():
-            arrays[f"latency_ms.{stage}"] = pa.array(values, kind)
+            arrays[f"latency_ms.{stage}"] = array_of(values, kind)
     elif way == "map" and all(kind == pa.float64() for kind, _ in columns.values()):
         pairs = [list(event["latency_ms"].items()) for event in events]
         arrays["latency_ms"] = pa.array(pairs, pa.map_(pa.string(), pa.float64()))
     else:
-        kinds = pa.struct([pa.field(stage, kind) for stage, (kind, _) in columns.items()])
-        structs = [{stage: column[1][row] for stage, column in columns.items()} for row in range(len(events))]
-        arrays["latency_ms"] = pa.array(structs, kinds)
+        parts = [array_of(values, kind) for kind, values in columns.values()]
+        arrays["latency_ms"] = pa.StructArray.from_arrays(parts, list(columns))

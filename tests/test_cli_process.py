@@ -63,10 +63,17 @@ def test_check_config_has_its_verdict_though_nobody_reads_it(tmp_path: Path, fla
     assert (code, "") == (ran.code, ran.err)
 
 
-@pytest.mark.parametrize("command", ["check-config", f"replay {GO_LIVE} --limits {LIMITS} --output jsonl"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check-config", f"replay {GO_LIVE} --limits {LIMITS} --output jsonl", "demo",
+        f"learn {GO_LIVE} --limits {LIMITS} --out learned.json",
+    ],
+)  # fmt: skip
 def test_a_full_disk_under_stdout_is_one_line(tmp_path: Path, command: str) -> None:
+    """Also where stdout holds nothing back, so that it fails while it is written."""
     words = shlex.join(CALLGAUGE)
-    ran = run_apart("bash", "-c", f"{words} {command} >/dev/full", cwd=tmp_path)
+    ran = run_apart("bash", "-c", f"PYTHONUNBUFFERED=1 {words} {command} >/dev/full", cwd=tmp_path)
     says = "callgauge: standard output cannot be written: No space left on device\n"
     assert (1, says) == (ran.code, ran.err)
 

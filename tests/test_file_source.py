@@ -1,5 +1,6 @@
 """Reading logs: compression, lines, damage, several files."""
 
+import asyncio
 import gzip
 import os
 import subprocess
@@ -13,8 +14,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from engine.app import load_configuration
+from engine.commands.replay import open_source
+from engine.config_files import config_path
 from engine.errors import SourceError
-from engine.source.file import FileSource
+from engine.source.file import FileSource, expand
 from engine.source.lines import LineCutter, LogRows
 from engine.source.order_times import event_time_ns
 from tests.source_contract import read_all, rows_by_partition, rows_of
@@ -24,6 +28,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+LIMITS = str(config_path("demo/limits.yaml"))
 BOMB_BYTES = 300_000_000
 LINES = [b'{"time":%d.5,"call_id":"call-%d"}' % (1_767_600_000 + n, n * 7919) for n in range(3000)]
 TEXT = b"\n".join(LINES) + b"\n"
@@ -64,6 +69,9 @@ async def rows_before_the_error(path: Path) -> tuple[list[bytes], SourceError]:
         ("no-suffix-gzip", gzip.compress(TEXT)),
         ("no-suffix-zstd", zstd.compress(TEXT)),
         ("with-a-mark.jsonl", b"\xef\xbb\xbf" + TEXT),
+        ("with-a-mark.jsonl.gz", gzip.compress(b"\xef\xbb\xbf" + TEXT)),
+        ("with-a-mark.jsonl.zst", zstd.compress(b"\xef\xbb\xbf" + TEXT)),
+        ("mark-in-two-frames.zst", zstd.compress(b"\xef\xbb") + zstd.compress(b"\xbf" + TEXT)),
         ("crlf.jsonl", TEXT.replace(b"\n", b"\r\n")),
         ("empty-lines.jsonl", TEXT.replace(b"\n", b"\n\n\r\n")),
         ("no-last-newline.jsonl", TEXT[:-1]),
@@ -143,6 +151,18 @@ async def test_a_damaged_log_gives_what_precedes_the_damage(tmp_path: Path, name
     assert name in error.where
 
 
+async def test_a_window_that_is_too_large_is_not_called_damage(tmp_path: Path) -> None:
+    """`zstd --long=28` makes one, of a frame whose size is not known; the frames before it are read."""
+    compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 28})
+    path = tmp_path / "log.zst"
+    path.write_bytes(zstd.compress(TEXT) + compressor.compress(TEXT) + compressor.flush())
+    rows, error = await rows_before_the_error(path)
+    assert rows == LINES
+    assert "window larger than 128 MiB" in str(error)
+    assert "damaged" not in str(error)
+    assert "--long=31" in error.hint
+
+
 @pytest.mark.parametrize("name", ["not.gz", "not.zst"])
 async def test_a_name_that_promises_compression_is_believed(tmp_path: Path, name: str) -> None:
     """A plain text under such a name is damage at byte 0, not rows."""
@@ -158,6 +178,29 @@ async def test_what_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceError) as raised:
         await rows_in(tmp_path / name)
     assert str(tmp_path) in raised.value.where
+    assert raised.value.hint
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "*.jsonl"])
+def test_a_folder_that_one_may_not_enter_is_named(tmp_path: Path, name: str) -> None:
+    """Whether the log or a recording in it is asked for."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "log.jsonl").write_bytes(TEXT)
+    for path in (*tmp_path.parents[:2], tmp_path):
+        path.chmod(0o755)
+    folder.chmod(0o744)
+    configuration = load_configuration(None, LIMITS, None)
+    user = os.geteuid()
+    if user == 0:  # Root may enter every folder, so be nobody for a moment.
+        os.seteuid(65_534)
+    try:
+        open_source((str(folder / name),), configuration)
+        with pytest.raises(SourceError, match="cannot be opened: Permission denied") as raised:
+            expand([str(folder / name)])
+    finally:
+        os.seteuid(user)
+    assert str(folder) in raised.value.where
     assert raised.value.hint
 
 
@@ -247,6 +290,27 @@ async def test_a_quiet_pipe_gives_ticks(tmp_path: Path) -> None:
     assert rows_of(spoken) == [b"row"]
     await source.close()
     os.close(holder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere opening such a pipe waits for its writer")
+async def test_a_pipe_that_nobody_writes_to_yet_is_a_quiet_one(tmp_path: Path) -> None:
+    """Nothing waits where Ctrl-C would not end it; who writes later is read to the end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    source = FileSource([str(pipe)])
+    starting = asyncio.create_task(source.start())
+    started, _ = await asyncio.wait([starting], timeout=10)
+    silent = [await source.read() for _ in range(2)] if started else []
+    holder = os.open(pipe, os.O_RDWR)
+    os.write(holder, b"row\n")
+    await starting
+    rows = await source.read()
+    os.close(holder)
+    assert [0, 0] == [batch.rows for batch in silent if batch is not None]
+    assert rows is not None
+    assert rows_of(rows) == [b"row"]
+    assert await source.read() is None
+    await source.close()
 
 
 @pytest.mark.parametrize("kinds", [("pipe", "pipe"), ("pipe", "file"), ("file", "pipe")])

@@ -34,7 +34,7 @@ from engine.source.parquet import ParquetLog
 from tests.decoder_pairs import Pair, assert_same_batch
 from tests.event_rows import KEY, RECEIVED_NS, T, raw_batch
 from tests.oracle_scan import PARTS
-from tests.parquet_rows import Log, logs, table_of, write
+from tests.parquet_rows import JSON, Log, array_of, logs, table_of, write
 
 DECODERS = [FastDecoder, JsonDecoder] if CAN_SCAN else [JsonDecoder]
 SETTINGS: list[dict[str, Any]] = [
@@ -285,3 +285,45 @@ def test_no_number_is_absent() -> None:
         for event in events
     ]
     both_ways(Log(table_of(events), lines), 10, DECODERS[0])
+
+
+def test_json_is_what_its_text_says() -> None:
+    """DuckDB writes a column so whose values differ in kind: texts, numbers and lists of one field."""
+    mixed: list[dict[str, Any]] = [
+        {"time": T + 0.043607, "call_id": "c1", "tenant": "acme", "code": 486, "latency_ms": {"llm": 400}},
+        {
+            "time": "2026-11-22T14:38:37.69Z",
+            "call_id": 17,
+            "code": "503",
+            "latency_ms": {"llm": [410, 380.5]},
+        },
+        {"time": T, "call_id": "c1", "tenant": 4, "latency_ms": "400"},
+    ]
+    events = [event | {"type": "turn.completed", "id": f"e{n}"} for n, event in enumerate(mixed)]
+    names = ("time", "type", "call_id", "id", "tenant", "code", "latency_ms")
+    columns = {name: array_of([event.get(name) for event in events], JSON) for name in names}
+    lines = [msgspec.json.encode(event) for event in events]
+    for decoder in DECODERS:
+        both_ways(Log(pa.table(columns), lines), 2, decoder)
+
+
+def test_json_in_lists_and_maps_is_what_its_text_says() -> None:
+    """Of a list or map of values that differ in kind, each is JSON."""
+    latencies: list[dict[str, Any]] = [{"stt": 90, "llm": [410, 380.5]}, {}, {"llm": "fast", "stt": None}]
+    calls: list[list[Any]] = [["c1", 7], [], ["c2", "c3"]]
+    kinds = ["turn.completed", "turn.completed", "calls.listed"]
+    events = [{"time": T + n, "type": kind, "call_id": "c1", "id": f"e{n}"} for n, kind in enumerate(kinds)]
+    lines = [
+        msgspec.json.encode(event | {"latency_ms": latency, "calls": listed})
+        for event, latency, listed in zip(events, latencies, calls, strict=True)
+    ]
+    pairs = [pair for latency in latencies for pair in latency.items()]
+    values = array_of([value for _, value in pairs], JSON)
+    by_stage = pa.MapArray.from_arrays(
+        pa.array([0, 2, 2, 4]), pa.array([stage for stage, _ in pairs]), values
+    )
+    listed = array_of([call for each in calls for call in each], JSON)
+    table = table_of(events).append_column("latency_ms", by_stage)
+    table = table.append_column("calls", pa.ListArray.from_arrays(pa.array([0, 2, 2, 4]), listed))
+    for decoder in DECODERS:
+        both_ways(Log(table, lines), 2, decoder)

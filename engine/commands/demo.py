@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from engine.app import REPLAY_HASH_KEY, OwnedLine, load_configuration
 from engine.commands.replay import Replayed, load_kernels, outcome_of
 from engine.commands.report import NS_PER_S, headline, page
+from engine.commands.stdout import write_out
 from engine.config_files import config_path
 from engine.judge.lifecycle import FIRING
 from engine.source.contract import RawBatch
@@ -49,8 +50,7 @@ What to try next:
 async def demo() -> None:
     """Play the recording."""
     configuration = load_configuration(None, str(config_path(LIMITS)), str(config_path("declines.yaml")))
-    sys.stdout.write(INTRO.format(limits=configuration.limits_file))
-    sys.stdout.flush()
+    write_out(INTRO.format(limits=configuration.limits_file))
     load_kernels(configuration)
     line = OwnedLine(configuration, REPLAY_HASH_KEY)
     stage = Stage(is_terminal=sys.stdout.isatty())
@@ -67,8 +67,8 @@ async def demo() -> None:
         await source.close()
     stage.end(changes)
     replayed = Replayed(line, tuple(changes), line.line.pipeline.first_event_ns, 0.0, None)
-    sys.stdout.write(headline(outcome_of(replayed), changes, is_timed=False))
-    sys.stdout.write(OUTRO.format(limits=configuration.limits_file))
+    write_out(headline(outcome_of(replayed), changes, is_timed=False))
+    write_out(OUTRO.format(limits=configuration.limits_file))
 
 
 def parts(raw: RawBatch) -> Iterator[RawBatch]:
@@ -110,9 +110,8 @@ class Stage:
         if not limits:
             return
         after_s = (now_ns - pipeline.first_event_ns) / NS_PER_S
-        sys.stdout.write(("\r\x1b[K" if self.is_terminal else "") + picture(after_s, limits[0]))
-        sys.stdout.write("" if self.is_terminal else "\n")
-        sys.stdout.flush()
+        drawn = picture(after_s, limits[0])
+        write_out(f"\r\x1b[K{drawn}" if self.is_terminal else f"{drawn}\n")
         if self.is_terminal:
             await asyncio.sleep(1 / PICTURES_PER_S)
 
@@ -120,15 +119,15 @@ class Stage:
         """Tell what is left to tell."""
         self._tell(changes)
         if self.is_terminal:
-            sys.stdout.write("\n")
+            write_out("\n")
 
     def _tell(self, changes: list[AlertChange]) -> None:
         for change in changes[self._told :]:
             labels = dict(change.labels)
             if change.state == FIRING and labels["severity"] != "info":
                 title = f"{labels['severity'].upper()} {labels['alertname']}"
-                sys.stdout.write("\r\x1b[K" if self.is_terminal else "")
-                sys.stdout.write(f"\n>>> {title}\n{page(change)}\n")
+                write_out("\r\x1b[K" if self.is_terminal else "")
+                write_out(f"\n>>> {title}\n{page(change)}\n")
         self._told = len(changes)
 
 

@@ -7,12 +7,12 @@ whole or not at all. `run` and `replay` read it (`headroom.learned_file`) and ne
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.app import REPLAY_HASH_KEY, LearningLine, read_hash_key
 from engine.commands.replay import load_kernels, open_source, read_all
+from engine.commands.stdout import write_out
 from engine.commands.whole_file import write_whole
 from engine.errors import CallgaugeError, SourceError, UsageError
 from engine.learned import encode, is_learned
@@ -62,7 +62,7 @@ async def learn(configuration: Configuration, options: LearnOptions) -> None:
             cause=error.strerror or type(error).__name__,
             hint="name another file with --out, and learn again",
         ) from None
-    sys.stdout.write(told(learning, out))
+    write_out(told(learning, out))
 
 
 def _refuse_no_place(out: Path) -> None:

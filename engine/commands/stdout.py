@@ -30,3 +30,10 @@ def stdout_may_fail() -> Iterator[None]:
             drop_what_is_left()
         cause = error.strerror or type(error).__name__
         raise CallgaugeError("standard output cannot be written", cause=cause) from None
+
+
+def write_out(text: str) -> None:
+    """Write to stdout at once; a `CallgaugeError` if it does not take it."""
+    with stdout_may_fail():
+        sys.stdout.write(text)
+        sys.stdout.flush()

@@ -163,12 +163,12 @@ class ColumnRows:
             kind = c.TIME_INTEGERS
             self._put(c.TIME_VALUES, np.where(column.is_null, 0, column.values))
         elif isinstance(column, Texts):
-            kind = c.TIME_NUMBERS if column.is_number else c.TIME_TEXTS
+            kind = c.TIME_NUMBERS if column.is_json else c.TIME_TEXTS
             self._put_texts(column, c.TIME_DATA)
         self._table[c.TIME_KIND // f.WORD] = kind
 
     def _take_ids(self, column: Column, place: int) -> None:
-        if not isinstance(column, Texts) or column.is_number:
+        if not isinstance(column, Texts) or column.is_json:
             self._must_parse |= is_there(column)
             return
         self._must_parse |= (column.length == 0) | (column.length > ID_BYTES_MAX) | ~column.is_plain()

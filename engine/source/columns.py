@@ -38,13 +38,13 @@ ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
 class Texts(NamedTuple):
     """Row i is `data[start[i]:start[i] + length[i]]`, ABSENT by its length; int64, shape (rows,).
 
-    `data` is uint8, with SPARE_BYTES behind the last text. `is_number`: they are numbers as JSON writes them.
+    `data` is uint8, with SPARE_BYTES behind the last text. `is_json`: they are values as JSON writes them.
     """
 
     data: NDArray[np.uint8]
     start: NDArray[np.int64]
     length: NDArray[np.int64]
-    is_number: bool = False
+    is_json: bool = False
 
     def is_plain(self) -> NDArray[np.bool_]:
         """Say of each row whether it is ASCII; what is not may be no text at all."""
@@ -64,7 +64,7 @@ class Texts(NamedTuple):
         if length < 0:
             return None
         text = self.data[start : start + length].tobytes()
-        return msgspec.Raw(text) if self.is_number else text.decode()
+        return msgspec.Raw(text) if self.is_json else text.decode()
 
     def part(self, first: int, stop: int) -> Texts:
         return self._replace(start=self.start[first:stop], length=self.length[first:stop])

@@ -15,7 +15,7 @@ import select
 import stat
 import sys
 import zlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from engine.errors import SourceError
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 PIECE_BYTES = 1 << 20  # a step of the engine has a price of its own, so that smaller pieces are slower
 FEED_BYTES = 1 << 14  # how exactly the place of damage can be told
 STEP_BYTES = 1 << 14  # what can be lost in front of damage: the rows in so many bytes
+# A pipe that nobody writes to yet is opened at once, and is then as quiet as another. Elsewhere it may be
+# at its end, so there opening it waits for a writer.
+OPEN_FLAGS = os.O_RDONLY | (os.O_NONBLOCK if sys.platform == "linux" else 0)
 WAIT_S = 0.2  # how long standard input is waited for
 STDIN = "-"
 
@@ -38,6 +41,9 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 # Frames that hold no data begin with a byte 0x50 to 0x5f and these.
 ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
 ZSTD_SKIPPABLE_FIRST = range(0x50, 0x60)
+ZSTD_WINDOW_LOG_MAX = 27  # of 2: how far back a frame may refer, which all has to be in memory
+ZSTD_WINDOW_MIB = (1 << ZSTD_WINDOW_LOG_MAX) >> 20
+ZSTD_TOO_LARGE = "too much memory"  # in the decoder's message
 UTF8_MARK = b"\xef\xbb\xbf"
 
 
@@ -99,6 +105,7 @@ class _Zstd:
     """Frames of Zstandard, one after another."""
 
     name = "zstd"
+    OPTIONS: ClassVar[dict[int, int]] = {zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG_MAX}
 
     def __init__(self) -> None:
         self._frame: zstd.ZstdDecompressor | None = None
@@ -110,7 +117,7 @@ class _Zstd:
     def decode(self, fed: bytes) -> Iterator[bytes]:
         while fed or (self._frame is not None and not self._frame.needs_input):
             if self._frame is None:
-                self._frame = zstd.ZstdDecompressor()
+                self._frame = zstd.ZstdDecompressor(options=self.OPTIONS)
             plain = self._frame.decompress(fed, STEP_BYTES)
             fed = b""
             if plain:
@@ -145,7 +152,7 @@ class LogReader:
         self.name = "standard input" if path == STDIN else path
         self.bytes_done = 0
         try:
-            self._fd = os.dup(sys.stdin.fileno()) if path == STDIN else os.open(path, os.O_RDONLY)
+            self._fd = os.dup(sys.stdin.fileno()) if path == STDIN else os.open(path, OPEN_FLAGS)
             mode = os.fstat(self._fd)
         except (OSError, ValueError) as error:
             raise SourceError(
@@ -158,13 +165,15 @@ class LogReader:
                 "is a directory, not a log", where=self.name,
                 hint=f"name the files in it, such as '{path}/*.jsonl'",
             )  # fmt: skip
+        if path != STDIN:
+            os.set_blocking(self._fd, True)
         self.bytes_total = mode.st_size if stat.S_ISREG(mode.st_mode) else 0
         self._waits = not stat.S_ISREG(mode.st_mode)
         self.is_read_once = self._waits or path == STDIN
         head = b"" if self._waits else os.pread(self._fd, len(ZSTD_MAGIC), 0)
         self.is_plain = bool(head) and isinstance(_decoder_for(path, head), _Plain)
         self._open = True
-        self._pieces = self._decoded()
+        self._pieces = self._without_mark()
 
     def read(self) -> bytes | None:
         """Give the next piece, b"" when a pipe has none yet, None at the end; SourceError at damage."""
@@ -189,6 +198,21 @@ class LogReader:
                 hint="the rows before this place were read",
             ) from error  # fmt: skip
 
+    def _without_mark(self) -> Iterator[bytes]:
+        """Leave out a mark of UTF-8 at the head of the text, whatever its compression."""
+        head = b""
+        is_begun = False
+        for piece in self._decoded():
+            if is_begun or not piece:
+                yield piece
+                continue
+            head += piece
+            is_begun = len(head) >= len(UTF8_MARK) or not UTF8_MARK.startswith(head)
+            if is_begun:
+                yield head.removeprefix(UTF8_MARK)
+        if not is_begun and head:
+            yield head
+
     def _decoded(self) -> Iterator[bytes]:
         """Decode piece by piece; what was decoded before damage is given first."""
         head = b""
@@ -202,8 +226,7 @@ class LogReader:
         if not head:
             return
         decoder = _decoder_for(self.path, head)
-        fed: bytes | None = head.removeprefix(UTF8_MARK)
-        self.bytes_done = len(head) - len(fed or b"")
+        fed: bytes | None = head
         while fed != b"":
             if fed is None:
                 yield b""
@@ -235,6 +258,12 @@ class LogReader:
         except (zlib.error, zstd.ZstdError) as error:
             if gathered:
                 yield b"".join(gathered)
+            if ZSTD_TOO_LARGE in str(error):
+                raise SourceError(
+                    f"the zstd data has a window larger than {ZSTD_WINDOW_MIB} MiB", where=self._place(),
+                    hint="the rows before this place were read; compress it again without --long: "
+                    "zstd -dc --long=31 FILE | zstd > NEW.zst",
+                ) from error  # fmt: skip
             raise SourceError(
                 f"the {decoder.name} data is damaged", where=self._place(), cause=str(error),
                 hint="the rows before this place were read; copy the file again from where it came",

@@ -40,15 +40,25 @@ PARTITION = 0
 BATCH_ROWS = 1 << 14
 
 
+def _matched(path: str) -> list[str]:
+    """Give the files that one path or glob names; OSError where one may not look."""
+    if path == STDIN or Path(path).exists():
+        return [path]
+    found = glob.glob(path, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern.
+    return sorted(each for each in found if Path(each).is_file())
+
+
 def expand(paths: Sequence[str]) -> list[str]:
     """Give the files that paths and globs name, each once; SourceError if one names none."""
     files: dict[str, str] = {}
     for path in paths:
-        if path == STDIN or Path(path).exists():
-            matched = [path]
-        else:
-            found = glob.glob(path, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern.
-            matched = sorted(each for each in found if Path(each).is_file())
+        try:
+            matched = _matched(path)
+        except OSError as error:
+            hint = "check the path and that you may enter its folder"
+            raise SourceError(
+                "cannot be opened", where=path, cause=error.strerror or str(error), hint=hint
+            ) from error
         if not matched:
             if glob.has_magic(path):
                 raise SourceError("no file matches", where=path, hint="check the folder and the pattern")

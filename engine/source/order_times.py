@@ -86,7 +86,7 @@ def column_times(columns: RowColumns) -> NDArray[np.int64]:
         elif isinstance(column, Others) or name == STAGE_OF + "time":
             unsure |= is_there(column)
         elif isinstance(column, Texts):
-            unsure |= ~column.is_plain()
+            unsure |= is_there(column) if column.is_json else ~column.is_plain()
         elif isinstance(column, Words):
             unsure |= np.array([*(not text.isascii() for text in column.texts), False])[column.code]
     for row in np.flatnonzero(unsure).tolist():

@@ -2,7 +2,8 @@
 
 A column has the name of a field of the event contract; `latency_ms` is a struct of stages, or a column
 `latency_ms.<stage>` for each. Any integer, float, text, dictionary or timestamp type that says what the
-contract wants will do; what is rarer (lists, maps, decimals) is read as well, row by row.
+contract wants will do; what is rarer (lists, maps, decimals) is read as well, row by row. So is what the file
+says is JSON, as DuckDB writes a column whose values differ in kind.
 A file is read some rows at a time, whatever the size of its row groups: pages are decompressed one by one,
 and labels come as the dictionaries that they are in the file. Numbers stay where Arrow has them. A timestamp
 without a zone is refused: DuckDB and pandas write local time so as well as UTC, and a guess that is wrong
@@ -14,6 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from engine.errors import SourceError, UsageError
@@ -92,7 +94,7 @@ class ParquetLog:
             repeated = _repeated(contents, self._pa.types)
             self._file = pq.ParquetFile(
                 path, metadata=contents, read_dictionary=repeated, pre_buffer=False,
-                buffer_size=BUFFER_BYTES, page_checksum_verification=True,
+                buffer_size=BUFFER_BYTES, page_checksum_verification=True, arrow_extensions_enabled=True,
             )  # fmt: skip
         except (OSError, self._pa.ArrowException) as error:
             raise self._failure("cannot be read as Parquet", error) from error
@@ -138,9 +140,11 @@ class ParquetLog:
 
 def _repeated(contents: Any, kinds: Any) -> list[str]:
     """Name the columns that are read as dictionaries, by what the file says of its contents."""
+    stored = (contents.schema.column(place) for place in range(contents.num_columns))
+    json = {column.path for column in stored if column.logical_type.type == "JSON"}
     return [
         field.name for field in contents.schema.to_arrow_schema()
-        if field.name in FIELDS and _is_text(field.type, kinds)
+        if field.name in FIELDS and field.name not in json and _is_text(field.type, kinds)
         and (field.name not in SELDOM_REPEATED or (field.name == CALL and _has_dictionary(contents)))
     ]  # fmt: skip
 
@@ -203,6 +207,8 @@ def _column(name: str, array: Any, pa: Any) -> Column:
         else:
             return _words(array, pa)
     kind = array.type
+    if _is_json(kind):
+        return _json_texts(array.storage, pa)
     if _is_text(kind, kinds):
         return _texts(array, pa) if name in SELDOM_REPEATED else _words(array.dictionary_encode(), pa)
     if kinds.is_timestamp(kind):
@@ -212,9 +218,26 @@ def _column(name: str, array: Any, pa: Any) -> Column:
     if kinds.is_integer(kind) and _fits(array, kinds):
         return Numbers(_values(array.cast(pa.int64()), np.int64), _is_null(array))
     is_null = array.is_null().to_numpy(zero_copy_only=False)
-    if kinds.is_map(kind):  # pyarrow gives its pairs.
-        return Others(lambda row: dict(array[row].as_py()), is_null)
-    return Others(lambda row: array[row].as_py(), is_null)
+    return Others(lambda row: _meant(array[row].as_py(), kind, kinds), is_null)
+
+
+def _meant(value: Any, kind: Any, kinds: Any) -> Any:
+    """Give what to encode for what pyarrow makes of a value: of a map it gives pairs, of JSON the text."""
+    if value is None:
+        return None
+    if _is_json(kind):
+        return msgspec.Raw(value.encode())
+    if kinds.is_map(kind):
+        return {key: _meant(item, kind.item_type, kinds) for key, item in value}
+    if kinds.is_struct(kind):
+        return {name: _meant(item, kind.field(name).type, kinds) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_meant(item, kind.value_type, kinds) for item in value]
+    return value
+
+
+def _is_json(kind: Any) -> bool:
+    return bool(getattr(kind, "extension_name", "") == "arrow.json")
 
 
 def _fits(integers: Any, kinds: Any) -> bool:
@@ -313,7 +336,13 @@ def _floats(name: str, array: Any, pa: Any) -> Column:
         values = np.where(is_null, np.nan, values)
     if name != "time":
         return Numbers(values, is_null)
+    return _json_texts(pa.array(values, mask=is_null), pa)
+
+
+def _json_texts(values: Any, pa: Any) -> Texts:
+    """Take values whose text is JSON."""
     # A comma behind each: else the digits of the next row would follow those of a row.
-    written = pa.array(values, mask=is_null).cast(pa.string())
-    texts = _texts(pa.compute.binary_join_element_wise(written, "", ","), pa)
-    return texts._replace(length=np.where(is_null, ABSENT, texts.length - 1), is_number=True)
+    nothing, comma = (pa.scalar(text, pa.large_string()) for text in ("", ","))
+    written = values.cast(pa.large_string())
+    texts = _texts(pa.compute.binary_join_element_wise(written, nothing, comma), pa)
+    return texts._replace(length=np.maximum(texts.length - 1, ABSENT), is_json=True)

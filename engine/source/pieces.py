@@ -103,13 +103,13 @@ def _column(parts: Sequence[Part]) -> Column:
     kinds = {
         (
             type(one),
-            one.values.dtype if isinstance(one, Numbers) else isinstance(one, Texts) and one.is_number,
+            one.values.dtype if isinstance(one, Numbers) else isinstance(one, Texts) and one.is_json,
         )
         for one in there
     }
     if len(kinds) == 1:
         if isinstance(there[0], Texts):
-            return _texts(parts, is_number=there[0].is_number)
+            return _texts(parts, is_json=there[0].is_json)
         if isinstance(there[0], Words):
             return _words(parts)
         if isinstance(there[0], Numbers):
@@ -117,7 +117,7 @@ def _column(parts: Sequence[Part]) -> Column:
     return _others(parts)
 
 
-def _texts(parts: Sequence[Part], *, is_number: bool) -> Texts:
+def _texts(parts: Sequence[Part], *, is_json: bool) -> Texts:
     """Take only the bytes that the rows have."""
     data, starts, lengths = [], [], []
     size = 0
@@ -132,7 +132,7 @@ def _texts(parts: Sequence[Part], *, is_number: bool) -> Texts:
         lengths.append(column.length)
         size += stop - first
     data.append(np.zeros(SPARE_BYTES, np.uint8))
-    return Texts(np.concatenate(data), np.concatenate(starts), np.concatenate(lengths), is_number)
+    return Texts(np.concatenate(data), np.concatenate(starts), np.concatenate(lengths), is_json)
 
 
 def _words(parts: Sequence[Part]) -> Words:
