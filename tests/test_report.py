@@ -147,7 +147,10 @@ def expectations(tmp_path: Path, text: str) -> Expectations:
     return Expectations.load(path, Settings())
 
 
-FIRED = [change(200), change(560, alertname="CallLimitReached")]
+FIRED = [
+    change(5, alertname="CallgaugeWatchdog", severity="info"),
+    change(200), change(560, alertname="CallLimitReached"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -168,6 +171,10 @@ FIRED = [change(200), change(560, alertname="CallLimitReached")]
         ("never: CallLimitReached", "fired after 9 min 20 s"),
         ("never: any, severity: warning", None),
         ("never: any, severity: critical", "fired after 3 min 20 s"),
+        ("never: any, severity: info", None),
+        ("firing: any, severity: info", "did not fire"),
+        ("firing: CallgaugeWatchdog", None),
+        ("never: CallgaugeWatchdog", "fired after 5.0 s"),
     ],
 )
 def test_an_expectation_is_met_or_its_breach_is_worded(

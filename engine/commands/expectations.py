@@ -20,7 +20,7 @@ from engine.commands.report import NS_PER_S, Outcome, duration_text
 from engine.durations import parse_duration
 from engine.errors import SettingsError
 from engine.fields import did_you_mean
-from engine.judge.detection import CRITICAL, INFO, WARNING
+from engine.judge.detection import CRITICAL, INFO, ROUTINE, WARNING
 from engine.judge.lifecycle import FIRING
 from engine.settings_file import read_text_file
 from engine.strict_yaml import parse_yaml
@@ -37,7 +37,7 @@ SEVERITIES = (CRITICAL, WARNING, INFO)
 
 
 class Expectation(NamedTuple):
-    """One entry; an empty alertname stands for any, -1 for no bound."""
+    """One entry; an empty alertname stands for any that is not routine, -1 for no bound."""
 
     alertname: str
     is_wanted: bool
@@ -134,8 +134,9 @@ def breaches(expected: Expectations, changes: Iterable[AlertChange], outcome: Ou
 
 
 def _matches(entry: Expectation, change: AlertChange) -> bool:
-    labels = dict(change.labels)
-    return entry.alertname in {"", labels["alertname"]} and entry.labels <= set(change.labels)
+    name = dict(change.labels)["alertname"]
+    is_meant = name == entry.alertname if entry.alertname else name not in ROUTINE
+    return is_meant and entry.labels <= set(change.labels)
 
 
 def _too_late(entry: Expectation, matching: list[AlertChange], outcome: Outcome) -> list[str]:

@@ -6,6 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.deliver.timestamps import rfc3339
+from engine.judge.detection import ROUTINE
 from engine.judge.lifecycle import FIRING
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 PAGE_ALERTS = ("CallLimitApproaching", "CallRateLimitApproaching", "CallQuotaExhaustion", "CallTimeoutCliff")
 NS_PER_S = 1_000_000_000
 MINUTE_S = 60
-ROUTINE = ("CallgaugeWatchdog",)  # says nothing about the calls
 INDENT = "    "
 
 
