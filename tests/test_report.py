@@ -192,6 +192,69 @@ def test_a_lead_over_no_decline_is_a_breach(tmp_path: Path) -> None:
     assert "no call was declined" in found
 
 
+TWO_TENANTS = [
+    change(100, tenant="globex", severity="warning"), change(200), change(300, tenant="globex"), change(400),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("entry", "declined_s", "breach"),
+    [
+        # Globex declines at once, and is not asked about.
+        ("labels: {tenant: acme}, before_first_decline: 4m", {"globex": 10, "acme": 539}, None),
+        (
+            "labels: {tenant: globex}, before_first_decline: 1s",
+            {"globex": 10, "acme": 539},
+            "only -1 min 30 s before the first decline",
+        ),
+        ("labels: {tenant: globex}, before_first_decline: 1s", {"acme": 539}, "nothing to be ahead of"),
+        # One alert is enough, whichever it is; but it meets every bound by itself.
+        ("severity: critical, before_first_decline: 1m", {"globex": 539}, None),
+        ("severity: critical, within: 300s, before_first_decline: 1m", {"globex": 539}, None),
+        ("severity: critical, within: 299s, before_first_decline: 1m", {"globex": 539}, "nothing to be ahead of"),
+        ("severity: critical, before_first_decline: 5m", {"globex": 539}, "nothing to be ahead of"),
+    ],
+)  # fmt: skip
+def test_any_alert_that_meets_all_of_an_entry_will_do_and_is_held_to_its_own_decline(
+    tmp_path: Path, entry: str, declined_s: dict[str, int], breach: str | None
+) -> None:
+    """A limit that is split by tenant is one cap for each; another tenant's decline says nothing of it."""
+    declines = tuple(
+        FirstDeclined("trunk", (("tenant", tenant),), FIRST_NS + after_s * S)
+        for tenant, after_s in declined_s.items()
+    )
+    wanted = expectations(tmp_path, f"expect: [{{firing: CallLimitApproaching, {entry}}}]")
+
+    found = breaches(wanted, TWO_TENANTS, outcome()._replace(first_declines=declines))
+
+    assert [] == found if breach is None else found[0].endswith(breach)
+
+
+def test_an_alert_that_is_about_no_limit_has_no_decline_to_be_ahead_of(tmp_path: Path) -> None:
+    """The breach says why, for calls were declined."""
+    silence = AlertChange(
+        FIRST_NS + S, FIRING, (("alertname", "CallArrivalsStopped"), ("severity", "critical")), (), FIRST_NS
+    )
+    wanted = "expect: [{firing: CallArrivalsStopped, before_first_decline: 1m}]"
+    (found,) = breaches(expectations(tmp_path, wanted), [silence], outcome(539.0))
+    assert "is about no limit" in found
+
+
+def test_calls_without_the_label_that_splits_a_limit_have_their_page_and_their_decline(
+    tmp_path: Path,
+) -> None:
+    """They count under "", and their alert does without the label."""
+    labels = tuple(pair for pair in change(200).labels if pair[0] != "tenant")
+    paged = change(200)._replace(labels=labels)
+    bare = outcome(limits=(TRUNK._replace(split=(("tenant", ""),)),))._replace(
+        first_declines=(FirstDeclined("trunk", (("tenant", ""),), FIRST_NS + 539 * S),)
+    )
+    wanted = "expect: [{firing: CallLimitApproaching, before_first_decline: 5m}]"
+
+    assert "lead 5 min 39 s" in lead_line([paged], bare)
+    assert [] == breaches(expectations(tmp_path, wanted), [paged], bare)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

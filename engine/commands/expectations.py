@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.app import alert_names
-from engine.commands.report import NS_PER_S, Outcome, duration_text
+from engine.commands.report import NS_PER_S, Outcome, duration_text, is_about
 from engine.durations import parse_duration
 from engine.errors import SettingsError
 from engine.fields import did_you_mean
@@ -140,19 +140,27 @@ def _matches(entry: Expectation, change: AlertChange) -> bool:
 
 
 def _too_late(entry: Expectation, matching: list[AlertChange], outcome: Outcome) -> list[str]:
+    """Say what is amiss, nothing if one alert meets all of it; else of the one that comes nearest."""
     if not matching:
         return [f"{entry}: did not fire"]
-    first = matching[0]
-    after_ns = first.time_ns - outcome.first_ns
+    return min((_misses(entry, change, outcome) for change in matching), key=len)
+
+
+def _misses(entry: Expectation, change: AlertChange, outcome: Outcome) -> list[str]:
+    after_ns = change.time_ns - outcome.first_ns
     found = []
     if 0 <= entry.within_ns < after_ns:
         found.append(f"{entry}: fired after {duration_text(after_ns / NS_PER_S)}")
     if entry.before_decline_ns >= 0:
-        limit = dict(first.labels).get("limit")
-        declines = [one.time_ns for one in outcome.first_declines if one.limit == limit]
-        if not declines:
-            found.append(f"{entry}: no call was declined, so there is nothing to be ahead of")
-        elif min(declines) - first.time_ns < entry.before_decline_ns:
-            lead = duration_text((min(declines) - first.time_ns) / NS_PER_S)
+        labels = dict(change.labels)
+        declines = [
+            one.time_ns for one in outcome.first_declines if is_about(labels, one.limit, one.split)
+        ]
+        if "limit" not in labels:
+            found.append(f"{entry}: is about no limit, so there is no decline to be ahead of")
+        elif not declines:
+            found.append(f"{entry}: no call was declined by that limit, so there is nothing to be ahead of")
+        elif min(declines) - change.time_ns < entry.before_decline_ns:
+            lead = duration_text((min(declines) - change.time_ns) / NS_PER_S)
             found.append(f"{entry}: only {lead} before the first decline")
     return found
