@@ -275,6 +275,15 @@ def test_calls_without_the_label_that_splits_a_limit_have_their_page_and_their_d
             "expect[0]: there is no severity `critcal`; did you mean critical?",
         ),
         ("expect: [{never: any, labels: {severity: page}}]", "known: critical, warning, info"),
+        ("expect: [{never: any, within: 5m}]", "expect[0].within: is for `firing`"),
+        (
+            "expect: [{never: any, before_first_decline: 5m}]",
+            "expect[0].before_first_decline: is for `firing`",
+        ),
+        ("expect: [{firing: [CallLimitReached]}]", "expect[0]: needs the name of one alert, or `any`"),
+        ("expect: [{never: {CallLimitReached: x}}]", "expect[0]: needs the name of one alert, or `any`"),
+        ("expect: [{never: }]", "expect[0]: needs the name of one alert, or `any`"),
+        ("expect: [{never: any, labels: {limit: [a, b]}}]", "expect[0].labels.limit: must be one value"),
     ],
 )
 def test_wrong_expectations_are_all_named(tmp_path: Path, text: str, says: str) -> None:

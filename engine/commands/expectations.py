@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from engine.judge.lifecycle import AlertChange
     from engine.settings import Settings
 
-KEYS = {"firing", "never", "severity", "labels", "within", "before_first_decline"}
+BOUNDS = ("within", "before_first_decline")
+KEYS = {"firing", "never", "severity", "labels", *BOUNDS}
 SEVERITIES = (CRITICAL, WARNING, INFO)
 
 
@@ -87,10 +88,20 @@ def _entry(given: object, place: str, problems: list[str]) -> Expectation:
     problems.extend(
         f"{place}.{key}: unknown; known are {', '.join(sorted(KEYS))}" for key in fields.keys() - KEYS
     )
+    problems.extend(
+        f"{place}.{key}: is for `firing`; `never` holds for the whole log"
+        for key in BOUNDS
+        if key in fields and "never" in fields
+    )
     labels = fields.get("labels") or {}
     if not isinstance(labels, dict):
         problems.append(f"{place}.labels: must be a mapping of label to value")
         labels = {}
+    problems.extend(
+        f"{place}.labels.{name}: must be one value, such as `{name}: acme`"
+        for name, value in labels.items()
+        if value is None or isinstance(value, (dict, list))
+    )
     wanted = {(str(name), str(value)) for name, value in labels.items()}
     if "severity" in fields:
         wanted.add(("severity", str(fields["severity"])))
@@ -99,9 +110,11 @@ def _entry(given: object, place: str, problems: list[str]) -> Expectation:
         for label, value in sorted(wanted)
         if label == "severity" and value not in SEVERITIES
     )
-    name = fields.get("firing", fields.get("never")) or ""
+    name = fields.get("firing", fields.get("never", "any"))
+    if not isinstance(name, str) or not name:
+        problems.append(f"{place}: needs the name of one alert, or `any`; two alerts are two entries")
     return Expectation(
-        "" if name in {"any", True} else str(name),
+        name if isinstance(name, str) and name != "any" else "",
         "firing" in fields,
         frozenset(wanted),
         _duration(fields, "within", place, problems),
@@ -153,9 +166,7 @@ def _misses(entry: Expectation, change: AlertChange, outcome: Outcome) -> list[s
         found.append(f"{entry}: fired after {duration_text(after_ns / NS_PER_S)}")
     if entry.before_decline_ns >= 0:
         labels = dict(change.labels)
-        declines = [
-            one.time_ns for one in outcome.first_declines if is_about(labels, one.limit, one.split)
-        ]
+        declines = [one.time_ns for one in outcome.first_declines if is_about(labels, one.limit, one.split)]
         if "limit" not in labels:
             found.append(f"{entry}: is about no limit, so there is no decline to be ahead of")
         elif not declines:
