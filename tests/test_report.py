@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+import detectors
 from engine.commands.expectations import Expectations, breaches
 from engine.commands.report import Outcome, counted, duration_text, headline, page, table
+from engine.decode.events import ALERT_LABELS
 from engine.errors import SettingsError
 from engine.judge.judge import FirstDeclined
 from engine.judge.lifecycle import FIRING, RESOLVED, AlertChange
@@ -185,6 +188,23 @@ def test_an_expectation_is_met_or_its_breach_is_worded(
     assert [] == found if breach is None else found[0].endswith(breach)
 
 
+def test_a_log_without_an_event_meets_nothing(tmp_path: Path) -> None:
+    """Nor a `never`: a path that is wrong, or a span, would pass for a quiet night."""
+    nothing = outcome()._replace(first_ns=-1)
+    assert ["no event was read, so there is nothing to judge"] == breaches(
+        expectations(tmp_path, "expect: [{never: any}, {firing: CallLimitReached}]"), [], nothing
+    )
+
+
+def test_every_label_that_a_detector_sets_may_be_expected() -> None:
+    """Whoever names a label that no alert has is refused, so none may be missing here."""
+    sources = Path(detectors.__file__).parent.glob("*.py")
+    found = {
+        name for one in sources for name in re.findall(r'labels\s*=\s*\(\("(\w+)"', one.read_text("utf-8"))
+    }
+    assert {"limit", "stage", "problem", "cycle", "metric", "action"} <= found <= set(ALERT_LABELS)
+
+
 def test_a_lead_over_no_decline_is_a_breach(tmp_path: Path) -> None:
     """There was nothing to be ahead of, so the log does not show what the expectation is about."""
     wanted = "expect: [{firing: CallLimitApproaching, before_first_decline: 1m}]"
@@ -211,7 +231,7 @@ TWO_TENANTS = [
         # One alert is enough, whichever it is; but it meets every bound by itself.
         ("severity: critical, before_first_decline: 1m", {"globex": 539}, None),
         ("severity: critical, within: 300s, before_first_decline: 1m", {"globex": 539}, None),
-        ("severity: critical, within: 299s, before_first_decline: 1m", {"globex": 539}, "nothing to be ahead of"),
+        ("severity: critical, within: 299s, before_first_decline: 1m", {"globex": 539}, "to be ahead of"),
         ("severity: critical, before_first_decline: 5m", {"globex": 539}, "nothing to be ahead of"),
     ],
 )  # fmt: skip
@@ -283,6 +303,10 @@ def test_calls_without_the_label_that_splits_a_limit_have_their_page_and_their_d
         ("expect: [{firing: [CallLimitReached]}]", "expect[0]: needs the name of one alert, or `any`"),
         ("expect: [{never: {CallLimitReached: x}}]", "expect[0]: needs the name of one alert, or `any`"),
         ("expect: [{never: }]", "expect[0]: needs the name of one alert, or `any`"),
+        (
+            "expect: [{never: any, labels: {limt: x}}]",
+            "expect[0].labels: no alert has a label `limt`; did you mean limit?",
+        ),
         ("expect: [{never: any, labels: {limit: [a, b]}}]", "expect[0].labels.limit: must be one value"),
     ],
 )

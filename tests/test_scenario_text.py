@@ -193,7 +193,8 @@ at 4m expect fire CallX => `expect fire` is not known here; write `firing ALERT`
 at 4m..5m expect firing CallX => `expect firing` needs one moment; write at 300s expect firing
 expect callX within 5s of 4m => `callX` is not an alert; write it as CallTimeoutCliff{severity=
 expect CallX{a=b} within 5s of 4m => `{a=b}` cannot be read; write {label="value"
-expect no CallX{a=~"("} => `(` is not a regular expression
+expect no CallX{limt="a"} => no alert has a label `limt`; did you mean limit?
+expect no CallX{limit=~"("} => `(` is not a regular expression
 expect CallX within 5s after 4m => `after` stands where `of` should
 expect CallX within 5s of the first decline => nothing declines a call here; add a `cap`
 fail web ratio=5% reason="half => `reason="half` has a quote or a brace that is not closed

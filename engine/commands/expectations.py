@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.app import alert_names
 from engine.commands.report import NS_PER_S, Outcome, duration_text, is_about
+from engine.decode.events import ALERT_LABELS
 from engine.durations import parse_duration
 from engine.errors import SettingsError
 from engine.fields import did_you_mean
@@ -98,6 +99,11 @@ def _entry(given: object, place: str, problems: list[str]) -> Expectation:
         problems.append(f"{place}.labels: must be a mapping of label to value")
         labels = {}
     problems.extend(
+        f"{place}.labels: no alert has a label `{name}`; {did_you_mean(str(name), ALERT_LABELS)}"
+        for name in labels
+        if name not in ALERT_LABELS
+    )
+    problems.extend(
         f"{place}.labels.{name}: must be one value, such as `{name}: acme`"
         for name, value in labels.items()
         if value is None or isinstance(value, (dict, list))
@@ -133,7 +139,9 @@ def _duration(fields: dict[str, object], key: str, place: str, problems: list[st
 
 
 def breaches(expected: Expectations, changes: Iterable[AlertChange], outcome: Outcome) -> list[str]:
-    """Name every expectation that was not met."""
+    """Name every expectation that was not met; without an event not even a `never` was shown."""
+    if outcome.first_ns < 0:
+        return ["no event was read, so there is nothing to judge"]
     fired = [change for change in changes if change.state == FIRING]
     found = []
     for entry in expected.entries:
