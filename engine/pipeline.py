@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.judge.roll import StreamCounters
+from engine.limits import FAR_NS
 
 if TYPE_CHECKING:
     from engine.decode.decoder import Decoder
@@ -35,8 +36,12 @@ class Pipeline:
         self.decoder = decoder
         self.observer = observer
         self.judge = judge
-        self.first_event_ns = -1  # of the first batch with events, for people who count from there
         self.next_offsets: dict[int, int] = {}  # by partition: what was read lies before it
+
+    @property
+    def first_event_ns(self) -> int:
+        """Give when the first event was, lost rows aside, for people who count from there; -1: none."""
+        return -1 if self.observer.first_ns == FAR_NS else self.observer.first_ns
 
     def step(self, raw: RawBatch) -> Step:
         """Take one batch (or tick) all the way to alert changes."""
@@ -45,8 +50,6 @@ class Pipeline:
             self.next_offsets[raw.partition] = int(raw.offset[-1]) + 1
         for gone in self.next_offsets.keys() - {*raw.assigned, raw.partition}:
             del self.next_offsets[gone]
-        if self.first_event_ns < 0 and events.rows:
-            self.first_event_ns = int(events.time_ns.min())
         declines = self.observer.absorb(raw, events)
         summaries = self.observer.close()
         judgement = self._judge(summaries, self.observer.watermark_ns)

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.addresses import is_loopback, is_plain_elsewhere, shown_address, split_listen
-from engine.decode.events import LABELS
+from engine.decode.events import ALERT_LABELS, LABELS
 from engine.durations import format_duration
 from engine.fields import did_you_mean, shown
 
@@ -29,7 +29,6 @@ FETCH_WAIT_MAX_NS = 1_000_000_000  # an answer older than twice that says nothin
 # Without @, ? and #: what is accepted may be shown, and holds no user, password or query.
 _WEB_ADDRESS = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_OUR_LABELS = ("alertname", "severity", "limit", "owner", "action", "stage", "metric", "dependency", *LABELS)
 
 
 class AtLeast(NamedTuple):
@@ -240,7 +239,7 @@ def _check_alertmanager(alertmanager: AlertmanagerSettings, problems: Problems) 
             problems.add(
                 (section, "external_labels", name), "cannot be a label's name", "use letters, digits and _"
             )
-        elif name in _OUR_LABELS:
+        elif name in ALERT_LABELS:
             problems.add(
                 (section, "external_labels", name), "is a label of the alerts themselves", "rename it"
             )

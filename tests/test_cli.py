@@ -56,7 +56,7 @@ def callgauge(
         "no.yaml": b"limits: [", "binary.yaml": bytes(range(256)),
         "kind.yaml": LIMITS.replace("kind: concurrency", "kind: concurency").encode(),
         "twice.yaml": (LIMITS + LIMITS.partition("\n")[2]).encode(),
-        "never.yaml": EXPECT.replace("firing", "never").encode(),
+        "never.yaml": b"expect: [{never: CallLimitReached}]",
         "soon.yaml": EXPECT.replace("60s", "1s").encode(),
         "typo.yaml": b"expect: [{firring: CallLimitReached}]", "nothing.yaml": b"limits: []",
         "bad.engine.yaml": b"engine: {slice: 7s}", "key": b"xyz",

@@ -315,6 +315,22 @@ def seconds_to(name: str, alertname: str, severity: str, run: Run) -> list[float
     return [(one.time_ns - first_ns) / S for one in run.changes if wanted <= set(one.labels)]
 
 
+@pytest.mark.parametrize("rows_max", [7, 90, 4096])
+def test_a_row_that_is_lost_is_not_the_first_event_however_the_log_is_read(rows_max: int) -> None:
+    """What people count from would otherwise depend on how many rows the first batch has."""
+    events = recorded_events("sip-go-live")[:500]
+    first_ns = min(one.time_ns for one in events)
+    stale = event(first_ns - 3600 * S, "call.started", "stale", tenant="acme", trunk="sip-2")
+    pipeline = build_line(demo(), REPLAY_HASH_KEY).pipeline
+    assert pipeline.first_event_ns == -1
+
+    for raw in batches_of([*events[:100], stale, *events[100:]], 1, rows_max):
+        pipeline.step(raw)
+
+    assert pipeline.observer.losses[LossReason.LATE] == 1
+    assert abs(pipeline.first_event_ns - first_ns) < 1000  # times are read to the microsecond
+
+
 SPREADS = [(1, 4096, 0), (1, 333, 4), (3, 1000, 4), (4, 57, 4)]
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+import detectors
 from engine.commands.expectations import Expectations, breaches
 from engine.commands.report import Outcome, counted, duration_text, headline, page, table
+from engine.decode.events import ALERT_LABELS
 from engine.errors import SettingsError
 from engine.judge.judge import FirstDeclined
 from engine.judge.lifecycle import FIRING, RESOLVED, AlertChange
@@ -147,7 +150,10 @@ def expectations(tmp_path: Path, text: str) -> Expectations:
     return Expectations.load(path, Settings())
 
 
-FIRED = [change(200), change(560, alertname="CallLimitReached")]
+FIRED = [
+    change(5, alertname="CallgaugeWatchdog", severity="info"),
+    change(200), change(560, alertname="CallLimitReached"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -168,6 +174,10 @@ FIRED = [change(200), change(560, alertname="CallLimitReached")]
         ("never: CallLimitReached", "fired after 9 min 20 s"),
         ("never: any, severity: warning", None),
         ("never: any, severity: critical", "fired after 3 min 20 s"),
+        ("never: any, severity: info", None),
+        ("firing: any, severity: info", "did not fire"),
+        ("firing: CallgaugeWatchdog", None),
+        ("never: CallgaugeWatchdog", "fired after 5.0 s"),
     ],
 )
 def test_an_expectation_is_met_or_its_breach_is_worded(
@@ -178,11 +188,91 @@ def test_an_expectation_is_met_or_its_breach_is_worded(
     assert [] == found if breach is None else found[0].endswith(breach)
 
 
+def test_a_log_without_an_event_meets_nothing(tmp_path: Path) -> None:
+    """Nor a `never`: a path that is wrong, or a span, would pass for a quiet night."""
+    nothing = outcome()._replace(first_ns=-1)
+    assert ["no event was read, so there is nothing to judge"] == breaches(
+        expectations(tmp_path, "expect: [{never: any}, {firing: CallLimitReached}]"), [], nothing
+    )
+
+
+def test_every_label_that_a_detector_sets_may_be_expected() -> None:
+    """Whoever names a label that no alert has is refused, so none may be missing here."""
+    sources = Path(detectors.__file__).parent.glob("*.py")
+    found = {
+        name for one in sources for name in re.findall(r'labels\s*=\s*\(\("(\w+)"', one.read_text("utf-8"))
+    }
+    assert {"limit", "stage", "problem", "cycle", "metric", "action"} <= found <= set(ALERT_LABELS)
+
+
 def test_a_lead_over_no_decline_is_a_breach(tmp_path: Path) -> None:
     """There was nothing to be ahead of, so the log does not show what the expectation is about."""
     wanted = "expect: [{firing: CallLimitApproaching, before_first_decline: 1m}]"
     (found,) = breaches(expectations(tmp_path, wanted), FIRED, outcome())
     assert "no call was declined" in found
+
+
+TWO_TENANTS = [
+    change(100, tenant="globex", severity="warning"), change(200), change(300, tenant="globex"), change(400),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("entry", "declined_s", "breach"),
+    [
+        # Globex declines at once, and is not asked about.
+        ("labels: {tenant: acme}, before_first_decline: 4m", {"globex": 10, "acme": 539}, None),
+        (
+            "labels: {tenant: globex}, before_first_decline: 1s",
+            {"globex": 10, "acme": 539},
+            "only -1 min 30 s before the first decline",
+        ),
+        ("labels: {tenant: globex}, before_first_decline: 1s", {"acme": 539}, "nothing to be ahead of"),
+        # One alert is enough, whichever it is; but it meets every bound by itself.
+        ("severity: critical, before_first_decline: 1m", {"globex": 539}, None),
+        ("severity: critical, within: 300s, before_first_decline: 1m", {"globex": 539}, None),
+        ("severity: critical, within: 299s, before_first_decline: 1m", {"globex": 539}, "to be ahead of"),
+        ("severity: critical, before_first_decline: 5m", {"globex": 539}, "nothing to be ahead of"),
+    ],
+)  # fmt: skip
+def test_any_alert_that_meets_all_of_an_entry_will_do_and_is_held_to_its_own_decline(
+    tmp_path: Path, entry: str, declined_s: dict[str, int], breach: str | None
+) -> None:
+    """A limit that is split by tenant is one cap for each; another tenant's decline says nothing of it."""
+    declines = tuple(
+        FirstDeclined("trunk", (("tenant", tenant),), FIRST_NS + after_s * S)
+        for tenant, after_s in declined_s.items()
+    )
+    wanted = expectations(tmp_path, f"expect: [{{firing: CallLimitApproaching, {entry}}}]")
+
+    found = breaches(wanted, TWO_TENANTS, outcome()._replace(first_declines=declines))
+
+    assert [] == found if breach is None else found[0].endswith(breach)
+
+
+def test_an_alert_that_is_about_no_limit_has_no_decline_to_be_ahead_of(tmp_path: Path) -> None:
+    """The breach says why, for calls were declined."""
+    silence = AlertChange(
+        FIRST_NS + S, FIRING, (("alertname", "CallArrivalsStopped"), ("severity", "critical")), (), FIRST_NS
+    )
+    wanted = "expect: [{firing: CallArrivalsStopped, before_first_decline: 1m}]"
+    (found,) = breaches(expectations(tmp_path, wanted), [silence], outcome(539.0))
+    assert "is about no limit" in found
+
+
+def test_calls_without_the_label_that_splits_a_limit_have_their_page_and_their_decline(
+    tmp_path: Path,
+) -> None:
+    """They count under "", and their alert does without the label."""
+    labels = tuple(pair for pair in change(200).labels if pair[0] != "tenant")
+    paged = change(200)._replace(labels=labels)
+    bare = outcome(limits=(TRUNK._replace(split=(("tenant", ""),)),))._replace(
+        first_declines=(FirstDeclined("trunk", (("tenant", ""),), FIRST_NS + 539 * S),)
+    )
+    wanted = "expect: [{firing: CallLimitApproaching, before_first_decline: 5m}]"
+
+    assert "lead 5 min 39 s" in lead_line([paged], bare)
+    assert [] == breaches(expectations(tmp_path, wanted), [paged], bare)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +295,19 @@ def test_a_lead_over_no_decline_is_a_breach(tmp_path: Path) -> None:
             "expect[0]: there is no severity `critcal`; did you mean critical?",
         ),
         ("expect: [{never: any, labels: {severity: page}}]", "known: critical, warning, info"),
+        ("expect: [{never: any, within: 5m}]", "expect[0].within: is for `firing`"),
+        (
+            "expect: [{never: any, before_first_decline: 5m}]",
+            "expect[0].before_first_decline: is for `firing`",
+        ),
+        ("expect: [{firing: [CallLimitReached]}]", "expect[0]: needs the name of one alert, or `any`"),
+        ("expect: [{never: {CallLimitReached: x}}]", "expect[0]: needs the name of one alert, or `any`"),
+        ("expect: [{never: }]", "expect[0]: needs the name of one alert, or `any`"),
+        (
+            "expect: [{never: any, labels: {limt: x}}]",
+            "expect[0].labels: no alert has a label `limt`; did you mean limit?",
+        ),
+        ("expect: [{never: any, labels: {limit: [a, b]}}]", "expect[0].labels.limit: must be one value"),
     ],
 )
 def test_wrong_expectations_are_all_named(tmp_path: Path, text: str, says: str) -> None:

@@ -12,6 +12,7 @@ from engine.scenario.notices import Notice, Span
 from engine.scenario.scenario import Scenario, parse_scenario
 from engine.scenario.statement import Change
 from engine.scenario.text import Faults, Token, read_text
+from engine.strict_yaml import parse_yaml
 
 FRAME = "seed 7\nlength 1h\n"
 WEB = FRAME + "calls web rate=40/min holding=3m tenant=acme trunk=sip-1\n"
@@ -54,6 +55,17 @@ def test_blocks_of_yaml_keep_their_lines_and_end_at_the_next_statement() -> None
     ]  # fmt: skip
     assert cut.settings.split("\n")[6] == "  engine: {}"
     assert [line.number for line in cut.lines] == [1, 10]
+
+
+def test_settings_on_one_line_are_read_as_those_below_it() -> None:
+    text = "seed 1\nsettings: {engine: {late: 70s}}\nlength 1h\n"
+
+    assert yaml_value(read_text(text, Faults("x")).settings) == {"engine": {"late": "70s"}}
+    assert yaml_value(parsed(FRAME + "settings:  # ours\n  engine: {}\n").settings) == {"engine": {}}
+
+
+def yaml_value(text: str) -> object:
+    return parse_yaml(text, "x").value
 
 
 def test_guardrails_alone_are_a_register() -> None:
@@ -159,6 +171,9 @@ calls b rate=1/s rate=2/s holding=1s => `rate=` is given twice; keep one of the 
 share v of=wob ratio=1% => `of=wob` is not the name of a `calls` or `share` above it
 rate wep factor=2 => `wep` is not the name of a `calls` or `share` above it; did you mean web?
 rate web factor=2 to=1/s => `rate` needs one of `factor=3`, `to=80/min` and `doubling=15m`
+rate web doubling=1m from=10s => it doubles 60 times; write `over=`, so that it is 10 at most
+rate web doubling=1m over=11m => it doubles 11 times; write `over=`
+at 4m event change.made waht=x => `at` knows no `waht=`; did you mean what?
 rate web factor=2 from=2h => `from=2h` lies behind the end; mend it, or `length`
 rate web factor=2 from=9m until=8m => `until=` does not lie after `from=`
 fail web ratio=0.05 => `ratio=`: `0.05` is not a ratio; write it as 5% or 0.5%, at most 100%
@@ -193,7 +208,8 @@ at 4m expect fire CallX => `expect fire` is not known here; write `firing ALERT`
 at 4m..5m expect firing CallX => `expect firing` needs one moment; write at 300s expect firing
 expect callX within 5s of 4m => `callX` is not an alert; write it as CallTimeoutCliff{severity=
 expect CallX{a=b} within 5s of 4m => `{a=b}` cannot be read; write {label="value"
-expect no CallX{a=~"("} => `(` is not a regular expression
+expect no CallX{limt="a"} => no alert has a label `limt`; did you mean limit?
+expect no CallX{limit=~"("} => `(` is not a regular expression
 expect CallX within 5s after 4m => `after` stands where `of` should
 expect CallX within 5s of the first decline => nothing declines a call here; add a `cap`
 fail web ratio=5% reason="half => `reason="half` has a quote or a brace that is not closed

@@ -16,11 +16,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.app import alert_names
-from engine.commands.report import NS_PER_S, Outcome, duration_text
+from engine.commands.report import NS_PER_S, Outcome, duration_text, is_about
+from engine.decode.events import ALERT_LABELS
 from engine.durations import parse_duration
 from engine.errors import SettingsError
 from engine.fields import did_you_mean
-from engine.judge.detection import CRITICAL, INFO, WARNING
+from engine.judge.detection import CRITICAL, INFO, ROUTINE, WARNING
 from engine.judge.lifecycle import FIRING
 from engine.settings_file import read_text_file
 from engine.strict_yaml import parse_yaml
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
     from engine.judge.lifecycle import AlertChange
     from engine.settings import Settings
 
-KEYS = {"firing", "never", "severity", "labels", "within", "before_first_decline"}
+BOUNDS = ("within", "before_first_decline")
+KEYS = {"firing", "never", "severity", "labels", *BOUNDS}
 SEVERITIES = (CRITICAL, WARNING, INFO)
 
 
 class Expectation(NamedTuple):
-    """One entry; an empty alertname stands for any, -1 for no bound."""
+    """One entry; an empty alertname stands for any that is not routine, -1 for no bound."""
 
     alertname: str
     is_wanted: bool
@@ -87,10 +89,25 @@ def _entry(given: object, place: str, problems: list[str]) -> Expectation:
     problems.extend(
         f"{place}.{key}: unknown; known are {', '.join(sorted(KEYS))}" for key in fields.keys() - KEYS
     )
+    problems.extend(
+        f"{place}.{key}: is for `firing`; `never` holds for the whole log"
+        for key in BOUNDS
+        if key in fields and "never" in fields
+    )
     labels = fields.get("labels") or {}
     if not isinstance(labels, dict):
         problems.append(f"{place}.labels: must be a mapping of label to value")
         labels = {}
+    problems.extend(
+        f"{place}.labels: no alert has a label `{name}`; {did_you_mean(str(name), ALERT_LABELS)}"
+        for name in labels
+        if name not in ALERT_LABELS
+    )
+    problems.extend(
+        f"{place}.labels.{name}: must be one value, such as `{name}: acme`"
+        for name, value in labels.items()
+        if value is None or isinstance(value, (dict, list))
+    )
     wanted = {(str(name), str(value)) for name, value in labels.items()}
     if "severity" in fields:
         wanted.add(("severity", str(fields["severity"])))
@@ -99,9 +116,11 @@ def _entry(given: object, place: str, problems: list[str]) -> Expectation:
         for label, value in sorted(wanted)
         if label == "severity" and value not in SEVERITIES
     )
-    name = fields.get("firing", fields.get("never")) or ""
+    name = fields.get("firing", fields.get("never", "any"))
+    if not isinstance(name, str) or not name:
+        problems.append(f"{place}: needs the name of one alert, or `any`; two alerts are two entries")
     return Expectation(
-        "" if name in {"any", True} else str(name),
+        name if isinstance(name, str) and name != "any" else "",
         "firing" in fields,
         frozenset(wanted),
         _duration(fields, "within", place, problems),
@@ -120,7 +139,9 @@ def _duration(fields: dict[str, object], key: str, place: str, problems: list[st
 
 
 def breaches(expected: Expectations, changes: Iterable[AlertChange], outcome: Outcome) -> list[str]:
-    """Name every expectation that was not met."""
+    """Name every expectation that was not met; without an event not even a `never` was shown."""
+    if outcome.first_ns < 0:
+        return ["no event was read, so there is nothing to judge"]
     fired = [change for change in changes if change.state == FIRING]
     found = []
     for entry in expected.entries:
@@ -134,24 +155,31 @@ def breaches(expected: Expectations, changes: Iterable[AlertChange], outcome: Ou
 
 
 def _matches(entry: Expectation, change: AlertChange) -> bool:
-    labels = dict(change.labels)
-    return entry.alertname in {"", labels["alertname"]} and entry.labels <= set(change.labels)
+    name = dict(change.labels)["alertname"]
+    is_meant = name == entry.alertname if entry.alertname else name not in ROUTINE
+    return is_meant and entry.labels <= set(change.labels)
 
 
 def _too_late(entry: Expectation, matching: list[AlertChange], outcome: Outcome) -> list[str]:
+    """Say what is amiss, nothing if one alert meets all of it; else of the one that comes nearest."""
     if not matching:
         return [f"{entry}: did not fire"]
-    first = matching[0]
-    after_ns = first.time_ns - outcome.first_ns
+    return min((_misses(entry, change, outcome) for change in matching), key=len)
+
+
+def _misses(entry: Expectation, change: AlertChange, outcome: Outcome) -> list[str]:
+    after_ns = change.time_ns - outcome.first_ns
     found = []
     if 0 <= entry.within_ns < after_ns:
         found.append(f"{entry}: fired after {duration_text(after_ns / NS_PER_S)}")
     if entry.before_decline_ns >= 0:
-        limit = dict(first.labels).get("limit")
-        declines = [one.time_ns for one in outcome.first_declines if one.limit == limit]
-        if not declines:
-            found.append(f"{entry}: no call was declined, so there is nothing to be ahead of")
-        elif min(declines) - first.time_ns < entry.before_decline_ns:
-            lead = duration_text((min(declines) - first.time_ns) / NS_PER_S)
+        labels = dict(change.labels)
+        declines = [one.time_ns for one in outcome.first_declines if is_about(labels, one.limit, one.split)]
+        if "limit" not in labels:
+            found.append(f"{entry}: is about no limit, so there is no decline to be ahead of")
+        elif not declines:
+            found.append(f"{entry}: no call was declined by that limit, so there is nothing to be ahead of")
+        elif min(declines) - change.time_ns < entry.before_decline_ns:
+            lead = duration_text((min(declines) - change.time_ns) / NS_PER_S)
             found.append(f"{entry}: only {lead} before the first decline")
     return found

@@ -6,10 +6,11 @@ import textwrap
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.deliver.timestamps import rfc3339
+from engine.judge.detection import CRITICAL, ROUTINE
 from engine.judge.lifecycle import FIRING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from engine.judge.judge import FirstDeclined
     from engine.judge.lifecycle import AlertChange
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 PAGE_ALERTS = ("CallLimitApproaching", "CallRateLimitApproaching", "CallQuotaExhaustion", "CallTimeoutCliff")
 NS_PER_S = 1_000_000_000
 MINUTE_S = 60
-ROUTINE = ("CallgaugeWatchdog",)  # says nothing about the calls
 INDENT = "    "
 
 
@@ -80,15 +80,21 @@ class Outcome(NamedTuple):
 
 def first_page_ns(changes: Iterable[AlertChange], status: LimitStatus) -> int:
     """Give when the first critical page that this limit is coming fired, or -1."""
-    wanted = {("severity", "critical"), ("limit", status.limit), *status.split}
     for change in changes:
+        labels = dict(change.labels)
         if (
             change.state == FIRING
-            and wanted <= set(change.labels)
-            and dict(change.labels)["alertname"] in PAGE_ALERTS
+            and labels["severity"] == CRITICAL
+            and labels["alertname"] in PAGE_ALERTS
+            and is_about(labels, status.limit, status.split)
         ):
             return change.time_ns
     return -1
+
+
+def is_about(labels: Mapping[str, str], limit: str, split: tuple[tuple[str, str], ...]) -> bool:
+    """Say whether an alert with these labels is about that instance of a limit; a missing label is ""."""
+    return labels.get("limit") == limit and all(labels.get(label, "") == value for label, value in split)
 
 
 def table(changes: Iterable[AlertChange], columns: int = 100) -> str:

@@ -41,6 +41,10 @@ class EventType(IntEnum):
 
 
 LABELS = ("tenant", "region", "platform", "provider", "trunk", "agent", "release", "direction")
+ALERT_LABELS = (  # every label that an alert may carry
+    "alertname", "severity", "limit", "owner", "dependency", "stage", "metric", "problem", "cycle", "action",
+    *LABELS,
+)  # fmt: skip
 
 
 class Note(NamedTuple):

@@ -20,6 +20,7 @@ NS = 1_000_000_000
 MINUTE_NS = 60 * NS
 
 CRITICAL, WARNING, INFO = "critical", "warning", "info"
+ROUTINE = ("CallgaugeWatchdog",)  # alerts that say nothing about the calls
 
 
 class AlertPolicy(NamedTuple):

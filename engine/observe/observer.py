@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.errors import LossReason
+from engine.limits import FAR_NS
 from engine.observe.lists import CallList, Reach, Waiting, call_list, given_up, level_ns
 from engine.observe.partition import NO_SLICE, Partition, Shared
 from engine.observe.slices import (
@@ -87,6 +88,7 @@ class Observer:
         """
         self.settings = settings
         self.watermark_ns = NONE_NS
+        self.first_ns = FAR_NS  # the earliest of all rows that were not lost
         self._tables = Tables(settings, series, causes, stages, ttl_ns_of)
         self._book = Book(np.zeros(len(LossReason), np.int64), np.zeros(COUNTERS, np.int64))
         self._unmatched = new_unmatched()
@@ -241,6 +243,7 @@ class Observer:
         fate = np.zeros(rows, np.uint8)
         hold(batch, partition.held, partition.clock, self._book, bounds, fate)
         self._take_notes(partition, events, note_ids, fate)
+        self.first_ns = int(events.time_ns.min(initial=self.first_ns, where=fate != LOST))
         return self._first_declines(partition, events, fate)
 
     def _bounds(self, partition: Partition, jump_ns: int) -> Bounds:

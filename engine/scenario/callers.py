@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+DOUBLINGS_MAX = 10  # a thousand times as many calls; with far more no memory holds them
+
+
 class Group(NamedTuple):
     """Callers of one kind; `share_ratio` of the calls of `parent` if that is not "", else at a rate."""
 
@@ -110,8 +113,18 @@ class RateChange(NamedTuple):
             doubling_s=s.get("doubling", longer_than_nothing, 0.0),
             change=s.change(),
         )
+        doublings = read.grows_s(s.known.length_s) / read.doubling_s if read.doubling_s else 0.0
+        if doublings > DOUBLINGS_MAX:
+            s.wrong(
+                f"it doubles {doublings:.0f} times", f"write `over=`, so that it is {DOUBLINGS_MAX} at most"
+            )
         s.close()
         return read
+
+    def grows_s(self, length_s: float) -> float:
+        """Say for how long a rate that doubles does so, in a scenario of this length."""
+        until_s = min(self.change.until_s, length_s)
+        return min(self.change.over_s or until_s, until_s - self.change.from_s)
 
 
 class Burst(NamedTuple):

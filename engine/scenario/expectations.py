@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.fields import FaultError
+from engine.decode.events import ALERT_LABELS
+from engine.fields import FaultError, did_you_mean
 from engine.scenario.notices import Span
 from engine.scenario.statement import Statement
 from engine.scenario.values import duration
@@ -185,6 +186,8 @@ def _pattern(s: Statement, text: str) -> Pattern:
         if not matcher:
             s.wrong(f"`{{{found[2]}}}` cannot be read", 'write {label="value", other=~"a|b"}')
             break
+        if matcher[1] not in ALERT_LABELS:
+            s.wrong(f"no alert has a label `{matcher[1]}`", did_you_mean(matcher[1], ALERT_LABELS))
         value = re.sub(r"\\(.)", r"\1", matcher[3]) if matcher[2] in ("=", "!=") else matcher[3]
         matchers.append(Matcher(matcher[1], matcher[2], value))
         if matcher[2] in ("=~", "!~") and not _compiles(value):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+import msgspec
+
 from engine.decode.events import EventType
+from engine.decode.fields import EventFields
 from engine.fields import FaultError
 from engine.scenario.statement import Change, Statement
 from engine.scenario.values import NUMBER, count, duration, longer_than_nothing, one_of
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 UNTIL = "until"  # the one field that is a time
+FIELDS = frozenset(one.encode_name for one in msgspec.structs.fields(EventFields)) - {"time", "type", UNTIL}
 
 
 class Span(NamedTuple):
@@ -48,7 +52,7 @@ class Notice(NamedTuple):
         if span.until_s > span.from_s and not every_s:
             s.wrong("a span needs how often", "write at 4m..8m every 2s event ...")
         tokens = [token for token in s.line.tokens[1:] if token.key]
-        for key in s.pairs:
+        for key in sorted(FIELDS):
             s.get(key, str, "")
         until_s = s.get(UNTIL, duration, -1.0)
         s.close()

@@ -77,8 +77,8 @@ def read_text(text: str, faults: Faults) -> Text:
         found = BLOCK.match(row)
         if found:
             block = blocks["settings" if found[1] == "settings" else "register"]
-            # The key of settings is ours; what stands below it is the file.
-            block[place] = "" if found[1] == "settings" else row
+            # The key of settings is ours; what stands behind and below it is the file.
+            block[place] = row.removeprefix("settings:") if found[1] == "settings" else row
             continue
         if block is not None and (not row.strip() or row[0] in " \t#" or row.startswith("- ")):
             block[place] = row

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.judge.detection import ROUTINE
 from engine.judge.lifecycle import FIRING
 from engine.scenario.expectations import Firing, Lead, Moment, Never, Pattern, Soon
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 NS_PER_S = 1_000_000_000
 SHOWN_MAX = 6  # alerts in one explanation
-ROUTINE = "CallgaugeWatchdog"
 
 
 class Fired(NamedTuple):
@@ -162,5 +162,5 @@ def _shown(fired: list[Fired]) -> tuple[str, ...]:
 def _instead(pattern: Pattern, fired: list[Fired]) -> tuple[str, ...]:
     """Say what fired instead: alerts of the same name, else all that is not routine."""
     same = [one for one in fired if dict(one.labels).get("alertname") == pattern.alertname]
-    shown = same or [one for one in fired if dict(one.labels).get("alertname") != ROUTINE]
+    shown = same or [one for one in fired if dict(one.labels).get("alertname") not in ROUTINE]
     return ("it never fired", *_shown(shown)) if shown else ("nothing fired",)

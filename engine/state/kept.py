@@ -72,9 +72,9 @@ FIELDS: Mapping[type, Fields] = {
     CauseTable: Fields("causes rows_collapsed _ids", "_ends"),
     StageTable: Fields("names measures_collapsed _ids _taken", "_stages_max"),
     # observe
-    Pipeline: Fields("first_event_ns next_offsets", "decoder observer judge"),
+    Pipeline: Fields("next_offsets", "decoder observer judge"),
     Observer: Fields(
-        "watermark_ns _book _unmatched _idleness _lists _lists_apart",
+        "watermark_ns first_ns _book _unmatched _idleness _lists _lists_apart",
         "settings _tables _no_notes _has_closed _has_unmatched",
         apart="_partitions",
     ),
