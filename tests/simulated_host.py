@@ -147,6 +147,8 @@ class Host:
         step, snapshot = self.duty.step(raw)
         self.history.append(Stepped(raw, step.changes))
         self.check_accounts()
+        if self.control == "pages of the past":
+            self.duty.handover.is_catching_up = False
         alerts = self.duty.alerts(raw, step, snapshot)
         if alerts is not None:
             self.sink.update(alerts, self.around.clock.time_ns())

@@ -24,7 +24,7 @@ PARTITIONS = 2
 STORIES = 8
 TRAFFIC = Traffic(duration_s=135, rate_first=0.6, rate_last=2.4, holding_s=20.0, lost_ratio=0.02)
 TAIL_S = (400, 75)  # in which nobody calls: of the first story, so long that what fired is resolved
-CONTROLS = ("offsets before the state", "offsets apart from the state")
+CONTROLS = ("offsets before the state", "offsets apart from the state", "pages of the past")
 NOTES_MAX = 4_000
 QUIET_TURNS, OWING_TURNS_MAX = 4, 20  # of 31 s: a page that is owed ends four resends after it was taken
 
