@@ -111,6 +111,11 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def _days_at(self, time_ns: int, span_ns: int) -> tuple[int, int]:
         local_ns = time_ns + self.offset_at(time_ns) - self.resets_at_ns
         start_ns = local_ns // span_ns * span_ns + self.resets_at_ns
+        # The day of a local time is not that of its moment where the clock is changed at the reset.
+        while self._to_utc(start_ns) > time_ns:
+            start_ns -= span_ns
+        while self._to_utc(start_ns + span_ns) <= time_ns:
+            start_ns += span_ns
         return self._to_utc(start_ns), self._to_utc(start_ns + span_ns)
 
     def offset_at(self, time_ns: int) -> int:
@@ -119,8 +124,14 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self.utc_offsets[max(place, 0)][1]
 
     def _to_utc(self, local_ns: int) -> int:
-        time_ns = local_ns - self.offset_at(local_ns)
-        return local_ns - self.offset_at(time_ns)
+        """Give the moment of a local time: the first one if it comes twice, that of the change if never."""
+        # No two changes are within two days, so one of these offsets is in force.
+        offsets = {self.offset_at(local_ns - DAY_NS), self.offset_at(local_ns + DAY_NS)}
+        moments = sorted(local_ns - offset_ns for offset_ns in offsets)
+        for time_ns in moments:
+            if time_ns + self.offset_at(time_ns) == local_ns:
+                return time_ns
+        return self.utc_offsets[bisect.bisect_right(self.utc_offsets, (moments[0], FAR_NS))][0]
 
     @property
     def is_measured(self) -> bool:

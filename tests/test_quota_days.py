@@ -117,6 +117,31 @@ def test_every_moment_of_a_day_of_changed_clocks_lies_in_its_period(day: str, pe
         assert start_ns <= at < end_ns
 
 
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [
+        ("Europe/Berlin", "2026-03-29"),
+        ("Europe/Berlin", "2026-10-25"),
+        ("America/Santiago", "2026-09-06"),  # its midnight is left out
+        ("America/New_York", "2027-03-14"),
+        ("Australia/Lord_Howe", "2026-10-04"),  # by half an hour
+    ],
+)
+@pytest.mark.parametrize("reset", ["00:00", "02:00", "02:30", "03:00"])
+def test_a_reset_that_the_clock_leaves_out_or_shows_twice_still_parts_two_periods(
+    zone: str, day: str, reset: str
+) -> None:
+    middle_ns = int(datetime.fromisoformat(f"{day}T12:00Z").timestamp()) * S
+    for per_ns in (HOUR_NS, 6 * HOUR_NS, 24 * HOUR_NS):
+        limit = quota(per_ns=per_ns, resets=f"{reset} {zone}").limit
+        end_ns = -1
+        for at in range(middle_ns - 36 * HOUR_NS, middle_ns + 36 * HOUR_NS, 600 * S):
+            period = limit.period_at(at)
+            assert period[0] <= at < period[1]
+            assert end_ns in (-1, period[0], period[1]), "the next one begins where the last one ended"
+            end_ns = period[1]
+
+
 @pytest.mark.parametrize("day", ["2026-03-29", "2026-10-25", "2026-06-10"])
 def test_counts_start_anew_with_the_reset_and_the_page_of_yesterday_ends(day: str) -> None:
     """Ten calls a minute for the last two hours of a day; its quota is gone, that of the next is not."""
