@@ -31,6 +31,7 @@ DESCRIPTION = (
     "{limit} has declined {declined} in the last {slice_seconds} s, {declined_so_far} so far ({causes}). "
     "In use: {in_use}."
 )
+SOME_LATE = "{declined}, some of them told late,"
 UNREGISTERED = (
     "In the last {slice_seconds} s, {declined} met a limit that is not in the register and ended there "
     "({causes}). Find where it lives, and write it into limits.yaml with an owner."
@@ -54,13 +55,14 @@ class LimitReached:
     def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Look at one closed slice."""
         declined = summary.limits.declined
+        many = SOME_LATE if summary.stream.amended else "{declined}"
         findings = [
             Finding(
                 ALERT,
                 CRITICAL,
                 ("limit", int(row)),
                 SUMMARY,
-                DESCRIPTION,
+                DESCRIPTION.replace("{declined}", many),
                 evidence=evidence_of(int(declined[row]), summary),
             )
             for row in np.nonzero(declined > 0)[0]
@@ -73,7 +75,7 @@ class LimitReached:
                     CRITICAL,
                     ("deployment", 0),
                     SUMMARY,
-                    UNREGISTERED,
+                    UNREGISTERED.replace("{declined}", many),
                     labels=(("limit", "unregistered"),),
                     evidence=evidence_of(missed, summary),
                 )

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from engine.decode.events import EventType
+from engine.judge.declines import Classifier, Rule
 from engine.judge.late import late_told, with_late
+from engine.judge.roll import Roller, StreamCounters
 from engine.limits import Limit, Register
 from engine.observe.merge import difference
+from engine.settings import EngineSettings
 from tests.line_runs import run_all
 from tests.line_traffic import START_NS, Event, S, batches_of, event
-from tests.summaries import ACME, calls_started, declined, ended, note, summary
+from tests.summaries import ACME, SLICE_NS, calls_started, declined, ended, note, summary
 
 if TYPE_CHECKING:
     from engine.judge.windows import WindowSummary
@@ -47,6 +51,27 @@ def test_a_decline_that_comes_late_is_told_with_the_next_slice_and_once() -> Non
     assert told[(39 - LATE_S) // 5] == 0
     (page,) = [one for one in run.changes if ("alertname", "CallLimitReached") in one.labels]
     assert page.state == "firing"
+    assert "1 call, some of them told late, in the last 5 s" in dict(page.annotations)["description"]
+
+
+@pytest.mark.parametrize(("late_s", "blamed"), [(30, "carrier"), (200, "trunk-cap")])
+def test_whose_decline_it_was_long_ago_does_not_go_by_what_is_full_now(late_s: int, blamed: str) -> None:
+    """Of a minute ago it does: the fullest one is blamed, and without knowledge the first."""
+    full = Limit(name="carrier", kind="concurrency", value=1.0)
+    settings = EngineSettings(hidden_cap_instances_max=0, late_ns=600 * S)
+    roller = Roller(
+        settings, Register((*REGISTER.limits, full)), Classifier((Rule("capacity", codes=(503,)),))
+    )
+    roller.take([calls_started(0)])
+    many = late_s * S // SLICE_NS
+    for _ in roller.close_until(many * SLICE_NS, StreamCounters()):
+        pass
+
+    roller.take([summary(0, causes=[(0, declined(), 1)])._replace(partition=1)])
+    (rolled,) = roller.close_until((many + 1) * SLICE_NS, StreamCounters())
+
+    names = [one.name for one in roller.index.instances]
+    assert {names[row] for row in np.flatnonzero(rolled.declines.by_instance)} == {blamed}
 
 
 def test_scores_that_come_late_are_told_with_the_next_slice() -> None:

@@ -9,12 +9,13 @@ the event names a limit that is in no register, one that is known to have room i
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -119,17 +120,30 @@ def attribute(
     series_ids: NDArray[np.int32],
     full: NDArray[np.float64],
 ) -> Declines:
-    """Put the declines of a merged summary down to limit instances."""
-    by_instance = np.zeros(len(index.instances), np.int64)
-    unattributed = 0
-    counted: dict[tuple[int, Cause], int] = {}
+    """Put the declines of a summary down to limit instances."""
+    counted: Counter[tuple[int, Cause]] = Counter()
     for row in declined_rows(classifier, summary):
         cause = summary.causes[summary.cause_index[row]]
         decline_class = classifier.classify(cause)
         candidates = index.instances_of(int(series_ids[summary.cause_series[row]]))
         instance = blame(index, candidates, cause, decline_class, full)
-        count = int(summary.cause_count[row])
-        counted[instance, cause] = counted.get((instance, cause), 0) + count
+        counted[instance, cause] += int(summary.cause_count[row])
+    return _declines(counted, len(index.instances))
+
+
+def declines_of(parts: Sequence[Declines], instances: int) -> Declines:
+    """Add up what several summaries say of so many instances."""
+    counted: Counter[tuple[int, Cause]] = Counter()
+    for part in parts:
+        for instance, cause, count in part.causes:
+            counted[instance, cause] += count
+    return _declines(counted, instances)
+
+
+def _declines(counted: Mapping[tuple[int, Cause], int], instances: int) -> Declines:
+    by_instance = np.zeros(instances, np.int64)
+    unattributed = 0
+    for (instance, _), count in counted.items():
         if instance == UNATTRIBUTED:
             unattributed += count
         else:

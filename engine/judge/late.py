@@ -26,7 +26,7 @@ class Late(NamedTuple):
 
     flows: list[tuple[Flow, Flow]]  # by start, by answer
     notes: tuple[Note, ...]
-    told: list[SliceSummary]  # as additions to the slice
+    told: list[tuple[SliceSummary, bool]]  # additions to the slice, and whether they are of the last minute
 
 
 def late_flow(flow: Flow) -> Flow:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from engine.judge.attribution import Declines, attribute, declined_rows, fullness
+from engine.judge.attribution import Declines, attribute, declined_rows, declines_of, fullness
 from engine.judge.fact_rows import FactRows, Slice
 from engine.judge.implicit import LearnedValues, implicit_limits
 from engine.judge.late import Late, late_flow, late_told, with_late
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 PartitionKey = tuple[str, int]
 NS_PER_S = 1_000_000_000
 ATTACH_NS = 60 * NS_PER_S  # calls of unknown age in this time: the platform was busy before we came
+RECENT_NS = 60 * NS_PER_S  # limits are about as full now as they were then
 PARTIAL_NS_MAX = 3600 * NS_PER_S
 # Fields of StreamUse that are a count over all series.
 STREAM_COUNTS: dict[str, int] = {
@@ -180,9 +181,9 @@ class Roller:
             scatter_add(self.series_level, by_start.bin_series, by_start.level, 1)
             scatter_add(self.series_answered, by_answer.bin_series, by_answer.level, 1)
         limits = self._limit_use(end_ns, use)
-        told = with_late(merged, late.told)
+        told = with_late(merged, [summary for summary, _ in late.told])
         told_ids = ids if told is merged else self._ids(told)
-        declines = self._declines(limits, told, told_ids)
+        declines = self._declines(merged, late.told, self.fullness(limits))
         limits.declined[:] = declines.by_instance
         self.declined_total += declines.by_instance
         windows, newest = self.measures.advance(start_ns, end_ns, merged, ids)
@@ -215,7 +216,7 @@ class Roller:
         """Fold in what came after its slice was judged: windows at once, the rest into this slice."""
         flows: list[tuple[Flow, Flow]] = []
         notes: list[Note] = []
-        told: list[SliceSummary] = []
+        told: list[tuple[SliceSummary, bool]] = []
         late, self._late = self._late, []
         for new, old in sorted(
             late, key=lambda pair: (pair[0].start_ns, pair[0].topic, pair[0].partition, pair[0].revision)
@@ -232,7 +233,7 @@ class Roller:
                 self.occupancy.amend(slices, flow.members, flow.entered_series, flow.entered)
             flows.append((late_flow(by_start), late_flow(by_answer)))
             if (now_told := late_told(change, start_ns)) is not None:
-                told.append(now_told)
+                told.append((now_told, start_ns - change.start_ns <= RECENT_NS))
         return Late(flows, tuple(notes), told)
 
     def _limit_use(self, end_ns: int, use: SliceUse) -> LimitUse:
@@ -278,10 +279,20 @@ class Roller:
             is_concurrency=terms.is_concurrency.copy(),
         )
 
-    def _declines(self, limits: LimitUse, merged: SliceSummary | None, ids: NDArray[np.int32]) -> Declines:
-        if merged is None or not len(declined_rows(self.classifier, merged)):
-            return Declines(np.zeros(len(self.index.instances), np.int64), 0, ())
-        return attribute(self.index, self.classifier, merged, ids, self.fullness(limits))
+    def _declines(
+        self, merged: SliceSummary | None, late: list[tuple[SliceSummary, bool]], full: NDArray[np.float64]
+    ) -> Declines:
+        """Put declines down to limits; how full these were at a time long past is not known any more."""
+        parts = [*([(merged, True)] if merged else []), *late]
+        unknown = np.full(len(full), np.nan)
+        return declines_of(
+            [
+                attribute(self.index, self.classifier, one, self._ids(one), full if is_recent else unknown)
+                for one, is_recent in parts
+                if len(declined_rows(self.classifier, one))
+            ],
+            len(self.index.instances),
+        )
 
     def fullness(self, limits: LimitUse) -> NDArray[np.float64]:
         """Say how full each instance is; NaN where the use or the value is unknown."""
