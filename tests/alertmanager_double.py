@@ -37,6 +37,7 @@ class AlertmanagerDouble:
         self.password = password
         self._tls = tls
         self.status = 200
+        self.alerts_max = 1 << 20  # in one batch; more is answered with 413
         self.release = asyncio.Event()
         self.release.set()
         self.requests = 0
@@ -82,7 +83,10 @@ class AlertmanagerDouble:
         if self.status != 200:
             return web.Response(status=self.status, text="told to fail")
         try:
-            taken, refused = self._take(json.loads(body))
+            alerts = json.loads(body)
+            if len(alerts) > self.alerts_max:
+                return web.Response(status=413, text="too large")
+            taken, refused = self._take(alerts)
         except (KeyError, TypeError, ValueError) as error:
             return web.Response(status=400, text=f"unmarshal error: {error}")
         self.batches.append(taken)

@@ -15,7 +15,8 @@ from aiokafka import errors
 
 from engine.commands.duty import Duty
 from engine.deliver.access import Access
-from engine.deliver.alertmanager import OWED, AlertmanagerSink
+from engine.deliver.alertmanager import AlertmanagerSink
+from engine.deliver.postings import OWED
 from engine.source.kafka import KafkaSource
 from engine.source.kafka_member import Member
 from tests.simulated_world import NS_PER_S, Connection, Consumer, now

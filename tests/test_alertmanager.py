@@ -17,7 +17,7 @@ from engine.deliver.postings import Posting, PostingQueue
 from engine.errors import DeliveryError
 from engine.judge.lifecycle import FIRING, PENDING, RESOLVED
 from engine.settings import AlertmanagerSettings
-from tests.alert_sinks import EXTERNAL_URL, NOW, S, an_alert, drained, running, until_failed
+from tests.alert_sinks import EXTERNAL_URL, NOW, S, an_alert, drained, running, until_failed, until_sent
 from tests.alertmanager_double import AlertmanagerDouble
 from tests.integration.servers import tool
 
@@ -163,6 +163,21 @@ async def test_one_bad_alert_does_not_keep_the_others_back(caplog: pytest.LogCap
         assert (("http_400", 3),) == peer.batches_failed_by_reason
         assert 3 == len(double.alerts)
         assert ["bad-name" in record.getMessage() for record in caplog.records] == [True]
+
+
+async def test_a_batch_that_is_too_large_goes_in_parts_and_what_alone_is_too_large_is_given_up() -> None:
+    """A proxy in front of Alertmanager has a bound of its own, such as 1 MB."""
+    alerts = tuple(an_alert(tenant=str(number)) for number in range(300))
+    async with AlertmanagerDouble() as double:
+        double.alerts_max = 40
+        async with running(AlertmanagerSettings(urls=(double.url,), retry_ns=3600 * S)) as sink:
+            sink.update(alerts, NOW)
+            await until_sent(sink, 300)
+            double.alerts_max = 0
+            sink.update((an_alert(tenant="other"),), NOW + S)
+            (peer,) = await drained(sink, 5.0)
+    assert (("http_413", 1),) == peer.alerts_dropped_by_reason
+    assert 300 == peer.alerts_sent == len(double.alerts)
 
 
 async def test_the_password_comes_from_a_file_and_is_read_again_when_refused(tmp_path: Path) -> None:

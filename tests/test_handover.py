@@ -10,7 +10,8 @@ from engine.app import Configuration
 from engine.commands.checkpoints import Resumed
 from engine.commands.duty import Duty
 from engine.deliver.handover import BEHIND_NS_MAX, CATCH_UP_NS_MAX, EARLY_ALERTS_MAX, PRESENT_NS, Handover
-from engine.judge.lifecycle import FIRING, Alert
+from engine.deliver.postings import OWED
+from engine.judge.lifecycle import FIRING, RESOLVED, Alert, AlertChange
 from engine.judge.snapshot import Snapshot
 from engine.settings import KafkaSettings, Settings
 from engine.source.contract import RawBatch, tick
@@ -220,3 +221,21 @@ def test_what_was_restored_belongs_to_the_next_assignment_alone() -> None:
     assert (firing,) == handover.alerts(received(NOW_NS + S), picture(HOUR_NS), ())
     assert handover.alerts(received(NOW_NS + 2 * S, assigned=()), picture(HOUR_NS), ()) is None
     assert handover.alerts(received(NOW_NS + 3 * S), picture(HOUR_NS), ()) is None
+
+
+def test_what_fires_and_ends_within_one_step_is_owed_its_page_but_not_of_a_time_that_is_caught_up_with() -> (
+    None
+):
+    """A stall of minutes is read in one batch; an Alertmanager that is told of the end alone pages nobody."""
+    fired = reached()
+    ended = fired._replace(state=RESOLVED, resolved_ns=NOW_NS + S)
+    changes = tuple(
+        AlertChange(NOW_NS, one.state, one.labels, one.annotations, one.fired_ns) for one in (fired, ended)
+    )
+    told = caught_up().alerts(received(NOW_NS + S, ALL), picture(0, ended), (), changes)
+    behind = Handover().alerts(received(NOW_NS + S, ALL), picture(0, ended), (), changes)
+    later = caught_up().alerts(received(NOW_NS + S, ALL), picture(0, ended), (), changes[1:])
+
+    assert [[one.state for one in alerts or ()] for alerts in (told, behind, later)] == [
+        [OWED], [RESOLVED], [RESOLVED],
+    ]  # fmt: skip

@@ -109,6 +109,6 @@ class Duty:
 
     def alerts(self, raw: RawBatch, step: Step, snapshot: Snapshot) -> tuple[Alert, ...] | None:
         """Give what the sink shall be told after a step; None: nothing now."""
-        found = self.handover.alerts(raw, snapshot, step.early)
+        found = self.handover.alerts(raw, snapshot, step.early, step.changes)
         self.checkpoints.told_ns = self.handover.told_ns
         return found

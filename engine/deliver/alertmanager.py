@@ -24,7 +24,7 @@ import aiohttp
 from engine.deliver.access import Access, is_about_tls, read_access
 from engine.deliver.fingerprint import Labels, fingerprint, full_labels
 from engine.deliver.peer import Peer, PeerStats
-from engine.deliver.postings import Posting, encode_batch
+from engine.deliver.postings import OWED, Posting, encode_batch
 from engine.judge.lifecycle import FIRING, RESOLVED, Alert
 
 if TYPE_CHECKING:
@@ -33,9 +33,8 @@ if TYPE_CHECKING:
     from engine.settings import AlertmanagerSettings
 
 ANSWER_BYTES_MAX = 2048  # of an answer's text that is read, for the log
-OK_FROM, OK_BEFORE, BAD_REQUEST, UNAUTHORIZED = 200, 300, 400, 401
+OK_FROM, OK_BEFORE, BAD_REQUEST, UNAUTHORIZED, TOO_LARGE = 200, 300, 400, 401, 413
 RENEWALS_MISSED_MAX = 2  # an entry that was not renewed for so long is what a stuck engine left behind
-OWED = "owed"  # resolved, but nobody has heard yet that it fired
 OWED_RESENDS = 4  # so much later its end is told: longer than Alertmanager gathers what it says of a group
 
 log = logging.getLogger(__name__)
@@ -109,7 +108,7 @@ class AlertmanagerSink:
         self._alerts, self._handed_at_ns = alerts, now_ns
         handed: dict[Labels, Handed] = {}
         for alert in alerts:
-            if alert.state in {FIRING, RESOLVED}:
+            if alert.state in {FIRING, RESOLVED, OWED}:
                 handed[alert.labels] = self._hand_over(alert, now_ns)
         for labels, before in self._handed.items():
             if labels not in handed and self._is_kept(before, now_ns):
@@ -125,7 +124,12 @@ class AlertmanagerSink:
 
     def _hand_over(self, alert: Alert, now_ns: int) -> Handed:
         before = self._handed.get(alert.labels)
-        state = OWED if self._is_owed(alert, before, now_ns) else alert.state
+        if alert.state == OWED:
+            # Its end is told next, as ever. Without anybody to be told it is as good as told.
+            alert = alert._replace(state=RESOLVED)
+            state = OWED if self._peers and not self._is_taken(alert) else RESOLVED
+        else:
+            state = OWED if self._is_owed(alert, before, now_ns) else alert.state
         if before is None or (before.state, before.alert.fired_ns) != (state, alert.fired_ns):
             self._queue(alert, state)
             return Handed(state, alert, now_ns, now_ns)
@@ -256,7 +260,7 @@ class AlertmanagerSink:
         peer.latency_s += self._waited_s() - begun_s
         if not has_arrived:
             peer.try_again(fresh)
-            return False
+            return len(fresh) > peer.batch_alerts_max  # It was too large, and goes in parts.
         for one in fresh:
             if one.alert.state == FIRING:
                 self._taken[one.alert.labels] = Taken(one.alert.fired_ns, self._clock_ns())
@@ -280,10 +284,14 @@ class AlertmanagerSink:
             peer.fail(f"http_{answer.status}", text, alerts)
             if answer.status == UNAUTHORIZED:
                 await self._renew_access()
-            if answer.status == BAD_REQUEST:
+            if answer.status == TOO_LARGE and alerts > 1:
+                peer.batch_alerts_max = alerts // 2
+                return False
+            if answer.status in {BAD_REQUEST, TOO_LARGE}:
                 # At least one alert was refused, and would be again; Alertmanager has taken the others.
                 peer.drop(f"http_{answer.status}", alerts)
-            return answer.status == BAD_REQUEST
+                return True
+            return False
 
     async def _renew_access(self) -> None:
         """Read password and certificates again: they may have been rotated. Never raises."""

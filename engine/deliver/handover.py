@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.judge.lifecycle import FIRING
+from engine.deliver.postings import OWED
+from engine.judge.lifecycle import FIRING, RESOLVED
 
 if TYPE_CHECKING:
-    from engine.judge.lifecycle import Alert, Pairs
+    from engine.judge.lifecycle import Alert, AlertChange, Pairs
     from engine.judge.snapshot import Snapshot
     from engine.source.contract import RawBatch
 
@@ -53,9 +54,27 @@ class Handover:
         self._next_restored, self._due_ns, self._grace_ns = firing, due_ns, grace_ns
         self.told_ns = told_ns
 
-    def alerts(self, raw: RawBatch, snapshot: Snapshot, early: tuple[Alert, ...]) -> tuple[Alert, ...] | None:
-        """Give the alerts to hand over after the step of `raw`; None: hand nothing over now."""
+    def alerts(
+        self,
+        raw: RawBatch,
+        snapshot: Snapshot,
+        early: tuple[Alert, ...],
+        changes: tuple[AlertChange, ...] = (),
+    ) -> tuple[Alert, ...] | None:
+        """Give the alerts to hand over after the step of `raw`, which brought `changes`; None: nothing now.
+
+        What fired and was resolved within the step is owed its page, unless others may have told it before.
+        """
+        is_news = not self.is_catching_up
         found = self._found(raw, snapshot, early)
+        if found is not None and is_news and len(changes) > 1:
+            fired = {(one.labels, one.fired_ns) for one in changes if one.state == FIRING}
+            found = tuple(
+                one._replace(state=OWED)
+                if one.state == RESOLVED and (one.labels, one.fired_ns) in fired
+                else one
+                for one in found
+            )
         if found is not None:
             self.told_ns = raw.received_ns
         return found

@@ -12,6 +12,7 @@ from engine.deliver.timestamps import rfc3339
 from engine.judge.lifecycle import FIRING, Alert
 
 NS_PER_S = 1_000_000_000
+OWED = "owed"  # a state: resolved, but nobody has heard yet that it fired
 
 
 class Posting(NamedTuple):
