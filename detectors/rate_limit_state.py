@@ -91,7 +91,10 @@ def new_state(slots: int, params: RateLimitParams) -> RateLimitState:
 def with_limits(
     state: RateLimitState, limits: Sequence[LimitInstance], params: RateLimitParams
 ) -> RateLimitState:
-    """Give new limits of kind rate their slots, up to the most that are watched."""
+    """Give new limits of kind rate their slots, up to the most that are watched.
+
+    For want of room those of limits that have retired are given up.
+    """
     fresh = [
         one
         for one in limits[state.known :]
@@ -99,6 +102,8 @@ def with_limits(
     ]
     if not fresh:
         return state if state.known >= len(limits) else state._replace(known=len(limits))
+    if len(state.row) + len(fresh) > params.rows_max:
+        state = without_retired(state, limits)
     room = max(params.rows_max - len(state.row), 0)
     refused = state.rate_limits_refused + max(len(fresh) - room, 0)
     state, fresh = state._replace(rate_limits_refused=refused), fresh[:room]
@@ -124,6 +129,15 @@ def with_limits(
             *(np.concatenate([old, new]) for old, new in zip(state.rate, blank.rate, strict=True))
         ),
     )
+
+
+def without_retired(state: RateLimitState, limits: Sequence[LimitInstance]) -> RateLimitState:
+    """Leave out the slots of limits that are in the register no more."""
+    kept = np.array([not limits[row].is_retired for row in state.row.tolist()], np.bool_)
+    arrays: dict[str, Any] = {
+        name: one[kept] for name, one in zip(state._fields, state, strict=True) if isinstance(one, np.ndarray)
+    }
+    return state._replace(**arrays, rate=FilterBank(*(one[kept] for one in state.rate)))
 
 
 def caps_of(state: RateLimitState, use: LimitUse) -> NDArray[np.float64]:

@@ -1,7 +1,9 @@
 """The straight line through the last half hour of the level, half an hour on: Prometheus's predict_linear.
 
 At small caps growth cannot be told from chance, while leaks and longer calls show in the level as a slow
-line; there this simplest of rules is ahead of every model, so it speaks beside the forecast.
+line; there this simplest of rules is ahead of every model, so it speaks beside the forecast. Not where the
+level was near nothing within the half hour: calls that come back after an outage rise to where they were, and
+what begins so fast is for the forecast.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 WINDOW_S = 1800.0
 AHEAD_S = 1800.0
+LEAST_RATIO = 0.25  # of the level now: a line that is slow was above it all the while
 
 
 def new_levels(rows: int, step_s: float) -> NDArray[np.float32]:
@@ -47,5 +50,6 @@ def line_scores(
     """
     end = levels.astype(np.float64) @ weights_of(levels.shape[1], step_s)
     score = (end - cap) / np.sqrt(np.maximum(cap, 1.0))
-    ready = np.isfinite(score) & (levels[:, -1] >= gate * cap)
+    is_slow = levels.min(axis=1) >= LEAST_RATIO * levels[:, -1]
+    ready = np.isfinite(score) & is_slow & (levels[:, -1] >= gate * cap)
     return np.where(ready, score, -np.inf)

@@ -150,6 +150,7 @@ class LimitInstance(msgspec.Struct, frozen=True):
     index: int
     limit: Limit
     split: tuple[tuple[str, str], ...] = ()  # (label, value), in the order of `split_by`
+    is_retired: bool = False  # its limit is in the register no more, and will not come back as this one
 
     @property
     def name(self) -> str:

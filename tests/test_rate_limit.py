@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from bench.detection.rate_limit import clumped, healthy_mean
 from detectors.headroom_state import HeadroomParams
 from detectors.rate_excess import excess_above, follow_rates, log_chance
 from detectors.rate_limit import RateLimit
-from detectors.rate_limit_state import FOUND, PERIOD_NS_MAX, RateLimitState, look_at_bins
+from detectors.rate_limit_state import FOUND, PERIOD_NS_MAX, RateLimitParams, RateLimitState, look_at_bins
 from detectors.statistics import FilterNoise, new_bank
 from engine.judge.occupancy import SECOND_BINS
 from engine.limits import Limit, LimitInstance
@@ -247,6 +248,25 @@ def test_limits_that_appear_later_begin_anew() -> None:
 
     assert state.row.tolist() == [0, 1]
     assert state.peaks[1, :-10].sum() == 0
+
+
+def test_limits_that_have_retired_give_up_their_slots_to_new_ones() -> None:
+    """Of two slots; without a retired one the third limit has none, and is counted."""
+    draw = steady(9.0)
+    kept = {}
+    for retired in ((), (0,)):
+        detector = RateLimit(RateLimitParams(rows_max=2))
+        state = detector.new_state()
+        for number in range(30):
+            cap = np.full(2 + (number >= 20), 10.0)
+            limits = tuple(
+                msgspec.structs.replace(one, is_retired=one.index in retired) for one in rate_limits(cap)
+            )
+            bins = np.vstack([draw(number)] * len(cap))
+            state = detector.detect(state, limit_slice(number, cap, bins, SLICE_S), limits).state
+        kept[retired] = (state.row.tolist(), state.rate_limits_refused)
+
+    assert kept == {(): ([0, 1], 1), (0,): ([1, 2], 0)}
 
 
 def test_a_cap_that_nobody_knows_is_not_passed() -> None:

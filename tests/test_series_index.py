@@ -127,7 +127,8 @@ def test_a_limit_that_counts_other_calls_is_another_instance_and_the_old_one_ret
     assert index.counting() == {1}
 
 
-def test_a_limit_that_comes_back_is_the_same_instance() -> None:
+def test_a_limit_that_comes_back_is_a_new_instance() -> None:
+    """What it did in between is not known: to go on as if it had been at nothing looks like a surge."""
     index = new_index(TRUNK, TENANT)
     index.ids(LABELS, (ACME, GLOBEX))
 
@@ -135,10 +136,36 @@ def test_a_limit_that_comes_back_is_the_same_instance() -> None:
     assert index.counting() == {1, 2}
     index.reload(Register(limits=(TRUNK, TENANT)))
 
-    assert index.counting() == {0, 1, 2}
-    assert [one.index for one in index.instances] == [0, 1, 2]
-    assert index.instances_of(0) == [0, 1]
-    assert index.instances[0].limit.value == 80.0
+    assert index.counting() == {1, 2, 3}
+    assert [one.index for one in index.instances] == [0, 1, 2, 3]
+    assert index.instances_of(0) == [1, 3]
+    assert [index.instances[row].limit.value for row in (0, 3)] == [None, 80.0]
+
+
+def test_instances_that_have_retired_take_no_room_but_there_is_an_end_to_it() -> None:
+    """A limit that is edited now and then, split by more tenants than half of the bound."""
+    index = new_index(TENANT, instances_max=2)
+    index.ids(LABELS, (ACME, GLOBEX))
+
+    for edit in range(8):
+        trunks = ("sip-1", *(f"sip-{number + 2}" for number in range(edit)))
+        edited = Limit(
+            name="tenant", kind="concurrency", value=20.0, split_by=("tenant",), applies_to={"trunk": trunks}
+        )
+        index.reload(Register(limits=(edited,)))
+        splits = [dict(index.instances[row].split)["tenant"] for row in sorted(index.counting())]
+        assert splits == (["acme", "globex"] if edit < 3 else ["__other__"])
+    assert index.met["limit_instances_max"] == 2
+
+
+def test_a_reload_does_not_count_again_what_had_no_room_before() -> None:
+    index = new_index(TENANT, instances_max=1)
+    index.ids(LABELS, (ACME, GLOBEX))
+    before = dict(index.met)
+
+    index.reload(Register(limits=(TENANT,)))
+
+    assert before == dict(index.met) == {"limit_instances_max": 1}
 
 
 def test_window_rows_are_bounded_and_the_total_is_always_one_of_them() -> None:

@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 LabelSet = tuple[tuple[str, str], ...]
 
 
+ROWS_RATIO_MAX = 4  # rows of instances, those that have retired included, to instances in force
+
+
+def retired(limit: Limit) -> Limit:
+    """Give a limit that is in the register no more: it has no value."""
+    confirmed_on = limit.confirmed_on or "retired"
+    return msgspec.structs.replace(limit, value=None, values={}, history=(), confirmed_on=confirmed_on)
+
+
 class Csr:
     """Lists of row numbers by series, grown one series at a time and read as arrays."""
 
@@ -113,8 +122,8 @@ class SeriesIndex:
 
     def counting(self) -> set[int]:
         """Give the instances that calls can count in: those of limits that are in the register."""
-        limits = {limit.counted for limit in self.register.limits}
-        return {row for (counted, _), row in self._instance_ids.items() if counted in limits}
+        rows = self._instance_ids.values()
+        return {row for row in rows if not self.instances[row].limit.is_implicit}
 
     def instances_known(self, labels: tuple[str, ...], values: tuple[str, ...]) -> list[int]:
         """List the instances that a series of these labels would count in, taking nothing up."""
@@ -166,10 +175,7 @@ class SeriesIndex:
             if any(value in ("", OTHER) for _, value in split):
                 continue  # Calls without a value have nothing in common.
             is_known = (limit.counted, split) in self._instance_ids
-            has_room = (
-                self._implicit_count < self.implicit.instances_max
-                and len(self.instances) < self.instances_max
-            )
+            has_room = self._implicit_count < self.implicit.instances_max and self._has_room()
             if is_known or has_room:
                 self._implicit_count += not is_known
                 rows.append(self._instance(limit, split))
@@ -181,7 +187,7 @@ class SeriesIndex:
         """Give an instance its number; when full, the rest of a split limit share one named `__other__`."""
         key = (limit.counted, split)
         if key not in self._instance_ids:
-            if split and len(self.instances) - self._implicit_count >= self.instances_max:
+            if split and not self._has_room(self._implicit_count):
                 self.met["limit_instances_max"] += 1
                 key = (key[0], tuple((label, OTHER) for label, _ in split))
             if key not in self._instance_ids:
@@ -189,29 +195,36 @@ class SeriesIndex:
                 self.instances.append(LimitInstance(len(self.instances), limit, key[1]))
         return self._instance_ids[key]
 
+    def _has_room(self, besides: int = 0) -> bool:
+        """Say whether one more may be in force, beside so many; those that have retired keep their rows."""
+        in_force = len(self._instance_ids) - besides
+        return in_force < self.instances_max and len(self.instances) < ROWS_RATIO_MAX * self.instances_max
+
     def reload(self, register: Register) -> None:
-        """Take a new register: instances that count the same calls go on, others retire without a value."""
+        """Take a new register: instances that count the same calls go on, others retire without a value.
+
+        One that comes back is a new one: what it did in between is not known.
+        """
         self.register = register
         self._terms = None
         limits = {limit.counted: limit for limit in register.limits}
-        for (counted, _), row in self._instance_ids.items():
+        for key, row in list(self._instance_ids.items()):
             instance = self.instances[row]
             if instance.limit.is_implicit:
                 continue
-            limit = limits.get(counted) or msgspec.structs.replace(
-                instance.limit,
-                value=None,
-                values={},
-                history=(),
-                confirmed_on=instance.limit.confirmed_on or "retired",
-            )
-            self.instances[row] = LimitInstance(row, limit, instance.split)
+            limit = limits.get(key[0])
+            if limit is None:
+                del self._instance_ids[key]
+                limit = retired(instance.limit)
+            self.instances[row] = LimitInstance(row, limit, instance.split, key not in self._instance_ids)
         for limit in register.limits:
             if not limit.split_by:
                 self._instance(limit, ())
         self.by_start, self.by_answer = Csr(), Csr()
+        before, self.met = self.met, Counter()
         for labelset in self.series:
             self._match(labelset)
+        self.met = before | self.met  # What had no room before has none again, and counts once.
 
     def work_out(self) -> None:
         """Find the numbers of series and rows by their order, as after a restore."""
