@@ -58,7 +58,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._places = progress.places
         self._tell = assigned
         self._answers: dict[int, tuple[object, float]] = {}  # partition -> (the answer's time stamp, seen)
-        self._moved: dict[int, tuple[object, float]] = {}  # partition -> (place, seen)
+        self._moved: dict[int, tuple[object, float]] = {}  # partition -> (place if rows wait there, seen)
+        self._served_s = 0.0  # when a partition in which rows wait was last seen to move
         self._watched_since_s = time.monotonic()
 
     async def on_partitions_revoked(self, _revoked: Collection[TopicPartition]) -> None:
@@ -224,8 +225,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._watched_since_s = time.monotonic()
 
     def stuck(self, limit_s: float) -> str:
-        """Say why a consumer that is polled gives nothing; "" if it is well. Call it after each poll."""
+        """Say why a consumer that is polled gives nothing; "" if it is well. Call it after each poll.
+
+        While it catches up, a few partitions fill a whole answer, and the others wait for their turn. So
+        one that does not move counts when no other in which rows wait moves either, or after the limit for
+        each partition.
+        """
         now_s = time.monotonic()
+        waiting_s = []
         if self._has_joined and now_s - max(self._pulse.answered_s, self._watched_since_s) > limit_s:
             return "the group has not answered a heartbeat"
         for partition in self.placed:
@@ -234,11 +241,17 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
                 continue
             answer = self.consumer.last_poll_timestamp(tp)
             answered_s = _since(self._answers, partition, answer, now_s)
-            moved_s = _since(self._moved, partition, self._places[partition], now_s)
+            waits = self._waiting_rows(tp)
+            moved_s = _since(self._moved, partition, self._places[partition] if waits else None, now_s)
             if now_s - max(answered_s, self._watched_since_s) > limit_s:
                 return "the broker has not answered"
-            if self._waiting_rows(tp) and now_s - max(moved_s, self._watched_since_s) > limit_s:
-                return "rows wait and are not fetched"
+            if waits:
+                waiting_s.append(moved_s)
+                self._served_s = max(self._served_s, moved_s)
+        waited_s = now_s - max(min(waiting_s, default=now_s), self._watched_since_s)
+        unserved_s = now_s - max(self._served_s, self._watched_since_s)
+        if waiting_s and waited_s > limit_s * (1 if unserved_s > limit_s else len(self.placed)):
+            return "rows wait and are not fetched"
         return ""
 
     def _waiting_rows(self, tp: TopicPartition) -> bool:
