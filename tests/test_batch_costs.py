@@ -5,13 +5,17 @@ from __future__ import annotations
 import gzip
 import time
 
+import numpy as np
+import pytest
+
 from engine.source.batch_codecs import GZIP_FEED_BYTES, expand_into
 from engine.source.batch_reader import Fetched, Room, read_chunks
-from engine.source.rows import UNREADABLE_BATCH, Chunk, Loss
-from tests.record_batches import GZIP, packed_batch
+from engine.source.rows import TOO_LARGE, UNREADABLE_BATCH, Chunk, Loss
+from tests.record_batches import ENCODERS, GZIP, LZ4, NONE, SNAPPY, ZSTD, packed_batch
 
 MIB = 1 << 20
 ROWS_MAX = 8192
+NOISE = np.random.default_rng(1).bytes(8192)
 
 
 def chunks_of(data: bytes, room: Room) -> list[Chunk]:
@@ -38,3 +42,26 @@ def test_members_of_gzip_may_begin_and_end_anywhere() -> None:
         packed = memoryview(member + bytes(zeros) + member + bytes(3))
         assert expand_into(GZIP, packed, room) == 2 * len(plain)
         assert room[: 2 * len(plain)] == plain * 2
+
+
+@pytest.mark.parametrize("codec", [GZIP, LZ4, ZSTD])
+@pytest.mark.parametrize(("size", "reason"), [(5 * MIB, TOO_LARGE), (3 * MIB, UNREADABLE_BATCH)])
+def test_what_is_expanded_in_vain_fills_a_chunk(codec: int, size: int, reason: str) -> None:
+    """Beyond the room, or more records than fit into so many bytes: a chunk for each such batch."""
+    payload = bytes(ENCODERS[codec](NOISE + bytes(size)))
+    data = b"".join(
+        packed_batch(number * MIB, payload, attributes=codec, last_delta=MIB - 1, count=MIB)
+        for number in range(6)
+    )
+    chunks = chunks_of(data, Room(4 * MIB))
+    assert [(Loss(reason, (number + 1) * MIB, MIB),) for number in range(6)] == [one.losses for one in chunks]
+
+
+@pytest.mark.parametrize("codec", [NONE, GZIP, SNAPPY, LZ4, ZSTD, 7])
+def test_small_batches_that_are_refused_share_a_chunk(codec: int) -> None:
+    """They cost next to nothing each."""
+    data = b"".join(
+        packed_batch(2 * number, b"nonsense", attributes=codec, last_delta=1, count=2)
+        for number in range(100)
+    )
+    assert [100] == [len(chunk.losses) for chunk in chunks_of(data, Room(4 * MIB))]
