@@ -7,11 +7,12 @@ import time
 
 import numpy as np
 import pytest
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 
 from engine.source.batch_codecs import GZIP_FEED_BYTES, expand_into
 from engine.source.batch_reader import Fetched, Room, read_chunks
 from engine.source.rows import TOO_LARGE, UNREADABLE_BATCH, Chunk, Loss
-from tests.record_batches import ENCODERS, GZIP, LZ4, NONE, SNAPPY, ZSTD, packed_batch
+from tests.record_batches import ENCODERS, GZIP, LZ4, NONE, SNAPPY, ZSTD, Record, batch_of, packed_batch
 
 MIB = 1 << 20
 ROWS_MAX = 8192
@@ -65,3 +66,29 @@ def test_small_batches_that_are_refused_share_a_chunk(codec: int) -> None:
         for number in range(100)
     )
     assert [100] == [len(chunk.losses) for chunk in chunks_of(data, Room(4 * MIB))]
+
+
+def a_wrapper(offset: int, value: bytes, codec: int = GZIP) -> bytes:
+    """Write one message in the format before the last, compressed or not."""
+    builder = LegacyRecordBatchBuilder(1, codec, 64 * MIB)
+    builder.append(0, 1_767_600_000_000, b"key", value)
+    return offset.to_bytes(8, "big") + bytes(builder.build())[8:]
+
+
+@pytest.mark.parametrize(("size", "rows"), [(2 * MIB, 1), (5 * MIB, 0)])
+def test_old_wrappers_fill_chunks_too(size: int, rows: int) -> None:
+    """Each one that expands far, whether it is then read or refused; what follows is read as well."""
+    data = b"".join(a_wrapper(number, NOISE + bytes(size)) for number in range(6))
+    chunks = chunks_of(data + batch_of(6, [Record(0, b"row")]), Room(4 * MIB))
+    assert [(number + 1, rows) for number in range(6)] + [(7, 1)] == [
+        (chunk.next_offset, len(chunk.rows.offset)) for chunk in chunks
+    ]
+    refused = [(Loss(TOO_LARGE, number + 1, 1),) for number in range(6)]
+    assert [chunk.losses for chunk in chunks[:6]] == ([()] * 6 if rows else refused)
+
+
+@pytest.mark.parametrize("codec", [NONE, GZIP])
+def test_small_old_wrappers_share_a_chunk(codec: int) -> None:
+    """A few thousand rows at a time."""
+    data = b"".join(a_wrapper(number, b"row", codec) for number in range(100))
+    assert [100] == [len(chunk.rows.offset) for chunk in chunks_of(data, Room(4 * MIB))]
