@@ -1,4 +1,4 @@
-"""What batches that no producer writes may cost: a bounded time and a bounded memory for each chunk."""
+"""What batches that no producer writes may cost: bounded time and memory for a chunk, and no other batch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,21 @@ from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 
 from engine.source.batch_codecs import GZIP_FEED_BYTES, expand_into
 from engine.source.batch_reader import Fetched, Room, read_chunks
+from engine.source.record_batch import CONTROL_BIT, TRANSACTIONAL_BIT
 from engine.source.rows import TOO_LARGE, UNREADABLE_BATCH, Chunk, Loss
-from tests.record_batches import ENCODERS, GZIP, LZ4, NONE, SNAPPY, ZSTD, Record, batch_of, packed_batch
+from tests.record_batches import (
+    ABORT,
+    ENCODERS,
+    GZIP,
+    LZ4,
+    NONE,
+    SNAPPY,
+    ZSTD,
+    Record,
+    batch_of,
+    marker,
+    packed_batch,
+)
 
 MIB = 1 << 20
 ROWS_MAX = 8192
@@ -92,3 +105,23 @@ def test_small_old_wrappers_share_a_chunk(codec: int) -> None:
     """A few thousand rows at a time."""
     data = b"".join(a_wrapper(number, b"row", codec) for number in range(100))
     assert [100] == [len(chunk.rows.offset) for chunk in chunks_of(data, Room(4 * MIB))]
+
+
+def test_an_empty_control_batch_ends_no_transaction() -> None:
+    """The rows that were taken back stay so, and what follows is read."""
+    transactional = {"attributes": TRANSACTIONAL_BIT, "producer_id": 7}
+    empty = packed_batch(
+        1, b"", attributes=CONTROL_BIT | TRANSACTIONAL_BIT, last_delta=0, count=0, producer_id=7
+    )
+    data = b"".join(
+        [
+            batch_of(0, [Record(0, b"taken back")], **transactional),
+            empty,
+            batch_of(2, [Record(0, b"taken back")], **transactional),
+            marker(3, 7, ABORT),
+            batch_of(4, [Record(0, b"row")], **transactional),
+        ]
+    )
+    fetched = Fetched(data, 0, ((7, 0),), committed_only=True)
+    chunks = list(read_chunks(fetched, Room(MIB), ROWS_MAX))
+    assert [(5, [4])] == [(chunk.next_offset, chunk.rows.offset.tolist()) for chunk in chunks]

@@ -214,8 +214,9 @@ class AbortedTransactions:
 
 
 def _is_abort(batch: bytes) -> bool:
-    """Read a control batch, which the broker itself has written."""
-    return bool(ControlRecord.parse(next(DefaultRecordBatch(batch)).key) == ABORT_MARKER)
+    """Read a control batch, which the broker itself has written; an empty one says nothing."""
+    record = next(DefaultRecordBatch(batch), None)
+    return record is not None and bool(ControlRecord.parse(record.key) == ABORT_MARKER)
 
 
 class Gathered:
