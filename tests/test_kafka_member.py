@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +11,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from engine.settings import KafkaSettings
+from engine.source.kafka import KafkaSource
 from engine.source.kafka_member import PLACE_TRIES, Member
 from engine.source.kafka_places import Progress
 from tests.line_traffic import START_NS, TOPIC
@@ -73,6 +76,43 @@ async def test_a_partition_that_is_added_later_is_read_from_its_first_row() -> N
         await member.on_partitions_assigned(partitions)
     assert progress.places == {0: 5, 1: 5, 2: 0}
     assert [await consumer.position(tp) for tp in broker.places()] == [5, 5, 0]
+
+
+async def test_an_answer_without_topics_tells_no_id() -> None:
+    """Then nothing can be compared: the topic is not taken for another one."""
+    member, progress, consumer = a_member()
+    await member.on_partitions_assigned([PARTITION])
+    known = progress.topic_id
+
+    async def null(*_: object) -> Any:
+        return SimpleNamespace(topics=None)
+
+    consumer._client.send = null
+    await member.watch_topic()
+    assert (known, "", {0}) == (progress.topic_id, member.failed, member.placed)
+    assert 0 == progress.asked_again
+
+
+async def test_commits_go_on_whatever_a_broker_answers(caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody expects is said and counted, and costs no more than that round."""
+    source = KafkaSource(KafkaSettings(topic=TOPIC), commit_every_s=0.01)
+    consumer: Any = Consumer(Broker(TOPIC, 1), VirtualClock(START_NS))
+    member = Member(consumer, KafkaSettings(topic=TOPIC), source.progress, lambda *_: None)
+    consumer.assign([PARTITION])
+    await member.on_partitions_assigned([PARTITION])
+    committed = asyncio.Event()
+
+    async def commit(_: object) -> None:
+        committed.set()
+
+    consumer.commit = failing(1, AttributeError(), commit)
+    consumer._client.send = failing(1, TypeError(), consumer._client.send)
+    source.supervisor.member = member
+    committing = asyncio.create_task(source._commit_often())
+    await asyncio.wait_for(committed.wait(), 30)
+    committing.cancel()
+    assert (1, 1) == (source.stats().asked_again, source.stats().commits_failed)
+    assert ["the id of the topic could not be asked for (TypeError)"] == caplog.messages
 
 
 LIMIT_S = 20.0

@@ -123,8 +123,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             if await self.look_at_topic(tuple(sorted(self.placed))):
                 self.failed = "the topic was made anew"
-        except (errors.KafkaError, TimeoutError):
-            log.debug("the id of the topic could not be asked for")
+        except Exception as error:  # noqa: BLE001  # Whatever it is, it is asked again, and commits go on.
+            self._progress.asked_again += 1
+            level = logging.DEBUG if isinstance(error, errors.KafkaError | TimeoutError) else logging.WARNING
+            log.log(level, "the id of the topic could not be asked for (%s)", type(error).__name__)
 
     async def _seek(self, assigned: Collection[TopicPartition]) -> None:
         progress = self._progress
@@ -169,9 +171,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def commit(self) -> bool:
         """Tell the group how far we are; nothing depends on it, so say whether it failed and go on."""
-        known = self._progress.committable(self.placed)
         try:
-            if known:
+            if known := self._progress.committable(self.placed):
                 offsets = {self.tp(partition): offset for partition, offset in known.items()}
                 await bounded(self.consumer.commit(offsets), COMMIT_S)
         except Exception as error:  # noqa: BLE001  # Whatever it is, the next one may do better.
