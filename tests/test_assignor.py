@@ -1,4 +1,4 @@
-"""Who of a consumer group reads: always one, and the one that reads already."""
+"""Who of a consumer group reads a topic: always one, and the one that reads it already."""
 
 import itertools
 from collections.abc import Mapping
@@ -22,19 +22,25 @@ class Cluster:
 
 
 FOUR = Cluster({"calls": {3, 1, 0, 2}})
+TWO_TOPICS = Cluster({"calls": {0, 1}, "others": {0, 1, 2}})
 
 
 def round_of(
-    members: Mapping[str, OneOwnerAssignor], cluster: Cluster = FOUR, leader: str = ""
+    members: Mapping[str, OneOwnerAssignor],
+    cluster: Cluster = FOUR,
+    leader: str = "",
+    topics: Mapping[str, str] | None = None,
 ) -> dict[str, list[int]]:
-    """Let some members join, as Kafka does it; give the partitions of each."""
-    wire = {name: member.metadata({"calls"}).encode() for name, member in members.items()}
+    """Let some members join, as Kafka does it; give the partitions of each. `topics` has what they read."""
+    wanted = topics or dict.fromkeys(members, "calls")
+    wire = {name: member.metadata({wanted[name]}).encode() for name, member in members.items()}
     joined = {name: ConsumerProtocolMemberMetadata.decode(data) for name, data in wire.items()}
     given = members[leader or min(members)].assign(cluster, joined)
     got = {}
     for name, member in members.items():
         assignment = ConsumerProtocolMemberAssignment.decode(given[name].encode())
         member.on_assignment(assignment)
+        assert {tp.topic for tp in assignment.partitions()} <= {wanted[name]}
         got[name] = [tp.partition for tp in assignment.partitions()]
     return got
 
@@ -100,6 +106,20 @@ def test_data_of_another_version_claims_nothing() -> None:
     owner = ConsumerProtocolMemberMetadata(0, ["calls"], CLAIM.pack(5, 5))
     given = OneOwnerAssignor(clock).assign(FOUR, {"a": strange, "b": owner})
     assert {name: bool(each.partitions()) for name, each in given.items()} == {"a": False, "b": True}
+
+
+def test_each_topic_has_an_owner_of_its_own() -> None:
+    """Two deployments in one group: each has a reader and a standby, whoever leads and whoever leaves."""
+    topics = {"a": "calls", "b": "others", "c": "others", "d": "calls"}
+    for leader in topics:
+        group = members(*topics)
+        assert {"a": [0, 1], "b": [0, 1, 2], "c": [], "d": []} == round_of(group, TWO_TOPICS, leader, topics)
+        del group["b"]
+        left = leader if leader in group else ""
+        assert {"a": [0, 1], "c": [0, 1, 2], "d": []} == round_of(group, TWO_TOPICS, left, topics)
+        group |= members("b")
+        again = {"a": [0, 1], "b": [], "c": [0, 1, 2], "d": []}
+        assert again == round_of(group, TWO_TOPICS, leader, topics)
 
 
 @given(steps=st.lists(st.sets(st.sampled_from("abcde"), min_size=1), min_size=1, max_size=12), data=st.data())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,13 +11,14 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from engine.settings import KafkaSettings
+from engine.source.kafka import KafkaSource
 from engine.source.kafka_member import PLACE_TRIES, Member
 from engine.source.kafka_places import Progress
 from tests.line_traffic import START_NS, TOPIC
 from tests.simulated_world import Broker, Consumer, VirtualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 PARTITION = TopicPartition(TOPIC, 0)
 
@@ -73,3 +76,115 @@ async def test_a_partition_that_is_added_later_is_read_from_its_first_row() -> N
         await member.on_partitions_assigned(partitions)
     assert progress.places == {0: 5, 1: 5, 2: 0}
     assert [await consumer.position(tp) for tp in broker.places()] == [5, 5, 0]
+
+
+async def test_an_answer_without_topics_tells_no_id() -> None:
+    """Then nothing can be compared: the topic is not taken for another one."""
+    member, progress, consumer = a_member()
+    await member.on_partitions_assigned([PARTITION])
+    known = progress.topic_id
+
+    async def null(*_: object) -> Any:
+        return SimpleNamespace(topics=None)
+
+    consumer._client.send = null
+    await member.watch_topic()
+    assert (known, "", {0}) == (progress.topic_id, member.failed, member.placed)
+    assert 0 == progress.asked_again
+
+
+async def test_commits_go_on_whatever_a_broker_answers(caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody expects is said and counted, and costs no more than that round."""
+    source = KafkaSource(KafkaSettings(topic=TOPIC), commit_every_s=0.01)
+    consumer: Any = Consumer(Broker(TOPIC, 1), VirtualClock(START_NS))
+    member = Member(consumer, KafkaSettings(topic=TOPIC), source.progress, lambda *_: None)
+    consumer.assign([PARTITION])
+    await member.on_partitions_assigned([PARTITION])
+    committed = asyncio.Event()
+
+    async def commit(_: object) -> None:
+        committed.set()
+
+    consumer.commit = failing(1, AttributeError(), commit)
+    consumer._client.send = failing(1, TypeError(), consumer._client.send)
+    source.supervisor.member = member
+    committing = asyncio.create_task(source._commit_often())
+    await asyncio.wait_for(committed.wait(), 30)
+    committing.cancel()
+    assert (1, 1) == (source.stats().asked_again, source.stats().commits_failed)
+    assert ["the id of the topic could not be asked for (TypeError)"] == caplog.messages
+
+
+LIMIT_S = 20.0
+ROWS = 5
+
+
+class Watched:
+    """A member that is placed in so many partitions, and when its consumer is well."""
+
+    def __init__(self, clock: VirtualClock, partitions: int) -> None:
+        """No row waits yet. The member looks at `clock`, which is installed."""
+        self.broker = Broker(TOPIC, partitions)
+        self._clock = clock
+        self._consumer: Any = Consumer(self.broker, clock)
+        self._consumer.assign(self.broker.places())
+        self._progress = Progress()
+        self._member = Member(self._consumer, KafkaSettings(topic=TOPIC), self._progress, lambda *_: None)
+        self._member.placed = set(range(partitions))
+        for tp in self.broker.places():
+            self._consumer.seek(tp, self._progress.begin(tp.partition, 0))
+
+    def fill(self, *partitions: int, rows: int) -> None:
+        """Append rows."""
+        for partition in partitions:
+            for _ in range(rows):
+                self.broker.logs[partition].append(b"row", self._clock.at_ns)
+
+    def poll(self, *order: int) -> str:
+        """Read a few rows of the first partition that has any, and a second later say what is so."""
+        for tp, records in self._consumer.fetch(ROWS, list(order)).items():
+            self._progress.places[tp.partition] = records[-1].offset + 1
+        self._clock.at_ns += 1_000_000_000
+        return self._member.stuck(LIMIT_S)
+
+
+@pytest.fixture
+def clock() -> Iterator[VirtualClock]:
+    """Give the clock that everything looks at."""
+    clock = VirtualClock(START_NS)
+    with clock.installed():
+        yield clock
+
+
+def test_a_partition_that_waits_for_its_turn_is_well(clock: VirtualClock) -> None:
+    """Three that have more fill the answers for a minute; the fourth comes when they are done."""
+    watched = Watched(clock, 4)
+    watched.fill(0, 1, 2, rows=20 * ROWS)
+    watched.fill(3, rows=ROWS)
+    assert {""} == {watched.poll(second % 3) for second in range(60)}
+    assert {""} == {watched.poll() for _ in range(15)}, "it has not waited alone for so long as the limit"
+    assert {""} == {watched.poll(3) for _ in range(60)}
+
+
+def test_rows_that_nobody_fetches_cost_the_consumer(clock: VirtualClock) -> None:
+    """Within the limit where no other partition has more, and in the end whatever the others do."""
+    watched = Watched(clock, 4)
+    watched.fill(3, rows=ROWS)
+    said = []
+    for _ in range(25):
+        watched.fill(0, rows=ROWS)
+        said.append(watched.poll(0))
+    assert said == [""] * 21 + ["rows wait and are not fetched"] * 4
+    watched = Watched(clock, 4)
+    watched.fill(3, rows=ROWS)
+    watched.fill(0, rows=200 * ROWS)
+    said = [watched.poll(0) for _ in range(85)]
+    assert said == [""] * 81 + ["rows wait and are not fetched"] * 4
+
+
+def test_a_partition_that_was_quiet_has_the_time_that_others_have(clock: VirtualClock) -> None:
+    """Its place has not moved for long, but nothing has waited there."""
+    watched = Watched(clock, 1)
+    assert {""} == {watched.poll(0) for _ in range(100)}
+    watched.fill(0, rows=ROWS)
+    assert "" == watched.poll()

@@ -11,7 +11,7 @@ from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.source.batch_reader import BELIEVED_TIMES, CHUNK_BYTES, Fetched, Room, read_chunks
+from engine.source.batch_reader import BELIEVED_TIMES, Fetched, Room, read_chunks
 from engine.source.record_batch import (
     EMPTY,
     FRAMED,
@@ -23,7 +23,7 @@ from engine.source.record_batch import (
     read_record,
     read_varint,
 )
-from engine.source.rows import TOO_LARGE, UNREADABLE_BATCH, Chunk, Damage, Loss
+from engine.source.rows import CHUNK_BYTES, TOO_LARGE, UNREADABLE_BATCH, Chunk, Damage, Loss
 from tests import oracle_batches as oracle
 from tests.record_batches import (
     ABORT,

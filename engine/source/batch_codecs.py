@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["CODECS", "TooLargeError", "UnreadableError", "checksum", "expand_into"]
 
 GZIP_WINDOW_BITS = 31  # with the header and the checksum of gzip
+GZIP_FEED_BYTES = 1 << 14  # each member copies what was fed behind it
 XERIAL_HEADER = b"\x82SNAPPY\x00"  # snappy in blocks, as Java and librdkafka write it
 XERIAL_HEADER_BYTES = 16
 BLOCK_LENGTH_BYTES = 4
@@ -63,17 +64,23 @@ def expand_into(codec: int, packed: memoryview, room: memoryview) -> int:
 def _gzip(packed: memoryview, room: memoryview) -> int:
     """Expand members one after another, as gzip files may have them; zeros may follow the last one."""
     filled = 0
-    rest = bytes(packed)
-    while rest:
-        member = zlib.decompressobj(GZIP_WINDOW_BITS)
-        plain = member.decompress(rest, len(room) - filled + 1)
-        if len(plain) > len(room) - filled:
-            raise TooLargeError
-        if not member.eof:
-            raise UnreadableError
-        room[filled : filled + len(plain)] = plain
-        filled += len(plain)
-        rest = member.unused_data.lstrip(b"\0")
+    member = zlib.decompressobj(GZIP_WINDOW_BITS)
+    for at in range(0, len(packed), GZIP_FEED_BYTES):
+        rest = bytes(packed[at : at + GZIP_FEED_BYTES])
+        while rest:
+            if member.eof:
+                rest = rest.lstrip(b"\0")
+                if not rest:
+                    break
+                member = zlib.decompressobj(GZIP_WINDOW_BITS)
+            plain = member.decompress(rest, len(room) - filled + 1)
+            if len(plain) > len(room) - filled:
+                raise TooLargeError
+            room[filled : filled + len(plain)] = plain
+            filled += len(plain)
+            rest = member.unused_data
+    if packed and not member.eof:
+        raise UnreadableError
     return filled
 
 

@@ -1,9 +1,10 @@
 """From the bytes of one fetch to rows: whole record batches are checked, expanded and framed, chunk by chunk.
 
-A chunk is as many batches as make up about `rows_max` rows or `CHUNK_BYTES` expanded bytes, so that one poll
-never holds up the loop for long and small batches do not cost a call each. Batches that are not compressed
-are framed where they lie in the answer of the broker, which then is the chunk's buffer: nothing is copied.
-The others are expanded into one room that is used again and again, and copied out of it once.
+A chunk is as many batches as make up about `rows_max` rows or `CHUNK_BYTES` expanded bytes, those of batches
+that are then refused among them, so that one poll never holds up the loop for long and small batches do not
+cost a call each. Batches that are not compressed are framed where they lie in the answer of the broker, which
+then is the chunk's buffer: nothing is copied. The others are expanded into one room that is used again and
+again, and copied out of it once.
 
 What may not be read is left out as aiokafka leaves it out: control batches, aborted transactions, rows before
 the offset that was asked for. What cannot be read is counted: a `Loss`. A checksum that does not match may
@@ -45,13 +46,22 @@ from engine.source.record_batch import (
     frame_records,
     header_of,
 )
-from engine.source.rows import NOTHING, TOO_LARGE, UNREADABLE_BATCH, Chunk, Damage, Loss, Rows
+from engine.source.rows import (
+    CHUNK_BYTES,
+    NOTHING,
+    TOO_LARGE,
+    UNREADABLE_BATCH,
+    Chunk,
+    Damage,
+    Loss,
+    Rows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-CHUNK_BYTES = 1 << 20
 UNCOMPRESSED = 0
+EXPANDS_TIMES = 1024  # as gzip at most
 BELIEVED_TIMES = 3  # twice alike is what flips among few bits come to, on a wire that is bad enough
 DOUBTED_MAX = 256
 
@@ -87,6 +97,10 @@ class Room:
     def expand(self, codec: int, packed: memoryview, at: int) -> int:
         """Expand a batch at a place and give its length; TooLargeError or UnreadableError."""
         return expand_into(codec, packed, self._bytes[at : at + self.batch_bytes_max])
+
+    def expanded_in_vain(self, packed_bytes: int) -> int:
+        """Give about how much of a batch was expanded before it was refused."""
+        return min(packed_bytes * EXPANDS_TIMES, self.batch_bytes_max)
 
     def copy(self, size: int) -> bytes:
         """Copy the first bytes out."""
@@ -200,8 +214,9 @@ class AbortedTransactions:
 
 
 def _is_abort(batch: bytes) -> bool:
-    """Read a control batch, which the broker itself has written."""
-    return bool(ControlRecord.parse(next(DefaultRecordBatch(batch)).key) == ABORT_MARKER)
+    """Read a control batch, which the broker itself has written; an empty one says nothing."""
+    record = next(DefaultRecordBatch(batch), None)
+    return record is not None and bool(ControlRecord.parse(record.key) == ABORT_MARKER)
 
 
 class Gathered:
@@ -221,19 +236,20 @@ class Gathered:
         self._segments: list[tuple[int, ...]] = []
         self._losses: list[Loss] = []
         self._is_expanded = False
-        self._filled = self._records = 0
+        self._filled = self._records = self._in_vain = 0
 
     def go_on_at(self, offset: int) -> None:
         """Leave out what was read otherwise; call it when nothing is gathered."""
         self.next_offset = self._taken_offset = offset
 
     def fits(self, header: Header, rows_max: int) -> bool:
-        """Say whether a batch belongs into this chunk; an empty chunk takes any."""
+        """Say whether a batch belongs into this chunk; one for which nothing was done yet takes any."""
+        if self._filled + self._in_vain >= CHUNK_BYTES:
+            return False
         if not self._segments:
             return True
         is_packed = header.attributes & CODEC_BITS != UNCOMPRESSED
-        is_full = self._filled >= CHUNK_BYTES or self._records + header.records > rows_max
-        return not is_full and is_packed == self._is_expanded
+        return self._records + header.records <= rows_max and is_packed == self._is_expanded
 
     def add(self, header: Header, begin: int, end: int) -> None:
         """Take a batch whose records lie at these bytes of the answer."""
@@ -244,13 +260,12 @@ class Gathered:
             begin = self._filled
             try:
                 end = begin + self._room.expand(codec, packed, begin)
-            except TooLargeError:
-                self._lose(header, TOO_LARGE)
-                return
-            except UnreadableError:
-                self._lose(header, UNREADABLE_BATCH)
+            except (TooLargeError, UnreadableError) as error:
+                self._in_vain += self._room.expanded_in_vain(len(packed))
+                self._lose(header, TOO_LARGE if isinstance(error, TooLargeError) else UNREADABLE_BATCH)
                 return
         if header.records * RECORD_BYTES_MIN > end - begin:
+            self._in_vain += end - begin
             self._lose(header, UNREADABLE_BATCH)
             return
         self._is_expanded = codec != UNCOMPRESSED

@@ -58,7 +58,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._places = progress.places
         self._tell = assigned
         self._answers: dict[int, tuple[object, float]] = {}  # partition -> (the answer's time stamp, seen)
-        self._moved: dict[int, tuple[object, float]] = {}  # partition -> (place, seen)
+        self._moved: dict[int, tuple[object, float]] = {}  # partition -> (place if rows wait there, seen)
+        self._served_s = 0.0  # when a partition in which rows wait was last seen to move
         self._watched_since_s = time.monotonic()
 
     async def on_partitions_revoked(self, _revoked: Collection[TopicPartition]) -> None:
@@ -122,8 +123,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             if await self.look_at_topic(tuple(sorted(self.placed))):
                 self.failed = "the topic was made anew"
-        except (errors.KafkaError, TimeoutError):
-            log.debug("the id of the topic could not be asked for")
+        except Exception as error:  # noqa: BLE001  # Whatever it is, it is asked again, and commits go on.
+            self._progress.asked_again += 1
+            level = logging.DEBUG if isinstance(error, errors.KafkaError | TimeoutError) else logging.WARNING
+            log.log(level, "the id of the topic could not be asked for (%s)", type(error).__name__)
 
     async def _seek(self, assigned: Collection[TopicPartition]) -> None:
         progress = self._progress
@@ -168,9 +171,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def commit(self) -> bool:
         """Tell the group how far we are; nothing depends on it, so say whether it failed and go on."""
-        known = self._progress.committable(self.placed)
         try:
-            if known:
+            if known := self._progress.committable(self.placed):
                 offsets = {self.tp(partition): offset for partition, offset in known.items()}
                 await bounded(self.consumer.commit(offsets), COMMIT_S)
         except Exception as error:  # noqa: BLE001  # Whatever it is, the next one may do better.
@@ -224,8 +226,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._watched_since_s = time.monotonic()
 
     def stuck(self, limit_s: float) -> str:
-        """Say why a consumer that is polled gives nothing; "" if it is well. Call it after each poll."""
+        """Say why a consumer that is polled gives nothing; "" if it is well. Call it after each poll.
+
+        While it catches up, a few partitions fill a whole answer, and the others wait for their turn. So
+        one that does not move counts when no other in which rows wait moves either, or after the limit for
+        each partition.
+        """
         now_s = time.monotonic()
+        waiting_s = []
         if self._has_joined and now_s - max(self._pulse.answered_s, self._watched_since_s) > limit_s:
             return "the group has not answered a heartbeat"
         for partition in self.placed:
@@ -234,11 +242,17 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
                 continue
             answer = self.consumer.last_poll_timestamp(tp)
             answered_s = _since(self._answers, partition, answer, now_s)
-            moved_s = _since(self._moved, partition, self._places[partition], now_s)
+            waits = self._waiting_rows(tp)
+            moved_s = _since(self._moved, partition, self._places[partition] if waits else None, now_s)
             if now_s - max(answered_s, self._watched_since_s) > limit_s:
                 return "the broker has not answered"
-            if self._waiting_rows(tp) and now_s - max(moved_s, self._watched_since_s) > limit_s:
-                return "rows wait and are not fetched"
+            if waits:
+                waiting_s.append(moved_s)
+                self._served_s = max(self._served_s, moved_s)
+        waited_s = now_s - max(min(waiting_s, default=now_s), self._watched_since_s)
+        unserved_s = now_s - max(self._served_s, self._watched_since_s)
+        if waiting_s and waited_s > limit_s * (1 if unserved_s > limit_s else len(self.placed)):
+            return "rows wait and are not fetched"
         return ""
 
     def _waiting_rows(self, tp: TopicPartition) -> bool:

@@ -14,7 +14,16 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from engine.source.batch_codecs import TooLargeError, UnreadableError
 from engine.source.record_batch import CODEC_BITS, FORMAT, FORMAT_AT, LENGTH, batch_end
-from engine.source.rows import NOTHING, TOO_LARGE, UNREADABLE_BATCH, Chunk, Damage, Loss, side_by_side
+from engine.source.rows import (
+    CHUNK_BYTES,
+    NOTHING,
+    TOO_LARGE,
+    UNREADABLE_BATCH,
+    Chunk,
+    Damage,
+    Loss,
+    side_by_side,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,14 +37,17 @@ OFFSET_BYTES = 8
 
 class _Room(Protocol):
     def expand(self, codec: int, packed: memoryview, at: int) -> int:
-        """Expand a batch at a place."""
+        """Expand a batch at a place and give its length."""
+
+    def expanded_in_vain(self, packed_bytes: int) -> int:
+        """Give about how much of a batch was expanded before it was refused."""
 
 
 def read_old(data: bytes, begin: int, first_offset: int, room: _Room) -> Iterator[Chunk]:
-    """Give one chunk for all old batches that follow one another from `begin` on, and one for damage."""
+    """Give the old batches that follow one another from `begin` on, chunk by chunk, and one for damage."""
     rows: list[tuple[int, bytes]] = []
     losses: list[Loss] = []
-    at, next_offset, empty_rows = begin, first_offset, 0
+    at, next_offset, empty_rows, filled = begin, first_offset, 0, 0
     damage: Damage | None = None
     while (end := batch_end(data, at)) <= len(data) and end > at and data[at + FORMAT_AT] < FORMAT:
         # A wrapper has the offset of the last message in it.
@@ -45,30 +57,33 @@ def read_old(data: bytes, begin: int, first_offset: int, room: _Room) -> Iterato
             damage = Damage(lost.next_offset, lost.rows)
             break
         try:
-            _expand_first(data, at, end, room)
+            filled += _expand_first(data, at, end, room)
             batch = MemoryRecords(data[at:end]).next_batch()
             found = [(one.offset, one.value) for one in batch if one.offset >= next_offset]
-        except TooLargeError:
-            losses.append(lost._replace(reason=TOO_LARGE))
-        except Exception:  # noqa: BLE001  # Each codec and each broken length raises something of its own.
-            losses.append(lost)
+        except Exception as error:  # noqa: BLE001  # Each codec and each broken length raises its own.
+            filled += room.expanded_in_vain(end - at)
+            losses.append(lost._replace(reason=TOO_LARGE) if isinstance(error, TooLargeError) else lost)
         else:
             beyond = max(beyond, *(offset + 1 for offset, _ in found), 0)
             rows += [(offset, value) for offset, value in found if value]
             empty_rows += sum(1 for _, value in found if not value)
         next_offset = max(next_offset, beyond)
         at = end
+        if filled >= CHUNK_BYTES:
+            yield Chunk(side_by_side(rows), next_offset, empty_rows, tuple(losses), read_bytes=at - begin)
+            rows, losses, begin, empty_rows, filled = [], [], at, 0, 0
     if at > begin:
         yield Chunk(side_by_side(rows), next_offset, empty_rows, tuple(losses), read_bytes=at - begin)
     if damage is not None:
         yield Chunk(NOTHING, next_offset, damage=damage)
 
 
-def _expand_first(data: bytes, begin: int, end: int, room: _Room) -> None:
-    """Raise what expanding a wrapper raises; a message that is not compressed passes."""
+def _expand_first(data: bytes, begin: int, end: int, room: _Room) -> int:
+    """Give the bytes in a wrapper, or raise what expanding it raises; a plain message has its own."""
     codec = data[begin + ATTRIBUTES_AT] & CODEC_BITS
     if not codec:
-        return
+        return end - begin
+    expanded = 0
     at = begin + KEY_AT[data[begin + FORMAT_AT]]
     for field in ("key", "value"):
         (size,) = LENGTH.unpack_from(data, at)
@@ -76,5 +91,6 @@ def _expand_first(data: bytes, begin: int, end: int, room: _Room) -> None:
         if size > end - at:
             raise UnreadableError
         if field == "value":
-            room.expand(codec, memoryview(data)[at : at + max(size, 0)], 0)
+            expanded = room.expand(codec, memoryview(data)[at : at + max(size, 0)], 0)
         at += max(size, 0)
+    return expanded

@@ -20,6 +20,8 @@ TOO_LARGE = "too_large"  # their batch expands beyond `kafka.batch_bytes_max`
 UNREADABLE_BATCH = "unreadable"  # the checksum matches, and the batch is not what its header says
 LOSSES = (DELETED, DAMAGED, TOO_LARGE, UNREADABLE_BATCH)
 
+CHUNK_BYTES = 1 << 20  # about so much is expanded for a chunk
+
 
 class Rows(NamedTuple):
     """Row i is `data[start[i]:end[i]]`, at `offset[i]`; int64 arrays, shape (rows,), read-only.

@@ -93,5 +93,5 @@ async def read_topic_id(client: Any, topic: str) -> str:
         answer = await bounded(client.send(node, _TopicIdRequest(topic)), ANSWER_S)
     except IncompatibleBrokerVersion:
         return UNKNOWN
-    found = {name: topic_id for _, name, topic_id, *_ in answer.topics}.get(topic, NONE)
+    found = {name: topic_id for _, name, topic_id, *_ in answer.topics or ()}.get(topic, NONE)
     return found.hex() if found != NONE else UNKNOWN
