@@ -257,17 +257,13 @@ class KafkaSource:
         )
 
     async def _find_again(self, member: Member, error: errors.OffsetOutOfRangeError) -> None:
-        """Go on where rows were deleted; a topic made anew begins anew, without what was held of it."""
+        """Go on where rows were deleted; what is another log now begins anew, without what was held of it."""
         await member.watch_topic()
         try:
             for tp in error.args[0]:
                 if tp.partition not in member.placed:
                     continue
-                found = await member.find_again(tp)
-                self._intake.lost_rows[DELETED] += found.lost_rows
-                if found.is_another_log:
-                    held = tuple(each for each in self._assigned if each != tp.partition)
-                    self._ready.append(self._tick(held))
+                self._intake.lost_rows[DELETED] += await member.find_again(tp)
         except errors.KafkaError as failure:
             await self._count_failure(failure, self._settings.poll_ns / NS_PER_S)
         self._check(member)
