@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,9 +16,10 @@ from tests.line_traffic import START_NS, TOPIC
 from tests.simulated_world import Broker, Consumer, VirtualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 PARTITION = TopicPartition(TOPIC, 0)
+HOUR_NS = 3_600_000_000_000
 
 
 def failing(times: int, error: Exception, then: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,3 +75,24 @@ async def test_a_partition_that_is_added_later_is_read_from_its_first_row() -> N
         await member.on_partitions_assigned(partitions)
     assert progress.places == {0: 5, 1: 5, 2: 0}
     assert [await consumer.position(tp) for tp in broker.places()] == [5, 5, 0]
+
+
+@pytest.mark.parametrize("start", ["rewind", "earliest", "latest"])
+async def test_a_partition_that_was_added_in_an_outage_is_read_from_its_first_row(start: str) -> None:
+    """However long that was: a checkpoint knows the others, and nobody has read what is in it."""
+    now_ns = time.time_ns()
+    broker = Broker(TOPIC, 2)
+    consumer: Any = Consumer(broker, VirtualClock(now_ns))
+    progress = Progress()
+    member = Member(consumer, KafkaSettings(topic=TOPIC, start=start), progress, lambda *_: None)
+    for log, hours in ((broker.logs[0], 7), (broker.logs[1], 5), (broker.logs[1], 1)):
+        for _ in range(5):
+            log.append(b"row", now_ns - hours * HOUR_NS)
+
+    async def resume(_topic_id: str, _log_ends: Mapping[int, int]) -> dict[int, int]:
+        return {0: 5}
+
+    progress.resume = resume
+    consumer.assign(broker.places())
+    await member.on_partitions_assigned(broker.places())
+    assert progress.places == {0: 5, 1: 0}

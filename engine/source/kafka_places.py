@@ -3,7 +3,7 @@
 A partition goes on where its checkpoint says. Without one the state of the engine is gone, so a start reads
 back over the time that it needs (`rewind`), and further if the group has not come so far: the committed
 offset is never ahead of what is on the disk, so what lies behind it was counted, and what lies before it
-perhaps not. A partition that is added to those that are read is new: `latest` begins it at its first row.
+perhaps not. A partition that is added to those that are read is new, and begins at its first row.
 All of that is true of one log: a topic made anew has another id, and begins anew. So does everything when a
 place lies beyond the end of its log: a broker has lost rows that are counted, and nobody knows how many.
 """
@@ -99,12 +99,12 @@ async def start_offsets(
     """Give the first offset to read of each partition, by the start policy; raises KafkaError.
 
     `has_state`: other partitions of the topic have their place. Then these were added to it since, and what
-    is in them came after the start: `latest` leaves nothing of it out. `is_tail_lost`: rows have come that
-    nobody has read, so `latest` reads back as `rewind` does.
+    is in them came after the start: nothing of it is left out. `is_tail_lost`: rows have come that nobody has
+    read, so `latest` reads back as `rewind` does.
     """
     if not partitions:
         return {}
-    if settings.start == "earliest" or (has_state and settings.start == "latest"):
+    if settings.start == "earliest" or has_state:
         return _whole(await consumer.beginning_offsets(partitions))
     ends = _whole(await consumer.end_offsets(partitions))
     if settings.start == "latest" and not is_tail_lost:
