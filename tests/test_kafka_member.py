@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -96,3 +97,43 @@ async def test_a_partition_that_was_added_in_an_outage_is_read_from_its_first_ro
     consumer.assign(broker.places())
     await member.on_partitions_assigned(broker.places())
     assert progress.places == {0: 5, 1: 0}
+
+
+@pytest.mark.parametrize("start", ["rewind", "earliest", "latest"])
+async def test_a_topic_that_is_made_anew_while_it_is_read_begins_at_its_first_row(start: str) -> None:
+    """It is noticed seconds later, when there are rows in it."""
+    settings, progress = KafkaSettings(topic=TOPIC, start=start), Progress()
+    for number in range(3):
+        broker = Broker(TOPIC, 1)
+        consumer: Any = Consumer(broker, VirtualClock(START_NS))
+        consumer._client.send = telling(bytes([number + 1] * 16))
+        for _ in range(10 * (number + 1)):
+            broker.logs[0].append(b"row", START_NS)
+        member = Member(consumer, settings, progress, lambda *_: None)
+        consumer.assign([PARTITION])
+        if number == 1:  # It is seen between two assignments, at which the consumer is thrown away.
+            await member.look_at_topic((0,))
+        await member.on_partitions_assigned([PARTITION])
+        assert number == 0 or progress.places == {0: 0}
+    assert not progress.is_made_anew
+
+
+async def test_a_topic_that_was_made_anew_while_another_read_it_begins_as_a_start_does() -> None:
+    """Who stood by has missed all of it, and takes over as it would have begun."""
+    member, progress, consumer = a_member()
+    member = Member(consumer, KafkaSettings(topic=TOPIC, start="latest"), progress, lambda *_: None)
+    consumer._broker.logs[0].append(b"row", START_NS)
+    for number, partitions in enumerate(([PARTITION], [], [PARTITION])):
+        consumer._client.send = telling(bytes([number + 1] * 16))
+        consumer.assign(partitions)
+        await member.on_partitions_assigned(partitions)
+    assert progress.places == {0: 1}
+
+
+def telling(topic_id: bytes) -> Callable[..., Any]:
+    """Give a coroutine function that answers with the id of the topic."""
+
+    async def send(*_: object) -> SimpleNamespace:
+        return SimpleNamespace(topics=[(0, TOPIC, topic_id)])
+
+    return send

@@ -139,13 +139,13 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         found = await self._insist(
             lambda: start_offsets(
                 self.consumer, unknown, self._settings, time.time_ns(),
-                has_state=bool(self._places), is_tail_lost=progress.is_tail_lost,
+                are_new=bool(self._places) or progress.is_made_anew, is_tail_lost=progress.is_tail_lost,
             )
         )  # fmt: skip
         for tp in assigned:
             self.consumer.seek(tp, progress.begin(tp.partition, found.get(tp, 0)))
         self.placed = {tp.partition for tp in assigned}
-        progress.is_tail_lost = False
+        progress.is_made_anew = progress.is_tail_lost = False
         self.consumer.resume(*assigned)
 
     async def _ends_of(self, assigned: Collection[TopicPartition]) -> dict[int, int]:

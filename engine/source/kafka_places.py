@@ -34,7 +34,8 @@ class Progress:
     where nothing ever is: then the places are committed. `resume` gives what a checkpoint knows of the topic
     with this id, if it lies within logs with these ends; `save` writes one before partitions go elsewhere.
     `tenure` counts how often everything was lost, `asked_again` how often a broker was asked once more where
-    to begin. `is_tail_lost` until reading has begun anew after a log had lost rows that were read.
+    to begin. Until reading has begun anew, `is_made_anew` says that the topic was while it was read, and
+    `is_tail_lost` that a log had lost rows that were read.
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class Progress:
         self.tenure = self.asked_again = 0
         self.durable: dict[int, int] | None = None
         self.topic_id = ""  # "": not known
-        self.is_tail_lost = False
+        self.is_made_anew = self.is_tail_lost = False
         self.resume: Callable[[str, Mapping[int, int]], Awaitable[dict[int, int]]] | None = None
         self.save: Callable[[], Awaitable[None]] | None = None
 
@@ -59,6 +60,7 @@ class Progress:
         """Take note of the topic's id; if that is another topic than before, let everything go and say so."""
         is_another = bool(topic_id and self.topic_id and topic_id != self.topic_id)
         if is_another:
+            self.is_made_anew = bool(self.places)
             self.keep(())
         self.topic_id = topic_id or self.topic_id
         return is_another
@@ -93,18 +95,18 @@ async def start_offsets(
     settings: KafkaSettings,
     now_ns: int,
     *,
-    has_state: bool = False,
+    are_new: bool = False,
     is_tail_lost: bool = False,
 ) -> dict[TopicPartition, int]:
     """Give the first offset to read of each partition, by the start policy; raises KafkaError.
 
-    `has_state`: other partitions of the topic have their place. Then these were added to it since, and what
-    is in them came after the start: nothing of it is left out. `is_tail_lost`: rows have come that nobody has
-    read, so `latest` reads back as `rewind` does.
+    `are_new`: they were added, or the topic was made anew, since reading began. What is in them came after
+    the start: nothing of it is left out. `is_tail_lost`: rows have come that nobody has read, so `latest`
+    reads back as `rewind` does.
     """
     if not partitions:
         return {}
-    if settings.start == "earliest" or has_state:
+    if settings.start == "earliest" or are_new:
         return _whole(await consumer.beginning_offsets(partitions))
     ends = _whole(await consumer.end_offsets(partitions))
     if settings.start == "latest" and not is_tail_lost:
