@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from tests.line_traffic import START_NS, TOPIC
 from tests.simulated_world import Broker, Consumer, VirtualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 PARTITION = TopicPartition(TOPIC, 0)
 HOUR_NS = 3_600_000_000_000
@@ -128,6 +129,41 @@ async def test_a_topic_that_was_made_anew_while_another_read_it_begins_as_a_star
         consumer.assign(partitions)
         await member.on_partitions_assigned(partitions)
     assert progress.places == {0: 1}
+
+
+@pytest.mark.parametrize("is_back", [False, True], ids=["gone", "gone and back"])
+async def test_a_partition_that_goes_while_its_place_is_looked_for_keeps_none(*, is_back: bool) -> None:
+    """A place of before would keep the next assignment from its checkpoint."""
+    member, progress, consumer = a_member()
+    for _ in range(100):
+        consumer._broker.logs[0].append(b"row", START_NS)
+
+    async def resume(_topic_id: str, _log_ends: Mapping[int, int]) -> dict[int, int]:
+        return {0: checkpoint}
+
+    progress.resume = resume
+    checkpoint = 90
+    await member.on_partitions_assigned([PARTITION])
+    consumer._broker.logs[0].begin = 95
+    begin, asked = asyncio.Event(), consumer.beginning_offsets
+
+    async def beginning_offsets(partitions: Collection[TopicPartition]) -> Any:
+        await begin.wait()
+        return await asked(partitions)
+
+    consumer.beginning_offsets = beginning_offsets
+    looking = asyncio.create_task(member.find_again(PARTITION))
+    await asyncio.sleep(0)
+    await member.on_partitions_revoked([PARTITION])
+    consumer.assign([])
+    await member.on_partitions_assigned([])
+    checkpoint = 98
+    if is_back:
+        consumer.assign([PARTITION])
+        await member.on_partitions_assigned([PARTITION])
+    begin.set()
+    assert await looking == 0
+    assert progress.places == ({0: 98} if is_back else {})
 
 
 def telling(topic_id: bytes) -> Callable[..., Any]:

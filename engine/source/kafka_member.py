@@ -163,7 +163,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         A place beyond the end lets everything go, as a topic made anew does: what is known counts rows that
         are not in the log, and others have their offsets.
         """
-        found = await replace(self.consumer, tp, self._places[tp.partition])
+        place = self._places[tp.partition]
+        found = await replace(self.consumer, tp, place)
+        if tp.partition not in self.placed or self._places.get(tp.partition) != place:
+            return 0  # It went elsewhere meanwhile, and may be back at another place.
         if found.is_tail_lost:
             log.warning(
                 "the end of the log is gone, or the log is another one: partition %d, which was read up to "
