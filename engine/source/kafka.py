@@ -264,7 +264,7 @@ class KafkaSource:
                 if tp.partition not in member.placed:
                     continue
                 self._intake.lost_rows[DELETED] += await member.find_again(tp)
-        except errors.KafkaError as failure:
+        except (errors.KafkaError, TimeoutError) as failure:
             await self._count_failure(failure, self._settings.poll_ns / NS_PER_S)
         self._check(member)
 
