@@ -182,12 +182,13 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
             return 0
         self._places[tp.partition] = found.offset
         self.consumer.seek(tp, found.offset)
-        log.warning(
-            "rows were deleted before they were read: partition %d goes on at offset %d, %d rows lost",
-            tp.partition,
-            found.offset,
-            found.lost_rows,
-        )
+        if found.lost_rows:
+            log.warning(
+                "rows were deleted before they were read: partition %d goes on at offset %d, %d rows lost",
+                tp.partition,
+                found.offset,
+                found.lost_rows,
+            )
         return found.lost_rows
 
     def seek_back(self) -> None:
