@@ -22,7 +22,7 @@ from engine.source.kafka_member import Member
 from tests.simulated_world import NS_PER_S, Connection, Consumer, now
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from aiokafka import TopicPartition
 
@@ -72,6 +72,7 @@ class Host:
         self.around, self.configuration, self.disk = around, configuration, disk
         self.is_up = False
         self.control = ""  # a fault of our own making that the checks must find
+        self.outcomes = {"whole"}  # what may come of a checkpoint
 
     def start(self) -> None:
         """Begin a process, which knows nothing; `Crash` if it dies over it."""
@@ -81,8 +82,7 @@ class Host:
         self.line = self.duty.begin(self.configuration, hash_key)
         self.source = KafkaSource(settings.kafka)
         self.duty.follow(self.source.progress, self._resume)
-        self.consumer = Consumer(self.around.broker, clock)
-        self.member = Member(self.consumer, settings.kafka, self.source.progress, self.source._assign)
+        self._make_consumer()
         self.sink = AlertmanagerSink(
             settings.alertmanager, "http://localhost", clock.time_ns, lambda: clock.time_ns() / NS_PER_S
         )
@@ -95,6 +95,11 @@ class Host:
         self._restored: Past | None = None
         self.is_up = True
 
+    def _make_consumer(self) -> None:
+        self.consumer = Consumer(self.around.broker, self.around.clock)
+        progress, assign = self.source.progress, self.source._assign
+        self.member = Member(self.consumer, self.configuration.settings.kafka, progress, assign)
+
     def give(self, partitions: Collection[TopicPartition]) -> None:
         """Let the group assign these to the process."""
         now(self.member.on_partitions_revoked(self.consumer.assignment()))
@@ -102,12 +107,12 @@ class Host:
         now(self.member.on_partitions_assigned(partitions))
         assert not self.member.failed, self.member.failed
 
-    async def _resume(self, topic_id: str) -> dict[int, int]:
-        resumed = self.duty.checkpoints.resume(self.configuration, topic_id)
+    async def _resume(self, topic_id: str, log_ends: Mapping[int, int]) -> dict[int, int]:
+        resumed = self.duty.checkpoints.resume(self.configuration, topic_id, (), log_ends)
         offsets = self.duty.take_over(resumed, topic_id)
         outcomes = self.duty.checkpoints.stats.outcomes
-        assert not outcomes.keys() - {"whole"}, f"a checkpoint was of no use: {outcomes}"
-        self._restored = None if resumed.line is None else self.around.cuts[resumed.written_ns]
+        assert not outcomes.keys() - self.outcomes, f"a checkpoint was of no use: {outcomes}"
+        self._restored = self.around.cuts[resumed.written_ns] if resumed.next_offsets else None
         if self.control == "offsets apart from the state":
             return dict(self.around.broker.committed)
         return offsets
@@ -127,11 +132,20 @@ class Host:
                 now(source._take(self.member, fetched))
             except errors.OffsetOutOfRangeError as error:
                 now(source._find_again(self.member, error))
+            if self.member.failed:
+                self._replace_consumer()
         if source._ready:
             self.queue.append(source._ready.popleft())
         else:
             at_end = now(self.member.caught_up())
             self.queue.append(source._tick(source._assigned, at_end))
+
+    def _replace_consumer(self) -> None:
+        """Do what the supervisor does with one that is to be thrown away."""
+        partitions = self.consumer.assignment()
+        self._make_consumer()
+        self.around.broker.generation += 1
+        self.give(partitions)
 
     def work(self) -> None:
         """Take the next batch through the line, hand its alerts over, and cut if it is time."""

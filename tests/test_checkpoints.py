@@ -144,6 +144,23 @@ async def test_a_checkpoint_of_a_topic_that_was_made_anew_is_set_aside(tmp_path:
         assert (resumed == Resumed()) == (outcome != "whole")
 
 
+async def test_checkpoints_that_count_rows_that_are_gone_give_their_alerts_alone(tmp_path: Path) -> None:
+    """One that is older may count them as well: nobody knows from where on they are gone."""
+    await kept(tmp_path, rows()[:-4])
+    _, durable = await kept(tmp_path, rows())
+    configuration = configured(tmp_path)
+    checkpoints = Checkpoints(configuration)
+    checkpoints.open(configuration)
+    assert checkpoints.resume(configuration, "", (), durable).next_offsets == durable
+    resumed = checkpoints.resume(configuration, "", (), {**durable, 1: durable[1] - 1})
+    assert resumed.next_offsets == {}
+    assert {one.state for one in resumed.firing} == {"firing"}
+    assert resumed.line is not None
+    assert resumed.line.pipeline.decoder.rows_read == 0
+    assert checkpoints.stats.outcomes == {"whole": 1, "alerts": 1, "refused_tail_lost": 2}
+    assert checkpoints.resume(configuration) == Resumed()
+
+
 def spoil(folder: Path, damage: str) -> None:
     """Write over a file, or all of a kind."""
     for path in folder.iterdir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,10 @@ from tests.line_traffic import START_NS, TOPIC
 from tests.simulated_world import Broker, Consumer, VirtualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 PARTITION = TopicPartition(TOPIC, 0)
+HOUR_NS = 3_600_000_000_000
 
 
 def failing(times: int, error: Exception, then: Callable[..., Any]) -> Callable[..., Any]:
@@ -188,3 +190,99 @@ def test_a_partition_that_was_quiet_has_the_time_that_others_have(clock: Virtual
     assert {""} == {watched.poll(0) for _ in range(100)}
     watched.fill(0, rows=ROWS)
     assert "" == watched.poll()
+
+
+@pytest.mark.parametrize("start", ["rewind", "earliest", "latest"])
+async def test_a_partition_that_was_added_in_an_outage_is_read_from_its_first_row(start: str) -> None:
+    """However long that was: a checkpoint knows the others, and nobody has read what is in it."""
+    now_ns = time.time_ns()
+    broker = Broker(TOPIC, 2)
+    consumer: Any = Consumer(broker, VirtualClock(now_ns))
+    progress = Progress()
+    member = Member(consumer, KafkaSettings(topic=TOPIC, start=start), progress, lambda *_: None)
+    for log, hours in ((broker.logs[0], 7), (broker.logs[1], 5), (broker.logs[1], 1)):
+        for _ in range(5):
+            log.append(b"row", now_ns - hours * HOUR_NS)
+
+    async def resume(_topic_id: str, _log_ends: Mapping[int, int]) -> dict[int, int]:
+        return {0: 5}
+
+    progress.resume = resume
+    consumer.assign(broker.places())
+    await member.on_partitions_assigned(broker.places())
+    assert progress.places == {0: 5, 1: 0}
+
+
+@pytest.mark.parametrize("start", ["rewind", "earliest", "latest"])
+async def test_a_topic_that_is_made_anew_while_it_is_read_begins_at_its_first_row(start: str) -> None:
+    """It is noticed seconds later, when there are rows in it."""
+    settings, progress = KafkaSettings(topic=TOPIC, start=start), Progress()
+    for number in range(3):
+        broker = Broker(TOPIC, 1)
+        consumer: Any = Consumer(broker, VirtualClock(START_NS))
+        consumer._client.send = telling(bytes([number + 1] * 16))
+        for _ in range(10 * (number + 1)):
+            broker.logs[0].append(b"row", START_NS)
+        member = Member(consumer, settings, progress, lambda *_: None)
+        consumer.assign([PARTITION])
+        if number == 1:  # It is seen between two assignments, at which the consumer is thrown away.
+            await member.look_at_topic((0,))
+        await member.on_partitions_assigned([PARTITION])
+        assert number == 0 or progress.places == {0: 0}
+    assert not progress.is_made_anew
+
+
+async def test_a_topic_that_was_made_anew_while_another_read_it_begins_as_a_start_does() -> None:
+    """Who stood by has missed all of it, and takes over as it would have begun."""
+    member, progress, consumer = a_member()
+    member = Member(consumer, KafkaSettings(topic=TOPIC, start="latest"), progress, lambda *_: None)
+    consumer._broker.logs[0].append(b"row", START_NS)
+    for number, partitions in enumerate(([PARTITION], [], [PARTITION])):
+        consumer._client.send = telling(bytes([number + 1] * 16))
+        consumer.assign(partitions)
+        await member.on_partitions_assigned(partitions)
+    assert progress.places == {0: 1}
+
+
+@pytest.mark.parametrize("is_back", [False, True], ids=["gone", "gone and back"])
+async def test_a_partition_that_goes_while_its_place_is_looked_for_keeps_none(*, is_back: bool) -> None:
+    """A place of before would keep the next assignment from its checkpoint."""
+    member, progress, consumer = a_member()
+    for _ in range(100):
+        consumer._broker.logs[0].append(b"row", START_NS)
+
+    async def resume(_topic_id: str, _log_ends: Mapping[int, int]) -> dict[int, int]:
+        return {0: checkpoint}
+
+    progress.resume = resume
+    checkpoint = 90
+    await member.on_partitions_assigned([PARTITION])
+    consumer._broker.logs[0].begin = 95
+    begin, asked = asyncio.Event(), consumer.beginning_offsets
+
+    async def beginning_offsets(partitions: Collection[TopicPartition]) -> Any:
+        await begin.wait()
+        return await asked(partitions)
+
+    consumer.beginning_offsets = beginning_offsets
+    looking = asyncio.create_task(member.find_again(PARTITION))
+    await asyncio.sleep(0)
+    await member.on_partitions_revoked([PARTITION])
+    consumer.assign([])
+    await member.on_partitions_assigned([])
+    checkpoint = 98
+    if is_back:
+        consumer.assign([PARTITION])
+        await member.on_partitions_assigned([PARTITION])
+    begin.set()
+    assert await looking == 0
+    assert progress.places == ({0: 98} if is_back else {})
+
+
+def telling(topic_id: bytes) -> Callable[..., Any]:
+    """Give a coroutine function that answers with the id of the topic."""
+
+    async def send(*_: object) -> SimpleNamespace:
+        return SimpleNamespace(topics=[(0, TOPIC, topic_id)])
+
+    return send

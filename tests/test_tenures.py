@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aiokafka import TopicPartition
 
 from engine.commands.duty import Duty
@@ -11,6 +13,9 @@ from engine.source.kafka_member import Member
 from tests.line_traffic import START_NS, TOPIC
 from tests.simulated_world import Broker, Consumer, VirtualClock, now
 from tests.simulation import configured
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ALL = (TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1))
 
@@ -53,7 +58,7 @@ def test_a_batch_of_an_earlier_tenure_is_not_taken() -> None:
     source, member, consumer = a_member()
     duty = Duty(configured(is_idle_on=False))
 
-    async def resume(_topic_id: str) -> dict[int, int]:
+    async def resume(_topic_id: str, _log_ends: Mapping[int, int]) -> dict[int, int]:
         return {}
 
     duty.follow(source.progress, resume)

@@ -15,6 +15,7 @@ import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.app import HASH_KEY_BYTES, Line, build_line, read_hash_key
@@ -24,7 +25,7 @@ from engine.judge.lifecycle import FIRING
 from engine.state.durable import DISK, Disk, sync_folder, write_new
 from engine.state.encoding import StateError
 from engine.state.folder import Folder, Stamp
-from engine.state.line_state import Capture, capture, digests_of, new_once, restored
+from engine.state.line_state import Capture, Digests, capture, digests_of, new_once, restored
 from engine.state.manifest import FOR_NOW, Candidate, in_order, read_blobs
 from engine.state.topic import StateTopic
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from engine.app import Configuration, OwnedLine
     from engine.judge.judge import FirstDeclined
     from engine.judge.lifecycle import Alert
-    from engine.state.line_state import Digests, Outcome
+    from engine.state.line_state import Outcome
 
 NS_PER_S = 1_000_000_000
 RUN_BYTES = 4
@@ -43,6 +44,7 @@ KEY_FILE = "call.key"
 FINISH_S = 4.0
 TOPIC_S = 20.0
 SAVE_S = 5.0  # before partitions go elsewhere; the group waits for it
+ALERTS_ALONE = Digests("-", "-")  # Nothing is made under these: what is known of rows is not taken over.
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +143,9 @@ class Checkpoints:
             self._fail("key", f"the key of call ids could not be kept: {error}")
             return secrets.token_bytes(HASH_KEY_BYTES)
 
-    async def go_on(self, configuration: Configuration, topic_id: str) -> Resumed:
+    async def go_on(
+        self, configuration: Configuration, topic_id: str, log_ends: Mapping[int, int]
+    ) -> Resumed:
         """Read the best checkpoint there is, in the folder or in the topic, into a new line. Never raises."""
         found: list[Candidate] = []
         if self._state_topic is not None:
@@ -152,12 +156,20 @@ class Checkpoints:
             except Exception as error:  # noqa: BLE001  # Nothing in it may keep the engine from watching.
                 self.stats.refused(getattr(error, "reason", type(error).__name__.lower()))
                 log.warning("checkpoints in state.topic are not used: %s", error)
-        return await asyncio.to_thread(self.resume, configuration, topic_id, found)
+        return await asyncio.to_thread(self.resume, configuration, topic_id, found, log_ends)
 
     def resume(
-        self, configuration: Configuration, topic_id: str = "", others: Sequence[Candidate] = ()
+        self,
+        configuration: Configuration,
+        topic_id: str = "",
+        others: Sequence[Candidate] = (),
+        log_ends: Mapping[int, int] = MappingProxyType({}),
     ) -> Resumed:
-        """Read the best checkpoint of the folder, or of `others`, into a new line. Blocks, never raises."""
+        """Read the best checkpoint of the folder, or of `others`, into a new line. Blocks, never raises.
+
+        If one reaches beyond these ends, as far as they are known, the log has lost rows that it counts, and
+        nobody knows from where on: its alerts are taken over, and no start finds any of them again.
+        """
         digests = digests_of(configuration.settings, configuration.learned, self._hash_key)
         candidates: list[Candidate] = []
         try:
@@ -166,11 +178,15 @@ class Checkpoints:
                 self._refuse(one.reason, one.text)
         except Exception as error:  # noqa: BLE001  # Whatever is in the folder: see `_cannot`.
             self._cannot(error)
-        for candidate in in_order([*candidates, *others], digests.core):
-            resumed = self._resumed(configuration, candidate, digests)
-            if resumed is not None:
-                return resumed
-        return Resumed()
+        best_first = in_order([*candidates, *others], digests.core)
+        is_tail_lost = any(_reaches_beyond(one, log_ends) for one in best_first)
+        made_under = ALERTS_ALONE if is_tail_lost else digests
+        tried = (self._resumed(configuration, one, made_under) for one in best_first)
+        resumed = next((one for one in tried if one is not None), Resumed())
+        for candidate in best_first if is_tail_lost else ():
+            self._refuse("tail_lost", f"the log has lost rows that it counts ({candidate.where})")
+            candidate.set_aside()
+        return resumed
 
     def _cannot(self, error: Exception) -> None:
         """Say what nobody foresaw: whatever was kept, it must not keep the engine from watching."""
@@ -203,6 +219,8 @@ class Checkpoints:
         line, outcome = restored(
             lambda: build_line(configuration, self._hash_key), read, manifest.digests, digests
         )
+        if digests is ALERTS_ALONE:
+            outcome = outcome._replace(refused=("windows, calls and detectors, which start anew",))
         judge = line.pipeline.judge
         firing = tuple(one for one in judge.book.alerts() if one.state == FIRING)
         offsets = manifest.next_offsets if outcome.is_whole else {}
@@ -346,3 +364,9 @@ class Checkpoints:
     def _recovered(self, *, is_topic: bool) -> None:
         if self._last_troubles.pop(is_topic, ""):
             log.info("checkpoints are written %sagain", "to state.topic " if is_topic else "")
+
+
+def _reaches_beyond(candidate: Candidate, log_ends: Mapping[int, int]) -> bool:
+    """Say whether a checkpoint counts rows behind the end of a log."""
+    offsets = candidate.manifest.next_offsets.items()
+    return any(offset > log_ends.get(partition, offset) for partition, offset in offsets)

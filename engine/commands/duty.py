@@ -14,7 +14,7 @@ from engine.deliver.handover import Handover
 from engine.state.durable import DISK
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from concurrent.futures import Executor
 
     from engine.app import Configuration
@@ -47,7 +47,7 @@ class Duty:
     def follow(
         self,
         progress: Progress,
-        resume: Callable[[str], Awaitable[dict[int, int]]],
+        resume: Callable[[str, Mapping[int, int]], Awaitable[dict[int, int]]],
         save: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Let the source commit what is on the disk alone, ask for its places at an assignment, and save."""

@@ -42,7 +42,7 @@ from engine.web.routes import Sources
 from engine.web.server import WebServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from engine.app import Configuration, OwnedLine
     from engine.commands.checkpoints import Taken
@@ -217,12 +217,12 @@ class Service:
         if not self._stop.is_set():
             await self.source.start()
 
-    async def _resume(self, topic_id: str) -> dict[int, int]:
+    async def _resume(self, topic_id: str, log_ends: Mapping[int, int]) -> dict[int, int]:
         """Go on with the newest checkpoint: the line at its first batch, the source at its offsets."""
         if self._recorder is not None:
             log.warning("what is recorded begins anew, so that it can be replayed: no checkpoint is used")
             return {}
-        resumed = await self._duty.checkpoints.go_on(self.configuration, topic_id)
+        resumed = await self._duty.checkpoints.go_on(self.configuration, topic_id, log_ends)
         offsets = self._duty.take_over(resumed, topic_id)
         self._told.update((one.limit, one.split) for one in resumed.first_declines)
         return offsets

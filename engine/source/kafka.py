@@ -257,18 +257,20 @@ class KafkaSource:
         )
 
     async def _find_again(self, member: Member, error: errors.OffsetOutOfRangeError) -> None:
-        """Go on where rows were deleted; a topic made anew begins anew, without what was held of it."""
+        """Go on where rows were deleted; what is another log now begins anew, without what was held of it.
+
+        A broker may say it of an offset that the log has, and again at once: that is a poll that failed.
+        """
         await member.watch_topic()
+        lost_rows, failure = 0, error
         try:
             for tp in error.args[0]:
-                if tp.partition not in member.placed:
-                    continue
-                found = await member.find_again(tp)
-                self._intake.lost_rows[DELETED] += found.lost_rows
-                if found.is_another_log:
-                    held = tuple(each for each in self._assigned if each != tp.partition)
-                    self._ready.append(self._tick(held))
-        except errors.KafkaError as failure:
+                if tp.partition in member.placed:
+                    lost_rows += await member.find_again(tp)
+        except (errors.KafkaError, TimeoutError) as one:
+            failure = one
+        self._intake.lost_rows[DELETED] += lost_rows
+        if not lost_rows and not member.failed:
             await self._count_failure(failure, self._settings.poll_ns / NS_PER_S)
         self._check(member)
 

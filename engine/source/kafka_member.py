@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from engine.source.bounded import bounded
 from engine.source.kafka_insides import Pulse, client_of, generation_of
-from engine.source.kafka_places import Progress, Replaced, replace, start_offsets
+from engine.source.kafka_places import Progress, log_ends, replace, start_offsets
 from engine.source.topic_id import read_topic_id
 
 if TYPE_CHECKING:
@@ -133,35 +133,66 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         unknown = [tp for tp in assigned if tp.partition not in self._places]
         # A line that goes on has no state of what is new to it, whatever a checkpoint has.
         if unknown and len(unknown) == len(assigned) and progress.resume is not None:
+            ends = await self._ends_of(assigned)
             given = {tp.partition for tp in assigned}
-            for partition, offset in (await progress.resume(progress.topic_id)).items():
+            for partition, offset in (await progress.resume(progress.topic_id, ends)).items():
                 if partition in given:
                     progress.begin(partition, offset)
             unknown = [tp for tp in unknown if tp.partition not in self._places]
         found = await self._insist(
             lambda: start_offsets(
-                self.consumer, unknown, self._settings, time.time_ns(), has_state=bool(self._places)
+                self.consumer, unknown, self._settings, time.time_ns(),
+                are_new=bool(self._places) or progress.is_made_anew, is_tail_lost=progress.is_tail_lost,
             )
-        )
+        )  # fmt: skip
         for tp in assigned:
             self.consumer.seek(tp, progress.begin(tp.partition, found.get(tp, 0)))
         self.placed = {tp.partition for tp in assigned}
+        progress.is_made_anew = progress.is_tail_lost = False
         self.consumer.resume(*assigned)
 
-    async def find_again(self, tp: TopicPartition) -> Replaced:
-        """Go on in a partition whose rows were deleted, and say where and without what."""
-        found = await replace(self.consumer, tp, self._places[tp.partition], self._settings, time.time_ns())
+    async def _ends_of(self, assigned: Collection[TopicPartition]) -> dict[int, int]:
+        """Give how far a checkpoint may reach; one partition without a leader must not keep us from it."""
+        if self._progress.is_tail_lost:
+            return {tp.partition: -1 for tp in assigned}  # Nobody knows which rows it counts are still there.
+        try:
+            return await self._insist(lambda: log_ends(self.consumer, assigned))
+        except (errors.KafkaError, TimeoutError):
+            return {}  # Whether a place lies in the log is seen when it is fetched.
+
+    async def find_again(self, tp: TopicPartition) -> int:
+        """Go on in a partition whose rows were deleted, and give how many were.
+
+        A place beyond the end lets everything go, as a topic made anew does: what is known counts rows that
+        are not in the log, and others have their offsets.
+        """
+        place = self._places[tp.partition]
+        found = await replace(self.consumer, tp, place)
+        if tp.partition not in self.placed or self._places.get(tp.partition) != place:
+            return 0  # It went elsewhere meanwhile, and may be back at another place.
+        if found.is_tail_lost:
+            log.warning(
+                "the end of the log is gone, or the log is another one: partition %d, which was read up to "
+                "offset %d, ends before it; reading begins anew, without what was known",
+                tp.partition,
+                found.offset,
+            )
+            given = tuple(sorted(self.placed))
+            self.placed = set()
+            self._progress.lose_tail()
+            self._tell((), given)
+            self.failed = "the log has lost rows that were read"
+            return 0
         self._places[tp.partition] = found.offset
-        if found.is_another_log:
-            self._progress.begin_again(tp.partition, found.offset)
         self.consumer.seek(tp, found.offset)
-        log.warning(
-            "rows were deleted before they were read: partition %d goes on at offset %d, %d rows lost",
-            tp.partition,
-            found.offset,
-            found.lost_rows,
-        )
-        return found
+        if found.lost_rows:
+            log.warning(
+                "rows were deleted before they were read: partition %d goes on at offset %d, %d rows lost",
+                tp.partition,
+                found.offset,
+                found.lost_rows,
+            )
+        return found.lost_rows
 
     def seek_back(self) -> None:
         """Fetch from the places again, wherever the consumer has moved on to."""

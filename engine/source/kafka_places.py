@@ -3,8 +3,9 @@
 A partition goes on where its checkpoint says. Without one the state of the engine is gone, so a start reads
 back over the time that it needs (`rewind`), and further if the group has not come so far: the committed
 offset is never ahead of what is on the disk, so what lies behind it was counted, and what lies before it
-perhaps not. A partition that is added to those that are read is new: `latest` begins it at its first row.
-All of that is true of one log: a topic made anew has another id, and begins anew.
+perhaps not. A partition that is added to those that are read is new, and begins at its first row.
+All of that is true of one log: a topic made anew has another id, and begins anew. So does everything when a
+place lies beyond the end of its log: a broker has lost rows that are counted, and nobody knows how many.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from engine.source.bounded import bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 NS_PER_MS = 1_000_000
 COMMITTED_S = 10.0
+ENDS_S = 3.0
 
 
 class Progress:
@@ -30,8 +32,10 @@ class Progress:
 
     `places` is what is fetched next, `begun` where reading began. `durable` is what is on the disk, None
     where nothing ever is: then the places are committed. `resume` gives what a checkpoint knows of the topic
-    with this id, `save` writes one before partitions go elsewhere. `tenure` counts how often everything was
-    lost, `asked_again` how often a broker was asked once more where to begin.
+    with this id, if it lies within logs with these ends; `save` writes one before partitions go elsewhere.
+    `tenure` counts how often everything was lost, `asked_again` how often a broker was asked once more where
+    to begin. Until reading has begun anew, `is_made_anew` says that the topic was while it was read, and
+    `is_tail_lost` that a log had lost rows that were read.
     """
 
     def __init__(self) -> None:
@@ -41,7 +45,8 @@ class Progress:
         self.tenure = self.asked_again = 0
         self.durable: dict[int, int] | None = None
         self.topic_id = ""  # "": not known
-        self.resume: Callable[[str], Awaitable[dict[int, int]]] | None = None
+        self.is_made_anew = self.is_tail_lost = False
+        self.resume: Callable[[str, Mapping[int, int]], Awaitable[dict[int, int]]] | None = None
         self.save: Callable[[], Awaitable[None]] | None = None
 
     def keep(self, partitions: Collection[int]) -> None:
@@ -55,6 +60,7 @@ class Progress:
         """Take note of the topic's id; if that is another topic than before, let everything go and say so."""
         is_another = bool(topic_id and self.topic_id and topic_id != self.topic_id)
         if is_another:
+            self.is_made_anew = bool(self.places)
             self.keep(())
         self.topic_id = topic_id or self.topic_id
         return is_another
@@ -64,11 +70,10 @@ class Progress:
         self.begun.setdefault(partition, offset)
         return self.places.setdefault(partition, offset)
 
-    def begin_again(self, partition: int, offset: int) -> None:
-        """Begin a partition whose log is another one now."""
-        self.places[partition] = self.begun[partition] = offset
-        if self.durable is not None:
-            self.durable.pop(partition, None)
+    def lose_tail(self) -> None:
+        """Let everything go: a log has lost rows that were read, and what was known counts them."""
+        self.keep(())
+        self.is_tail_lost = True
 
     def committable(self, partitions: Collection[int]) -> dict[int, int]:
         """Give the offsets that may be told to the group."""
@@ -81,7 +86,7 @@ class Replaced(NamedTuple):
 
     offset: int
     lost_rows: int  # deleted before they were read
-    is_another_log: bool  # the topic was made anew: offsets begin again
+    is_tail_lost: bool  # it lies beyond the end of the log
 
 
 async def start_offsets(
@@ -90,19 +95,21 @@ async def start_offsets(
     settings: KafkaSettings,
     now_ns: int,
     *,
-    has_state: bool = False,
+    are_new: bool = False,
+    is_tail_lost: bool = False,
 ) -> dict[TopicPartition, int]:
     """Give the first offset to read of each partition, by the start policy; raises KafkaError.
 
-    `has_state`: other partitions of the topic have their place. Then these were added to it since, and what
-    is in them came after the start: `latest` leaves nothing of it out.
+    `are_new`: they were added, or the topic was made anew, since reading began. What is in them came after
+    the start: nothing of it is left out. `is_tail_lost`: rows have come that nobody has read, so `latest`
+    reads back as `rewind` does.
     """
     if not partitions:
         return {}
-    if settings.start == "earliest" or (has_state and settings.start == "latest"):
+    if settings.start == "earliest" or are_new:
         return _whole(await consumer.beginning_offsets(partitions))
     ends = _whole(await consumer.end_offsets(partitions))
-    if settings.start == "latest":
+    if settings.start == "latest" and not is_tail_lost:
         return ends
     since_ms = max(now_ns - settings.rewind_ns, 0) // NS_PER_MS
     found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
@@ -122,17 +129,19 @@ async def _committed(
     return {tp: int(offset) for tp, offset in found if offset is not None}
 
 
-async def replace(
-    consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int, settings: KafkaSettings, now_ns: int
-) -> Replaced:
+async def log_ends(consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]) -> dict[int, int]:
+    """Give the offset after the last row of each partition; raises KafkaError and TimeoutError."""
+    ends = _whole(await bounded(consumer.end_offsets(partitions), ENDS_S))
+    return {tp.partition: end for tp, end in ends.items()}
+
+
+async def replace(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int) -> Replaced:
     """Find where to go on when `offset` is not in the partition any more; raises KafkaError."""
     begin = _whole(await consumer.beginning_offsets([tp]))[tp]
     if offset < begin:
-        return Replaced(begin, begin - offset, is_another_log=False)
-    if offset <= _whole(await consumer.end_offsets([tp]))[tp]:
-        return Replaced(offset, 0, is_another_log=False)
-    start = (await start_offsets(consumer, [tp], settings, now_ns))[tp]
-    return Replaced(start, 0, is_another_log=True)
+        return Replaced(begin, begin - offset, is_tail_lost=False)
+    end = _whole(await consumer.end_offsets([tp]))[tp]
+    return Replaced(offset, 0, is_tail_lost=offset > end)
 
 
 def _whole(offsets: dict[Any, Any]) -> dict[Any, int]:

@@ -6,7 +6,7 @@ rows at a kill, and a test that does not see that sees nothing. The command is t
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from confluent_kafka import Consumer, TopicPartition
 
@@ -24,7 +24,7 @@ class AutoCommitted:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self.source = KafkaSource(settings)
-        self._whole_resume: Callable[[str], Awaitable[dict[int, int]]] | None = None
+        self._whole_resume: Callable[[str, Mapping[int, int]], Awaitable[dict[int, int]]] | None = None
 
     async def commit_often(self) -> None:
         """Commit what was fetched, whether or not it is in any checkpoint."""
@@ -38,9 +38,9 @@ class AutoCommitted:
             if member is not None:
                 await member.commit()
 
-    async def _resume(self, topic_id: str) -> dict[int, int]:
+    async def _resume(self, topic_id: str, log_ends: Mapping[int, int]) -> dict[int, int]:
         assert self._whole_resume is not None
-        return await asyncio.to_thread(self._committed, await self._whole_resume(topic_id))
+        return await asyncio.to_thread(self._committed, await self._whole_resume(topic_id, log_ends))
 
     def _committed(self, known: dict[int, int]) -> dict[int, int]:
         consumer = Consumer(
