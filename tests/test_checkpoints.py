@@ -159,11 +159,75 @@ async def test_whatever_is_in_the_folder_the_engine_starts(tmp_path: Path, damag
     configuration = configured(tmp_path)
     checkpoints = Checkpoints(configuration)
     key = checkpoints.open(configuration)
+    assert checkpoints.resume(configuration) == Resumed()
+    assert checkpoints.stats.outcomes == {"refused_damaged": 1}
+    assert checkpoints.resume(configuration) == Resumed()
+    assert checkpoints.stats.outcomes == {"refused_damaged": 1}
+    await write_one(checkpoints, configuration, key)
     assert key == Checkpoints(configuration).open(configuration)
-    assert checkpoints.resume(configuration) == Resumed()
-    assert checkpoints.stats.outcomes == {"refused_damaged": 1}
-    assert checkpoints.resume(configuration) == Resumed()
-    assert checkpoints.stats.outcomes == {"refused_damaged": 1}
+
+
+async def write_one(checkpoints: Checkpoints, configuration: Configuration, key: bytes) -> dict[int, int]:
+    """Read a little under this key, and keep a checkpoint of it."""
+    line = OwnedLine(configuration, key)
+    for raw in rows()[:5]:
+        line.step(raw)
+    taken = checkpoints.take(line, {})
+    assert taken is not None
+    durable: dict[int, int] = {}
+    await checkpoints.write(taken, durable)
+    return durable
+
+
+async def test_a_key_that_cannot_be_read_stays_for_as_long_as_its_checkpoints(tmp_path: Path) -> None:
+    """It may be another user's for now. It gives way to the key of the next checkpoint, and is set aside."""
+    await kept(tmp_path, rows()[:5])
+    key_file, away = tmp_path / "call.key", tmp_path / "away"
+    key_file.rename(away)
+    key_file.mkdir()  # No user can read that.
+    configuration = configured(tmp_path)
+    checkpoints = Checkpoints(configuration)
+    key = checkpoints.open(configuration)
+    assert key.hex() not in away.read_text()
+    assert checkpoints.stats.failures == {"key": 1}
+    assert key_file.is_dir()
+    assert checkpoints.resume(configuration).next_offsets == {}
+    durable = await write_one(checkpoints, configuration, key)
+    assert (tmp_path / "call.key.bad").is_dir()
+    again = Checkpoints(configuration)
+    assert again.open(configuration) == key
+    assert again.resume(configuration).next_offsets == durable
+
+
+@pytest.mark.parametrize("is_other_there", [False, True])
+async def test_a_key_that_could_not_be_kept_is_kept_with_the_first_checkpoint(
+    tmp_path: Path, is_other_there: bool
+) -> None:
+    """The volume comes late, with nothing or with a key of before; or what is in the folder is removed."""
+    volume, folder = tmp_path / "volume", tmp_path / "volume" / "state"
+    volume.write_bytes(b"")
+    configuration = configured(folder)
+    checkpoints = Checkpoints(configuration)
+    key = checkpoints.open(configuration)
+    volume.unlink()
+    folder.mkdir(parents=True)
+    if is_other_there:
+        (folder / "call.key").write_text("0" * 32)
+    for _ in range(2):
+        durable = await write_one(checkpoints, configuration, key)
+        assert durable
+        again = Checkpoints(configuration)
+        assert again.open(configuration) == key
+        assert again.resume(configuration).next_offsets == durable
+        (folder / "call.key").unlink()
+
+
+def test_a_folder_that_cannot_be_looked_into_is_no_reason_not_to_run(tmp_path: Path) -> None:
+    """Not even whether there is a key can be asked."""
+    configuration = configured(tmp_path / ("x" * 300))
+    checkpoints = Checkpoints(configuration)
+    assert len(checkpoints.open(configuration)) == 16
+    assert checkpoints.stats.failures == {"disk": 1, "key": 1}
 
 
 async def test_the_furthest_checkpoint_wins_and_one_that_is_hurt_gives_way(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.app import HASH_KEY_BYTES, Line, build_line, read_hash_key
+from engine.commands.call_key import CallKey
 from engine.deliver.checkpoint_families import CheckpointStats
-from engine.errors import UsageError
 from engine.judge.lifecycle import FIRING
-from engine.state.durable import DISK, Disk, sync_folder, write_new
+from engine.state.durable import DISK, Disk
 from engine.state.encoding import StateError
 from engine.state.folder import Folder, Stamp
 from engine.state.line_state import Capture, capture, digests_of, new_once, restored
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 NS_PER_S = 1_000_000_000
 RUN_BYTES = 4
-KEY_FILE = "call.key"
 FINISH_S = 4.0
 TOPIC_S = 20.0
 SAVE_S = 5.0  # before partitions go elsewhere; the group waits for it
@@ -62,6 +61,7 @@ class Saved(NamedTuple):
     text: str = ""
     size: int = 0
     seconds: float = 0.0
+    key_trouble: str = ""  # why the key without which it is of little use is not there
 
 
 class Resumed(NamedTuple):
@@ -85,6 +85,7 @@ class Checkpoints:
         self._topic = configuration.settings.kafka.topic
         self._folder = Folder(Path(settings.folder), settings.bytes_max, secrets.token_hex(RUN_BYTES), disk)
         self._hash_key = b""
+        self._own_key = CallKey(self._folder.path)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._writing: asyncio.Task[None] | None = None
         self._due_s = self._topic_due_s = 0.0
@@ -118,28 +119,15 @@ class Checkpoints:
             self.are_kept = True
         except OSError as error:
             self._fail("disk", f"{self._settings.folder} cannot be written to: {error.strerror or error}")
-        self._hash_key = read_hash_key(key_file, b"") or self._own_key()
+        self._hash_key = read_hash_key(key_file, b"")
+        if not self._hash_key:
+            self._hash_key, trouble = self._own_key.open()
+            if trouble:
+                self._fail("key", trouble)
         if self.are_kept:
             period_s = self._settings.period_ns / NS_PER_S
             log.info("checkpoints are kept in %s, every %g s", self._settings.folder, period_s)
         return self._hash_key
-
-    def _own_key(self) -> bytes:
-        """Give the key of this folder; the first start makes it."""
-        path = self._folder.path / KEY_FILE
-        try:
-            if path.exists():
-                return read_hash_key(str(path), b"")
-        except UsageError as error:
-            self._fail("key", f"calls are hidden under a new key: {error}")
-        try:
-            path.unlink(missing_ok=True)
-            write_new(path, [secrets.token_hex(HASH_KEY_BYTES).encode() + b"\n"])
-            sync_folder(path.parent)
-            return read_hash_key(str(path), b"")
-        except (OSError, UsageError) as error:
-            self._fail("key", f"the key of call ids could not be kept: {error}")
-            return secrets.token_bytes(HASH_KEY_BYTES)
 
     async def go_on(self, configuration: Configuration, topic_id: str) -> Resumed:
         """Read the best checkpoint there is, in the folder or in the topic, into a new line. Never raises."""
@@ -274,7 +262,7 @@ class Checkpoints:
             return Saved("disk", error.strerror or str(error))
         except StateError as error:
             return Saved(error.reason, str(error))
-        return Saved(size=size, seconds=time.perf_counter() - begin_s)
+        return Saved("", "", size, time.perf_counter() - begin_s, self._own_key.keep())
 
     def note_saved(self, taken: Taken, saved: Saved, durable: dict[int, int]) -> None:
         """Let the offsets of a cut be committed once it is on the disk, and never before."""
@@ -283,7 +271,10 @@ class Checkpoints:
             return
         durable.update(taken.capture.next_offsets)
         self.stats.written(saved.size, taken.seconds, saved.seconds, time.time())
-        self._recovered(is_topic=False)
+        if saved.key_trouble:
+            self._fail("key", saved.key_trouble)
+        else:
+            self._recovered(is_topic=False)
 
     async def _write_to(self, topic: StateTopic) -> None:
         """Write the checkpoint that is on the disk to the topic."""
