@@ -207,6 +207,58 @@ def test_a_disk_that_fails_leaves_the_checkpoint_before(tmp_path: Path, what: st
     assert len(list(tmp_path.glob("*.blob"))) <= 4
 
 
+class SmallDisk:
+    """A disk with room for so many bytes in one folder."""
+
+    def __init__(self, path: Path, room: int) -> None:
+        self.path, self.room = path, room
+
+    def write(self, file: int, data: memoryview) -> int:
+        left = self.room - sum(one.stat().st_size for one in self.path.iterdir())
+        if left <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.write(file, data[:left])
+
+
+@pytest.mark.parametrize("is_at_start", [False, True])
+def test_what_a_killed_process_left_does_not_keep_the_disk_full(tmp_path: Path, is_at_start: bool) -> None:
+    """Once it is ten minutes old it is removed, at a start and when a save fails; never what is named."""
+    killed = a_folder(tmp_path, OTHER_RUN)
+    for number in (1, 2):
+        killed.save(a_capture(number, 100_000), STAMP)
+    left = [tmp_path / f"{name}.3-{OTHER_RUN}.blob" for name in ("judge", "partition-0")]
+    for one in left:
+        one.write_bytes(bytes(100_000))
+    folder = Folder(tmp_path, BYTES_MAX, RUN, Disk(SmallDisk(tmp_path, 610_000).write))
+    folder.prepare()
+    for _ in range(2):  # They are too young.
+        with pytest.raises(OSError, match="left on device"):
+            folder.save(a_capture(3, 100_000), STAMP)
+    for one in tmp_path.iterdir():
+        os.utime(one, (1, 1))
+    if is_at_start:
+        folder.prepare()
+    else:
+        with pytest.raises(OSError, match="left on device"):
+            folder.save(a_capture(3, 100_000), STAMP)
+    assert not any(one.exists() for one in left)
+    assert number_in(tmp_path, 100_000) == 2
+    folder.save(a_capture(4, 100_000), STAMP)
+    assert number_in(tmp_path, 100_000) == 4
+
+
+def test_what_a_newer_version_names_is_not_removed_by_one_that_stands_by(tmp_path: Path) -> None:
+    """It cannot read the manifest; and what is usual was written long ago."""
+    a_folder(tmp_path).save(a_capture(1), STAMP)
+    text = (tmp_path / MANIFEST).read_bytes()
+    (tmp_path / MANIFEST).write_bytes(text.replace(b"callgauge-checkpoint 1", b"callgauge-checkpoint 2"))
+    for one in tmp_path.iterdir():
+        os.utime(one, (1, 1))
+    a_folder(tmp_path, OTHER_RUN)
+    (tmp_path / MANIFEST).write_bytes(text)
+    assert number_in(tmp_path) == 1
+
+
 def test_a_checkpoint_that_grows_too_large_is_not_written(tmp_path: Path) -> None:
     """The bound holds for the whole of it, and the one before stays."""
     a_folder(tmp_path).save(a_capture(1), STAMP)

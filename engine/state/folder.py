@@ -4,8 +4,8 @@ The blobs are written first, then the manifest is renamed into place; so a manif
 whole, and until then the one before holds. The one before that is kept as well (`manifest.prev`), with its
 blobs. What proves to be of no use is set aside under `.bad`, one of each name, and is never fatal. Two
 processes that write into one folder, one of them by mistake, only set each other back: state and offsets
-travel together. A file that nobody names is removed: at once if this process wrote it, else when it is ten
-minutes old.
+travel together. A file that nobody names is removed, also when a save fails: at once if this process wrote
+it, else when it is ten minutes old.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ class Folder:
         """Make the folder, and see that it can be written to; OSError if not."""
         with contextlib.suppress(FileExistsError):
             self._disk.make_folder(self.path, FOLDER_MODE)
+        self._clean()  # What others left may be what fills the disk.
         probe = self.path / f"probe-{self._run}"
         with contextlib.suppress(FileNotFoundError):
             self._disk.unlink(probe)
@@ -135,6 +136,7 @@ class Folder:
             for path in written:
                 with contextlib.suppress(OSError):
                     self._disk.unlink(path)
+            self._clean()  # The next one may find room.
             raise
         put_in_place(fresh, self.path / MANIFEST, self.path / PREVIOUS, self._disk)
         self._clean()
@@ -193,14 +195,14 @@ class Folder:
 
     def _newest_sequence(self) -> int:
         with contextlib.suppress(OSError):
-            return max((one.sequence for one in self._manifests()), default=0)
+            return max((one.sequence for one in self._manifests(StateError)), default=0)
         return 0
 
-    def _manifests(self) -> list[Manifest]:
-        """Read those that are manifests; OSError for one that is there and cannot be read."""
+    def _manifests(self, *passed_over: type[Exception]) -> list[Manifest]:
+        """Read those that are there; OSError or StateError for one that cannot be, unless passed over."""
         found = []
         for name in (MANIFEST, PREVIOUS):
-            with contextlib.suppress(FileNotFoundError, StateError):
+            with contextlib.suppress(FileNotFoundError, *passed_over):
                 found.append(manifest_of(read_whole(self.path / name, MANIFEST_BYTES_MAX, self._disk)))
         return found
 
@@ -209,8 +211,11 @@ class Folder:
             self._disk.replace(path, path.with_name(path.name + BAD))
 
     def _clean(self) -> None:
-        """Remove blobs that no manifest names. A failure costs room, and is tried again next time."""
-        with contextlib.suppress(OSError):
+        """Remove blobs that no manifest names. A failure costs room, and is tried again next time.
+
+        While there is one that we cannot read, of a newer version say, nobody knows what it names.
+        """
+        with contextlib.suppress(OSError, StateError):
             named = {entry.file for one in self._manifests() for entry in one.blobs.values()}
             for name, changed_s in self._disk.names(self.path):
                 is_ours = name.endswith(f"-{self._run}.blob")
