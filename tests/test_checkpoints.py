@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from engine.app import Configuration, OwnedLine
 from engine.commands.checkpoints import Checkpoints, Resumed
 from engine.settings import KafkaSettings, Settings, StateSettings
 from engine.source.contract import tick
+from engine.state.durable import Disk
 from engine.state.folder import Folder
 from engine.state.line_state import state_hash
 from engine.state.manifest import Candidate, in_order
@@ -274,6 +277,36 @@ async def test_what_nobody_foresaw_in_a_checkpoint_costs_that_one_alone(tmp_path
     assert checkpoints.stats.outcomes == {"whole": 1, "refused_zerodivisionerror": 1}
     assert set_aside == ["newer"]
     assert [one.manifest for one in folder.candidates(TOPIC)[0]] == [newest.manifest]
+
+
+def test_who_takes_over_while_another_still_writes_goes_on_with_what_that_wrote(tmp_path: Path) -> None:
+    """What was listed is gone when its blobs are read: it is listed again, and nothing is set aside."""
+    batches, configuration = rows(), configured(tmp_path)
+    writer = Checkpoints(configuration)
+    line = OwnedLine(configuration, writer.open(configuration))
+    left = iter(batches[:8])
+
+    def write_two() -> None:
+        for raw in (*itertools.islice(left, 2), None):
+            taken = writer.take(line, {})
+            assert taken is not None
+            assert not writer.save(taken).reason
+            if raw is not None:
+                line.step(raw)
+
+    def open_file(path: Path, flags: int, mode: int) -> int:
+        if path.suffix == ".blob" and not checkpoints.stats.outcomes:
+            write_two()
+        return os.open(path, flags, mode)
+
+    line.step(next(left))
+    write_two()
+    checkpoints = Checkpoints(configuration, Disk(open=open_file))
+    checkpoints.open(configuration)
+    resumed = checkpoints.resume(configuration)
+    assert resumed.next_offsets == line.line.pipeline.next_offsets
+    assert checkpoints.stats.outcomes == {"whole": 1, "refused_replaced": 1}
+    assert not list(tmp_path.glob("*.bad"))
 
 
 class FailingJudge:

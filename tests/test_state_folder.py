@@ -308,6 +308,30 @@ def test_two_writers_of_one_folder_only_set_each_other_back(tmp_path: Path) -> N
         assert number_in(tmp_path) == number
 
 
+def test_who_takes_over_while_another_still_writes_sets_nothing_aside(tmp_path: Path) -> None:
+    """What was listed may be gone when its blobs are read: it is listed again."""
+    one, writes = a_folder(tmp_path), iter([(3, 4), (5, 6)])
+    for number in (1, 2):
+        one.save(a_capture(number), STAMP)
+
+    def open_file(path: Path, flags: int, mode: int) -> int:
+        if path.suffix == ".blob":
+            for number in next(writes, ()):
+                one.save(a_capture(number), STAMP)
+        return os.open(path, flags, mode)
+
+    found, refused = Folder(tmp_path, BYTES_MAX, OTHER_RUN, Disk(open=open_file)).load("calls")
+    assert found is not None
+    assert found.manifest.next_offsets == {0: 6}
+    assert {one.reason for one in refused} == {"replaced"}
+    listed, _ = Folder(tmp_path, BYTES_MAX, OTHER_RUN).candidates("calls")
+    one.save(a_capture(7), STAMP)
+    for candidate in listed:
+        candidate.set_aside()
+    assert number_in(tmp_path) == 7
+    assert not list(tmp_path.glob("*.bad"))
+
+
 WRITER = """
 import sys
 from pathlib import Path

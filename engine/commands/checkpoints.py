@@ -23,9 +23,9 @@ from engine.deliver.checkpoint_families import CheckpointStats
 from engine.judge.lifecycle import FIRING
 from engine.state.durable import DISK, Disk
 from engine.state.encoding import StateError
-from engine.state.folder import Folder, Stamp
+from engine.state.folder import LISTINGS_MAX, Folder, Stamp
 from engine.state.line_state import Capture, capture, digests_of, new_once, restored
-from engine.state.manifest import FOR_NOW, Candidate, in_order, read_blobs
+from engine.state.manifest import FOR_NOW, REPLACED, Candidate, in_order, read_blobs
 from engine.state.topic import StateTopic
 
 if TYPE_CHECKING:
@@ -147,14 +147,29 @@ class Checkpoints:
     ) -> Resumed:
         """Read the best checkpoint of the folder, or of `others`, into a new line. Blocks, never raises."""
         digests = digests_of(configuration.settings, configuration.learned, self._hash_key)
-        candidates: list[Candidate] = []
+        for _ in range(LISTINGS_MAX):
+            try:
+                return self._best(configuration, digests, [*self._listed(topic_id), *others])
+            except StateError as error:
+                self._refuse(error.reason, str(error))
+        return self._best(configuration, digests, others)
+
+    def _listed(self, topic_id: str) -> list[Candidate]:
+        """Give those of the folder."""
         try:
             candidates, refused = self._folder.candidates(self._topic, topic_id)
-            for one in refused:
-                self._refuse(one.reason, one.text)
         except Exception as error:  # noqa: BLE001  # Whatever is in the folder: see `_cannot`.
             self._cannot(error)
-        for candidate in in_order([*candidates, *others], digests.core):
+            return []
+        for one in refused:
+            self._refuse(one.reason, one.text)
+        return candidates
+
+    def _best(
+        self, configuration: Configuration, digests: Digests, candidates: Sequence[Candidate]
+    ) -> Resumed:
+        """Go on with the best of these; StateError (REPLACED): the folder has to be listed again."""
+        for candidate in in_order(candidates, digests.core):
             resumed = self._resumed(configuration, candidate, digests)
             if resumed is not None:
                 return resumed
@@ -168,12 +183,17 @@ class Checkpoints:
     def _resumed(
         self, configuration: Configuration, candidate: Candidate, digests: Digests
     ) -> Resumed | None:
-        """Go on with a checkpoint; None: it cannot be used. It is set aside, unless it may be used later."""
+        """Go on with a checkpoint; None: it cannot be used. It is set aside, unless it may be used later.
+
+        StateError (REPLACED): another process has meanwhile written newer ones.
+        """
         is_for_now = False
         try:
             return self._read_into_a_line(configuration, candidate, digests)
         except (StateError, KeyError) as error:
             reason = getattr(error, "reason", "damaged")
+            if reason == REPLACED:
+                raise
             is_for_now = reason in FOR_NOW
             self._refuse(reason, f"{error} ({candidate.where})")
         except Exception as error:  # noqa: BLE001  # Only this candidate: the one before it may be fine.

@@ -24,6 +24,7 @@ from engine.state.manifest import (
     BLOB_NAME,
     FOR_NOW,
     MANIFEST_BYTES_MAX,
+    REPLACED,
     UNREADABLE,
     BlobEntry,
     Candidate,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 MANIFEST, PREVIOUS, BAD = "manifest", "manifest.prev", ".bad"
 FORGOTTEN_S = 600.0
+LISTINGS_MAX = 5  # while another process writes here
 FOLDER_MODE = 0o700
 
 
@@ -151,21 +153,35 @@ class Folder:
         refused: list[Refused] = []
         for name in (MANIFEST, PREVIOUS):
             path = self.path / name
-            set_aside = functools.partial(self._set_aside, path)
             try:
-                manifest = manifest_of(read_whole(path, MANIFEST_BYTES_MAX, self._disk), topic, topic_id)
-                found.append(Candidate(manifest, name, self.read_blob, set_aside))
+                data = read_whole(path, MANIFEST_BYTES_MAX, self._disk)
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                refused.append(Refused(UNREADABLE, f"{name}: {error.strerror or error}"))
+                continue
+            set_aside = functools.partial(self._set_aside, path, data)
+            try:
+                manifest = manifest_of(data, topic, topic_id)
             except StateError as error:
                 refused.append(Refused(error.reason, str(error)))
                 set_aside()
-            except OSError as error:
-                refused.append(Refused(UNREADABLE, f"{name}: {error.strerror or error}"))
+                continue
+            get = functools.partial(self._blob_of, path, data)
+            found.append(Candidate(manifest, name, get, set_aside))
         return found, refused
 
     def load(self, topic: str, topic_id: str = "") -> tuple[Found | None, list[Refused]]:
         """Give the newest checkpoint of this topic that can be used, and what was refused on the way."""
+        all_refused: list[Refused] = []
+        for _ in range(LISTINGS_MAX):
+            found, refused = self._load(topic, topic_id)
+            all_refused += refused
+            if found is not None or REPLACED not in {one.reason for one in refused}:
+                break
+        return found, all_refused
+
+    def _load(self, topic: str, topic_id: str) -> tuple[Found | None, list[Refused]]:
         candidates, refused = self.candidates(topic, topic_id)
         for one in candidates:
             try:
@@ -206,9 +222,26 @@ class Folder:
                 found.append(manifest_of(read_whole(self.path / name, MANIFEST_BYTES_MAX, self._disk)))
         return found
 
-    def _set_aside(self, path: Path) -> None:
+    def _blob_of(self, path: Path, data: bytes, file: str, bytes_max: int) -> bytes:
+        """Give a blob as `read_blob` does, of a manifest with these bytes."""
+        try:
+            return self.read_blob(file, bytes_max)
+        except FileNotFoundError:
+            if self._holds(path, data):
+                raise
+            raise StateError(REPLACED, "another process has written newer ones meanwhile") from None
+
+    def _set_aside(self, path: Path, data: bytes) -> None:
+        """Set a manifest aside, unless another process has put a newer one in its place."""
         with contextlib.suppress(OSError):
-            self._disk.replace(path, path.with_name(path.name + BAD))
+            if self._holds(path, data):
+                self._disk.replace(path, path.with_name(path.name + BAD))
+
+    def _holds(self, path: Path, data: bytes) -> bool:
+        try:
+            return read_whole(path, MANIFEST_BYTES_MAX, self._disk) == data
+        except FileNotFoundError:
+            return False
 
     def _clean(self) -> None:
         """Remove blobs that no manifest names. A failure costs room, and is tried again next time.

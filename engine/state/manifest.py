@@ -26,7 +26,8 @@ VERSION = 1
 MANIFEST_BYTES_MAX = 4 << 20
 BLOBS_MAX = 100_000
 UNREADABLE = "unreadable"
-FOR_NOW = frozenset({UNREADABLE, TOO_LARGE})  # why a checkpoint is not used that the next start may use
+REPLACED = "replaced"
+FOR_NOW = frozenset({UNREADABLE, TOO_LARGE, REPLACED})  # why a checkpoint is not used that may be later
 BLOB_NAME = re.compile(r"[a-z0-9-]{1,40}\.[0-9]{1,20}-[0-9a-f]{8}\.blob")
 
 
@@ -69,7 +70,7 @@ class Candidate(NamedTuple):
 
     manifest: Manifest
     where: str
-    get: Callable[[str, int], bytes]  # a blob by its file and its most bytes; OSError without it
+    get: Callable[[str, int], bytes]  # a blob by its file and its most bytes; OSError, StateError
     set_aside: Callable[[], None]  # lets no start find it again
 
 
