@@ -169,7 +169,8 @@ class Checkpoints:
         self, configuration: Configuration, digests: Digests, candidates: Sequence[Candidate]
     ) -> Resumed:
         """Go on with the best of these; StateError (REPLACED): the folder has to be listed again."""
-        for candidate in in_order(candidates, digests.core):
+        rewind_ns = configuration.settings.kafka.rewind_ns
+        for candidate in in_order(candidates, digests.core, rewind_ns):
             resumed = self._resumed(configuration, candidate, digests)
             if resumed is not None:
                 return resumed
