@@ -300,6 +300,17 @@ def test_what_cannot_be_read_once_is_there_at_the_next_start(tmp_path: Path, unr
     assert number_in(tmp_path) == 2, "its blobs were removed, since its manifest could not be read"
 
 
+def test_a_folder_that_is_removed_is_made_again(tmp_path: Path) -> None:
+    """With the rights that it had, and all that the manifest names."""
+    folder, usual = a_folder(tmp_path / "state"), {"0": [b"usual"]}
+    for number in (1, 2):
+        taken = a_capture(number)
+        folder.save(taken._replace(blobs={**taken.blobs, USUAL: usual}), STAMP)
+        assert oct((tmp_path / "state").stat().st_mode & 0o777) == "0o700"
+        assert number_in(tmp_path / "state") == number
+        shutil.rmtree(tmp_path / "state")
+
+
 def test_two_writers_of_one_folder_only_set_each_other_back(tmp_path: Path) -> None:
     """Neither removes what the other has just written."""
     one, other = a_folder(tmp_path), a_folder(tmp_path, OTHER_RUN)

@@ -86,14 +86,17 @@ class Folder:
 
     def prepare(self) -> None:
         """Make the folder, and see that it can be written to; OSError if not."""
-        with contextlib.suppress(FileExistsError):
-            self._disk.make_folder(self.path, FOLDER_MODE)
+        self._make_folder()
         self._clean()  # What others left may be what fills the disk.
         probe = self.path / f"probe-{self._run}"
         with contextlib.suppress(FileNotFoundError):
             self._disk.unlink(probe)
         write_new(probe, [b"callgauge"], self._disk)
         self._disk.unlink(probe)
+
+    def _make_folder(self) -> None:
+        with contextlib.suppress(FileExistsError):
+            self._disk.make_folder(self.path, FOLDER_MODE)
 
     def save(self, capture: Capture, stamp: Stamp) -> int:
         """Write a checkpoint; give its bytes. Until it returns, the one before is in force.
@@ -105,6 +108,7 @@ class Folder:
         )
         if plain_bytes > self._bytes_max:
             raise StateError(TOO_LARGE, f"{plain_bytes} bytes are more than state.bytes_max")
+        self._make_folder()  # It may have been removed since.
         self._sequence = max(self._sequence, self._newest_sequence()) + 1
         written: list[Path] = []
         entries: dict[str, BlobEntry] = {}
