@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from tests.line_runs import shipped_rules
 from tests.line_traffic import REGISTER, TOPIC, Traffic, batches_of, make_story
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from engine.source.contract import RawBatch
 
 TRAFFIC = Traffic(duration_s=240, rate_first=2.0, rate_last=4.0)
@@ -395,6 +398,53 @@ async def test_without_a_folder_nothing_is_written_and_it_is_said(caplog: pytest
     line.step(rows()[0])
     assert checkpoints.take_if_due(line, {}) is None
     assert "state.folder is not set" in caplog.text
+
+
+class SlowTopic:
+    """A topic whose broker takes a minute to answer the first time."""
+
+    def __init__(self) -> None:
+        self.written: list[Mapping[int, int]] = []
+        self.begun = asyncio.Event()
+
+    async def write(self, manifest: Manifest, _: Candidate) -> int:
+        if not self.begun.is_set():
+            self.begun.set()
+            await asyncio.sleep(60)
+        self.written.append(manifest.next_offsets)
+        return 1
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+@pytest.mark.parametrize("is_end", [False, True])
+async def test_a_slow_topic_does_not_cost_the_last_checkpoint(
+    tmp_path: Path, is_begun: bool, is_end: bool
+) -> None:
+    """What was being written there is broken off, or not begun: the last one goes there itself."""
+    configuration = configured(tmp_path)
+    topic = SlowTopic()
+    if not is_begun:
+        topic.begun.set()
+    checkpoints = Checkpoints(configuration, topic=topic)  # type: ignore[arg-type]
+    line = OwnedLine(configuration, checkpoints.open(configuration))
+    batches, durable = rows(), dict[int, int]()
+    line.step(batches[0])
+    taken = checkpoints.take(line, {})
+    assert taken is not None
+    checkpoints.write_soon(taken, durable)
+    if is_begun:
+        await topic.begun.wait()
+    for raw in batches[1:]:
+        line.step(raw)
+    with ThreadPoolExecutor(1) as worker:
+        await (checkpoints.finish if is_end else checkpoints.save_now)(worker, line, {}, durable)
+    assert durable == line.line.pipeline.next_offsets
+    assert topic.written == [durable]
+    assert checkpoints.stats.count == 2
+    assert checkpoints.stats.failures == {}
 
 
 async def test_a_checkpoint_that_is_larger_than_it_may_be_is_counted(tmp_path: Path) -> None:

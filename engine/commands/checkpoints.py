@@ -78,8 +78,10 @@ class Resumed(NamedTuple):
 class Checkpoints:
     """Those of one process. Without a folder in the settings, nothing is written or found."""
 
-    def __init__(self, configuration: Configuration, disk: Disk = DISK) -> None:
-        """Touch nothing."""
+    def __init__(
+        self, configuration: Configuration, disk: Disk = DISK, topic: StateTopic | None = None
+    ) -> None:
+        """Touch nothing; `topic` takes the place of the one of the settings."""
         settings = configuration.settings.state
         self._settings = settings
         self._topic = configuration.settings.kafka.topic
@@ -89,8 +91,10 @@ class Checkpoints:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._writing: asyncio.Task[None] | None = None
         self._due_s = self._topic_due_s = 0.0
+        self._topic_bound: asyncio.Timeout | None = None  # of what is being written to the topic
+        self._is_hurried = False  # What waits is a last cut, which goes to the topic itself.
         self.told_ns = -1  # when alerts were last told, which a process that catches up has not yet
-        self._state_topic = StateTopic(configuration.settings) if settings.topic else None
+        self._state_topic = topic or (StateTopic(configuration.settings) if settings.topic else None)
         self._is_finished = False
         self.are_kept = False  # Whether the folder could be written to when it was opened.
         self._once = new_once()
@@ -268,7 +272,7 @@ class Checkpoints:
         try:
             saved = await loop.run_in_executor(self._writer, self.save, taken)
             self.note_saved(taken, saved, durable)
-            is_due = is_last or time.monotonic() >= self._topic_due_s
+            is_due = is_last or (time.monotonic() >= self._topic_due_s and not self._is_hurried)
             if self._state_topic is not None and not saved.reason and is_due:
                 await self._write_to(self._state_topic)
         finally:
@@ -301,14 +305,19 @@ class Checkpoints:
         """Write the checkpoint that is on the disk to the topic."""
         self._topic_due_s = time.monotonic() + self._settings.topic_period_ns / NS_PER_S
         try:
-            async with asyncio.timeout(TOPIC_S):
+            async with asyncio.timeout(TOPIC_S) as self._topic_bound:
                 manifest = await asyncio.to_thread(self._folder.newest)
                 cut = Candidate(manifest, self._settings.folder, self._folder.read_blob, lambda: None)
                 self.stats.written_to_topic(await topic.write(manifest, cut), time.time())
         except (StateError, OSError) as error:
-            self._fail(getattr(error, "reason", "topic"), str(error) or "no answer in time", is_topic=True)
+            if not self._is_hurried:
+                self._fail(
+                    getattr(error, "reason", "topic"), str(error) or "no answer in time", is_topic=True
+                )
         else:
             self._recovered(is_topic=True)
+        finally:
+            self._topic_bound = None
 
     async def save_now(
         self, worker: Executor, line: OwnedLine | None, begun_at: Mapping[int, int], durable: dict[int, int]
@@ -327,12 +336,22 @@ class Checkpoints:
     ) -> None:
         if line is None:
             return
-        if self._writing is not None:
-            await asyncio.shield(self._writing)
         loop = asyncio.get_running_loop()
+        if self._writing is not None:
+            await self._until_on_disk(self._writing, loop.time())
         taken = await loop.run_in_executor(worker, self.take, line, begun_at)
         if taken is not None:
             await self.write(taken, durable, is_last=True)
+
+    async def _until_on_disk(self, writing: asyncio.Task[None], now_s: float) -> None:
+        """Wait until the cut that is being written is on the disk; there is no time for the topic."""
+        self._is_hurried = True
+        try:
+            if self._topic_bound is not None and not self._topic_bound.expired():
+                self._topic_bound.reschedule(now_s)
+            await asyncio.shield(writing)
+        finally:
+            self._is_hurried = False
 
     async def finish(
         self, worker: Executor, line: OwnedLine | None, begun_at: Mapping[int, int], durable: dict[int, int]
