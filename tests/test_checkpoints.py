@@ -15,7 +15,7 @@ from engine.settings import KafkaSettings, Settings, StateSettings
 from engine.source.contract import tick
 from engine.state.folder import Folder
 from engine.state.line_state import state_hash
-from engine.state.manifest import Candidate, in_order
+from engine.state.manifest import Candidate, Manifest, in_order
 from tests.line_runs import shipped_rules
 from tests.line_traffic import REGISTER, TOPIC, Traffic, batches_of, make_story
 
@@ -176,11 +176,24 @@ async def test_whatever_is_in_the_folder_the_engine_starts(tmp_path: Path, damag
     configuration = configured(tmp_path)
     checkpoints = Checkpoints(configuration)
     key = checkpoints.open(configuration)
+    assert checkpoints.resume(configuration) == Resumed()
+    assert checkpoints.stats.outcomes == {"refused_damaged": 1}
+    assert checkpoints.resume(configuration) == Resumed()
+    assert checkpoints.stats.outcomes == {"refused_damaged": 1}
+    await write_one(checkpoints, configuration, key)
     assert key == Checkpoints(configuration).open(configuration)
-    assert checkpoints.resume(configuration) == Resumed()
-    assert checkpoints.stats.outcomes == {"refused_damaged": 1}
-    assert checkpoints.resume(configuration) == Resumed()
-    assert checkpoints.stats.outcomes == {"refused_damaged": 1}
+
+
+async def write_one(checkpoints: Checkpoints, configuration: Configuration, key: bytes) -> dict[int, int]:
+    """Read a little under this key, and keep a checkpoint of it."""
+    line = OwnedLine(configuration, key)
+    for raw in rows()[:5]:
+        line.step(raw)
+    taken = checkpoints.take(line, {})
+    assert taken is not None
+    durable: dict[int, int] = {}
+    await checkpoints.write(taken, durable)
+    return durable
 
 
 async def test_the_furthest_checkpoint_wins_and_one_that_is_hurt_gives_way(tmp_path: Path) -> None:
@@ -202,9 +215,27 @@ async def test_the_furthest_checkpoint_wins_and_one_that_is_hurt_gives_way(tmp_p
     spoil(there, "blobs")
     assert checkpoints.resume(configured(here), "", others).next_offsets == behind
     assert checkpoints.stats.outcomes == {"whole": 3, "refused_damaged": 1}
-    digest = others[0].manifest.core_digest
-    other = others[0]._replace(manifest=msgspec.structs.replace(others[0].manifest, core_digest="another"))
-    assert [others[0], other] == in_order([other, others[0]], digest)
+
+
+@pytest.mark.parametrize(
+    ("age_ns", "order"),
+    [(0, ["ours", "before", "other"]), (10, ["ours", "before", "other"]), (11, ["other", "ours", "before"])],
+)
+def test_of_what_was_made_under_other_settings_the_furthest_wins_if_the_rest_is_old(
+    age_ns: int, order: list[str]
+) -> None:
+    """One that is older by more than we would read back costs more than it saves."""
+
+    def candidate(name: str, digest: str, offset: int, written_ns: int) -> Candidate:
+        manifest = Manifest(1, written_ns, TOPIC, digest, "", 0, {0: offset}, {})
+        return Candidate(manifest, name, lambda *_: b"", lambda: None)
+
+    found = [
+        candidate("before", "core", 3, 100 - age_ns), candidate("other", "another", 9, 100),
+        candidate("ours", "core", 4, 100 - age_ns),
+    ]  # fmt: skip
+    assert [one.where for one in in_order(found, "core", 10)] == order
+    assert in_order([], "core", 10) == []
 
 
 async def test_what_nobody_foresaw_in_a_checkpoint_costs_that_one_alone(tmp_path: Path) -> None:

@@ -207,6 +207,58 @@ def test_a_disk_that_fails_leaves_the_checkpoint_before(tmp_path: Path, what: st
     assert len(list(tmp_path.glob("*.blob"))) <= 4
 
 
+class SmallDisk:
+    """A disk with room for so many bytes in one folder."""
+
+    def __init__(self, path: Path, room: int) -> None:
+        self.path, self.room = path, room
+
+    def write(self, file: int, data: memoryview) -> int:
+        left = self.room - sum(one.stat().st_size for one in self.path.iterdir())
+        if left <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.write(file, data[:left])
+
+
+@pytest.mark.parametrize("is_at_start", [False, True])
+def test_what_a_killed_process_left_does_not_keep_the_disk_full(tmp_path: Path, is_at_start: bool) -> None:
+    """Once it is ten minutes old it is removed, at a start and when a save fails; never what is named."""
+    killed = a_folder(tmp_path, OTHER_RUN)
+    for number in (1, 2):
+        killed.save(a_capture(number, 100_000), STAMP)
+    left = [tmp_path / f"{name}.3-{OTHER_RUN}.blob" for name in ("judge", "partition-0")]
+    for one in left:
+        one.write_bytes(bytes(100_000))
+    folder = Folder(tmp_path, BYTES_MAX, RUN, Disk(SmallDisk(tmp_path, 610_000).write))
+    folder.prepare()
+    for _ in range(2):  # They are too young.
+        with pytest.raises(OSError, match="left on device"):
+            folder.save(a_capture(3, 100_000), STAMP)
+    for one in tmp_path.iterdir():
+        os.utime(one, (1, 1))
+    if is_at_start:
+        folder.prepare()
+    else:
+        with pytest.raises(OSError, match="left on device"):
+            folder.save(a_capture(3, 100_000), STAMP)
+    assert not any(one.exists() for one in left)
+    assert number_in(tmp_path, 100_000) == 2
+    folder.save(a_capture(4, 100_000), STAMP)
+    assert number_in(tmp_path, 100_000) == 4
+
+
+def test_what_a_newer_version_names_is_not_removed_by_one_that_stands_by(tmp_path: Path) -> None:
+    """It cannot read the manifest; and what is usual was written long ago."""
+    a_folder(tmp_path).save(a_capture(1), STAMP)
+    text = (tmp_path / MANIFEST).read_bytes()
+    (tmp_path / MANIFEST).write_bytes(text.replace(b"callgauge-checkpoint 1", b"callgauge-checkpoint 2"))
+    for one in tmp_path.iterdir():
+        os.utime(one, (1, 1))
+    a_folder(tmp_path, OTHER_RUN)
+    (tmp_path / MANIFEST).write_bytes(text)
+    assert number_in(tmp_path) == 1
+
+
 def test_a_checkpoint_that_grows_too_large_is_not_written(tmp_path: Path) -> None:
     """The bound holds for the whole of it, and the one before stays."""
     a_folder(tmp_path).save(a_capture(1), STAMP)
@@ -248,12 +300,47 @@ def test_what_cannot_be_read_once_is_there_at_the_next_start(tmp_path: Path, unr
     assert number_in(tmp_path) == 2, "its blobs were removed, since its manifest could not be read"
 
 
+def test_a_folder_that_is_removed_is_made_again(tmp_path: Path) -> None:
+    """With the rights that it had, and all that the manifest names."""
+    folder, usual = a_folder(tmp_path / "state"), {"0": [b"usual"]}
+    for number in (1, 2):
+        taken = a_capture(number)
+        folder.save(taken._replace(blobs={**taken.blobs, USUAL: usual}), STAMP)
+        assert oct((tmp_path / "state").stat().st_mode & 0o777) == "0o700"
+        assert number_in(tmp_path / "state") == number
+        shutil.rmtree(tmp_path / "state")
+
+
 def test_two_writers_of_one_folder_only_set_each_other_back(tmp_path: Path) -> None:
     """Neither removes what the other has just written."""
     one, other = a_folder(tmp_path), a_folder(tmp_path, OTHER_RUN)
     for number in range(1, 9):
         (one if number % 2 else other).save(a_capture(number), STAMP)
         assert number_in(tmp_path) == number
+
+
+def test_who_takes_over_while_another_still_writes_sets_nothing_aside(tmp_path: Path) -> None:
+    """What was listed may be gone when its blobs are read: it is listed again."""
+    one, writes = a_folder(tmp_path), iter([(3, 4), (5, 6)])
+    for number in (1, 2):
+        one.save(a_capture(number), STAMP)
+
+    def open_file(path: Path, flags: int, mode: int) -> int:
+        if path.suffix == ".blob":
+            for number in next(writes, ()):
+                one.save(a_capture(number), STAMP)
+        return os.open(path, flags, mode)
+
+    found, refused = Folder(tmp_path, BYTES_MAX, OTHER_RUN, Disk(open=open_file)).load("calls")
+    assert found is not None
+    assert found.manifest.next_offsets == {0: 6}
+    assert {one.reason for one in refused} == {"replaced"}
+    listed, _ = Folder(tmp_path, BYTES_MAX, OTHER_RUN).candidates("calls")
+    one.save(a_capture(7), STAMP)
+    for candidate in listed:
+        candidate.set_aside()
+    assert number_in(tmp_path) == 7
+    assert not list(tmp_path.glob("*.bad"))
 
 
 WRITER = """

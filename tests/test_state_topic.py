@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,3 +28,14 @@ async def test_a_password_that_cannot_be_read_costs_the_topic_alone(tmp_path: Pa
         await topic.read("calls", "")
     with pytest.raises(StateError, match="was not written"):
         await topic.write(manifest, Candidate(manifest, "here", lambda *_: b"", lambda: None))
+
+
+def test_cuts_stay_where_they_are_when_partitions_are_added() -> None:
+    """Those of before lay where the number of partitions said: it is looked there as well, and here last."""
+    topic = StateTopic(Settings(state=StateSettings(topic="state")))
+    prefix = zlib.crc32(topic._prefix.encode())
+    for count in range(1, 20):
+        assert topic._partition(set(range(count))) == 0
+        places = topic._places(set(range(count)))
+        assert places[-1] == 0
+        assert set(places) == {prefix % earlier for earlier in range(1, count + 1)}

@@ -19,14 +19,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.app import HASH_KEY_BYTES, Line, build_line, read_hash_key
+from engine.commands.call_key import CallKey
 from engine.deliver.checkpoint_families import CheckpointStats
-from engine.errors import UsageError
 from engine.judge.lifecycle import FIRING
-from engine.state.durable import DISK, Disk, sync_folder, write_new
+from engine.state.durable import DISK, Disk
 from engine.state.encoding import StateError
-from engine.state.folder import Folder, Stamp
+from engine.state.folder import LISTINGS_MAX, Folder, Stamp
 from engine.state.line_state import Capture, Digests, capture, digests_of, new_once, restored
-from engine.state.manifest import FOR_NOW, Candidate, in_order, read_blobs
+from engine.state.manifest import FOR_NOW, REPLACED, Candidate, in_order, read_blobs
 from engine.state.topic import StateTopic
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 NS_PER_S = 1_000_000_000
 RUN_BYTES = 4
-KEY_FILE = "call.key"
 FINISH_S = 4.0
 TOPIC_S = 20.0
 SAVE_S = 5.0  # before partitions go elsewhere; the group waits for it
@@ -64,6 +63,7 @@ class Saved(NamedTuple):
     text: str = ""
     size: int = 0
     seconds: float = 0.0
+    key_trouble: str = ""  # why the key without which it is of little use is not there
 
 
 class Resumed(NamedTuple):
@@ -80,18 +80,23 @@ class Resumed(NamedTuple):
 class Checkpoints:
     """Those of one process. Without a folder in the settings, nothing is written or found."""
 
-    def __init__(self, configuration: Configuration, disk: Disk = DISK) -> None:
-        """Touch nothing."""
+    def __init__(
+        self, configuration: Configuration, disk: Disk = DISK, topic: StateTopic | None = None
+    ) -> None:
+        """Touch nothing; `topic` takes the place of the one of the settings."""
         settings = configuration.settings.state
         self._settings = settings
         self._topic = configuration.settings.kafka.topic
         self._folder = Folder(Path(settings.folder), settings.bytes_max, secrets.token_hex(RUN_BYTES), disk)
         self._hash_key = b""
+        self._own_key = CallKey(self._folder.path)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._writing: asyncio.Task[None] | None = None
         self._due_s = self._topic_due_s = 0.0
+        self._topic_bound: asyncio.Timeout | None = None  # of what is being written to the topic
+        self._is_hurried = False  # What waits is a last cut, which goes to the topic itself.
         self.told_ns = -1  # when alerts were last told, which a process that catches up has not yet
-        self._state_topic = StateTopic(configuration.settings) if settings.topic else None
+        self._state_topic = topic or (StateTopic(configuration.settings) if settings.topic else None)
         self._is_finished = False
         self.are_kept = False  # Whether the folder could be written to when it was opened.
         self._once = new_once()
@@ -120,28 +125,15 @@ class Checkpoints:
             self.are_kept = True
         except OSError as error:
             self._fail("disk", f"{self._settings.folder} cannot be written to: {error.strerror or error}")
-        self._hash_key = read_hash_key(key_file, b"") or self._own_key()
+        self._hash_key = read_hash_key(key_file, b"")
+        if not self._hash_key:
+            self._hash_key, trouble = self._own_key.open()
+            if trouble:
+                self._fail("key", trouble)
         if self.are_kept:
             period_s = self._settings.period_ns / NS_PER_S
             log.info("checkpoints are kept in %s, every %g s", self._settings.folder, period_s)
         return self._hash_key
-
-    def _own_key(self) -> bytes:
-        """Give the key of this folder; the first start makes it."""
-        path = self._folder.path / KEY_FILE
-        try:
-            if path.exists():
-                return read_hash_key(str(path), b"")
-        except UsageError as error:
-            self._fail("key", f"calls are hidden under a new key: {error}")
-        try:
-            path.unlink(missing_ok=True)
-            write_new(path, [secrets.token_hex(HASH_KEY_BYTES).encode() + b"\n"])
-            sync_folder(path.parent)
-            return read_hash_key(str(path), b"")
-        except (OSError, UsageError) as error:
-            self._fail("key", f"the key of call ids could not be kept: {error}")
-            return secrets.token_bytes(HASH_KEY_BYTES)
 
     async def go_on(
         self, configuration: Configuration, topic_id: str, log_ends: Mapping[int, int]
@@ -171,15 +163,34 @@ class Checkpoints:
         nobody knows from where on: its alerts are taken over, and no start finds any of them again.
         """
         digests = digests_of(configuration.settings, configuration.learned, self._hash_key)
-        candidates: list[Candidate] = []
+        for _ in range(LISTINGS_MAX):
+            try:
+                return self._best(configuration, digests, [*self._listed(topic_id), *others], log_ends)
+            except StateError as error:
+                self._refuse(error.reason, str(error))
+        return self._best(configuration, digests, others, log_ends)
+
+    def _listed(self, topic_id: str) -> list[Candidate]:
+        """Give those of the folder."""
         try:
             candidates, refused = self._folder.candidates(self._topic, topic_id)
-            for one in refused:
-                self._refuse(one.reason, one.text)
         except Exception as error:  # noqa: BLE001  # Whatever is in the folder: see `_cannot`.
             self._cannot(error)
-        best_first = in_order([*candidates, *others], digests.core)
-        is_tail_lost = any(_reaches_beyond(one, log_ends) for one in best_first)
+            return []
+        for one in refused:
+            self._refuse(one.reason, one.text)
+        return candidates
+
+    def _best(
+        self,
+        configuration: Configuration,
+        digests: Digests,
+        candidates: Sequence[Candidate],
+        log_ends: Mapping[int, int],
+    ) -> Resumed:
+        """Go on with the best of these; StateError (REPLACED): the folder has to be listed again."""
+        best_first = in_order(candidates, digests.core, configuration.settings.kafka.rewind_ns)
+        is_tail_lost = any(one.reaches_beyond(log_ends) for one in best_first)
         made_under = ALERTS_ALONE if is_tail_lost else digests
         tried = (self._resumed(configuration, one, made_under) for one in best_first)
         resumed = next((one for one in tried if one is not None), Resumed())
@@ -196,12 +207,17 @@ class Checkpoints:
     def _resumed(
         self, configuration: Configuration, candidate: Candidate, digests: Digests
     ) -> Resumed | None:
-        """Go on with a checkpoint; None: it cannot be used. It is set aside, unless it may be used later."""
+        """Go on with a checkpoint; None: it cannot be used. It is set aside, unless it may be used later.
+
+        StateError (REPLACED): another process has meanwhile written newer ones.
+        """
         is_for_now = False
         try:
             return self._read_into_a_line(configuration, candidate, digests)
         except (StateError, KeyError) as error:
             reason = getattr(error, "reason", "damaged")
+            if reason == REPLACED:
+                raise
             is_for_now = reason in FOR_NOW
             self._refuse(reason, f"{error} ({candidate.where})")
         except Exception as error:  # noqa: BLE001  # Only this candidate: the one before it may be fine.
@@ -277,7 +293,7 @@ class Checkpoints:
         try:
             saved = await loop.run_in_executor(self._writer, self.save, taken)
             self.note_saved(taken, saved, durable)
-            is_due = is_last or time.monotonic() >= self._topic_due_s
+            is_due = is_last or (time.monotonic() >= self._topic_due_s and not self._is_hurried)
             if self._state_topic is not None and not saved.reason and is_due:
                 await self._write_to(self._state_topic)
         finally:
@@ -292,7 +308,7 @@ class Checkpoints:
             return Saved("disk", error.strerror or str(error))
         except StateError as error:
             return Saved(error.reason, str(error))
-        return Saved(size=size, seconds=time.perf_counter() - begin_s)
+        return Saved("", "", size, time.perf_counter() - begin_s, self._own_key.keep())
 
     def note_saved(self, taken: Taken, saved: Saved, durable: dict[int, int]) -> None:
         """Let the offsets of a cut be committed once it is on the disk, and never before."""
@@ -301,20 +317,28 @@ class Checkpoints:
             return
         durable.update(taken.capture.next_offsets)
         self.stats.written(saved.size, taken.seconds, saved.seconds, time.time())
-        self._recovered(is_topic=False)
+        if saved.key_trouble:
+            self._fail("key", saved.key_trouble)
+        else:
+            self._recovered(is_topic=False)
 
     async def _write_to(self, topic: StateTopic) -> None:
         """Write the checkpoint that is on the disk to the topic."""
         self._topic_due_s = time.monotonic() + self._settings.topic_period_ns / NS_PER_S
         try:
-            async with asyncio.timeout(TOPIC_S):
+            async with asyncio.timeout(TOPIC_S) as self._topic_bound:
                 manifest = await asyncio.to_thread(self._folder.newest)
                 cut = Candidate(manifest, self._settings.folder, self._folder.read_blob, lambda: None)
                 self.stats.written_to_topic(await topic.write(manifest, cut), time.time())
         except (StateError, OSError) as error:
-            self._fail(getattr(error, "reason", "topic"), str(error) or "no answer in time", is_topic=True)
+            if not self._is_hurried:
+                self._fail(
+                    getattr(error, "reason", "topic"), str(error) or "no answer in time", is_topic=True
+                )
         else:
             self._recovered(is_topic=True)
+        finally:
+            self._topic_bound = None
 
     async def save_now(
         self, worker: Executor, line: OwnedLine | None, begun_at: Mapping[int, int], durable: dict[int, int]
@@ -333,12 +357,22 @@ class Checkpoints:
     ) -> None:
         if line is None:
             return
-        if self._writing is not None:
-            await asyncio.shield(self._writing)
         loop = asyncio.get_running_loop()
+        if self._writing is not None:
+            await self._until_on_disk(self._writing, loop.time())
         taken = await loop.run_in_executor(worker, self.take, line, begun_at)
         if taken is not None:
             await self.write(taken, durable, is_last=True)
+
+    async def _until_on_disk(self, writing: asyncio.Task[None], now_s: float) -> None:
+        """Wait until the cut that is being written is on the disk; there is no time for the topic."""
+        self._is_hurried = True
+        try:
+            if self._topic_bound is not None and not self._topic_bound.expired():
+                self._topic_bound.reschedule(now_s)
+            await asyncio.shield(writing)
+        finally:
+            self._is_hurried = False
 
     async def finish(
         self, worker: Executor, line: OwnedLine | None, begun_at: Mapping[int, int], durable: dict[int, int]
@@ -364,9 +398,3 @@ class Checkpoints:
     def _recovered(self, *, is_topic: bool) -> None:
         if self._last_troubles.pop(is_topic, ""):
             log.info("checkpoints are written %sagain", "to state.topic " if is_topic else "")
-
-
-def _reaches_beyond(candidate: Candidate, log_ends: Mapping[int, int]) -> bool:
-    """Say whether a checkpoint counts rows behind the end of a log."""
-    offsets = candidate.manifest.next_offsets.items()
-    return any(offset > log_ends.get(partition, offset) for partition, offset in offsets)

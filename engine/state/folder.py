@@ -4,8 +4,8 @@ The blobs are written first, then the manifest is renamed into place; so a manif
 whole, and until then the one before holds. The one before that is kept as well (`manifest.prev`), with its
 blobs. What proves to be of no use is set aside under `.bad`, one of each name, and is never fatal. Two
 processes that write into one folder, one of them by mistake, only set each other back: state and offsets
-travel together. A file that nobody names is removed: at once if this process wrote it, else when it is ten
-minutes old.
+travel together. A file that nobody names is removed, also when a save fails: at once if this process wrote
+it, else when it is ten minutes old.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from engine.state.manifest import (
     BLOB_NAME,
     FOR_NOW,
     MANIFEST_BYTES_MAX,
+    REPLACED,
     UNREADABLE,
     BlobEntry,
     Candidate,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 MANIFEST, PREVIOUS, BAD = "manifest", "manifest.prev", ".bad"
 FORGOTTEN_S = 600.0
+LISTINGS_MAX = 5  # while another process writes here
 FOLDER_MODE = 0o700
 
 
@@ -84,13 +86,17 @@ class Folder:
 
     def prepare(self) -> None:
         """Make the folder, and see that it can be written to; OSError if not."""
-        with contextlib.suppress(FileExistsError):
-            self._disk.make_folder(self.path, FOLDER_MODE)
+        self._make_folder()
+        self._clean()  # What others left may be what fills the disk.
         probe = self.path / f"probe-{self._run}"
         with contextlib.suppress(FileNotFoundError):
             self._disk.unlink(probe)
         write_new(probe, [b"callgauge"], self._disk)
         self._disk.unlink(probe)
+
+    def _make_folder(self) -> None:
+        with contextlib.suppress(FileExistsError):
+            self._disk.make_folder(self.path, FOLDER_MODE)
 
     def save(self, capture: Capture, stamp: Stamp) -> int:
         """Write a checkpoint; give its bytes. Until it returns, the one before is in force.
@@ -102,6 +108,7 @@ class Folder:
         )
         if plain_bytes > self._bytes_max:
             raise StateError(TOO_LARGE, f"{plain_bytes} bytes are more than state.bytes_max")
+        self._make_folder()  # It may have been removed since.
         self._sequence = max(self._sequence, self._newest_sequence()) + 1
         written: list[Path] = []
         entries: dict[str, BlobEntry] = {}
@@ -135,6 +142,7 @@ class Folder:
             for path in written:
                 with contextlib.suppress(OSError):
                     self._disk.unlink(path)
+            self._clean()  # The next one may find room.
             raise
         put_in_place(fresh, self.path / MANIFEST, self.path / PREVIOUS, self._disk)
         self._clean()
@@ -149,21 +157,35 @@ class Folder:
         refused: list[Refused] = []
         for name in (MANIFEST, PREVIOUS):
             path = self.path / name
-            set_aside = functools.partial(self._set_aside, path)
             try:
-                manifest = manifest_of(read_whole(path, MANIFEST_BYTES_MAX, self._disk), topic, topic_id)
-                found.append(Candidate(manifest, name, self.read_blob, set_aside))
+                data = read_whole(path, MANIFEST_BYTES_MAX, self._disk)
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                refused.append(Refused(UNREADABLE, f"{name}: {error.strerror or error}"))
+                continue
+            set_aside = functools.partial(self._set_aside, path, data)
+            try:
+                manifest = manifest_of(data, topic, topic_id)
             except StateError as error:
                 refused.append(Refused(error.reason, str(error)))
                 set_aside()
-            except OSError as error:
-                refused.append(Refused(UNREADABLE, f"{name}: {error.strerror or error}"))
+                continue
+            get = functools.partial(self._blob_of, path, data)
+            found.append(Candidate(manifest, name, get, set_aside))
         return found, refused
 
     def load(self, topic: str, topic_id: str = "") -> tuple[Found | None, list[Refused]]:
         """Give the newest checkpoint of this topic that can be used, and what was refused on the way."""
+        all_refused: list[Refused] = []
+        for _ in range(LISTINGS_MAX):
+            found, refused = self._load(topic, topic_id)
+            all_refused += refused
+            if found is not None or REPLACED not in {one.reason for one in refused}:
+                break
+        return found, all_refused
+
+    def _load(self, topic: str, topic_id: str) -> tuple[Found | None, list[Refused]]:
         candidates, refused = self.candidates(topic, topic_id)
         for one in candidates:
             try:
@@ -193,24 +215,44 @@ class Folder:
 
     def _newest_sequence(self) -> int:
         with contextlib.suppress(OSError):
-            return max((one.sequence for one in self._manifests()), default=0)
+            return max((one.sequence for one in self._manifests(StateError)), default=0)
         return 0
 
-    def _manifests(self) -> list[Manifest]:
-        """Read those that are manifests; OSError for one that is there and cannot be read."""
+    def _manifests(self, *passed_over: type[Exception]) -> list[Manifest]:
+        """Read those that are there; OSError or StateError for one that cannot be, unless passed over."""
         found = []
         for name in (MANIFEST, PREVIOUS):
-            with contextlib.suppress(FileNotFoundError, StateError):
+            with contextlib.suppress(FileNotFoundError, *passed_over):
                 found.append(manifest_of(read_whole(self.path / name, MANIFEST_BYTES_MAX, self._disk)))
         return found
 
-    def _set_aside(self, path: Path) -> None:
+    def _blob_of(self, path: Path, data: bytes, file: str, bytes_max: int) -> bytes:
+        """Give a blob as `read_blob` does, of a manifest with these bytes."""
+        try:
+            return self.read_blob(file, bytes_max)
+        except FileNotFoundError:
+            if self._holds(path, data):
+                raise
+            raise StateError(REPLACED, "another process has written newer ones meanwhile") from None
+
+    def _set_aside(self, path: Path, data: bytes) -> None:
+        """Set a manifest aside, unless another process has put a newer one in its place."""
         with contextlib.suppress(OSError):
-            self._disk.replace(path, path.with_name(path.name + BAD))
+            if self._holds(path, data):
+                self._disk.replace(path, path.with_name(path.name + BAD))
+
+    def _holds(self, path: Path, data: bytes) -> bool:
+        try:
+            return read_whole(path, MANIFEST_BYTES_MAX, self._disk) == data
+        except FileNotFoundError:
+            return False
 
     def _clean(self) -> None:
-        """Remove blobs that no manifest names. A failure costs room, and is tried again next time."""
-        with contextlib.suppress(OSError):
+        """Remove blobs that no manifest names. A failure costs room, and is tried again next time.
+
+        While there is one that we cannot read, of a newer version say, nobody knows what it names.
+        """
+        with contextlib.suppress(OSError, StateError):
             named = {entry.file for one in self._manifests() for entry in one.blobs.values()}
             for name, changed_s in self._disk.names(self.path):
                 is_ours = name.endswith(f"-{self._run}.blob")

@@ -17,7 +17,7 @@ from engine.state.encoding import StateError
 from engine.state.line_state import PARTITION, Digests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from engine.state.line_state import Read
 
@@ -26,7 +26,8 @@ VERSION = 1
 MANIFEST_BYTES_MAX = 4 << 20
 BLOBS_MAX = 100_000
 UNREADABLE = "unreadable"
-FOR_NOW = frozenset({UNREADABLE, TOO_LARGE})  # why a checkpoint is not used that the next start may use
+REPLACED = "replaced"
+FOR_NOW = frozenset({UNREADABLE, TOO_LARGE, REPLACED})  # why a checkpoint is not used that may be later
 BLOB_NAME = re.compile(r"[a-z0-9-]{1,40}\.[0-9]{1,20}-[0-9a-f]{8}\.blob")
 
 
@@ -69,8 +70,13 @@ class Candidate(NamedTuple):
 
     manifest: Manifest
     where: str
-    get: Callable[[str, int], bytes]  # a blob by its file and its most bytes; OSError without it
+    get: Callable[[str, int], bytes]  # a blob by its file and its most bytes; OSError, StateError
     set_aside: Callable[[], None]  # lets no start find it again
+
+    def reaches_beyond(self, log_ends: Mapping[int, int]) -> bool:
+        """Say whether it counts rows behind the end of a log."""
+        offsets = self.manifest.next_offsets.items()
+        return any(offset > log_ends.get(partition, offset) for partition, offset in offsets)
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
@@ -129,11 +135,22 @@ def read_blobs(candidate: Candidate, bytes_max: int) -> Read:
     return read
 
 
-def in_order(candidates: Iterable[Candidate], core_digest: str) -> list[Candidate]:
-    """Give the best first: made under what we run under, then the furthest, then the first of equals."""
+def in_order(candidates: Iterable[Candidate], core_digest: str, rewind_ns: int) -> list[Candidate]:
+    """Give the best first: the furthest, then the youngest, then the first of equals.
 
-    def rank(one: Candidate) -> tuple[bool, int, int]:
-        manifest = one.manifest
-        return manifest.core_digest == core_digest, sum(manifest.next_offsets.values()), manifest.written_ns
+    Those made under what we run under go before it, unless they are older than it by more than `rewind_ns`:
+    then it costs less to read back that far with its alerts alone.
+    """
 
-    return sorted(candidates, key=rank, reverse=True)
+    def place(one: Candidate) -> tuple[int, int]:
+        return sum(one.manifest.next_offsets.values()), one.manifest.written_ns
+
+    furthest_first = sorted(candidates, key=place, reverse=True)
+    if not furthest_first:
+        return []
+    oldest_ns = furthest_first[0].manifest.written_ns - rewind_ns
+
+    def is_passed_over(one: Candidate) -> bool:
+        return one.manifest.core_digest != core_digest or one.manifest.written_ns < oldest_ns
+
+    return sorted(furthest_first, key=is_passed_over)

@@ -2,7 +2,8 @@
 
 A cut is one record for each blob and one for its manifest, which is sent last, when all others are
 acknowledged. Cuts take turns between two slots, so that one that was cut short leaves the one before whole
-through compaction; and all of a group lie in one partition, so that they are read from its end alone. A
+through compaction; and all lie in the lowest partition, so that they are read from its end alone, and found
+when partitions are added. Earlier ones lay where the number of partitions said, and are looked for there. A
 record says which file it was: a manifest never takes the blob of another cut. Nothing here is fatal.
 """
 
@@ -98,9 +99,17 @@ class StateTopic:
         )
 
     def _partition(self, partitions: set[int] | None) -> int:
+        """Say where cuts are written: at the same place, however many partitions there are."""
         if not partitions:
             raise errors.UnknownTopicOrPartitionError(self._topic)
-        return sorted(partitions)[zlib.crc32(self._prefix.encode()) % len(partitions)]
+        return min(partitions)
+
+    def _places(self, partitions: set[int] | None) -> list[int]:
+        """Say where cuts may lie: by how many partitions there were, and at last where they are written."""
+        lowest, numbers = self._partition(partitions), sorted(partitions or ())
+        check = zlib.crc32(self._prefix.encode())
+        earlier = {numbers[check % count] for count in range(1, len(numbers) + 1)}
+        return [*sorted(earlier - {lowest}), lowest]
 
     async def read(self, topic: str, topic_id: str) -> tuple[list[Candidate], list[Refused]]:
         """Give the cuts that are there, and what was refused; StateError if it cannot be read."""
@@ -113,20 +122,29 @@ class StateTopic:
             try:
                 async with asyncio.timeout(READ_S):
                     await consumer.start()
-                    newest = await self._tail(consumer)
+                    tails = await self._tails(consumer)
             finally:
                 await close_consumer(consumer)
         except TROUBLES as error:
             raise StateError("topic", f"state.topic was not read ({type(error).__name__})") from error
-        return self._cuts(newest, topic, topic_id)
+        found: list[Candidate] = []
+        refused: list[Refused] = []
+        for newest in tails:  # The last one says which slot is next.
+            found_there, refused_there = self._cuts(newest, topic, topic_id)
+            found, refused = found + found_there, refused + refused_there
+        return found, refused
 
-    async def _tail(self, consumer: Any) -> dict[str, Kept]:
-        """Read from the end as far back as both slots need."""
+    async def _tails(self, consumer: Any) -> list[dict[str, Kept]]:
+        """Read each place from its end as far back as both slots need."""
         partitions = await partitions_of(consumer, self._topic)
-        place = TopicPartition(self._topic, self._partition(partitions))
+        places = [TopicPartition(self._topic, number) for number in self._places(partitions)]
+        consumer.assign(places)
+        begins = await consumer.beginning_offsets(places)
+        ends = await consumer.end_offsets(places)
+        return [await self._tail(consumer, place, begins[place], ends[place]) for place in places]
+
+    async def _tail(self, consumer: Any, place: TopicPartition, begin: int, end: int) -> dict[str, Kept]:
         consumer.assign([place])
-        begin = (await consumer.beginning_offsets([place]))[place]
-        end = (await consumer.end_offsets([place]))[place]
         rows = TAIL_ROWS
         while True:
             first = max(end - rows, begin)

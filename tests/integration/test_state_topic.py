@@ -2,17 +2,20 @@
 
 import itertools
 import time
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
 
 from engine.settings import KafkaSettings, Settings, StateSettings
 from engine.state.encoding import StateError
 from engine.state.folder import Folder
-from engine.state.manifest import Candidate, read_blobs
+from engine.state.manifest import Candidate, manifest_bytes, read_blobs
 from engine.state.topic import StateTopic
 from tests.integration.kafka_broker import Kafka
 from tests.integration.kill_loop import Killed
@@ -95,6 +98,36 @@ async def test_the_two_newest_cuts_are_found_whatever_else_is_in_the_topic(
     assert [30] == numbers_in((await read(second))[0])
     await write(second, folder, 31)
     assert [30, 31] == numbers_in((await read(first))[0])
+
+
+async def test_cuts_are_found_when_partitions_are_added(
+    kafka: Kafka, open_topic: Callable[[str], Any], tmp_path: Path
+) -> None:
+    """They stay in one place. Those of before lay where the number of partitions said at their time."""
+    name = a_state_topic(kafka)
+    folder, prefix = a_folder(tmp_path), f"{GROUP}/{CALLS}/"
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    for number, partitions in enumerate((2, 3, 5), 1):
+        if partitions > 2:
+            admin.create_partitions([NewPartitions(name, partitions)])[name].result(30)
+        folder.save(a_capture(number), STAMP)
+        manifest = folder.newest()
+        records = {
+            key: (one.file, folder.read_blob(one.file, BYTES_MAX)) for key, one in manifest.blobs.items()
+        }
+        producer = Producer({"bootstrap.servers": kafka.bootstrap})
+        for key, (file, value) in (*records.items(), ("manifest", ("manifest", manifest_bytes(manifest)))):
+            place = zlib.crc32(prefix.encode()) % partitions
+            producer.produce(name, value, f"{prefix}{number % 2}/{key}", place, headers={"file": file})
+        producer.flush(30)
+    first = open_topic(name)
+    assert numbers_in((await read(first))[0])[-1] == 3
+    await write(first, folder, 4)
+    admin.create_partitions([NewPartitions(name, 8)])[name].result(30)
+    second = open_topic(name)
+    assert numbers_in((await read(second))[0])[-1] == 4
+    await write(second, folder, 5)
+    assert numbers_in((await read(first))[0])[-2:] == [4, 5]
 
 
 async def test_what_cannot_be_a_record_is_refused_and_said(

@@ -1,0 +1,150 @@
+"""Key, folder or topic give trouble: it costs neither a start nor the checkpoint on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from engine.app import OwnedLine
+from engine.commands.checkpoints import Checkpoints
+from engine.state.durable import Disk
+from tests.test_checkpoints import configured, kept, rows, write_one
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from engine.state.manifest import Candidate, Manifest
+
+
+async def test_a_key_that_cannot_be_read_stays_for_as_long_as_its_checkpoints(tmp_path: Path) -> None:
+    """It may be another user's for now. It gives way to the key of the next checkpoint, and is set aside."""
+    await kept(tmp_path, rows()[:5])
+    key_file, away = tmp_path / "call.key", tmp_path / "away"
+    key_file.rename(away)
+    key_file.mkdir()  # No user can read that.
+    configuration = configured(tmp_path)
+    checkpoints = Checkpoints(configuration)
+    key = checkpoints.open(configuration)
+    assert key.hex() not in away.read_text()
+    assert checkpoints.stats.failures == {"key": 1}
+    assert key_file.is_dir()
+    assert checkpoints.resume(configuration).next_offsets == {}
+    durable = await write_one(checkpoints, configuration, key)
+    assert (tmp_path / "call.key.bad").is_dir()
+    again = Checkpoints(configuration)
+    assert again.open(configuration) == key
+    assert again.resume(configuration).next_offsets == durable
+
+
+@pytest.mark.parametrize("is_other_there", [False, True])
+async def test_a_key_that_could_not_be_kept_is_kept_with_the_first_checkpoint(
+    tmp_path: Path, is_other_there: bool
+) -> None:
+    """The volume comes late, with nothing or with a key of before; or what is in the folder is removed."""
+    volume, folder = tmp_path / "volume", tmp_path / "volume" / "state"
+    volume.write_bytes(b"")
+    configuration = configured(folder)
+    checkpoints = Checkpoints(configuration)
+    key = checkpoints.open(configuration)
+    volume.unlink()
+    folder.mkdir(parents=True)
+    if is_other_there:
+        (folder / "call.key").write_text("0" * 32)
+    for _ in range(2):
+        durable = await write_one(checkpoints, configuration, key)
+        assert durable
+        again = Checkpoints(configuration)
+        assert again.open(configuration) == key
+        assert again.resume(configuration).next_offsets == durable
+        (folder / "call.key").unlink()
+
+
+def test_a_folder_that_cannot_be_looked_into_is_no_reason_not_to_run(tmp_path: Path) -> None:
+    """Not even whether there is a key can be asked."""
+    configuration = configured(tmp_path / ("x" * 300))
+    checkpoints = Checkpoints(configuration)
+    assert len(checkpoints.open(configuration)) == 16
+    assert checkpoints.stats.failures == {"disk": 1, "key": 1}
+
+
+def test_who_takes_over_while_another_still_writes_goes_on_with_what_that_wrote(tmp_path: Path) -> None:
+    """What was listed is gone when its blobs are read: it is listed again, and nothing is set aside."""
+    batches, configuration = rows(), configured(tmp_path)
+    writer = Checkpoints(configuration)
+    line = OwnedLine(configuration, writer.open(configuration))
+    left = iter(batches[:8])
+
+    def write_two() -> None:
+        for raw in (*itertools.islice(left, 2), None):
+            taken = writer.take(line, {})
+            assert taken is not None
+            assert not writer.save(taken).reason
+            if raw is not None:
+                line.step(raw)
+
+    def open_file(path: Path, flags: int, mode: int) -> int:
+        if path.suffix == ".blob" and not checkpoints.stats.outcomes:
+            write_two()
+        return os.open(path, flags, mode)
+
+    line.step(next(left))
+    write_two()
+    checkpoints = Checkpoints(configuration, Disk(open=open_file))
+    checkpoints.open(configuration)
+    resumed = checkpoints.resume(configuration)
+    assert resumed.next_offsets == line.line.pipeline.next_offsets
+    assert checkpoints.stats.outcomes == {"whole": 1, "refused_replaced": 1}
+    assert not list(tmp_path.glob("*.bad"))
+
+
+class SlowTopic:
+    """A topic whose broker takes a minute to answer the first time."""
+
+    def __init__(self) -> None:
+        self.written: list[Mapping[int, int]] = []
+        self.begun = asyncio.Event()
+
+    async def write(self, manifest: Manifest, _: Candidate) -> int:
+        if not self.begun.is_set():
+            self.begun.set()
+            await asyncio.sleep(60)
+        self.written.append(manifest.next_offsets)
+        return 1
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+@pytest.mark.parametrize("is_end", [False, True])
+async def test_a_slow_topic_does_not_cost_the_last_checkpoint(
+    tmp_path: Path, is_begun: bool, is_end: bool
+) -> None:
+    """What was being written there is broken off, or not begun: the last one goes there itself."""
+    configuration = configured(tmp_path)
+    topic = SlowTopic()
+    if not is_begun:
+        topic.begun.set()
+    checkpoints = Checkpoints(configuration, topic=topic)  # type: ignore[arg-type]
+    line = OwnedLine(configuration, checkpoints.open(configuration))
+    batches, durable = rows(), dict[int, int]()
+    line.step(batches[0])
+    taken = checkpoints.take(line, {})
+    assert taken is not None
+    checkpoints.write_soon(taken, durable)
+    if is_begun:
+        await topic.begun.wait()
+    for raw in batches[1:]:
+        line.step(raw)
+    with ThreadPoolExecutor(1) as worker:
+        await (checkpoints.finish if is_end else checkpoints.save_now)(worker, line, {}, durable)
+    assert durable == line.line.pipeline.next_offsets
+    assert topic.written == [durable]
+    assert checkpoints.stats.count == 2
+    assert checkpoints.stats.failures == {}
