@@ -82,7 +82,7 @@ def test_every_setting_of_the_shipped_file_is_explained_or_says_its_purpose() ->
     """Names of files and users explain themselves; everything else has a comment on its line."""
     plain = {
         "ca_file", "cert_file", "key_file", "password_file", "sasl_username", "sasl_password_file", "topic",
-        "group_id", "bootstrap_servers", "warn_threshold",
+        "bootstrap_servers", "warn_threshold",
     }  # fmt: skip
     lines = config_path("engine.yaml").read_text().splitlines()
     settings_without_comment = [line.partition(":") for line in lines if "#" not in line and ": " in line]

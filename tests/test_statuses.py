@@ -16,7 +16,7 @@ from engine.judge.statuses import HOLDING_STEP, LIMIT_STATES, SAFE_DECLINES_PER_
 from engine.limits import Limit, Register
 from engine.settings import EngineSettings, Settings
 from tests.line_runs import Run, run_all
-from tests.line_traffic import REGISTER, START_NS, S, Traffic, batches_of, event, make_story
+from tests.line_traffic import REGISTER, START_NS, S, Traffic, batches_of, event, make_story, raw_batch
 
 UNKNOWN = Limit(name="unknown", kind="concurrency")
 RATE = Limit(name="rate", kind="rate", value=50.0, per_ns=S)
@@ -223,7 +223,9 @@ def test_a_limit_that_has_left_the_register_has_no_row_until_it_comes_back() -> 
     assert [row.limit for row in statuses.rows(())] == ["tenant-cap", "tenant-cap"]
 
     run.judge.reload(REGISTER, ())
-    assert [row.limit for row in statuses.rows(())] == ["trunk-cap", "tenant-cap", "tenant-cap"]
+    later = event(START_NS + 200 * S, "call.queued", "later", tenant="acme", trunk="sip-1")
+    run.step(raw_batch([later.row], 0, 1_000_000, 1))  # A slice has it: it is a new instance.
+    assert [row.limit for row in statuses.rows(())] == ["tenant-cap", "tenant-cap", "trunk-cap"]
 
 
 @pytest.mark.parametrize("severity", ["warning", "critical"])
