@@ -55,7 +55,7 @@ class LimitReached:
     def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Look at one closed slice."""
         declined = summary.limits.declined
-        many = SOME_LATE if summary.stream.amended else "{declined}"
+        many = SOME_LATE if summary.stream.declined_late else "{declined}"
         findings = [
             Finding(
                 ALERT,

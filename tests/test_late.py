@@ -54,6 +54,15 @@ def test_a_decline_that_comes_late_is_told_with_the_next_slice_and_once() -> Non
     assert "1 call, some of them told late, in the last 5 s" in dict(page.annotations)["description"]
 
 
+def test_a_page_says_late_of_declines_and_not_of_other_rows() -> None:
+    now = event(START_NS + 40 * S, "call.declined", "c-40", code=503, limit="trunk-cap", **LABELS)
+    run = run_with(now, late("turn.completed", "c-15", latency_ms={"llm": 300}))
+
+    assert sum(one.stream.amended for one in run.recorder.summaries) == 1
+    (page,) = [one for one in run.changes if ("alertname", "CallLimitReached") in one.labels]
+    assert "1 call in the last 5 s" in dict(page.annotations)["description"]
+
+
 @pytest.mark.parametrize(("late_s", "blamed"), [(30, "carrier"), (200, "trunk-cap")])
 def test_whose_decline_it_was_long_ago_does_not_go_by_what_is_full_now(late_s: int, blamed: str) -> None:
     """Of a minute ago it does: the fullest one is blamed, and without knowledge the first."""
@@ -104,11 +113,11 @@ def test_what_an_addition_takes_back_stays_told_and_nothing_else_is_told_again()
     told = late_told(difference(after, before), 50 * S)
 
     assert told is not None
-    whole = with_late(calls_started(50 * S, 2), [told])
-    assert whole is not None
-    causes = {whole.causes[row]: int(many) for row, many in enumerate(whole.cause_count)}
+    causes = {told.causes[row]: int(many) for row, many in enumerate(told.cause_count)}
     assert {one: many for one, many in causes.items() if many} == {ended(): 2}
-    assert whole.counts.tolist() == calls_started(50 * S, 2).counts.tolist()
+    assert not told.counts.any()
+    own = calls_started(50 * S, 2)
+    assert with_late(own, [told]) is own, "declines are put down to limits apart"
 
 
 @pytest.mark.parametrize(

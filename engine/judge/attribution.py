@@ -44,6 +44,7 @@ class Declines(NamedTuple):
     by_instance: NDArray[np.int64]  # (instances,)
     unattributed: int
     causes: tuple[tuple[int, Cause, int], ...]  # (instance or UNATTRIBUTED, cause, count), in a fixed order
+    late: int = 0  # of these: told after their slice was judged
 
 
 def fullness(used: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -148,5 +149,6 @@ def _declines(counted: Mapping[tuple[int, Cause], int], instances: int) -> Decli
             unattributed += count
         else:
             by_instance[instance] += count
-    ordered = sorted((instance, cause, count) for (instance, cause), count in counted.items())
+    # What a late addition took back is there with a count of 0.
+    ordered = sorted((instance, cause, count) for (instance, cause), count in counted.items() if count)
     return Declines(by_instance, unattributed, tuple(ordered))

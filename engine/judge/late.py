@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from engine.judge.occupancy import Flow
     from engine.observe.summary import SliceSummary
 
-TOLD = frozenset(("cause", "side", "caller", "score"))  # groups of columns
+DECLINES, FACTS = frozenset(("cause",)), frozenset(("side", "caller", "score"))  # groups of columns
+COLUMNS = {one.name: one for layout in LAYOUT for one in layout}
+TOLD = {name: one for name, one in COLUMNS.items() if name.split("_")[0] in DECLINES | FACTS}
+NOT_TOLD: dict[str, Any] = {name: NOTHING[name] for name in COLUMNS.keys() - TOLD.keys()}
+FACT_COLUMNS = tuple(name for name in TOLD if name.split("_")[0] in FACTS)
 
 
 class Late(NamedTuple):
@@ -47,18 +51,17 @@ def late_told(change: SliceSummary, start_ns: int) -> SliceSummary | None:
 
     What an addition takes back has been told, and stays so.
     """
-    columns = {one.name: one for layout in LAYOUT for one in layout}
-    told = {name: one for name, one in columns.items() if name.split("_")[0] in TOLD}
-    if not any(len(getattr(change, name)) for name in told):
+    if not any(len(getattr(change, name)) for name in TOLD):
         return None
     added: dict[str, Any] = {
-        name: getattr(change, name).clip(min=0) for name, one in told.items() if one.of == VALUE
+        name: getattr(change, name).clip(min=0) for name, one in TOLD.items() if one.of == VALUE
     }
-    rest: dict[str, Any] = {name: NOTHING[name] for name in columns.keys() - told.keys()}
-    return change._replace(start_ns=start_ns, counts=np.zeros_like(change.counts), notes=(), **added, **rest)
+    counts = np.zeros_like(change.counts)
+    return change._replace(start_ns=start_ns, counts=counts, notes=(), **added, **NOT_TOLD)
 
 
 def with_late(merged: SliceSummary | None, late: list[SliceSummary]) -> SliceSummary | None:
-    """Give a slice with what is told with it; None: nothing happened, and nothing is to be told."""
-    parts = late if merged is None else [merged, *late]
+    """Give a slice with the scores and calls of dependencies that are told with it; None: nothing."""
+    facts = [one for one in late if any(len(getattr(one, name)) for name in FACT_COLUMNS)]
+    parts = facts if merged is None else [merged, *facts]
     return merge_summaries(parts) if parts else None

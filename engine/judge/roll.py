@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from engine.judge.attribution import Declines, attribute, declined_rows, declines_of, fullness
+from engine.judge.attribution import Declines, attribute, declines_of, fullness
 from engine.judge.fact_rows import FactRows, Slice
 from engine.judge.implicit import LearnedValues, implicit_limits
 from engine.judge.late import Late, late_flow, late_told, with_late
@@ -183,7 +183,7 @@ class Roller:
         limits = self._limit_use(end_ns, use)
         told = with_late(merged, [summary for summary, _ in late.told])
         told_ids = ids if told is merged else self._ids(told)
-        declines = self._declines(merged, late.told, self.fullness(limits))
+        declines = self._declines(merged, ids, late.told, self.fullness(limits))
         limits.declined[:] = declines.by_instance
         self.declined_total += declines.by_instance
         windows, newest = self.measures.advance(start_ns, end_ns, merged, ids)
@@ -280,19 +280,19 @@ class Roller:
         )
 
     def _declines(
-        self, merged: SliceSummary | None, late: list[tuple[SliceSummary, bool]], full: NDArray[np.float64]
+        self,
+        merged: SliceSummary | None,
+        ids: NDArray[np.int32],
+        late: list[tuple[SliceSummary, bool]],
+        full: NDArray[np.float64],
     ) -> Declines:
         """Put declines down to limits; how full these were at a time long past is not known any more."""
-        parts = [*([(merged, True)] if merged else []), *late]
         unknown = np.full(len(full), np.nan)
-        return declines_of(
-            [
-                attribute(self.index, self.classifier, one, self._ids(one), full if is_recent else unknown)
-                for one, is_recent in parts
-                if len(declined_rows(self.classifier, one))
-            ],
-            len(self.index.instances),
-        )
+        parts = [(one, self._ids(one), full if is_recent else unknown) for one, is_recent in late]
+        told = [attribute(self.index, self.classifier, *part) for part in parts]
+        own = [attribute(self.index, self.classifier, merged, ids, full)] if merged else []
+        told_late = sum(many for one in told for _, _, many in one.causes)
+        return declines_of([*own, *told], len(self.index.instances))._replace(late=told_late)
 
     def fullness(self, limits: LimitUse) -> NDArray[np.float64]:
         """Say how full each instance is; NaN where the use or the value is unknown."""
@@ -310,6 +310,7 @@ class Roller:
             clock_ahead=counters.clock_ahead - before.clock_ahead,
             unkeyed_calls=counters.unkeyed_calls - before.unkeyed_calls,
             declined_unattributed=declines.unattributed,
+            declined_late=declines.late,
             in_flight=int(self.series_level.sum()),
             **{name: total[column] for name, column in STREAM_COUNTS.items()},
         )

@@ -78,6 +78,7 @@ class StreamUse(NamedTuple):
     ended_without_turn: int = 0  # of these: no turn was ever seen
     ended_without_agent: int = 0  # of these: no agent ever joined
     in_flight: int = 0  # at the slice's end
+    declined_late: int = 0  # capacity declines that were told after their slice was judged
 
 
 class WindowSummary(NamedTuple):
