@@ -53,9 +53,16 @@ def number(names: list, name: object) -> int:  # type: ignore[type-arg]
 class Driver:
     """An observer with its tables; counts what it was given."""
 
-    def __init__(self, settings: EngineSettings | None = None) -> None:
-        """Start with nothing read."""
-        self.series, self.causes, self.stages = Series(), Causes(), Stages()
+    def __init__(
+        self,
+        settings: EngineSettings | None = None,
+        labels: tuple[str, ...] = ("tenant",),
+        *,
+        is_live: bool = False,
+    ) -> None:
+        """Start with nothing read; `is_live`: as from a broker, whose receipts are the time."""
+        self.is_live, self.newest_ns = is_live, 0
+        self.series, self.causes, self.stages = Series(labels), Causes(), Stages()
         self.observer = Observer(settings or EngineSettings(), self.series, self.causes, self.stages)
         self.summaries: list[SliceSummary] = []
         self.declines: list[FirstDecline] = []
@@ -75,10 +82,13 @@ class Driver:
     ) -> None:
         """Give events with offsets of the caller's choice."""
         self.given += len(events)
+        columns = self.columns(events, offset, received_ns)
+        if self.is_live and received_ns < 0:
+            received_ns = self.newest_ns = max(self.newest_ns, int(columns.received_ns.max()))
         rows = np.arange(len(events))
         partition = events[0].partition
         raw = RawBatch(b"", rows, rows, offset, TOPIC, partition, received_ns, self.assigned, caught_up)
-        self.declines += self.observer.absorb(raw, self.columns(events, offset, received_ns))
+        self.declines += self.observer.absorb(raw, columns)
         self.close()
 
     def tick(self, received_ns: int, caught_up: tuple[int, ...]) -> None:

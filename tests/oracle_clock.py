@@ -19,6 +19,7 @@ class Rules:
     heartbeat_ns: int = 30 * S
     beyond_late_ns: int = 5 * MINUTE
     list_delay_ns: int = 15 * S
+    jump_ns: int = 60 * S  # of a plain log
 
 
 @dataclass
@@ -28,21 +29,27 @@ class Clock:
     newest_ns: int = -1
     jump: list[int] = field(default_factory=list)
     ahead: int = 0
-    jump_ns: int = 300 * S
+    jump_ns: int = 60 * S
+    ahead_ns: int = 300 * S
 
     def move(self, time_ns: int) -> None:
-        """Move the newest time on; beyond a jump, when nine rows in a row lie there."""
-        if self.newest_ns >= 0 and time_ns > self.newest_ns + self.jump_ns:
-            self.jump.append(time_ns)
+        """Move the newest time on; beyond a jump, when nine more rows lie there than do not."""
+        is_jump = time_ns > self.newest_ns + self.jump_ns
+        if is_jump:
+            self.jump = sorted([*self.jump, time_ns])
             if len(self.jump) == 9:
-                self.newest_ns, self.jump = min(self.jump), []
-            return
-        self.ahead += len(self.jump)
-        self.newest_ns, self.jump = max(self.newest_ns, time_ns), []
+                self.newest_ns = self.jump[0]
+        else:
+            self.newest_ns = max(self.newest_ns, time_ns)
+        while self.jump and self.jump[0] <= self.newest_ns + self.jump_ns:
+            self.newest_ns = max(self.newest_ns, self.jump.pop(0))
+        if self.jump and not is_jump:
+            self.jump.pop()
+            self.ahead += 1
 
     def believable_ns(self) -> int:
         """Give the newest time that is believed where the log ends."""
-        return max(self.newest_ns + self.jump_ns, *self.jump, 0)
+        return max(self.newest_ns + self.ahead_ns, *self.jump, 0)
 
     def watermark_ns(self, rules: Rules) -> int:
         """Give how far the partition has come; -1 before its first row."""

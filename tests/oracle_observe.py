@@ -363,7 +363,7 @@ def observe(events: Iterable[Event], rules: Rules | None = None) -> tuple[Counte
     twins: dict[int, Twin] = {}
     lists = []
     for event in events:
-        twin = twins.setdefault(event.partition, Twin(rules))
+        twin = twins.setdefault(event.partition, Twin(rules, clock=Clock(jump_ns=rules.jump_ns)))
         if twin.hold(event) and event.type_id == T.CALLS_LISTED:
             at_ns = -(-(event.time_ns + rules.list_delay_ns) // rules.slice_ns) * rules.slice_ns
             lists.append((event.time_ns, event.partition, at_ns, event))

@@ -23,6 +23,12 @@ def started(received_s: int, ahead_ns: int, call: int) -> Event:
     return Event(received_ns + ahead_ns, T.CALL_STARTED, call, series=("acme",), received_ns=received_ns)
 
 
+def feed(driver: Driver, *events: Event) -> None:
+    """Give events as a broker does, each with its receipt."""
+    for event in events:
+        driver.feed([event], received_ns=event.received_ns)
+
+
 def counts_by_slice(driver: Driver) -> dict[int, int]:
     """Count the starts of each closed slice, whose second counts from START."""
     return {(one.start_ns - START) // S: int(one.counts[:, Count.STARTED].sum()) for one in driver.summaries}
@@ -33,7 +39,7 @@ def test_a_platform_whose_clock_is_ahead_is_judged_all_the_same(ahead_ns: int) -
     """Where every row lies ahead, receipt moves the watermark: slices close, and nothing is lost."""
     driver = Driver()
     for second in range(120):
-        driver.feed([started(second, ahead_ns, second + 1)])
+        feed(driver, started(second, ahead_ns, second + 1))
         assert driver.observer.watermark_ns == START + (second - 5) * S
     assert driver.observer.rows_clock_ahead == 120
     assert int(driver.observer.losses.sum()) == 0
@@ -45,13 +51,13 @@ def test_a_platform_whose_clock_is_ahead_is_judged_all_the_same(ahead_ns: int) -
 def test_a_row_from_the_future_waits_in_its_slice_and_closes_none_before_its_receipt() -> None:
     """Up to the bound it counts and is held; further ahead it is refused and moves nothing."""
     driver = Driver()
-    driver.feed([started(1, 0, 1), started(2, 98 * S, 2), started(50, 350 * S, 3)])
+    feed(driver, started(1, 0, 1), started(2, 98 * S, 2), started(50, 350 * S, 3))
     assert driver.observer.rows_clock_ahead == 2
     assert driver.observer.losses[LossReason.TIME_AHEAD] == 1
     assert driver.observer.partition_watermarks == {0: START - 3 * S}
-    driver.feed([started(50, 0, 4), started(99, 0, 5)])
+    feed(driver, started(50, 0, 4), started(99, 0, 5))
     assert counts_by_slice(driver) == {0: 1, 50: 1}
-    driver.feed([started(110, 0, 6)])
+    feed(driver, started(110, 0, 6))
     assert counts_by_slice(driver) == {0: 1, 50: 1, 95: 1, 100: 1}
 
 

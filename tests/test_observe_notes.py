@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from engine.errors import LossReason
+from engine.observe.watermark import NO_JUMP_NS
 from engine.settings import EngineSettings
 from tests import oracle_observe as oracle
 from tests.observe_driver import Driver
 from tests.observe_events import Event, S, T
 from tests.observe_facts import facts_of
+from tests.oracle_clock import Rules
 
 T0 = 1_800_000_000 * S
 AHEAD_S = 400  # beyond clock_ahead, which is 300 s
@@ -46,7 +48,7 @@ LOST_LISTS = {
 @pytest.mark.parametrize("reason", LOST_LISTS)
 def test_a_list_that_is_lost_heals_nothing(reason: LossReason) -> None:
     """It lists no call, so it would take out every call that is older than it."""
-    driver = Driver()
+    driver = Driver(is_live=True)
     events = [started(200, 1), started(400, 2), LOST_LISTS[reason], started(420, 3), started(700, 4)]
     for one in events:
         driver.feed([one])
@@ -54,14 +56,14 @@ def test_a_list_that_is_lost_heals_nothing(reason: LossReason) -> None:
     assert driver.observer.losses[reason] == 1
     assert driver.observer.healed["listed"] == 0
     if reason == LossReason.LATE:
-        assert facts_of(driver.summaries) == oracle.observe(events)[0]
+        assert facts_of(driver.summaries) == oracle.observe(events, Rules(jump_ns=NO_JUMP_NS))[0]
 
 
 @pytest.mark.parametrize("reason", LOST_LISTS)
 @pytest.mark.parametrize("batch", [1, 9])
 def test_lists_that_are_lost_leave_room_for_others(reason: LossReason, batch: int) -> None:
     """Neither their number nor their calls count against the bounds."""
-    driver = Driver(EngineSettings(notes_max=2, calls_max=6))
+    driver = Driver(EngineSettings(notes_max=2, calls_max=6), is_live=True)
     lost = LOST_LISTS[reason]._replace(listed=(7, 8, 9, 10))
     events = [started(380, 1), started(400, 2), lost, lost, lost, listed(401, 2), started(450, 3)]
     for at in range(0, len(events), batch):

@@ -59,7 +59,7 @@ def levels(driver: Driver) -> list[int]:
 
 def test_a_slice_closes_when_the_watermark_has_passed_its_end() -> None:
     """The newest time less the bound has to reach the end of the slice, and not before."""
-    driver = Driver()
+    driver = Driver(is_live=True)
     driver.feed([started(1, 1), started(9.9, 2)])
     assert driver.summaries == []
     driver.feed([started(10, 3)])
@@ -105,7 +105,7 @@ def test_the_first_decline_of_a_series_and_cause_is_told_at_once() -> None:
 
 def test_a_late_end_frees_capacity_in_the_oldest_open_slice() -> None:
     """The count goes to the slice of its time, in a new revision; the past level stays."""
-    driver = Driver()
+    driver = Driver(is_live=True)
     driver.feed([started(1, 1), started(40, 2), ended(12, 1)])
     driver.finish()
     amended = [one for one in driver.summaries if one.start_ns == T0 + 10 * S]
@@ -117,7 +117,7 @@ def test_a_late_end_frees_capacity_in_the_oldest_open_slice() -> None:
 
 def test_a_late_start_enters_with_its_true_age() -> None:
     """An amended arrival and ADMITTED in its slice; the level rises in the oldest open slice."""
-    driver = Driver()
+    driver = Driver(is_live=True)
     driver.feed([started(1, 1), started(40, 2), started(2, 3), ended(44, 3)])
     driver.finish()
     revisions = [one for one in driver.summaries if one.start_ns == T0]
@@ -130,7 +130,7 @@ def test_a_late_start_enters_with_its_true_age() -> None:
 
 def test_an_end_that_is_too_late_is_lost_and_still_frees_capacity() -> None:
     """Counted as LATE; its call leaves flight as healed."""
-    driver = Driver()
+    driver = Driver(is_live=True)
     driver.feed([started(1, 1), started(200, 2), ended(50, 1), started(51, 3)])
     driver.finish()
     assert driver.observer.losses[LossReason.LATE] == 2
@@ -340,7 +340,7 @@ def test_lateness_by_platform_needs_the_label() -> None:
 
 def test_lateness_can_differ_by_platform() -> None:
     """Summaries of one platform may come half an hour late and still amend."""
-    driver = Driver()
+    driver = Driver(is_live=True)
     driver.series.labels = ("platform",)
     allowance = EngineSettings(late_by_platform_ns={"slow": 1800 * S})
     driver.observer = Observer(allowance, driver.series, driver.causes, driver.stages)

@@ -51,7 +51,7 @@ from engine.observe.watermark import (
     after,
     believable_ns,
     engine_watermark,
-    idle_partitions,
+    idle_partitions, jump_ns_of,
 )  # fmt: skip
 from engine.source.contract import PLAIN_LOG_RECEIVED_NS
 
@@ -224,7 +224,7 @@ class Observer:
     def _hold(self, raw: RawBatch, events: EventBatch) -> tuple[FirstDecline, ...]:
         partition = self._partitions[events.partition]
         is_plain_log = raw.received_ns == PLAIN_LOG_RECEIVED_NS
-        bounds = self._bounds(partition, self.settings.clock_ahead_ns if is_plain_log else NO_JUMP_NS)
+        bounds = self._bounds(partition, jump_ns_of(self.settings) if is_plain_log else NO_JUMP_NS)
         rows, measures = events.rows, len(events.measure_row)
         partition.held = grown_held(partition.held, rows, measures)
         if len(self._no_notes) < rows:

@@ -22,45 +22,79 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from engine.settings import EngineSettings
+
 NONE_NS = -1  # no watermark yet
-# Places in a partition's `clock`; the last three are of a jump that is not believed yet.
-NEWEST_NS, FLOOR_NS, NEXT_OFFSET, JUMP_ROWS, JUMP_LEAST_NS, JUMP_MOST_NS = range(6)
+# Places in a partition's `clock`; from the fourth on, the rows of a jump that is not believed yet.
+NEWEST_NS, FLOOR_NS, NEXT_OFFSET, JUMP_ROWS, JUMP_NS = range(5)
 JUMP_ROWS_MAX = 8  # a plain log's jump is believed with the row after so many
 NO_JUMP_NS = 1 << 62  # no time is this far from another
 
 
 def new_clock() -> NDArray[np.int64]:
-    """Make a partition's clock (int64, (6,)): newest accepted time, floor by idleness, next offset, jump."""
-    return np.array([NONE_NS, NONE_NS, 0, 0, NONE_NS, NONE_NS], np.int64)
+    """Make a partition's clock, int64, (JUMP_NS + JUMP_ROWS_MAX + 1,).
+
+    Newest accepted time, floor by idleness, next offset, rows of a jump, their times in order. Where rows
+    have a receipt, nothing from the rows of a jump on is ever used.
+    """
+    clock = np.zeros(JUMP_NS + JUMP_ROWS_MAX + 1, np.int64)
+    clock[:NEXT_OFFSET] = NONE_NS
+    return clock
+
+
+def jump_ns_of(settings: EngineSettings) -> int:
+    """Give how far one row may move a plain log's time: not so far that others would be lost as late."""
+    late_ns = (settings.late_ns, *settings.late_by_platform_ns.values())
+    return min(*late_ns, settings.clock_ahead_ns)
 
 
 @kernel
 def move(clock: NDArray[np.int64], time_ns: int, jump_ns: int) -> int:
-    """Take a time (none beyond its receipt) as the newest; give how many rows before it prove to be ahead.
+    """Take a time (none beyond its receipt) as the newest; give how many rows prove to be ahead by it.
 
-    A log without receipt times tells a wrong clock from a silent night by what follows. More than `jump_ns`
-    beyond the newest time is a jump, believed, up to its least time, when rows in a row say so; if one
-    comes that does not, the clock of those before it was wrong.
+    A log without receipt times tells a wrong clock from a silence by its other rows. A row more than
+    `jump_ns` beyond the newest time, or the first, waits with those like it. Each row that does not lie
+    there takes one away, the furthest; once there are nine, their least is the newest time.
     """
-    if clock[NEWEST_NS] < 0 or time_ns <= clock[NEWEST_NS] + jump_ns:
-        wrong = int(clock[JUMP_ROWS])
+    rows = clock[JUMP_ROWS]
+    if time_ns <= clock[NEWEST_NS] + jump_ns:
         clock[NEWEST_NS] = max(clock[NEWEST_NS], time_ns)
-        clock[JUMP_ROWS] = 0
-        return wrong
-    is_first = clock[JUMP_ROWS] == 0
-    clock[JUMP_LEAST_NS] = time_ns if is_first else min(clock[JUMP_LEAST_NS], time_ns)
-    clock[JUMP_MOST_NS] = time_ns if is_first else max(clock[JUMP_MOST_NS], time_ns)
-    clock[JUMP_ROWS] += 1
-    if clock[JUMP_ROWS] > JUMP_ROWS_MAX:
-        clock[NEWEST_NS] = clock[JUMP_LEAST_NS]
-        clock[JUMP_ROWS] = 0
+        if rows == 0:
+            return 0
+        follow(clock, jump_ns)
+        if clock[JUMP_ROWS] == 0:
+            return 0
+        clock[JUMP_ROWS] -= 1
+        return 1
+    at = JUMP_NS + rows
+    while at > JUMP_NS and clock[at - 1] > time_ns:
+        clock[at] = clock[at - 1]
+        at -= 1
+    clock[at] = time_ns
+    clock[JUMP_ROWS] = rows + 1
+    if rows == JUMP_ROWS_MAX:
+        clock[NEWEST_NS] = clock[JUMP_NS]
+        follow(clock, jump_ns)
     return 0
 
 
-def believable_ns(clock: NDArray[np.int64], jump_ns: int) -> int:
-    """Give the newest time that is believed where the log ends: nothing speaks against a jump there."""
-    most_ns = int(clock[JUMP_MOST_NS]) if clock[JUMP_ROWS] else NONE_NS
-    return max(int(clock[NEWEST_NS]) + jump_ns, most_ns)
+@kernel
+def follow(clock: NDArray[np.int64], jump_ns: int) -> None:
+    """Let the newest time go on over the waiting rows that it has come within reach of."""
+    rows, reached = clock[JUMP_ROWS], 0
+    while reached < rows and clock[JUMP_NS + reached] <= clock[NEWEST_NS] + jump_ns:
+        clock[NEWEST_NS] = max(clock[NEWEST_NS], clock[JUMP_NS + reached])
+        reached += 1
+    for row in range(reached, rows):
+        clock[JUMP_NS + row - reached] = clock[JUMP_NS + row]
+    clock[JUMP_ROWS] = rows - reached
+
+
+def believable_ns(clock: NDArray[np.int64], ahead_ns: int) -> int:
+    """Give the newest time that is believed where the log ends: nothing more speaks against a jump there."""
+    rows = int(clock[JUMP_ROWS])
+    most_ns = int(clock[JUMP_NS + rows - 1]) if rows else NONE_NS
+    return max(int(clock[NEWEST_NS]) + ahead_ns, most_ns)
 
 
 @kernel
