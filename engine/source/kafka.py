@@ -267,18 +267,22 @@ class KafkaSource:
     async def _find_again(self, member: Member, error: errors.OffsetOutOfRangeError) -> None:
         """Go on where rows were deleted; what is another log now begins anew, without what was held of it.
 
-        A broker may say it of an offset that the log has, and again at once: that is a poll that failed.
+        A broker may say it of an offset that the log has, and again at once: that is a poll that failed. A
+        partition that went elsewhere meanwhile fails nothing.
         """
         await member.watch_topic()
-        lost_rows, failure = 0, error
+        lost_rows = 0
+        failure: Exception | None = None
         try:
             for tp in error.args[0]:
                 if tp.partition in member.placed:
-                    lost_rows += await member.find_again(tp)
+                    rows = await member.find_again(tp)
+                    lost_rows += rows or 0
+                    failure = error if rows == 0 else failure
         except (errors.KafkaError, TimeoutError) as one:
             failure = one
         self._intake.lost_rows[DELETED] += lost_rows
-        if not lost_rows and not member.failed:
+        if failure is not None and not lost_rows and not member.failed:
             await self._count_failure(failure, self._settings.poll_ns / NS_PER_S)
         self._check(member)
 
