@@ -139,7 +139,7 @@ class Host:
             self.queue.append(source._ready.popleft())
         else:
             at_end = now(self.member.caught_up())
-            self.queue.append(source._tick(source._assigned, at_end))
+            self.queue.append(source._tick(source._assigned, at_end, source._places()))
 
     def _replace_consumer(self) -> None:
         """Do what the supervisor does with one that is to be thrown away."""
