@@ -48,6 +48,7 @@ class Pipeline:
         events = self.decoder.decode(raw)
         if raw.rows:
             self.next_offsets[raw.partition] = int(raw.offset[-1]) + 1
+        self.next_offsets.update(raw.places)  # Behind what is no row: that may be deleted, and nothing lost.
         for gone in self.next_offsets.keys() - {*raw.assigned, raw.partition}:
             del self.next_offsets[gone]
         declines = self.observer.absorb(raw, events)

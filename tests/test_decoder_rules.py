@@ -10,6 +10,7 @@ import pytest
 from engine.decode.decoder import SAMPLES_MAX, Decoder, JsonDecoder, Sample
 from engine.decode.events import LABELS, Cause, EventType, Note
 from engine.errors import LossReason
+from engine.observe.lists import matching_series
 from engine.settings import EngineSettings
 from engine.source.contract import tick
 from tests.event_rows import KEY, RECEIVED_NS, S, T, decode_one, new_decoder, raw_batch, row
@@ -228,6 +229,30 @@ def test_a_list_whose_label_is_hidden_like_those_of_others_is_counted() -> None:
     batch = decoder.decode(raw_batch([row("calls.listed", tenant="10023456", calls=["c1"])]))
     assert decoder.fields_ignored["tenant"] == 1
     assert (identity_key(0, "", "10023456", "c1", KEY),) == dict(batch.notes[0].fields)["call_keys"]
+
+
+@pytest.mark.parametrize("value", [7, ["eu"], "e" * 129, "eu\u200f"])
+def test_a_list_with_a_label_that_cannot_be_used_is_not_of_all_its_values(value: object) -> None:
+    """Without the label it would take out the calls of every other value."""
+    decoder = new_decoder(series_labels=("tenant", "region"))
+    batch = decoder.decode(raw_batch([row("calls.listed", tenant="acme", region=value, calls=["c1"])]))
+    assert dict(batch.notes[0].labels) == {"tenant": "acme", "region": "__other__"}
+    assert decoder.fields_ignored["region"] == 1
+    values = [("acme", "eu"), ("acme", "us"), ("acme", "")]
+    assert not matching_series(batch.notes[0].labels, ("tenant", "region"), values).any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [("limit.reported", "used"), ("limit.reported", "max"), ("load.planned", "expected")],
+)
+def test_a_number_of_a_note_beyond_all_sense_is_not_used(kind: str, field: str) -> None:
+    """Two plans of 9e307 calls are more than a number can hold, and were the end of the engine."""
+    decoder = new_decoder()
+    rows = [row(kind, call_id=None, limit="trunk", **{field: value}) for value in (1e12, 1.1e12, 9e307)]
+    batch = decoder.decode(raw_batch(rows))
+    assert [dict(note.fields).get(field) for note in batch.notes] == [1e12, None, None]
+    assert decoder.fields_ignored[field] == 2
 
 
 @pytest.mark.parametrize("kind", ["change.made", "limit.reported", "load.planned", "dependency.called"])

@@ -101,3 +101,22 @@ async def test_a_consumer_that_is_behind_the_end_of_a_log_is_made_anew_at_once()
     assert source.stats().rebuilds == 1
     assert source.progress.is_tail_lost
     await source.close()
+
+
+async def test_a_partition_that_went_elsewhere_meanwhile_is_no_poll_that_failed() -> None:
+    """The group was arranged anew while the broker was asked where the log begins."""
+    source, consumer = await a_source()
+    member = source.supervisor.member
+    assert member is not None
+    asked = consumer.beginning_offsets
+
+    async def beginning_offsets(partitions: Any) -> Any:
+        consumer.assign([])
+        await member.on_partitions_assigned([])
+        return await asked(partitions)
+
+    consumer.beginning_offsets = beginning_offsets
+    tick = await source.read()
+    assert tick is not None
+    assert tick.assigned == ()
+    assert source._failed_polls == 0

@@ -294,6 +294,10 @@ def test_calls_without_the_label_that_splits_a_limit_have_their_page_and_their_d
             "expect: [{never: any, severity: critcal}]",
             "expect[0]: there is no severity `critcal`; did you mean critical?",
         ),
+        (
+            "expect: [{never: any, severity: warning, labels: {severity: critical}}]",
+            "expect[0]: `severity` and `labels.severity` are not the same; keep one of them",
+        ),
         ("expect: [{never: any, labels: {severity: page}}]", "known: critical, warning, info"),
         ("expect: [{never: any, within: 5m}]", "expect[0].within: is for `firing`"),
         (

@@ -111,6 +111,8 @@ def _entry(given: object, place: str, problems: list[str]) -> Expectation:
     wanted = {(str(name), str(value)) for name, value in labels.items()}
     if "severity" in fields:
         wanted.add(("severity", str(fields["severity"])))
+    if len(wanted) > len({name for name, _ in wanted}):
+        problems.append(f"{place}: `severity` and `labels.severity` are not the same; keep one of them")
     problems.extend(
         f"{place}: there is no severity `{value}`; {did_you_mean(value, SEVERITIES)}"
         for label, value in sorted(wanted)

@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.decode.causes import CauseTable
 from engine.decode.columns import Columns
-from engine.decode.events import DEPENDENCY, Cause, Note
+from engine.decode.events import DEPENDENCY, LABELS, Cause, Note
 from engine.decode.fields import (
     TYPE_RULES,
     EventFields,
@@ -40,6 +40,7 @@ from engine.decode.siphash import hash_key
 from engine.decode.stages import METRIC, StageTable
 from engine.decode.timestamp import OUT_OF_RANGE, event_time_ns
 from engine.errors import LossReason
+from engine.limits import OTHER
 from engine.source.contract import PLAIN_LOG_RECEIVED_NS
 
 if TYPE_CHECKING:
@@ -281,6 +282,9 @@ class JsonDecoder:
             shared = {label for label, value in labels if value in SHARED_WORDS}
             for label in sorted(other | shared | given - set(self.series.labels)):
                 self._ignore(label)
+            # One that cannot be used narrows the list too, and nobody knows to which calls.
+            unusable = (label for label in LABELS if clean_label(getattr(fields, label)) is None)
+            labels += tuple((label, OTHER) for label in unusable)
         return Note(time_ns, rule.type_id, labels, pairs)
 
     def received_ns(self, raw: RawBatch, time_ns: NDArray[np.int64]) -> NDArray[np.int64]:

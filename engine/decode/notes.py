@@ -32,6 +32,7 @@ NUMBERS = {
     EventType.LOAD_PLANNED: ("expected",),
 }
 TEXTS = ("what", "from", "to", "by")
+NUMBER_MAX = 1e12  # of calls or of what a quota counts; no sum of them is more than a number can hold
 
 
 def note_fields(
@@ -49,7 +50,7 @@ def note_fields(
         value = getattr(fields, name)
         if value is not None:
             number = quantity(value)
-            if isnan(number):
+            if isnan(number) or number > NUMBER_MAX:
                 ignore(name)
             else:
                 pairs.append((name, number))

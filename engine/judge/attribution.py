@@ -49,9 +49,10 @@ class Declines(NamedTuple):
 
 def fullness(used: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[np.float64]:
     """Say how full each instance was, as a ratio; NaN where the use or the value is unknown."""
-    # A cap of 0 is full, in use or not.
+    # A cap of 0 is full, in use or not; next to nothing is, too.
     ratio = np.full(len(value), np.inf)
-    np.divide(used, value, out=ratio, where=value != 0)
+    with np.errstate(over="ignore"):
+        np.divide(used, value, out=ratio, where=value != 0)
     return ratio
 
 

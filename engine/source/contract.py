@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NO_ROWS: NDArray[np.int64] = np.empty(0, np.int64)
 NO_ROWS.setflags(write=False)
+Places = tuple[tuple[int, int], ...]  # (partition, offset of what is read next)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class RawBatch:
     position equalled the end of the partition at `received_ns`. A tick has no rows and partition -1.
     Rows that came as columns are in `columns`; there are no bytes then, and no places in them.
     `tenure` counts how often this process has lost all partitions: what was read in an earlier one is void.
+    `places`: with this batch all that lies before them was handed over, was lost, or is no row (a marker, a
+    null value, a gap). A partition that is not among them stands behind its last row.
     """
 
     data: bytes
@@ -49,6 +52,7 @@ class RawBatch:
     caught_up: tuple[int, ...]
     columns: RowColumns | None = None
     tenure: int = 0
+    places: Places = ()
 
     @property
     def rows(self) -> int:
@@ -74,11 +78,16 @@ PLAIN_LOG_RECEIVED_NS = -1
 
 
 def tick(
-    topic: str, received_ns: int, assigned: tuple[int, ...], caught_up: tuple[int, ...], tenure: int = 0
+    topic: str,
+    received_ns: int,
+    assigned: tuple[int, ...],
+    caught_up: tuple[int, ...],
+    tenure: int = 0,
+    places: Places = (),
 ) -> RawBatch:
     """Make a batch without rows."""
     return RawBatch(
-        b"", NO_ROWS, NO_ROWS, NO_ROWS, topic, -1, received_ns, assigned, caught_up, tenure=tenure
+        b"", NO_ROWS, NO_ROWS, NO_ROWS, topic, -1, received_ns, assigned, caught_up, None, tenure, places
     )
 
 

@@ -19,6 +19,7 @@ import logging
 import socket
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition, errors
@@ -43,6 +44,7 @@ from engine.source.stats import SourceStats
 
 if TYPE_CHECKING:
     from engine.settings import KafkaSettings
+    from engine.source.contract import Places
     from engine.source.kafka_member import Member
 
 NS_PER_S = 1_000_000_000
@@ -100,7 +102,7 @@ class KafkaSource:
             return self._ready.popleft()
         member = self.supervisor.member
         caught_up = await member.caught_up() if member is not None else ()
-        return self._tick(self._assigned, caught_up)
+        return self._tick(self._assigned, caught_up, self._places())
 
     async def close(self) -> None:
         """Let the consumer go without leaving the group; closing twice is fine."""
@@ -220,8 +222,14 @@ class KafkaSource:
                 RawBatch(
                     *rows, self._settings.topic, partition, self._last_poll_ns,
                     self._assigned, tuple(sorted(at_end - waiting)), tenure=self.progress.tenure,
+                    places=() if waiting else self._places(),
                 )
             )  # fmt: skip
+
+    def _places(self) -> Places:
+        """Give where our partitions are fetched next; true of what is given last of all that was fetched."""
+        places = self.progress.places
+        return tuple((partition, places[partition]) for partition in self._assigned if partition in places)
 
     def _check(self, member: Member) -> None:
         """Throw away a consumer that is not well; SourceError if its place is taken again and again."""
@@ -259,18 +267,22 @@ class KafkaSource:
     async def _find_again(self, member: Member, error: errors.OffsetOutOfRangeError) -> None:
         """Go on where rows were deleted; what is another log now begins anew, without what was held of it.
 
-        A broker may say it of an offset that the log has, and again at once: that is a poll that failed.
+        A broker may say it of an offset that the log has, and again at once: that is a poll that failed. A
+        partition that went elsewhere meanwhile fails nothing.
         """
         await member.watch_topic()
-        lost_rows, failure = 0, error
+        lost_rows = 0
+        failure: Exception | None = None
         try:
             for tp in error.args[0]:
                 if tp.partition in member.placed:
-                    lost_rows += await member.find_again(tp)
+                    rows = await member.find_again(tp)
+                    lost_rows += rows or 0
+                    failure = error if rows == 0 else failure
         except (errors.KafkaError, TimeoutError) as one:
             failure = one
         self._intake.lost_rows[DELETED] += lost_rows
-        if not lost_rows and not member.failed:
+        if failure is not None and not lost_rows and not member.failed:
             await self._count_failure(failure, self._settings.poll_ns / NS_PER_S)
         self._check(member)
 
@@ -284,7 +296,9 @@ class KafkaSource:
         self._assigned, self._is_placing = partitions, partitions != given
         kept = [batch for batch in self._ready if not batch.rows or batch.partition in partitions]
         self._ready.clear()
-        self._ready.extend(kept)
+        for batch in kept:
+            ours = tuple(place for place in batch.places if place[0] in partitions)
+            self._ready.append(replace(batch, places=ours))
         if lost:
             self._ready.append(self._tick(partitions))
         if self._is_placing:
@@ -295,8 +309,10 @@ class KafkaSource:
         else:
             log.info("standing by: another member of the group reads")
 
-    def _tick(self, assigned: tuple[int, ...], caught_up: tuple[int, ...] = ()) -> RawBatch:
-        return tick(self._settings.topic, time.time_ns(), assigned, caught_up, self.progress.tenure)
+    def _tick(
+        self, assigned: tuple[int, ...], caught_up: tuple[int, ...] = (), places: Places = ()
+    ) -> RawBatch:
+        return tick(self._settings.topic, time.time_ns(), assigned, caught_up, self.progress.tenure, places)
 
     async def _commit_often(self) -> None:
         """Tell the group how far reading has come; nothing depends on it, so no failure matters."""

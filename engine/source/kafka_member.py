@@ -160,8 +160,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         except (errors.KafkaError, TimeoutError):
             return {}  # Whether a place lies in the log is seen when it is fetched.
 
-    async def find_again(self, tp: TopicPartition) -> int:
-        """Go on in a partition whose rows were deleted, and give how many were.
+    async def find_again(self, tp: TopicPartition) -> int | None:
+        """Go on in a partition whose rows were deleted, and give how many were; None: it went elsewhere.
 
         A place beyond the end lets everything go, as a topic made anew does: what is known counts rows that
         are not in the log, and others have their offsets.
@@ -169,7 +169,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         place = self._places[tp.partition]
         found = await replace(self.consumer, tp, place)
         if tp.partition not in self.placed or self._places.get(tp.partition) != place:
-            return 0  # It went elsewhere meanwhile, and may be back at another place.
+            return None  # It went elsewhere meanwhile, and may be back at another place.
         if found.is_tail_lost:
             log.warning(
                 "the end of the log is gone, or the log is another one: partition %d, which was read up to "
