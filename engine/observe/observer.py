@@ -45,15 +45,14 @@ from engine.observe.tables import TOMBSTONE_BEYOND_LATE_NS, CauseNames, SeriesNa
 from engine.observe.unkeyed import END_KEY, count_unkeyed, forget_ends, new_unmatched
 from engine.observe.watermark import (
     FLOOR_NS,
-    NO_JUMP_NS,
     NONE_NS,
     Idleness,
     after,
     believable_ns,
     engine_watermark,
-    idle_partitions, jump_ns_of,
+    idle_partitions,
+    jump_ns_of,
 )  # fmt: skip
-from engine.source.contract import PLAIN_LOG_RECEIVED_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -223,8 +222,7 @@ class Observer:
 
     def _hold(self, raw: RawBatch, events: EventBatch) -> tuple[FirstDecline, ...]:
         partition = self._partitions[events.partition]
-        is_plain_log = raw.received_ns == PLAIN_LOG_RECEIVED_NS
-        bounds = self._bounds(partition, jump_ns_of(self.settings) if is_plain_log else NO_JUMP_NS)
+        bounds = self._bounds(partition, jump_ns_of(self.settings, raw.received_ns))
         rows, measures = events.rows, len(events.measure_row)
         partition.held = grown_held(partition.held, rows, measures)
         if len(self._no_notes) < rows:

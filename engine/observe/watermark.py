@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engine.kernel import kernel
+from engine.source.contract import PLAIN_LOG_RECEIVED_NS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,8 +43,10 @@ def new_clock() -> NDArray[np.int64]:
     return clock
 
 
-def jump_ns_of(settings: EngineSettings) -> int:
-    """Give how far one row may move a plain log's time: not so far that others would be lost as late."""
+def jump_ns_of(settings: EngineSettings, received_ns: int) -> int:
+    """Give how far one row may move time: in a plain log not so far that others would be lost as late."""
+    if received_ns != PLAIN_LOG_RECEIVED_NS:
+        return NO_JUMP_NS
     late_ns = (settings.late_ns, *settings.late_by_platform_ns.values())
     return min(*late_ns, settings.clock_ahead_ns)
 
