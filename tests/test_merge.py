@@ -5,11 +5,14 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.decode import timestamp
+from engine.decode.fields import EventFields
 from engine.source.lines import Rows, rows_of
 from engine.source.merge import LogMerge
 from engine.source.order_times import (
@@ -50,7 +53,8 @@ ROWS = st.one_of(
     st.sampled_from([
         b'{"time" : 5}', b'{"time": 1767600000}', b'{"time":1767600000', b'{"time', b"", b"time", b'"time":7',
         b'{"a":{"time":8},"time":9}', b'{"a":"\\"time\\":5","time":6}', b'"time"time":5', b'""time":5',
-        b'{"time":5', b'{"time":', b'{"times":1,"time":2}', b"\xff\x00",
+        b'{"time":5', b'{"time":', b'{"times":1,"time":2}', b"\xff\x00", b'{"a":{"time":8}}',
+        b'{"a":"{","time":9}', b'{"a":{},"time":"9"',
     ]),
 )  # fmt: skip
 
@@ -67,6 +71,48 @@ def test_times_are_read_as_text_is(rows: list[bytes]) -> None:
     """Plain numbers by kernels, the others by the text itself."""
     expected = [event_time_ns(row) for row in rows]
     assert [NO_TIME if one is None else one for one in expected] == event_times(laid_out(rows)).tolist()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b'{"time":"2026-01-05T08:00:00z"}',
+        b'{"time":"2026-01-05t08:00:00z"}',
+        b'{"time":"2026-01-05t09:00:00.25+01:00"}',
+        b'{"time":"2026-01-05T08:00:00.2500000000000000000000000Z"}',
+        b'{"time":"2026-01-05T08:00:00.25%sZ"}' % (b"0" * 41),  # 64 characters
+        b'{"time":"2026-01-05T08:00:00\\u005a"}',
+        b'{"meta":{"time":12},"time":1767600000}',
+        b'{"meta":{"time":"12:00"},"time":1767600000.5}',
+        b'{"meta":{"time":12},"time":"2026-01-05T08:00:00z"}',
+        b'{"meta":[{"time":1767600007}],"time" : "1767600000"}',
+        b'{"latency_ms":{"time":120},"time":1767600000,"type":"turn.completed"}',
+        b'{"meta":{},"time":1767600007,"time":1767600000}',
+        b'{"meta":{"time":12},"note":"\\"time\\":5 {","time":1767600000}',
+        b'{"time":null,"latency_ms":{"time":120},"time":1767600000}',
+    ],
+)
+def test_the_time_is_the_one_that_the_decoder_takes(row: bytes) -> None:
+    """Small letters, as many characters as it takes, and what is named time in something else before."""
+    time_ns = timestamp.event_time_ns(bytes(msgspec.json.decode(row, type=EventFields).time))
+    assert time_ns in {T * 10**9, T * 10**9 + 250_000_000, T * 10**9 + 500_000_000}
+    assert [time_ns] == event_times(laid_out([row])).tolist()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [b'{"meta":{"time":1767600000}}', b'{"time":null,"meta":{"time":12}}', b'{"meta":{"time":1767600000}'],
+)
+def test_the_time_of_something_else_is_none(row: bytes) -> None:
+    """A row without a time of its own stays behind the row before it."""
+    assert [NO_TIME] == event_times(laid_out([row])).tolist()
+
+
+def test_a_leap_second_is_a_time() -> None:
+    """A file may begin in one."""
+    row = b'{"time":"2026-06-30T23:59:60.5Z"}'
+    after_ns = timestamp.event_time_ns(b'"2026-07-01T00:00:00.5Z"')
+    assert [after_ns - 10**9] == event_times(laid_out([row])).tolist()
 
 
 def test_plain_numbers_need_no_text() -> None:
@@ -111,6 +157,16 @@ def test_files_are_merged_as_the_twin_merges_them(files: list[list[tuple[int, st
         for number, rows in enumerate(files)
     ]
     assert oracle_merge.merged(written) == merged(written)
+
+
+@pytest.mark.parametrize(
+    "form", ['"time":"2026-01-05t08:00:{:02}z"', '"meta":{{"time":12}},"time":17676000{:02}']
+)
+def test_however_a_file_says_its_times_its_rows_come_between_the_others(form: str) -> None:
+    """Or all of it would come first, and the rest be late."""
+    plain = rows_with([str(T + second) for second in range(0, 40, 2)])
+    other = [b"{" + form.format(second).encode() + b"}" for second in range(1, 40, 2)]
+    assert [row for pair in zip(plain, other, strict=True) for row in pair] == merged([plain, other])
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
