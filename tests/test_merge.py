@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import tempfile
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from engine.decode import timestamp
 from engine.decode.fields import EventFields
-from engine.source.lines import Rows, rows_of
+from engine.errors import SourceError
+from engine.source.lines import LogRows, Rows, rows_of
 from engine.source.merge import LogMerge
 from engine.source.order_times import (
     NO_TIME,
@@ -167,6 +169,53 @@ def test_however_a_file_says_its_times_its_rows_come_between_the_others(form: st
     plain = rows_with([str(T + second) for second in range(0, 40, 2)])
     other = [b"{" + form.format(second).encode() + b"}" for second in range(1, 40, 2)]
     assert [row for pair in zip(plain, other, strict=True) for row in pair] == merged([plain, other])
+
+
+def before_the_error(log: LogRows | LogMerge) -> tuple[list[bytes], str]:
+    """Read a damaged log as far as it goes; give its rows, and where it is damaged."""
+    rows: list[bytes] = []
+    try:
+        while (read := log.read()) is not None:
+            rows += rows_of(lines_of(read))
+    except SourceError as error:
+        return rows, error.where
+    finally:
+        log.close()
+    raise AssertionError("the damage was not seen")
+
+
+def damaged(path: Path, rows: list[bytes], end: int = -6) -> tuple[list[bytes], str]:
+    """Write a log that stops in the middle; give what is read of it alone, and where it is damaged."""
+    path.write_bytes(gzip.compress(b"\n".join(rows))[:end])
+    return before_the_error(LogRows(str(path), 1 << 20))
+
+
+@pytest.mark.parametrize(("count", "end"), [(3000, -5000), (3000, -6), (10, -6), (1, -6), (10, 12)])
+def test_a_damaged_file_gives_its_rows_and_the_others_go_on(tmp_path: Path, count: int, end: int) -> None:
+    """However few they are: every row that can be read comes in its order, and then the error."""
+    whole = rows_with([str(T + 2 * place) for place in range(3000)])
+    cut = rows_with([f"{T + 2 * place + 1}.{place * place % 9973:04}" for place in range(count)])
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(whole))
+    readable, where = damaged(tmp_path / "b.jsonl.gz", cut, end)
+    (tmp_path / "c.jsonl").write_bytes(b'{"time":%d}' % (T + 9000))
+    merge = LogMerge([str(path) for path in sorted(tmp_path.iterdir())], 1 << 20)
+    expected = oracle_merge.merged([whole, readable, [b'{"time":%d}' % (T + 9000)]])
+    assert (expected, where) == before_the_error(merge)
+
+
+def test_of_several_damaged_files_the_first_is_told(tmp_path: Path) -> None:
+    """It is the one that ends first."""
+    later, _ = damaged(tmp_path / "a.jsonl.gz", rows_with([str(T + 60 + place) for place in range(10)]))
+    first, where = damaged(tmp_path / "b.jsonl.gz", rows_with([str(T + place) for place in range(10)]))
+    merge = LogMerge([str(path) for path in sorted(tmp_path.iterdir())], 1 << 20)
+    assert (first + later, where) == before_the_error(merge)
+
+
+def test_what_cannot_be_opened_fails_before_anything_is_read(tmp_path: Path) -> None:
+    """A damaged file beside it or not."""
+    damaged(tmp_path / "a.jsonl.gz", rows_with([str(T)]))
+    with pytest.raises(SourceError, match="cannot be opened"):
+        LogMerge([str(tmp_path / "a.jsonl.gz"), str(tmp_path / "none.jsonl")], 1 << 20)
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
