@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import tempfile
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.source.lines import Rows, rows_of
+from engine.decode import timestamp
+from engine.decode.fields import EventFields
+from engine.errors import SourceError
+from engine.source.lines import LogRows, Rows, rows_of
 from engine.source.merge import LogMerge
 from engine.source.order_times import (
     NO_TIME,
@@ -50,7 +55,8 @@ ROWS = st.one_of(
     st.sampled_from([
         b'{"time" : 5}', b'{"time": 1767600000}', b'{"time":1767600000', b'{"time', b"", b"time", b'"time":7',
         b'{"a":{"time":8},"time":9}', b'{"a":"\\"time\\":5","time":6}', b'"time"time":5', b'""time":5',
-        b'{"time":5', b'{"time":', b'{"times":1,"time":2}', b"\xff\x00",
+        b'{"time":5', b'{"time":', b'{"times":1,"time":2}', b"\xff\x00", b'{"a":{"time":8}}',
+        b'{"a":"{","time":9}', b'{"a":{},"time":"9"',
     ]),
 )  # fmt: skip
 
@@ -67,6 +73,48 @@ def test_times_are_read_as_text_is(rows: list[bytes]) -> None:
     """Plain numbers by kernels, the others by the text itself."""
     expected = [event_time_ns(row) for row in rows]
     assert [NO_TIME if one is None else one for one in expected] == event_times(laid_out(rows)).tolist()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b'{"time":"2026-01-05T08:00:00z"}',
+        b'{"time":"2026-01-05t08:00:00z"}',
+        b'{"time":"2026-01-05t09:00:00.25+01:00"}',
+        b'{"time":"2026-01-05T08:00:00.2500000000000000000000000Z"}',
+        b'{"time":"2026-01-05T08:00:00.25%sZ"}' % (b"0" * 41),  # 64 characters
+        b'{"time":"2026-01-05T08:00:00\\u005a"}',
+        b'{"meta":{"time":12},"time":1767600000}',
+        b'{"meta":{"time":"12:00"},"time":1767600000.5}',
+        b'{"meta":{"time":12},"time":"2026-01-05T08:00:00z"}',
+        b'{"meta":[{"time":1767600007}],"time" : "1767600000"}',
+        b'{"latency_ms":{"time":120},"time":1767600000,"type":"turn.completed"}',
+        b'{"meta":{},"time":1767600007,"time":1767600000}',
+        b'{"meta":{"time":12},"note":"\\"time\\":5 {","time":1767600000}',
+        b'{"time":null,"latency_ms":{"time":120},"time":1767600000}',
+    ],
+)
+def test_the_time_is_the_one_that_the_decoder_takes(row: bytes) -> None:
+    """Small letters, as many characters as it takes, and what is named time in something else before."""
+    time_ns = timestamp.event_time_ns(bytes(msgspec.json.decode(row, type=EventFields).time))
+    assert time_ns in {T * 10**9, T * 10**9 + 250_000_000, T * 10**9 + 500_000_000}
+    assert [time_ns] == event_times(laid_out([row])).tolist()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [b'{"meta":{"time":1767600000}}', b'{"time":null,"meta":{"time":12}}', b'{"meta":{"time":1767600000}'],
+)
+def test_the_time_of_something_else_is_none(row: bytes) -> None:
+    """A row without a time of its own stays behind the row before it."""
+    assert [NO_TIME] == event_times(laid_out([row])).tolist()
+
+
+def test_a_leap_second_is_a_time() -> None:
+    """A file may begin in one."""
+    row = b'{"time":"2026-06-30T23:59:60.5Z"}'
+    after_ns = timestamp.event_time_ns(b'"2026-07-01T00:00:00.5Z"')
+    assert [after_ns - 10**9] == event_times(laid_out([row])).tolist()
 
 
 def test_plain_numbers_need_no_text() -> None:
@@ -111,6 +159,63 @@ def test_files_are_merged_as_the_twin_merges_them(files: list[list[tuple[int, st
         for number, rows in enumerate(files)
     ]
     assert oracle_merge.merged(written) == merged(written)
+
+
+@pytest.mark.parametrize(
+    "form", ['"time":"2026-01-05t08:00:{:02}z"', '"meta":{{"time":12}},"time":17676000{:02}']
+)
+def test_however_a_file_says_its_times_its_rows_come_between_the_others(form: str) -> None:
+    """Or all of it would come first, and the rest be late."""
+    plain = rows_with([str(T + second) for second in range(0, 40, 2)])
+    other = [b"{" + form.format(second).encode() + b"}" for second in range(1, 40, 2)]
+    assert [row for pair in zip(plain, other, strict=True) for row in pair] == merged([plain, other])
+
+
+def before_the_error(log: LogRows | LogMerge) -> tuple[list[bytes], str]:
+    """Read a damaged log as far as it goes; give its rows, and where it is damaged."""
+    rows: list[bytes] = []
+    try:
+        while (read := log.read()) is not None:
+            rows += rows_of(lines_of(read))
+    except SourceError as error:
+        return rows, error.where
+    finally:
+        log.close()
+    raise AssertionError("the damage was not seen")
+
+
+def damaged(path: Path, rows: list[bytes], end: int = -6) -> tuple[list[bytes], str]:
+    """Write a log that stops in the middle; give what is read of it alone, and where it is damaged."""
+    path.write_bytes(gzip.compress(b"\n".join(rows))[:end])
+    return before_the_error(LogRows(str(path), 1 << 20))
+
+
+@pytest.mark.parametrize(("count", "end"), [(3000, -5000), (3000, -6), (10, -6), (1, -6), (10, 12)])
+def test_a_damaged_file_gives_its_rows_and_the_others_go_on(tmp_path: Path, count: int, end: int) -> None:
+    """However few they are: every row that can be read comes in its order, and then the error."""
+    whole = rows_with([str(T + 2 * place) for place in range(3000)])
+    cut = rows_with([f"{T + 2 * place + 1}.{place * place % 9973:04}" for place in range(count)])
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(whole))
+    readable, where = damaged(tmp_path / "b.jsonl.gz", cut, end)
+    (tmp_path / "c.jsonl").write_bytes(b'{"time":%d}' % (T + 9000))
+    merge = LogMerge([str(path) for path in sorted(tmp_path.iterdir())], 1 << 20)
+    expected = oracle_merge.merged([whole, readable, [b'{"time":%d}' % (T + 9000)]])
+    assert (expected, where) == before_the_error(merge)
+
+
+def test_of_several_damaged_files_the_first_is_told(tmp_path: Path) -> None:
+    """It is the one that ends first."""
+    later, _ = damaged(tmp_path / "a.jsonl.gz", rows_with([str(T + 60 + place) for place in range(10)]))
+    first, where = damaged(tmp_path / "b.jsonl.gz", rows_with([str(T + place) for place in range(10)]))
+    merge = LogMerge([str(path) for path in sorted(tmp_path.iterdir())], 1 << 20)
+    assert (first + later, where) == before_the_error(merge)
+
+
+def test_what_cannot_be_opened_fails_before_anything_is_read(tmp_path: Path) -> None:
+    """A damaged file beside it or not."""
+    damaged(tmp_path / "a.jsonl.gz", rows_with([str(T)]))
+    with pytest.raises(SourceError, match="cannot be opened"):
+        LogMerge([str(tmp_path / "a.jsonl.gz"), str(tmp_path / "none.jsonl")], 1 << 20)
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])

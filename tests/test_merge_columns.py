@@ -122,15 +122,15 @@ def test_whole_times_are_read_as_text_is(numbers: list[int]) -> None:
     assert [NO_TIME if time is None else time for time in times] == found.tolist()
 
 
-def test_a_stage_that_is_called_time_comes_first_where_the_line_has_it_first(tmp_path: Path) -> None:
-    """The light reading of lines takes the first; so it is of columns."""
+def test_a_stage_that_is_called_time_is_not_that_of_the_event(tmp_path: Path) -> None:
+    """Where the line has it first."""
     events = [
         {"latency_ms": {"time": T + 5}, "time": T + place, "call_id": f"c{place}"} for place in range(7)
     ]
     (path,) = written(tmp_path, [events])
     columns = ParquetLog(str(path)).read()
     assert columns is not None
-    assert [(T + 5) * 10**9] * 7 == column_times(columns).tolist()
+    assert [(T + place) * 10**9 for place in range(7)] == column_times(columns).tolist()
 
 
 def test_times_that_interleave_and_tie(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ pipe stays open from the start.
 The time is read lightly (`order_times.py`). A row without one stays behind the row before it, and up to eight
 wrong clocks in a row, as many as one log alone may have, do not hold their file up, because the key is the
 running maximum of the median of 17 rows.
+A log that turns out to be damaged ends there, and the others go on: the error comes when every row is given.
 Decoding for real is not done here: what is malformed is counted there. Rows stay in the buffers that they
 were read into, so that no row is a Python object; a heap of rows was rejected for that. Files of columns stay
 columns (`pieces.py`).
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.errors import SourceError
 from engine.kernel import kernel
 from engine.source.columns import RowColumns
 from engine.source.lines import NOTHING_YET, LogRows, Rows
@@ -80,6 +82,7 @@ class _Lane:
         self.log = open_log(path, row_bytes_max, chunk_rows_max)
         self.rows: Piece = NOTHING_YET
         self.keys = NO_KEYS
+        self.damage: SourceError | None = None
         self._held: Piece = NOTHING_YET
         self._held_times = NO_KEYS  # of the last rows that were given, then of the rows held back
         self._last_key = LONG_AGO_NS
@@ -87,13 +90,23 @@ class _Lane:
     def fill(self) -> bool:
         """Read until there is a row or the end; False if the input has to be waited for."""
         while not len(self.keys):
-            cut = self.log.read()
+            cut = self._read()
             if cut is None and not rows_in(self._held):
                 return True
             if cut is not None and not rows_in(cut):
                 return False
             self._take(NOTHING_YET if cut is None else cut, is_end=cut is None)
         return True
+
+    def _read(self) -> Piece | None:
+        """Read on; where the log is damaged, it ends."""
+        if self.damage is not None:
+            return None
+        try:
+            return self.log.read()
+        except SourceError as error:
+            self.damage = error
+            return None
 
     def _take(self, fresh: Piece, *, is_end: bool) -> None:
         """Give keys to the rows whose neighbours are known."""
@@ -134,6 +147,7 @@ class LogMerge:
         self._chunk_rows_max = chunk_rows_max
         self._open: list[_Lane] = []
         waiting: list[tuple[int, int, str]] = []
+        self._damage: SourceError | None = None  # the first of all files
         self._bytes_closed = 0
         self.bytes_total = 0
         for index, path in enumerate(paths):
@@ -156,7 +170,16 @@ class LogMerge:
         return self._bytes_closed + sum(lane.log.bytes_done for lane in self._open)
 
     def read(self) -> Piece | None:
-        """Give the next rows in order, no rows if a pipe has to be waited for, None at the end."""
+        """Give the next rows in order, no rows if a pipe has to be waited for, None at the end.
+
+        Where a file was damaged, a SourceError is raised instead of the end.
+        """
+        piece = self._next()
+        if piece is None and self._damage is not None:
+            raise self._damage
+        return piece
+
+    def _next(self) -> Piece | None:
         if not self._open and not self._open_next():
             return None
         while True:
@@ -178,6 +201,7 @@ class LogMerge:
         for lane in list(self._open):
             self._shut(lane)
         self._waiting = []
+        self._damage = None
 
     def _open_next(self) -> bool:
         """Open the file whose first event is next."""
@@ -190,6 +214,7 @@ class LogMerge:
 
     def _shut(self, lane: _Lane) -> None:
         """Close a file that has ended."""
+        self._damage = self._damage or lane.damage
         self._bytes_closed += lane.log.bytes_done
         lane.log.close()
         self._open.remove(lane)

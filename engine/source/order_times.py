@@ -1,7 +1,9 @@
 """When the rows of a log happened, read lightly: good enough to order files by.
 
-It is the first `"time":` of a row, whatever else the row holds. A kernel reads plain numbers, which is nearly
-every row; the few others are read as text. Both give the same: whole numbers exactly, others as a double.
+It is the first `"time":` of a row. A kernel reads plain numbers, which is nearly every row; the few others
+are read as text. Both give the same: whole numbers exactly, others as a double. Where a `{` before it may
+have begun another object, or what follows is no time, the row is parsed for its own `time`, as the decoder
+does. A row that says its time twice, no object before it, is ordered by the first; a decoder takes the last.
 Of rows that came as columns it is the column, and only where the line of such a row could say something else
 (a list or a map, a stage of that name, what is no text) the line is written and read.
 """
@@ -12,6 +14,7 @@ import datetime as dt
 import re
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from engine.kernel import kernel
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
     from engine.source.columns import Column
     from engine.source.lines import Rows
 
-EVENT_TIME = re.compile(rb'"time"\s*:\s*(?:"([^"]{1,40})"|(-?[0-9][0-9.eE+-]{0,39}))')
+TEXT_MAX = 64  # characters of a time, as in the decoder
+EVENT_TIME = re.compile(rb'"time"\s*:\s*(?:"([^"]{1,64})"|(-?[0-9][0-9.eE+-]{0,63}))')
 NS = 1_000_000_000
 DAY_S = 86_400
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -31,7 +35,7 @@ YEAR_2100_NS = 4_200_000_000_000_000_000  # twice as much still fits
 
 NO_TIME, UNSURE = -1, -2
 NAME = np.frombuffer(b'"time":', np.uint8)
-ZERO, NINE, POINT = ord("0"), ord("9"), ord(".")
+ZERO, NINE, POINT, BRACE = ord("0"), ord("9"), ord("."), ord("{")
 DIGITS_MAX = 19  # below 2^64
 WHOLE_MAX = 1 << 53  # as a double; beyond it, only whole numbers are read here
 THOUSANDS_END = 10**17  # from here on, a whole number is one of nanoseconds
@@ -39,17 +43,38 @@ GOES_ON = np.frombuffer(b"0123456789eE+-.", np.uint8)
 POWERS = np.array([float(10**power) for power in range(DIGITS_MAX + 1)])
 
 
+class OwnTime(msgspec.Struct):
+    """The `time` of a row itself, not that of something in it."""
+
+    time: msgspec.Raw = msgspec.Raw(b"")
+
+
+OWN_TIME = msgspec.json.Decoder(OwnTime)
+
+
 def event_time_ns(row: bytes) -> int | None:
     """Find the event's time, good enough to order by; None if there is none."""
     found = EVENT_TIME.search(row)
-    if found is None:
+    if found is not None and row.count(b"{", 0, found.start()) <= 1:
+        time_ns = _time_ns((found[1] or found[2]).decode("ascii", "replace"))
+        if time_ns is not None:
+            return time_ns
+    try:
+        own = bytes(OWN_TIME.decode(row).time)
+        text = msgspec.json.decode(own, type=str) if own.startswith(b'"') else own.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    text = (found[1] or found[2]).decode("ascii", "replace")
+    return _time_ns(text) if len(text) <= TEXT_MAX else None
+
+
+def _time_ns(text: str) -> int | None:
+    """Read a number or RFC 3339; None if it is no time."""
     try:
         number = int(text) if text.isdigit() else float(text)
     except ValueError:
         try:
-            moment = dt.datetime.fromisoformat(text)
+            # Its letters may be small. A leap second, which it does not know, is ordered by the one before.
+            moment = dt.datetime.fromisoformat(text.upper().replace(":60", ":59"))
         except ValueError:
             return None
         if moment.tzinfo is None:
@@ -106,7 +131,7 @@ def _times_in(column: Column) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         return times, there
     by_line = ~column.is_plain()
     for row in np.flatnonzero(there & ~by_line).tolist():
-        found = event_time_ns(b'"time":' + ENCODER.encode(column.value(row)))
+        found = event_time_ns(b'{"time":' + ENCODER.encode(column.value(row)) + b"}")
         times[row] = NO_TIME if found is None else found
     return times, by_line
 
@@ -133,11 +158,15 @@ def plain_times(
 
 @kernel
 def plain_time(data: NDArray[np.uint8], at: int, end: int) -> int:
-    """Give the time of data[at:end]: UNSURE if its first `"time"` is not followed by a plain number."""
-    matched = 0
+    """Give the time of data[at:end]: UNSURE if its first `"time"` is not followed by a plain number.
+
+    So too if it may be the time of something else, behind a second `{`.
+    """
+    matched, braces = 0, 0
     while matched < len(NAME):
         if at >= end:
             return UNSURE
+        braces += int(data[at] == BRACE)
         if data[at] == NAME[matched]:
             matched += 1
         elif matched == len(NAME) - 1:
@@ -145,6 +174,8 @@ def plain_time(data: NDArray[np.uint8], at: int, end: int) -> int:
         else:
             matched = int(data[at] == NAME[0])
         at += 1
+    if braces > 1:
+        return UNSURE
     value = np.uint64(0)
     digits, places, points = 0, 0, 0
     while at < end and digits < DIGITS_MAX:
