@@ -123,7 +123,10 @@ class ParquetLog:
 
     def _read(self, columns: list[str]) -> Iterator[RowColumns]:
         if not columns:  # Rows without a field are rows all the same.
-            yield RowColumns(self._rows, {})
+            for first in range(0, self._rows, self._chunk_rows):
+                rows = min(self._chunk_rows, self._rows - first)
+                self._rows_done += rows
+                yield RowColumns(rows, {})
             return
         try:
             for batch in self._file.iter_batches(self._chunk_rows, columns=columns, use_threads=False):
