@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -71,3 +72,21 @@ async def test_files_with_values_beyond_those_of_python_are_merged(tmp_path: Pat
     assert [3, 3] == [raw.rows for raw in batches if raw is not None]
     assert await source.read() is None
     await source.close()
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("missing", [None, math.nan, math.inf])
+def test_what_is_missing_in_a_list_or_a_map_is_null_there(
+    missing: float | None, decoder: type[FastDecoder | JsonDecoder]
+) -> None:
+    """It counts as a latency that cannot be used; a stage that is null, in a struct, is absent."""
+    lists, pairs = pa.list_(pa.float64()), pa.map_(pa.string(), pa.float64())
+    ways = [
+        (pa.array([{"llm": [missing, 1.5]}], pa.struct({"llm": lists})), {"llm": [None, 1.5]}),
+        (pa.array([[("stt", missing), ("llm", 1.5)]], pairs), {"stt": None, "llm": 1.5}),
+        (pa.array([{"stt": missing, "llm": 1.5}]), {"llm": 1.5}),
+    ]
+    for column, latencies in ways:
+        event = {"time": T, "type": "turn.completed", "call_id": "c1", "id": "e1"}
+        table = table_of([event]).append_column("latency_ms", column)
+        both_ways(Log(table, [msgspec.json.encode(event | {"latency_ms": latencies})]), 10, decoder)
