@@ -12,6 +12,7 @@ from engine.decode.decoder import DEFAULT_METRIC
 from engine.decode.events import FALLBACKS, LABELS, OUTCOMES, EventType
 from engine.decode.fields import TYPE_RULES, EventFields
 from engine.decode.timestamp import event_time_ns
+from engine.errors import LossReason
 from engine.settings import EngineSettings
 from tests.event_rows import T, decode_one, new_decoder, raw_batch
 
@@ -143,3 +144,14 @@ def test_the_ranges_on_the_page_are_those_of_the_decoder(
         _, decoder = decode_one(json.dumps({**example_of(wire), field: value}).encode())
         ignored.append(decoder.fields_ignored[field])
     assert [0, 0, 1] == ignored
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_number_that_no_double_holds_costs_what_the_page_says(field: str) -> None:
+    """The row, whether its type has the field or not; such a time is read by itself."""
+    assert "`1e400`" in PAGE
+    event = {**example_of("load.planned"), field: "huge"}
+    batch, decoder = decode_one(json.dumps(event).replace('"huge"', "1e400").encode())
+    reason = LossReason.TIME_OUT_OF_RANGE if field == "time" else LossReason.FIELD_RANGE
+    assert (field == "until") == batch.rows
+    assert (field != "until") == decoder.losses[reason]

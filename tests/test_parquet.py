@@ -211,6 +211,18 @@ async def test_an_empty_log_and_one_of_other_columns(tmp_path: Path) -> None:
         assert 3 == made.losses[LossReason.FIELD_MISSING]
 
 
+def test_rows_without_a_field_come_in_pieces_too(tmp_path: Path) -> None:
+    """Few bytes may hold very many of them."""
+    pq.write_table(pa.table({"other": [1, 2, 3, 4, 5]}), tmp_path / "other.parquet")
+    log = ParquetLog(str(tmp_path / "other.parquet"), 2)
+    pieces: list[tuple[int, bool]] = []
+    while (columns := log.read()) is not None:
+        pieces.append((columns.rows, log.bytes_done == log.bytes_total))
+    assert [(2, False), (2, False), (1, True)] == pieces
+    pq.write_table(pa.table({"other": pa.array([], pa.int8())}), tmp_path / "none.parquet")
+    assert [] == batches_of(tmp_path / "none.parquet", 2)
+
+
 @pytest.mark.parametrize(
     ("table", "says"),
     [

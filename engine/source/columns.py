@@ -2,7 +2,8 @@
 
 The line of JSON is the meaning: a row comes to just what its line would come to. So a decoder may take what
 it is sure of straight from the columns, and parse the text of any other row. Null is absent. Not a number and
-infinities are absent too: JSON has none of them, and they are how some writers say "not measured".
+infinities are absent too: JSON has none of them, and they are how some writers say "not measured". In a list
+or a map all of them are the `null` of JSON.
 Fields have the names of the event contract; a stage of `latency_ms` is a column `latency_ms.<stage>` here,
 whether the file has it so or in a struct.
 """

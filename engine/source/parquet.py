@@ -55,6 +55,7 @@ DICTIONARY_BYTES_MAX = 8
 UNIT_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 # A number of nanoseconds below this would be read as one of a coarser unit (1973 is out of range anyway).
 NS_LEAST = 10**17
+UNUSABLE = False  # A value that no field takes: it is ignored and counted, as it is in JSON.
 
 
 def is_parquet(path: str) -> bool:
@@ -122,7 +123,10 @@ class ParquetLog:
 
     def _read(self, columns: list[str]) -> Iterator[RowColumns]:
         if not columns:  # Rows without a field are rows all the same.
-            yield RowColumns(self._rows, {})
+            for first in range(0, self._rows, self._chunk_rows):
+                rows = min(self._chunk_rows, self._rows - first)
+                self._rows_done += rows
+                yield RowColumns(rows, {})
             return
         try:
             for batch in self._file.iter_batches(self._chunk_rows, columns=columns, use_threads=False):
@@ -218,7 +222,17 @@ def _column(name: str, array: Any, pa: Any) -> Column:
     if kinds.is_integer(kind) and _fits(array, kinds):
         return Numbers(_values(array.cast(pa.int64()), np.int64), _is_null(array))
     is_null = array.is_null().to_numpy(zero_copy_only=False)
-    return Others(lambda row: _meant(array[row].as_py(), kind, kinds), is_null)
+    return Others(lambda row: _value(array[row], kind, kinds), is_null)
+
+
+def _value(scalar: Any, kind: Any, kinds: Any) -> Any:
+    """Give what to encode for a value; UNUSABLE where Python has none for it, such as the year 29349."""
+    try:
+        return _meant(scalar.as_py(), kind, kinds)
+    except UnicodeDecodeError:  # What is no text is no JSON either.
+        raise
+    except (ValueError, OverflowError):
+        return UNUSABLE
 
 
 def _meant(value: Any, kind: Any, kinds: Any) -> Any:
