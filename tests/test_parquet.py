@@ -319,6 +319,31 @@ def test_json_is_what_its_text_says() -> None:
         both_ways(Log(pa.table(columns), lines), 2, decoder)
 
 
+DAMAGED = ['"c1","call_id":"c2"', "{", '"c1', "1 2", "]", "", "nan"]
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_damaged_json_is_a_value_that_cannot_be_used(*, is_listed: bool) -> None:
+    """Put into the row as it stands, it could say anything of any field."""
+    texts = ['"c1"', *DAMAGED, '"c1"']
+    events = [
+        {"time": T + n, "type": "calls.listed" if is_listed else "turn.completed", "id": f"e{n}"}
+        for n in range(len(texts))
+    ]
+    columns = {name: pa.array([event[name] for event in events]) for name in ("time", "type", "id")}
+    values = pa.ExtensionArray.from_storage(pa.json_(pa.string()), pa.array(texts))
+    whole = {"calls": ["c1"]} if is_listed else {"call_id": "c1"}
+    columns |= {
+        name: pa.ListArray.from_arrays(range(len(texts) + 1), values) if is_listed else values
+        for name in whole
+    }
+    unusable = {"calls": [False]} if is_listed else {"call_id": False}
+    damaged = range(1, len(texts) - 1)
+    lines = [msgspec.json.encode(e | (unusable if n in damaged else whole)) for n, e in enumerate(events)]
+    for decoder in DECODERS:
+        both_ways(Log(pa.table(columns), lines), 3, decoder)
+
+
 def test_json_in_lists_and_maps_is_what_its_text_says() -> None:
     """Of a list or map of values that differ in kind, each is JSON."""
     latencies: list[dict[str, Any]] = [{"stt": 90, "llm": [410, 380.5]}, {}, {"llm": "fast", "stt": None}]

@@ -32,8 +32,17 @@ ASCII_END = 0x80
 SPARE_BYTES = 128  # behind the last text: kernels read in blocks
 ABSENT = -1
 NO_JSON = b"\xff"
+UNUSABLE = False  # A value that no field takes: it is ignored and counted, as it is in JSON.
 
 ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
+
+
+def raw_json(text: bytes) -> msgspec.Raw | bool:
+    """Take text that goes into a line as it stands; UNUSABLE if it is no JSON, or more than one value."""
+    try:
+        return msgspec.json.decode(text, type=msgspec.Raw)
+    except msgspec.MsgspecError:
+        return UNUSABLE
 
 
 class Texts(NamedTuple):
@@ -65,7 +74,7 @@ class Texts(NamedTuple):
         if length < 0:
             return None
         text = self.data[start : start + length].tobytes()
-        return msgspec.Raw(text) if self.is_json else text.decode()
+        return raw_json(text) if self.is_json else text.decode()
 
     def part(self, first: int, stop: int) -> Texts:
         return self._replace(start=self.start[first:stop], length=self.length[first:stop])

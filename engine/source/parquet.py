@@ -15,7 +15,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
 import numpy as np
 
 from engine.errors import SourceError, UsageError
@@ -25,12 +24,14 @@ from engine.source.columns import (
     LATENCY,
     SPARE_BYTES,
     STAGE_OF,
+    UNUSABLE,
     Column,
     Numbers,
     Others,
     RowColumns,
     Texts,
     Words,
+    raw_json,
 )
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ DICTIONARY_BYTES_MAX = 8
 UNIT_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 # A number of nanoseconds below this would be read as one of a coarser unit (1973 is out of range anyway).
 NS_LEAST = 10**17
-UNUSABLE = False  # A value that no field takes: it is ignored and counted, as it is in JSON.
 
 
 def is_parquet(path: str) -> bool:
@@ -240,7 +240,7 @@ def _meant(value: Any, kind: Any, kinds: Any) -> Any:
     if value is None:
         return None
     if _is_json(kind):
-        return msgspec.Raw(value.encode())
+        return raw_json(value.encode())
     if kinds.is_map(kind):
         return {key: _meant(item, kind.item_type, kinds) for key, item in value}
     if kinds.is_struct(kind):
