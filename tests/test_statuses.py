@@ -223,7 +223,7 @@ def test_a_limit_that_has_left_the_register_has_no_row_until_it_comes_back() -> 
     assert [row.limit for row in statuses.rows(())] == ["tenant-cap", "tenant-cap"]
 
     run.judge.reload(REGISTER, ())
-    later = event(START_NS + 200 * S, "call.queued", "later", tenant="acme", trunk="sip-1")
+    later = event(START_NS + 150 * S, "call.queued", "later", tenant="acme", trunk="sip-1")
     run.step(raw_batch([later.row], 0, 1_000_000, 1))  # A slice has it: it is a new instance.
     assert [row.limit for row in statuses.rows(())] == ["tenant-cap", "tenant-cap", "trunk-cap"]
 
