@@ -93,7 +93,7 @@ class Host:
         self.history: History = []
         self.inferred = self.configuration.inferred
         self._restored: Past | None = None
-        self._has_news = False  # alerts were handed over since the last time that any were sent
+        self._handed_ns = 0  # when alerts were last handed over
         self.is_up = True
 
     def _make_consumer(self) -> None:
@@ -167,8 +167,8 @@ class Host:
             self.duty.handover.is_catching_up = False
         alerts = self.duty.alerts(raw, step, snapshot)
         if alerts is not None:
-            self._has_news = True
-            self.sink.update(alerts, self.around.clock.time_ns())
+            self._handed_ns = self.around.clock.time_ns()
+            self.sink.update(alerts, self._handed_ns)
         if self.writing is None and (taken := self.duty.cut()) is not None:
             self.take_note(taken)
 
@@ -196,16 +196,14 @@ class Host:
     def send(self) -> None:
         """Post what is queued, as the send loops do when they wake.
 
-        Only then somebody is there for Alertmanager: a process may die between a step and that, again and
-        again, have lost its partitions without having noticed, or not have come to a step since the last
-        time. Nor does Alertmanager hear anybody while it is down itself: both outages are one.
+        Only then somebody is there for Alertmanager, as of the step whose alerts are queued: a process may
+        die between a step and that, again and again, come to no step, or have lost its partitions without
+        having noticed. Nor does Alertmanager hear anybody while it is down itself: both outages are one.
         """
         alertmanager = self.around.alertmanager
         is_owner = self.line.owns and bool(self.consumer.assignment())
-        is_current = is_owner and self._has_news and not self.duty.handover.is_catching_up
-        if is_current and alertmanager.is_up:
-            alertmanager.note_current(self.around.clock.time_ns())
-            self._has_news = False
+        if is_owner and not self.duty.handover.is_catching_up and alertmanager.is_up:
+            alertmanager.note_current(self._handed_ns)
         for peer in self.sink._peers:
             while batch := peer.queue.take(peer.batch_alerts_max):
                 if not now(self.sink._send(peer, batch)):

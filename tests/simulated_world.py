@@ -210,7 +210,7 @@ class Alertmanager:
 
     def __init__(self) -> None:
         self.is_up = True
-        self._current_ns = 0  # when somebody was last there who had read everything, and sent
+        self._current_ns = 0  # when somebody was last there who had read everything, and was heard
         self._outage_ended_ns = -OUTAGE_FORGIVEN_NS
         self.told: list[Told] = []
         self._forgiven: set[tuple[tuple[str, str], ...]] = set()
@@ -230,11 +230,11 @@ class Alertmanager:
             elif self._ends_ns.pop(labels, None) is not None:
                 self.told.append(Told(now_ns, "resolved", labels))
 
-    def note_current(self, now_ns: int) -> None:
-        """Take note that somebody is there who has read everything, and sends, and can be heard."""
-        if now_ns - self._current_ns > OUTAGE_NS:
-            self._outage_ended_ns = now_ns
-        self._current_ns = now_ns
+    def note_current(self, at_ns: int) -> None:
+        """Take note that somebody was there who had read everything, sends what he knew, and can be heard."""
+        if at_ns - self._current_ns > OUTAGE_NS:
+            self._outage_ended_ns = at_ns
+        self._current_ns = max(self._current_ns, at_ns)
 
     def wait(self, now_ns: int) -> None:
         """Let alerts run out that nobody has sent again: forgiven after five minutes without anybody to."""
