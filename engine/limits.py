@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import bisect
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -170,6 +170,13 @@ class LimitInstance(msgspec.Struct, frozen=True):
         return None if OTHER in split else self.limit.value_at(time_ns, split)
 
 
+class LimitLabel(NamedTuple):
+    """What limits need of a label."""
+
+    named: frozenset[str] = frozenset()  # values that they name
+    is_split: bool = False  # one of them has an instance for every value
+
+
 class Guardrail(msgspec.Struct, frozen=True, kw_only=True):
     """A check of the user's own that may decide over a call."""
 
@@ -185,19 +192,18 @@ class Register(msgspec.Struct, frozen=True):
     limits: tuple[Limit, ...] = ()
     guardrails: tuple[Guardrail, ...] = ()
 
-    def limit_labels(self) -> dict[str, frozenset[str] | None]:
-        """Give the labels that limits look at, and which values matter; None: every value (the label splits).
+    def limit_labels(self) -> dict[str, LimitLabel]:
+        """Give the labels that limits look at, and which values of them matter.
 
         The series table admits these first, so that a limit's totals stay exact when it is full.
         """
-        wanted: dict[str, frozenset[str] | None] = {}
-        for limit in self.limits:
-            for label, values in limit.applies_to.items():
-                before = wanted.get(label, frozenset())
-                wanted[label] = None if before is None else before | frozenset(values)
-            for label in limit.split_by:
-                wanted[label] = None
-        return dict(sorted(wanted.items()))
+        splits = {label for limit in self.limits for label in limit.split_by}
+        labels = splits | {label for limit in self.limits for label in limit.applies_to}
+        named = self.named_values()
+        return {
+            label: LimitLabel(frozenset(value for name, value in named if name == label), label in splits)
+            for label in sorted(labels)
+        }
 
     def named_values(self) -> frozenset[tuple[str, str]]:
         """Give every (label, value) that a limit names, its own name among them."""

@@ -15,6 +15,7 @@ from tests.event_rows import KEY
 
 if TYPE_CHECKING:
     from engine.decode.events import EventBatch
+    from engine.limits import LimitLabel
     from engine.source.contract import RawBatch
 
 
@@ -22,7 +23,7 @@ class Pair:
     """The decoder over the scanner, and the parser that it must not differ from."""
 
     def __init__(
-        self, limit_labels: dict[str, frozenset[str] | None] | None = None, mask: LabelMask = PLAIN_MASK, *,
+        self, limit_labels: dict[str, LimitLabel] | None = None, mask: LabelMask = PLAIN_MASK, *,
         has_vectors: bool = HAS_VECTORS, **changes: Any,
     ) -> None:  # fmt: skip
         settings = EngineSettings(**{"series_labels": LABELS, **changes})

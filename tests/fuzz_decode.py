@@ -21,6 +21,7 @@ from engine.decode import scan_frame
 from engine.decode.events import LABELS
 from engine.decode.fast_decoder import FastDecoder
 from engine.decode.scan_text import READ_BEYOND_BYTES
+from engine.limits import LimitLabel
 from engine.settings import EngineSettings
 from engine.source.contract import RawBatch
 from tests.decoder_pairs import Pair
@@ -38,7 +39,11 @@ SETTINGS: list[dict[str, Any]] = [
     {"series_max": 40, "causes_max": 40, "series_labels": ("tenant",)},
     {"measures_max": 2, "row_bytes_max": 300},
 ]
-LIMITS: list[dict[str, frozenset[str] | None]] = [{}, {"trunk": frozenset({"sip-1"})}, {"tenant": None}]
+LIMITS: tuple[dict[str, LimitLabel], ...] = (
+    {},
+    {"trunk": LimitLabel(frozenset({"sip-1"}))},
+    {"tenant": LimitLabel(is_split=True)},
+)
 WRITERS, ROWS = 5, 150
 
 

@@ -10,6 +10,7 @@ import pytest
 from engine.decode.decoder import SAMPLES_MAX, Decoder, JsonDecoder, Sample
 from engine.decode.events import LABELS, Cause, EventType, Note
 from engine.errors import LossReason
+from engine.limits import LimitLabel
 from engine.observe.lists import matching_series
 from engine.settings import EngineSettings
 from engine.source.contract import tick
@@ -338,7 +339,7 @@ def test_lost_rows_are_sampled_by_place_never_by_content() -> None:
 
 def test_rows_of_a_full_series_table_are_counted_as_collapsed() -> None:
     """Remembered combinations are counted again with every row."""
-    decoder = JsonDecoder(EngineSettings(series_max=8), KEY, {"trunk": frozenset({"sip-1"})})
+    decoder = JsonDecoder(EngineSettings(series_max=8), KEY, {"trunk": LimitLabel(frozenset({"sip-1"}))})
     texts = [row(tenant=f"t{i}", trunk="sip-1") for i in range(20)]
     batch = decoder.decode(raw_batch(texts + texts))
     assert 2 * sum(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.config_files import config_path
 from engine.errors import SettingsError
-from engine.limits import Limit, LimitInstance, Register
+from engine.limits import Limit, LimitInstance, LimitLabel, Register
 from engine.register import parse_register
 from engine.settings_file import load_register
 
@@ -155,7 +155,7 @@ def test_a_limit_that_names_no_label_applies_to_every_call() -> None:
 
 
 def test_limit_labels_are_the_values_that_matter_or_all_of_them() -> None:
-    """A label that any limit splits by matters with every value, whichever limit comes first."""
+    """One that any limit splits by matters with every value; those that another names matter most."""
     register = parse_register(
         "limits:\n"
         "  - {name: a, kind: concurrency, applies_to: {trunk: sip-1, tenant: acme}}\n"
@@ -164,7 +164,10 @@ def test_limit_labels_are_the_values_that_matter_or_all_of_them() -> None:
         "test",
     )
 
-    assert {"tenant": None, "trunk": frozenset({"sip-1", "sip-2"})} == register.limit_labels()
+    assert register.limit_labels() == {
+        "tenant": LimitLabel(frozenset({"acme", "globex"}), is_split=True),
+        "trunk": LimitLabel(frozenset({"sip-1", "sip-2"})),
+    }
     assert {} == Register().limit_labels()
 
 

@@ -129,3 +129,21 @@ def test_a_list_opens_nothing_where_ended_calls_are_forgotten(beyond_s: int, cou
     driver.finish()
     assert opened(driver) == 0
     assert dict(driver.observer.bounds_met)["lists_apart_max"] == count
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+def test_where_a_late_list_takes_effect_does_not_depend_on_batches(*, is_live: bool) -> None:
+    """It goes by how far the rows before it had come, not by which slices were closed when it was read."""
+    rows = [event(call, T.CALL_STARTED, call) for call in KNOWN] + ticking(120, 0)
+    late = listed(60, *KNOWN[::2])
+    rows = [*by_time([one for one in rows if one.time_ns < late.time_ns + 26 * S]), late]
+    rows += by_time([event(at_s, T.CALL_QUEUED) for at_s in range(87, 120)])
+    taken = []
+    for rows_max in (1, 20, 200):
+        driver = Driver(is_live=is_live)
+        for first in range(0, len(rows), rows_max):
+            driver.feed(rows[first : first + rows_max])
+        driver.finish()
+        taken.append([(one.start_ns, one.counts.tolist()) for one in driver.summaries])
+    assert taken[0] == taken[1] == taken[2]
+    assert driver.observer.calls_in_flight == len(KNOWN) // 2

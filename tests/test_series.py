@@ -20,13 +20,13 @@ from engine.decode.redaction import (
 )
 from engine.decode.series import Admission, SeriesTable
 from engine.decode.stages import StageTable
-from engine.limits import OTHER
+from engine.limits import OTHER, LimitLabel
 
 
 def table(series_max: int, **limit_labels: set[str] | None) -> SeriesTable:
     """Make a table over tenant and trunk."""
-    exact = {label: None if named is None else frozenset(named) for label, named in limit_labels.items()}
-    return SeriesTable(("tenant", "trunk"), exact, series_max)
+    needed = {label: LimitLabel(frozenset(each or ()), each is None) for label, each in limit_labels.items()}
+    return SeriesTable(("tenant", "trunk"), needed, series_max)
 
 
 def admitted(series: SeriesTable, *values: str) -> tuple[tuple[str, ...], Admission]:
@@ -37,7 +37,8 @@ def admitted(series: SeriesTable, *values: str) -> tuple[tuple[str, ...], Admiss
 
 def test_effective_labels_are_the_configured_ones_and_those_of_limits() -> None:
     """Labels only limits need come last, in the order of the contract whatever order limits name them in."""
-    limit_labels = {"direction": None, "trunk": frozenset({"sip-1"}), "region": None}
+    split = LimitLabel(is_split=True)
+    limit_labels = {"direction": split, "trunk": LimitLabel(frozenset({"sip-1"})), "region": split}
     assert ("tenant", "trunk", "region", "direction") == SeriesTable(
         ("tenant", "trunk"), limit_labels, 9
     ).labels
@@ -75,6 +76,16 @@ def test_when_the_reserve_is_full_too_values_no_limit_names_collapse() -> None:
     assert ((OTHER, "sip-1"), Admission.EXACT_VALUES) == seen[-1]
     assert ((OTHER, OTHER), Admission.EXACT_VALUES) == admitted(series, "tenant-99", "sip-2")
     assert len(series) <= 16
+
+
+def test_a_value_that_a_limit_names_stays_exact_where_another_limit_splits_by_its_label() -> None:
+    """The limit of one tenant would lose its calls to the `__other__` of the limit of each."""
+    needed = {"tenant": LimitLabel(frozenset({"acme"}), is_split=True)}
+    series = SeriesTable(("tenant", "trunk"), needed, 16)
+    for number in range(40):
+        series.admit((f"tenant-{number}", "sip-1"))
+    assert (("acme", OTHER), Admission.LIMIT_LABELS) == admitted(series, "acme", "sip-1")
+    assert ((OTHER, OTHER), Admission.EXACT_VALUES) == admitted(series, "tenant-99", "sip-1")
 
 
 def test_more_named_combinations_than_half_the_table_are_counted_as_lost() -> None:

@@ -68,3 +68,20 @@ def test_a_batch_of_an_earlier_tenure_is_not_taken() -> None:
     given(member, consumer, ALL)
     assert duty.is_void(waiting)
     assert not any(duty.is_void(one) for one in source._ready)
+
+
+def test_what_was_fetched_while_partitions_went_and_came_is_fetched_again() -> None:
+    """It was of other places: taken as of the new ones, the rows between would be lost without a count."""
+    source, member, consumer = a_member()
+
+    async def getmany(**_: int) -> dict[TopicPartition, list[str]]:
+        for partitions in ((), ALL):
+            consumer.assign(partitions)
+            await member.on_partitions_assigned(partitions)
+        consumer.seek(ALL[1], 60)  # Where the fetch would have gone on.
+        return {ALL[1]: ["of an earlier tenure"]}
+
+    source.supervisor.is_raw = True
+    consumer.getmany = getmany  # type: ignore[attr-defined]
+    assert now(source._fetch(member, 1.0)) == {}
+    assert now(consumer.position(ALL[1])) == 0

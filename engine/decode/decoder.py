@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engine.decode.events import EventBatch
+    from engine.limits import LimitLabel
     from engine.settings import EngineSettings
     from engine.source.contract import RawBatch
 
@@ -94,7 +95,7 @@ class JsonDecoder:
     """The decoder over msgspec. Not safe for use from two threads at once."""
 
     def __init__(self, settings: EngineSettings, call_hash_key: bytes,
-                 limit_labels: Mapping[str, frozenset[str] | None],
+                 limit_labels: Mapping[str, LimitLabel],
                  mask: LabelMask = PLAIN_MASK) -> None:  # fmt: skip
         """Make empty tables. `call_hash_key` has 16 bytes; `limit_labels` is as in engine.decode.series."""
         self.losses: NDArray[np.int64] = np.zeros(len(LossReason), np.int64)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from engine.decode.causes import CauseTable
     from engine.decode.series import SeriesTable
     from engine.decode.stages import StageTable
+    from engine.limits import LimitLabel
     from engine.settings import EngineSettings
     from engine.source.contract import RawBatch
 
@@ -50,7 +51,7 @@ PER_ROW = (
 
 
 def new_decoder(
-    settings: EngineSettings, call_hash_key: bytes, limit_labels: Mapping[str, frozenset[str] | None],
+    settings: EngineSettings, call_hash_key: bytes, limit_labels: Mapping[str, LimitLabel],
     mask: LabelMask = PLAIN_MASK,
 ) -> Decoder:  # fmt: skip
     """Make the decoder that settings and machine allow; arguments are those of `JsonDecoder`."""
@@ -93,7 +94,7 @@ class FastDecoder:
 
     def __init__(
         self, settings: EngineSettings, call_hash_key: bytes,
-        limit_labels: Mapping[str, frozenset[str] | None], mask: LabelMask = PLAIN_MASK, *,
+        limit_labels: Mapping[str, LimitLabel], mask: LabelMask = PLAIN_MASK, *,
         has_vectors: bool = HAS_VECTORS,
     ) -> None:  # fmt: skip
         """Make empty tables, as `JsonDecoder` does. `has_vectors`: see engine.decode.memory."""

@@ -19,10 +19,12 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from engine.decode.events import LABELS
-from engine.limits import OTHER
+from engine.limits import OTHER, LimitLabel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+NO_LIMIT = LimitLabel()
 
 
 class Admission(IntEnum):
@@ -37,7 +39,7 @@ class Admission(IntEnum):
 class SeriesTable:
     """Dense ids for combinations of the effective labels; ids and values are never taken back."""
 
-    def __init__(self, series_labels: tuple[str, ...], limit_labels: Mapping[str, frozenset[str] | None],
+    def __init__(self, series_labels: tuple[str, ...], limit_labels: Mapping[str, LimitLabel],
                  series_max: int) -> None:  # fmt: skip
         """Lay out the parts; `labels` are the configured ones, then those only limits need."""
         assert series_max >= 1
@@ -49,7 +51,7 @@ class SeriesTable:
         self.identities_unkept: set[str] = set()  # platform, tenant: named of a call, and not in `labels`
         self._limit_labels = dict(limit_labels)
         self._ids = {self.values[0]: 0}
-        exact_rows = prod(len(exact or ()) + 1 for exact in limit_labels.values()) if limit_labels else 0
+        exact_rows = prod(len(one.named) + 1 for one in limit_labels.values()) if limit_labels else 0
         exact_max = min(exact_rows, series_max // 2)
         self._limits_end = series_max - exact_max
         self._free_end = self._limits_end - (series_max // 4 if limit_labels else 0)
@@ -95,7 +97,7 @@ class SeriesTable:
     def _needed(self, values: tuple[str, ...], *, is_split_kept: bool) -> tuple[str, ...]:
         kept = []
         for label, value in zip(self.labels, values, strict=True):
-            exact = self._limit_labels.get(label, frozenset())
-            is_kept = is_split_kept if exact is None else value in exact
+            needed = self._limit_labels.get(label, NO_LIMIT)
+            is_kept = value in needed.named or (needed.is_split and is_split_kept)
             kept.append(value if is_kept else OTHER)
         return tuple(kept)

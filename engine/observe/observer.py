@@ -285,7 +285,9 @@ class Observer:
             waiting = sum(len(one.keys) for one, _ in self._lists) + len(found.keys)
             if len(self._lists) >= self.settings.notes_max or waiting > self.settings.calls_max:
                 return False
-            self._lists.append((found, set()))
+            # What has been passed when it comes follows from the rows before it, not from what is closed.
+            apply_ns = max(found.apply_ns, partition.slice_of_note(number))
+            self._lists.append((found._replace(apply_ns=apply_ns), set()))
             # The calls of a list are kept once, as an array.
             partition.notes[number] = note._replace(fields=())
         partition.notes_by_slice[start_ns] = held + 1

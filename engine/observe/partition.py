@@ -121,6 +121,11 @@ class Partition:
         self.notes[number] = note
         return number
 
+    def slice_of_note(self, number: int) -> int:
+        """Give the start of the slice in which the row of a note takes effect."""
+        rows = np.flatnonzero(self.held.note_id[: self.held.cells[ROWS]] == number)
+        return int(self.held.slice_ns[rows[-1]])
+
     def drop_notes(self, numbers: Sequence[int]) -> None:
         """Drop notes together with their rows."""
         self._drop(np.isin(self.held.note_id[: self.held.cells[ROWS]], numbers))
