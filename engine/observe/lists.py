@@ -1,18 +1,18 @@
 """The platform's own lists of live calls (`calls.listed`), which heal what was lost.
 
 A list says what was in flight at its time, in every partition, but it comes in one of them. It takes effect
-in each partition at the same slice, LIST_DELAY after its time, so that the result is the same however calls
-are spread; a partition that is already beyond takes it in its next slice. A call is healed if its labels
-match all labels of the note that the series keep, it entered flight before the list's time less the out-of-
-order bound, and it is not listed. Tenant and platform are part of what a call is, so a list that names none
-speaks of calls that have none. Where the note names a label that series do not keep, or whose value is a word
-that stands for many (`__number__`; `__other__` also for a value that cannot be used), nothing can be said to
-match, and nothing is healed; the decoder counts it. Listed calls that were healed before that are in flight
-again, each where it was; those that no partition knows enter flight with unknown age, in the partition of the
-note. That nobody knows them can only be said where every partition has come: until then none closes the slice
-of the list, and what is ahead is held. A list for which too many rows would be held, or that comes when a
-partition is so far beyond that it has forgotten what ended, opens nothing. Rejected: taking effect at once,
-or opening in a partition that is ahead, which would depend on how far each partition is.
+in each partition at the same slice, `out_of_order` and `idle` after its time, or that of its row if that is
+later, however calls are spread and rows batched; a partition that is already beyond takes it in its next
+slice. A call is healed if its labels match all labels of the note that the series keep, it entered flight
+before the list's time less the out-of-order bound, and it is not listed. Tenant and platform are part of what
+a call is, so a list that names none speaks of calls that have none. Where the note names a label that series
+do not keep, or a word that stands for many (`__number__`; `__other__` for what cannot be used), nothing can
+be said to match, and nothing is healed; the decoder counts it. Listed calls that were healed before that are
+in flight again, each where it was; those that no partition knows enter flight with unknown age, in the
+partition of the note. That nobody knows them can only be said where every partition has come: until then none
+closes the slice of the list, and what is ahead is held. A list for which too many rows would be held, or that
+comes when a partition is so far beyond that it has forgotten what ended, opens nothing. Rejected: taking
+effect at once, or opening in a partition that is ahead, which would depend on how far each partition is.
 """
 
 from __future__ import annotations

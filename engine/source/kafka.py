@@ -68,7 +68,7 @@ class KafkaSource:
         self.progress = Progress()
         self.supervisor = Supervisor(settings, self._member_id, self.progress, self._assign)
         self._assigned: tuple[int, ...] = ()
-        self._assignments = 0  # so many so far
+        self._times_assigned = 0
         self._is_placing = False  # there are partitions whose place is being looked for
         self._ready: deque[RawBatch] = deque()
         self._committing: asyncio.Task[None] | None = None
@@ -172,9 +172,9 @@ class KafkaSource:
 
     async def _fetch(self, member: Member, poll_s: float) -> dict[TopicPartition, list[Any]]:
         """Fetch; nothing if partitions went and came meanwhile, for what was fetched was of other places."""
-        assignments = self._assignments
+        times_assigned = self._times_assigned
         fetched = await self._fetched(member, poll_s)
-        if assignments == self._assignments:
+        if times_assigned == self._times_assigned:
             return fetched
         member.seek_back()
         return {}
@@ -303,7 +303,7 @@ class KafkaSource:
         its place: they may be back before anybody reads.
         """
         lost = set(self._assigned) - set(partitions)
-        self._assignments += 1
+        self._times_assigned += 1
         self._assigned, self._is_placing = partitions, partitions != given
         kept = [batch for batch in self._ready if not batch.rows or batch.partition in partitions]
         self._ready.clear()
