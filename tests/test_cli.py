@@ -65,6 +65,8 @@ def callgauge(
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "folder").mkdir()
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "segment-000001.rec").symlink_to("elsewhere")
 
     def run(*arguments: str) -> Ran:
         return run_here(capfd, *arguments)
@@ -105,6 +107,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "binary": (("replay", "binary.jsonl"), 1, ("binary.jsonl", "no row is a call event", "row ", "hint: ")),
     "wrong types": (("replay", "types.jsonl"), 1, ("types.jsonl", "row 1 (time_malformed)", "field_type")),
     "no recording": (("replay", "folder"), 1, ("folder", "no recording", "--record")),
+    "recording elsewhere": (("replay", "linked"), 1, ("linked/segment-000001.rec", "No such file")),
     "recording and log": (("replay", "folder", "log.jsonl"), 2, ("folder", "alone", "hint: ")),
     "no register": ((*REPLAY_LIMITS, "none.yaml"), 2, ("none.yaml", "no such file", "hint: ")),
     "folder as register": ((*REPLAY_LIMITS, "folder"), 2, ("folder", "directory", "hint: ")),

@@ -3,8 +3,9 @@
     frame = compressed length | plain length | CRC-32 of the compressed bytes | Zstandard of the record
 
 The three numbers are uint32, little-endian. Each frame is compressed alone, so that a file that was cut
-off is readable up to the cut. One stream of Zstandard over a segment was rejected: its tail is lost with
-the process. So was a log of lines: raw rows may hold anything.
+off is readable up to the cut; there Zstandard tells a frame that was cut off from a length that is wrong.
+One stream of Zstandard over a segment was rejected: its tail is lost with the process. So was a log of lines:
+raw rows may hold anything.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ else:
     from backports import zstd
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+    from typing import BinaryIO
 
 LENGTHS = struct.Struct("<III")
 FRAME_BYTES_MAX = 1 << 30
+DAMAGE_HINT = "everything before this place was replayed; copy the recording again from where it came"
 
 
 class TornError(Exception):
@@ -36,9 +40,10 @@ class TornError(Exception):
 class FrameWriter:
     """One new segment, open for appending; `size` is its length in bytes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fsync: Callable[[int], None] = os.fsync) -> None:
         """Make the file, readable by its owner alone."""
         self.size = 0
+        self._fsync = fsync
         self._folder = path.parent
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
 
@@ -62,27 +67,32 @@ class FrameWriter:
     def close(self) -> None:
         """Bring the segment and its name to the disk."""
         try:
-            os.fsync(self._fd)
+            self._fsync(self._fd)
         finally:
             os.close(self._fd)
         folder = os.open(self._folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            self._fsync(folder)
         finally:
             os.close(folder)
+
+
+def open_segment(path: Path) -> BinaryIO:
+    """Open a segment for reading."""
+    return path.open("rb")
 
 
 class FrameReader:
     """One segment, read frame by frame; `place` is the byte after the last whole frame."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, opened: Callable[[Path], BinaryIO] = open_segment) -> None:
         """Open the segment."""
         self.place = 0
         self._path = path
-        self._file = path.open("rb")
+        self._file = opened(path)
 
     def read(self) -> bytes | None:
-        """Give the next record, None at the end of the file; TornError or SourceError where it is damaged."""
+        """Give the next record, None at the end; TornError where it is cut off, SourceError at damage."""
         head = self._file.read(LENGTHS.size)
         if not head:
             return None
@@ -92,15 +102,18 @@ class FrameReader:
         if max(packed_bytes, plain_bytes) > FRAME_BYTES_MAX:
             raise self._damage("a frame's length cannot be")
         packed = self._file.read(packed_bytes)
-        if len(packed) < packed_bytes:
-            raise TornError
-        if zlib.crc32(packed) != checksum:
+        is_short = len(packed) < packed_bytes
+        if not is_short and zlib.crc32(packed) != checksum:
             raise self._damage("a frame's checksum does not match")
+        decompressor = zstd.ZstdDecompressor()
         try:
-            record = zstd.ZstdDecompressor().decompress(packed, plain_bytes)
+            record = decompressor.decompress(packed, plain_bytes)
         except zstd.ZstdError as error:
             raise self._damage("a frame cannot be decompressed") from error
-        if len(record) != plain_bytes:
+        if is_short and not decompressor.eof:
+            raise TornError
+        # A frame that ends before its length does was not cut off: the length is wrong.
+        if is_short or len(record) != plain_bytes:
             raise self._damage("a frame's length does not match")
         self.place += LENGTHS.size + packed_bytes
         return record
@@ -110,7 +123,4 @@ class FrameReader:
         self._file.close()
 
     def _damage(self, what: str) -> SourceError:
-        return SourceError(
-            what, where=f"{self._path}, byte {self.place}",
-            hint="everything before this place was replayed; copy the recording again from where it came",
-        )  # fmt: skip
+        return SourceError(what, where=f"{self._path}, byte {self.place}", hint=DAMAGE_HINT)

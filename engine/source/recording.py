@@ -3,9 +3,11 @@
 The raw bytes hold what callers' systems sent, call ids and all: the folder is 0700 and its files 0600;
 treat it as customer data. Each run writes into a folder of its own (`run-0001`, ...) under the one that
 was named, so that a service that is restarted never fails over an older recording. A run is a row of
-segments of frames (`frames.py`): a header with the starting digest of what was configured, then batches,
-ticks, and marks where limits were loaded anew. Frames reach the kernel as they are written and the disk when
-a segment is full or closed: kill -9 costs at most the frame it tore, and the reader stops there.
+segments of frames (`frames.py`): a header with the starting digest of what was configured and the length of
+the segment before, then batches, ticks, and marks where limits were loaded anew. Frames reach the kernel as
+they are written and the disk when a segment is full or closed: kill -9 costs at most the frame it tore, and
+the reader stops there. Recordings of before that length was kept are read as well, but in them a segment that
+was cut off exactly between two frames is noticed only if it is the last one.
 
 Telemetry fails open: when `recording.bytes_max` over all runs in the folder is reached, or the disk
 refuses, the recording ends with a word in the log, and the run goes on without it.
@@ -26,9 +28,12 @@ import numpy as np
 from engine.errors import SourceError
 from engine.settings import RecordingSettings
 from engine.source.contract import RawBatch
-from engine.source.frames import FrameReader, FrameWriter, TornError
+from engine.source.frames import DAMAGE_HINT, FrameReader, FrameWriter, TornError, open_segment
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import BinaryIO
+
     from numpy.typing import NDArray
 
 FORMAT_VERSION = 1
@@ -43,11 +48,12 @@ log = logging.getLogger(__name__)
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True, tag="header"):
-    """First frame of each segment."""
+    """First frame of each segment. Older readers pass over its last field."""
 
     version: int
     segment: int  # from 1
     digest: str  # of what the run started with
+    bytes_before: int = -1  # of the segment before; -1: recorded when this was not kept
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True, tag="batch"):
@@ -88,11 +94,13 @@ class RecordingWriter:
         *,
         recording_bytes_max: int = RecordingSettings().bytes_max,
         segment_bytes_max: int = SEGMENT_BYTES_MAX,
+        fsync: Callable[[int], None] = os.fsync,
     ) -> None:
         """Make a folder for this run; SourceError if that cannot be."""
         self.stopped_because = ""
         self._digest = digest
         self._segment_bytes_max = segment_bytes_max
+        self._fsync = fsync
         self._encoder = msgspec.msgpack.Encoder()
         self._segment = 0
         self._file: FrameWriter | None = None
@@ -148,16 +156,21 @@ class RecordingWriter:
             self._finish("recording.bytes_max is reached, over all runs in the folder")
 
     def _next_segment(self) -> None:
-        """Open the next segment, and close the one before for good."""
+        """Begin the next segment, then close the one before; if either fails, `_file` can take the end."""
         before = self._file
-        path = self.folder / SEGMENT_NAME.format(self._segment + 1)
-        self._file = FrameWriter(path)
+        file = FrameWriter(self.folder / SEGMENT_NAME.format(self._segment + 1), self._fsync)
+        bytes_before = before.size if before is not None else 0
+        header = Header(FORMAT_VERSION, self._segment + 1, self._digest, bytes_before)
+        try:
+            # It is written even when the recording is full: an empty recording says so when it is replayed.
+            self._bytes_left -= file.append(self._encoder.encode(header), bytes_left=LAST_WORDS_BYTES)
+        except OSError:
+            file.close()
+            raise
+        self._file = file
         self._segment += 1
         if before is not None:
             before.close()
-        header = Header(FORMAT_VERSION, self._segment, self._digest)
-        # A header is written even when the recording is full: an empty recording says so when it is replayed.
-        self._bytes_left -= self._file.append(self._encoder.encode(header), bytes_left=LAST_WORDS_BYTES)
 
     def _finish(self, reason: str) -> None:
         """Write no more; `reason` says in the recording and in the log why it ends before the run does."""
@@ -184,9 +197,10 @@ class RecordingSource:
     digests of the reloads that were passed. `ended_because` is empty while reading and after a whole run.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, opened: Callable[[Path], BinaryIO] = open_segment) -> None:
         """Remember the folder; nothing is opened before `start`."""
         self._folder = Path(folder)
+        self._opened = opened
         self._segments: list[Path] = []
         self._file: FrameReader | None = None
         self._segment = 0
@@ -220,7 +234,7 @@ class RecordingSource:
     def _open(self) -> None:
         folder = _one_run(self._folder)
         self._segments = sorted(folder.glob(SEGMENTS))
-        self._bytes_total = sum(path.stat().st_size for path in self._segments)
+        self._bytes_total = sum(_bytes_in(path) for path in self._segments)
         self._is_open = True
         self._next_file()
 
@@ -239,9 +253,11 @@ class RecordingSource:
 
     def _next_record(self) -> Record | None:
         """Read a record from this segment or the next; None where the recording stops."""
-        while self._file is not None:
+        while self._is_open and self._file is not None:
             try:
                 frame = self._file.read()
+            except OSError as error:
+                raise self._damage("cannot be read further", error.strerror or str(error)) from error
             except TornError:
                 if self._segment < len(self._segments):
                     raise self._damage("a frame is cut off before the last segment") from None
@@ -257,18 +273,18 @@ class RecordingSource:
 
     def _next_file(self) -> None:
         """Open the next segment and check its header."""
+        ended_at = 0
         if self._file is not None:
-            self._bytes_before += self._file.place
+            ended_at = self._file.place
+            self._bytes_before += ended_at
             self._file.close()
         path = self._segments[self._segment]
         self._segment += 1
         try:
-            self._file = FrameReader(path)
+            self._file = FrameReader(path, self._opened)
             header = self._file.read()
         except OSError as error:
-            raise SourceError(
-                "cannot be read", where=str(path), cause=error.strerror or str(error)
-            ) from error
+            raise _unreadable(path, error) from error
         except TornError:
             header = None
         if header is None:
@@ -276,9 +292,10 @@ class RecordingSource:
                 raise self._damage("the segment has no header")
             self._ends_early("it was cut off at the start of a segment, as by kill -9")
             return
-        self._check_header(self._decoded(header))
+        self._check_header(self._decoded(header), ended_at)
 
-    def _check_header(self, header: Record) -> None:
+    def _check_header(self, header: Record, ended_at: int) -> None:
+        """Check that this is the next segment of a format of ours, and that the one before was whole."""
         if not isinstance(header, Header):
             raise self._damage("the segment does not begin with a header")
         if header.version != FORMAT_VERSION:
@@ -288,6 +305,10 @@ class RecordingSource:
             )  # fmt: skip
         if header.segment != self._segment:
             raise self._damage(f"segment {self._segment} is missing")
+        if header.bytes_before not in (-1, ended_at):
+            what = f"the segment ends here, and had {header.bytes_before} bytes when the next one began"
+            where = f"{self._segments[self._segment - 2]}, byte {ended_at}"
+            raise SourceError(what, where=where, hint=DAMAGE_HINT)
         self.digest = header.digest
 
     def _decoded(self, frame: bytes) -> Record:
@@ -299,9 +320,8 @@ class RecordingSource:
     def _damage(self, what: str, cause: str = "") -> SourceError:
         place = f", byte {self._file.place}" if self._file is not None else ""
         return SourceError(
-            what, where=f"{self._segments[self._segment - 1]}{place}", cause=cause,
-            hint="everything before this place was replayed; copy the recording again from where it came",
-        )  # fmt: skip
+            what, where=f"{self._segments[self._segment - 1]}{place}", cause=cause, hint=DAMAGE_HINT
+        )
 
     def _ends_early(self, because: str) -> None:
         self.ended_because = because
@@ -327,8 +347,7 @@ def _one_run(folder: Path) -> Path:
             return folder
         runs = sorted(path for path in folder.iterdir() if any(path.glob(SEGMENTS)))
     except OSError as error:
-        cause = error.strerror or os.strerror(error.errno or 0)
-        raise SourceError("cannot be read", where=str(folder), cause=cause) from error
+        raise _unreadable(folder, error) from error
     if not runs:
         hint = "name the folder that `callgauge run --record` was given; logs are named as files"
         raise SourceError("there is no recording in this folder", where=str(folder), hint=hint)
@@ -337,6 +356,17 @@ def _one_run(folder: Path) -> Path:
         hint = f"name one of them, such as {runs[-1]}"
         raise SourceError(f"{len(runs)} runs are recorded here ({names})", where=str(folder), hint=hint)
     return runs[0]
+
+
+def _bytes_in(segment: Path) -> int:
+    try:
+        return segment.stat().st_size
+    except OSError as error:
+        raise _unreadable(segment, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> SourceError:
+    return SourceError("cannot be read", where=str(path), cause=error.strerror or str(error))
 
 
 def _packed(raw: RawBatch) -> tuple[bytes, NDArray[np.int64]]:
