@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +20,7 @@ import msgspec
 
 from tests.integration.kafka_broker import Kafka
 from tests.integration.servers import Web, free_ports, get, start_alertmanager
+from tests.process_folder import process_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,9 +58,7 @@ def stack() -> Iterator[Stack]:
 @functools.cache
 def kernel_cache() -> Path:
     """Give a folder for compiled kernels that the benchmarks of a process share; it goes with the process."""
-    folder = tempfile.mkdtemp(prefix="callgauge-bench-cache-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+    return process_folder("callgauge-bench-cache-")
 
 
 def load_kernels(over: Stack) -> None:

@@ -67,6 +67,10 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """Say whether a call with these labels counts; a missing label is ""."""
         return all(labels.get(label, "") in values for label, values in self.applies_to.items())
 
+    def names(self, split: tuple[tuple[str, str], ...]) -> bool:
+        """Say whether `values` names the instance of these (label, value)."""
+        return ",".join(value for _, value in split) in self.values
+
     def value_at(self, time_ns: int, split: tuple[str, ...] = ()) -> float | None:
         """Give the value in force at `time_ns` for one split instance; None: unknown.
 
@@ -215,8 +219,8 @@ class Register(msgspec.Struct, frozen=True):
         }
         for limit in self.limits:
             named.add(("limit", limit.name))
-            if len(limit.split_by) == 1:
-                named |= {(limit.split_by[0], value) for value in limit.values}
+            for key in limit.values:
+                named.update(zip(limit.split_by, key.split(",", len(limit.split_by) - 1), strict=False))
         return frozenset(named)
 
     def named(self, name: str) -> Limit | None:

@@ -193,6 +193,9 @@ def decode_row(text: bytes, key: bytes, row_bytes_max: int = 1 << 20) -> Row | L
         unusable = [call for call in calls if not isinstance(identifier(call), str)]
         if unusable:
             return LossReason.FIELD_RANGE if isinstance(unusable[0], str) else LossReason.FIELD_TYPE
+    vague = [value for value in map(fields.get, (*LABELS, "limit")) if clean_label(value) is None]
+    if vague and event_type in (EventType.LIMIT_REPORTED, EventType.LOAD_PLANNED):
+        return LossReason.FIELD_RANGE if isinstance(vague[0], str) else LossReason.FIELD_TYPE
 
     bare = {label: clean_label(fields.get(label)) or "" for label in LABELS}
 

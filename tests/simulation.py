@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import zlib
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from engine.app import Configuration
 from engine.settings import AlertmanagerSettings, EngineSettings, KafkaSettings, Settings, StateSettings
 from tests.line_runs import shipped_rules
 from tests.line_traffic import REGISTER, START_NS, TOPIC, Story, Traffic, event, make_story
+from tests.process_folder import process_folder
 from tests.simulated_disk import Crash, DiskFaults, SimulatedDisk
 from tests.simulated_host import Around, Host
 from tests.simulated_world import Alertmanager, Broker, VirtualClock
@@ -93,7 +93,7 @@ def told_story(number: int) -> Story:
 @cache
 def configured(*, is_idle_on: bool) -> Configuration:
     """Give the configuration of every process, with one key for call ids."""
-    key_file = Path(tempfile.mkdtemp(prefix="callgauge-")) / "call.key"
+    key_file = process_folder("callgauge-") / "call.key"
     key_file.write_text("00" * 16)
     key_file.chmod(0o600)
     settings = Settings(

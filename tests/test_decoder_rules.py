@@ -243,6 +243,18 @@ def test_a_list_with_a_label_that_cannot_be_used_is_not_of_all_its_values(value:
     assert not matching_series(batch.notes[0].labels, ("tenant", "region"), values).any()
 
 
+@pytest.mark.parametrize("kind", ["limit.reported", "load.planned"])
+@pytest.mark.parametrize("field", [*LABELS, "limit"])
+def test_a_note_of_limits_with_a_label_that_cannot_be_used_is_lost(kind: str, field: str) -> None:
+    """Without the label it would be about the calls that have none, and a plan without `limit` about all."""
+    note = {"call_id": None, "limit": "trunk", "max": 9, "expected": 9}
+    assert LossReason.FIELD_TYPE == loss_of(row(kind, **note | {field: 7}))
+    assert LossReason.FIELD_RANGE == loss_of(row(kind, **note | {field: "e" * 129}))
+    assert loss_of(row(kind, **note | {field: None})) is None
+    assert loss_of(row(kind, **note | {field: ""})) is None
+    assert loss_of(row("change.made", call_id=None, what="cap", **{field: 7})) is None
+
+
 @pytest.mark.parametrize(
     ("kind", "field"),
     [("limit.reported", "used"), ("limit.reported", "max"), ("load.planned", "expected")],

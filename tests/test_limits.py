@@ -180,6 +180,21 @@ def test_an_instance_is_known_by_its_limit_and_its_split_values() -> None:
     assert instance.value_at(0) == 20
 
 
+def test_the_values_of_a_limit_are_named_by_each_of_its_labels() -> None:
+    """Where a limit splits by one label alone, a comma is part of the value."""
+    register = parse_register(
+        """limits:
+          - {name: one, kind: concurrency, value: 9, split_by: [tenant], values: {"acme, inc": 3}}
+          - {name: two, kind: concurrency, value: 9, split_by: [tenant, trunk], values: {"acme,sip-1": 3}}
+        """,
+        "test",
+    )
+
+    labels = register.limit_labels()
+    assert frozenset({"acme, inc", "acme"}) == labels["tenant"].named
+    assert frozenset({"sip-1"}) == labels["trunk"].named
+
+
 def test_a_register_finds_a_limit_by_name() -> None:
     register = parse_register("limits: [{name: a, kind: concurrency, value: 1}]", "test")
 

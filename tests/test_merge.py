@@ -16,7 +16,7 @@ from engine.decode import timestamp
 from engine.decode.fields import EventFields
 from engine.errors import SourceError
 from engine.source.lines import LogRows, Rows, rows_of
-from engine.source.merge import LogMerge
+from engine.source.merge import DAMAGES_TOLD_MAX, LogMerge
 from engine.source.order_times import (
     NO_TIME,
     decimal_ns,
@@ -171,17 +171,23 @@ def test_however_a_file_says_its_times_its_rows_come_between_the_others(form: st
     assert [row for pair in zip(plain, other, strict=True) for row in pair] == merged([plain, other])
 
 
-def before_the_error(log: LogRows | LogMerge) -> tuple[list[bytes], str]:
-    """Read a damaged log as far as it goes; give its rows, and where it is damaged."""
+def until_the_error(log: LogRows | LogMerge) -> tuple[list[bytes], SourceError]:
+    """Read a damaged log as far as it goes; give its rows, and the error."""
     rows: list[bytes] = []
     try:
         while (read := log.read()) is not None:
             rows += rows_of(lines_of(read))
     except SourceError as error:
-        return rows, error.where
+        return rows, error
     finally:
         log.close()
     raise AssertionError("the damage was not seen")
+
+
+def before_the_error(log: LogRows | LogMerge) -> tuple[list[bytes], str]:
+    """Read a damaged log as far as it goes; give its rows, and where it is damaged."""
+    rows, error = until_the_error(log)
+    return rows, error.where
 
 
 def damaged(path: Path, rows: list[bytes], end: int = -6) -> tuple[list[bytes], str]:
@@ -203,12 +209,42 @@ def test_a_damaged_file_gives_its_rows_and_the_others_go_on(tmp_path: Path, coun
     assert (expected, where) == before_the_error(merge)
 
 
-def test_of_several_damaged_files_the_first_is_told(tmp_path: Path) -> None:
-    """It is the one that ends first."""
-    later, _ = damaged(tmp_path / "a.jsonl.gz", rows_with([str(T + 60 + place) for place in range(10)]))
-    first, where = damaged(tmp_path / "b.jsonl.gz", rows_with([str(T + place) for place in range(10)]))
+def test_of_several_damaged_files_each_is_told(tmp_path: Path) -> None:
+    """In the order in which they end, at the end of all, each with its hint."""
+    later, later_where = damaged(tmp_path / "a.jsonl.gz", rows_with([str(T + 60 + i) for i in range(10)]))
+    first, first_where = damaged(tmp_path / "b.jsonl.gz", rows_with([str(T + i) for i in range(10)]))
     merge = LogMerge([str(path) for path in sorted(tmp_path.iterdir())], 1 << 20)
-    assert (first + later, where) == before_the_error(merge)
+    rows, error = until_the_error(merge)
+    assert first + later == rows
+    told = str(error).splitlines()
+    assert ["2 logs cannot be read to their end: "] == told[:1]
+    for place, where in enumerate((first_where, later_where)):
+        assert told[1 + 2 * place].startswith(f"  - {where}: the gzip data stops")
+        assert told[2 + 2 * place].startswith("    hint: ")
+
+
+def test_no_more_damaged_files_are_told_than_one_can_read(tmp_path: Path) -> None:
+    for number in range(DAMAGES_TOLD_MAX + 3):
+        damaged(tmp_path / f"{number}.jsonl.gz", rows_with([str(T)]))
+    _, error = until_the_error(LogMerge([str(path) for path in sorted(tmp_path.iterdir())], 1 << 20))
+    assert str(error).endswith("and 3 more")
+    assert str(error).count("hint: ") == DAMAGES_TOLD_MAX
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_file_that_is_gone_when_it_is_its_turn_is_as_one_that_is_damaged(
+    tmp_path: Path, is_last: bool
+) -> None:
+    """Old logs are removed while they wait; the rows of the others come, and then the error."""
+    for number in range(3):
+        rows = rows_with([str(T + 60 * number + second) for second in range(20)])
+        (tmp_path / f"{number}.jsonl").write_bytes(b"\n".join(rows))
+    paths = sorted(tmp_path.iterdir())
+    merge = LogMerge([str(path) for path in paths], 1 << 20)
+    gone = paths[2 if is_last else 1]
+    gone.unlink()
+    expected = [row for path in paths if path != gone for row in path.read_bytes().split(b"\n")]
+    assert (expected, str(gone)) == before_the_error(merge)
 
 
 def test_what_cannot_be_opened_fails_before_anything_is_read(tmp_path: Path) -> None:

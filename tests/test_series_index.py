@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from engine.decode.events import EventType
 from engine.judge.series import SeriesIndex
 from engine.limits import Limit, Register
@@ -91,6 +93,36 @@ def test_when_instances_are_full_the_rest_of_a_limit_share_one() -> None:
         ("tenant", (("tenant", "__other__"),)),
     ]
     assert index.instances_of(1) == index.instances_of(2) == [0, 2]
+
+
+def test_a_value_with_a_cap_of_its_own_has_its_place_when_instances_are_full() -> None:
+    """Its cap can decline calls, and `__other__` has none: it would be silent whoever came first."""
+    named = msgspec.structs.replace(TENANT, values={"initech": 5.0})
+    by_both = Limit(
+        name="both", kind="concurrency", split_by=("tenant", "trunk"), values={"initech,sip-1": 3.0}
+    )
+    index = new_index(named, by_both, instances_max=2)
+    index.ids(LABELS, (ACME,))
+    index.ids(LABELS, (GLOBEX, ("initech", "sip-1", "", ""), ("hooli", "sip-1", "", "")))
+
+    assert names(index)[2:] == [
+        ("tenant", (("tenant", "__other__"),)),
+        ("both", (("tenant", "__other__"), ("trunk", "__other__"))),
+        ("tenant", (("tenant", "initech"),)),
+        ("both", (("tenant", "initech"), ("trunk", "sip-1"))),
+    ]
+    assert index.terms().value_at(0)[-2:].tolist() == [5.0, 3.0]
+    assert index.met["limit_instances_max"] == 4
+
+
+def test_a_value_that_is_given_a_cap_of_its_own_leaves_other() -> None:
+    index = new_index(TENANT, instances_max=1)
+    index.ids(LABELS, (ACME, GLOBEX))
+
+    index.reload(Register(limits=(msgspec.structs.replace(TENANT, values={"globex": 5.0}),)))
+
+    assert names(index)[-1] == ("tenant", (("tenant", "globex"),))
+    assert [index.instances_of(series) for series in (0, 1)] == [[0], [2]]
 
 
 def test_asking_which_instances_are_known_takes_nothing_up() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +53,19 @@ def test_the_same_seed_is_the_same_run() -> None:
     assert [one.raw.received_ns for one in first.hosts[first.owner].history] == [
         one.raw.received_ns for one in again.hosts[again.owner].history
     ]
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [
+        "from tests.simulation import configured; configured(is_idle_on=False)",
+        "from tests.web_world import authority; authority()",
+    ],
+)
+def test_a_test_process_leaves_no_keys_behind(tmp_path: Path, shared: str) -> None:
+    """Nor the folder that they were in, in a place that nobody tidies."""
+    program = f"import os, pathlib; {shared}; print(*pathlib.Path(os.environ['TMPDIR']).glob('*/*.key'))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
+                          env=os.environ | {"TMPDIR": str(tmp_path)})  # fmt: skip
+    assert done.stdout.strip().endswith(".key")
+    assert not list(tmp_path.glob("*/*.key"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,11 @@ import pytest
 from engine.app import REPLAY_HASH_KEY, Configuration, OwnedLine, build_line
 from engine.deliver.jsonl import alert_change_line
 from engine.settings import EngineSettings, Settings
+from engine.state.blob import MAGIC, parts_of
 from engine.state.encoding import EncodedOnce, StateError, decode, encode
 from engine.state.kept import FIELDS, KEPT
 from engine.state.line_state import capture, digests_of, new_once, restore, restored, state_hash
+from engine.state.manifest import TITLE, manifest_of
 from tests.line_runs import shipped_rules
 from tests.line_traffic import (
     REGISTER,
@@ -251,6 +254,23 @@ def test_damaged_bytes_are_refused_whatever_they_are() -> None:
             decode(bytes(bad))
         except StateError:
             continue
+
+
+def test_bytes_that_are_nested_too_deep_to_read_are_refused() -> None:
+    """Whoever can write to the folder gets wrong numbers at most, and no error that nobody foresaw."""
+    body = b'{"left_out":' + b"[" * 10_000 + b"]" * 10_000 + b"}"
+    check = hashlib.blake2b(body, digest_size=16).hexdigest().encode()
+    with pytest.raises(StateError, match="cannot be read"):
+        manifest_of(TITLE + b" 1 " + check + b"\n" + body)
+    values = ("judge", "calls", -1, "core", (), "")
+    head = b"\x97" + b"".join(map(msgspec.msgpack.encode, values)) + b"\x91" * 10_000 + b"\x00"
+    data = MAGIC + b"\x01" + len(head).to_bytes(4, "little") + head
+    with pytest.raises(StateError, match="RecursionError"):
+        parts_of(data + hashlib.blake2b(data, digest_size=16).digest(), "judge", 1 << 20)
+    for depth in (500, 10_000):
+        head = b"\x93\x90\x90" + b"\x92\x00" * depth + b"\x00"
+        with pytest.raises(StateError, match="RecursionError"):
+            decode(len(head).to_bytes(8, "little") + head)
 
 
 def test_numbers_keep_their_bits_and_arrays_their_order_in_memory() -> None:

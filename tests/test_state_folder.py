@@ -121,6 +121,28 @@ def test_any_flipped_bit_is_found_and_the_checkpoint_before_is_used(tmp_path: Pa
         assert (here / "manifest.bad").exists()
 
 
+def test_a_blob_that_is_cut_off_anywhere_in_its_head_is_refused() -> None:
+    data = b"".join(blob.blob_bytes(blob.BlobHead("judge", "calls", -1, "core", ()), []))
+    for length in range(len(data)):
+        with pytest.raises(StateError):
+            blob.parts_of(data[:length], "judge", BYTES_MAX)
+
+
+def test_a_version_of_more_digits_than_are_read_costs_its_own_manifest_alone(tmp_path: Path) -> None:
+    """Neither the start nor the next checkpoint fails of it."""
+    folder = a_folder(tmp_path)
+    folder.save(a_capture(1), STAMP)
+    folder.save(a_capture(2), STAMP)
+    text = (tmp_path / MANIFEST).read_bytes()
+    (tmp_path / MANIFEST).write_bytes(text.replace(b"checkpoint 1 ", b"checkpoint " + b"9" * 5000 + b" "))
+    found, refused = a_folder(tmp_path, OTHER_RUN).load("calls")
+    assert found is not None
+    assert found.manifest.next_offsets == {0: 1}
+    assert [one.reason for one in refused] == ["damaged"]
+    folder.save(a_capture(3), STAMP)
+    assert number_in(tmp_path) == 3
+
+
 def test_without_any_usable_checkpoint_there_is_none(tmp_path: Path) -> None:
     """A blob that is gone, a manifest of another topic, a newer version: each is refused for its reason."""
 

@@ -6,7 +6,6 @@ import functools
 import json
 import ssl
 import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from engine.settings import WebSettings
 from engine.web.routes import Sources
 from engine.web.server import WebServer
 from tests.integration.servers import tool
+from tests.process_folder import process_folder
 from tests.snapshots import NS, WATERMARK_NS, a_snapshot
 
 EXTERNAL_LABELS = {"cluster": "eu"}
@@ -120,7 +120,7 @@ def secret_file(folder: Path, name: str, text: str) -> str:
 @functools.cache
 def authority(name: str = "test authority") -> Path:
     """Make a folder with an authority, `ca.pem`, and certificates signed by it: see `certified`."""
-    folder = Path(tempfile.mkdtemp(prefix="callgauge-test-ca-"))
+    folder = process_folder("callgauge-test-ca-")
     openssl(folder, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
             "2", "-subj", f"/CN={name}", "-keyout", "ca.key", "-out", "ca.pem")  # fmt: skip
     return folder

@@ -1,7 +1,8 @@
 """Bytes to columns: each row is parsed into a struct, checked, and appended to the columns of its batch.
 
 What a row must have: an object in valid UTF-8 JSON, `type`, `time`, and for calls, turns, transfers and
-quality a `call_id`. A row without is lost and counted by reason. Any other field that cannot be used is as if
+quality a `call_id`. A row without is lost and counted by reason; so is a note of limits with a label that
+cannot be used, for without it the note would be of other calls. Any other field that cannot be used is as if
 it were not there, and counted by field: half of what a call tells is better than none. Nothing raises here,
 whatever the bytes. `Decoder` is the seam for a faster scanner: bytes in, columns out, the same tables.
 Rejected: `orjson`, as fast, but it gives a time as a double, which loses the nanoseconds.
@@ -32,7 +33,7 @@ from engine.decode.fields import (
 from engine.decode.identity import CALL, EVENT, id_bytes
 from engine.decode.labels import LabelReader, note_labels
 from engine.decode.mask import PLAIN_MASK, SHARED_WORDS, LabelMask
-from engine.decode.notes import listed_calls, note_fields
+from engine.decode.notes import OF_LIMITS, listed_calls, note_fields
 from engine.decode.redaction import clean_label, redact_reason
 from engine.decode.rejects import Rejects
 from engine.decode.series import SeriesTable
@@ -172,6 +173,8 @@ class JsonDecoder:
             reason = _why_no_listing(fields.calls, self._settings.calls_listed_max)
             if reason is not None:
                 return reason
+        if rule.type_id in OF_LIMITS and (reason := _why_of_no_limit(fields)) is not None:
+            return reason
         self._append(fields, rule, (time_ns, offset), call_id, columns)
         return None
 
@@ -317,6 +320,14 @@ def _why_no_listing(calls: object, calls_max: int) -> LossReason | None:
     for call in calls:
         if not id_bytes(call):
             return LossReason.FIELD_RANGE if isinstance(call, str) else LossReason.FIELD_TYPE
+    return None
+
+
+def _why_of_no_limit(fields: EventFields) -> LossReason | None:
+    """Say what is wrong with the first of what says which calls a note of limits is about."""
+    for value in (getattr(fields, name) for name in (*LABELS, "limit")):
+        if clean_label(value) is None:
+            return _why_unusable(value, str)
     return None
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 NoteFields = tuple[tuple[str, object], ...]
 
+OF_LIMITS = (EventType.LIMIT_REPORTED, EventType.LOAD_PLANNED)
 NUMBERS = {
     EventType.LIMIT_REPORTED: ("used", "max"),
     EventType.LOAD_PLANNED: ("expected",),
@@ -40,7 +41,7 @@ def note_fields(
 ) -> NoteFields:
     """Give the fields of a note other than a list of calls; `ignore` is told which could not be used."""
     pairs: list[tuple[str, object]] = []
-    if type_id in (EventType.LIMIT_REPORTED, EventType.LOAD_PLANNED) and fields.limit is not None:
+    if type_id in OF_LIMITS and fields.limit is not None:
         limit = clean_label(fields.limit)
         if limit:
             pairs.append(("limit", mask.shown("limit", limit)))

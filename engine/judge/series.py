@@ -184,10 +184,13 @@ class SeriesIndex:
         return rows
 
     def _instance(self, limit: Limit, split: LabelSet) -> int:
-        """Give an instance its number; when full, the rest of a split limit share one named `__other__`."""
+        """Give an instance its number; when full, the rest of a split limit share one named `__other__`.
+
+        One that the register names always has its place: its cap can decline calls.
+        """
         key = (limit.counted, split)
         if key not in self._instance_ids:
-            if split and not self._has_room(self._implicit_count):
+            if split and not limit.names(split) and not self._has_room(self._implicit_count):
                 self.met["limit_instances_max"] += 1
                 key = (key[0], tuple((label, OTHER) for label, _ in split))
             if key not in self._instance_ids:

@@ -8,7 +8,8 @@ pipe stays open from the start.
 The time is read lightly (`order_times.py`). A row without one stays behind the row before it, and up to eight
 wrong clocks in a row, as many as one log alone may have, do not hold their file up, because the key is the
 running maximum of the median of 17 rows.
-A log that turns out to be damaged ends there, and the others go on: the error comes when every row is given.
+A log that turns out to be damaged, or is gone when it is its turn, ends there, and the others go on: the
+error comes when every row is given.
 Decoding for real is not done here: what is malformed is counted there. Rows stay in the buffers that they
 were read into, so that no row is a Python object; a heap of rows was rejected for that. Files of columns stay
 columns (`pieces.py`).
@@ -40,6 +41,7 @@ CHUNK_ROWS_MAX = 1 << 16  # of columns are read at a time, of each open file
 FIRST_ROWS = 1 << 10  # of columns, to see when a file begins
 LONG_AGO_NS = 0
 FAR_AHEAD_NS = 1 << 62
+DAMAGES_TOLD_MAX = 20
 NO_KEYS: NDArray[np.int64] = np.empty(0, np.int64)
 
 
@@ -147,7 +149,8 @@ class LogMerge:
         self._chunk_rows_max = chunk_rows_max
         self._open: list[_Lane] = []
         waiting: list[tuple[int, int, str]] = []
-        self._damage: SourceError | None = None  # the first of all files
+        self._damages: list[SourceError] = []  # in the order in which their files ended, as many as are told
+        self._damaged_count = 0
         self._bytes_closed = 0
         self.bytes_total = 0
         for index, path in enumerate(paths):
@@ -172,16 +175,14 @@ class LogMerge:
     def read(self) -> Piece | None:
         """Give the next rows in order, no rows if a pipe has to be waited for, None at the end.
 
-        Where a file was damaged, a SourceError is raised instead of the end.
+        Where files were damaged, a SourceError that tells of each is raised instead of the end.
         """
         piece = self._next()
-        if piece is None and self._damage is not None:
-            raise self._damage
+        if piece is None and self._damages:
+            raise _all_told(self._damages, self._damaged_count)
         return piece
 
     def _next(self) -> Piece | None:
-        if not self._open and not self._open_next():
-            return None
         while True:
             filled = [lane.fill() for lane in self._open]
             if not all(filled):
@@ -201,23 +202,29 @@ class LogMerge:
         for lane in list(self._open):
             self._shut(lane)
         self._waiting = []
-        self._damage = None
+        self._damages = []
 
-    def _open_next(self) -> bool:
-        """Open the file whose first event is next."""
-        if not self._waiting:
-            return False
+    def _open_next(self) -> None:
+        """Open the file whose first event is next; it may be gone by now."""
         _, index, path = self._waiting.pop()
-        self._open.append(_Lane(path, index, self._row_bytes_max, self._chunk_rows_max))
+        try:
+            self._open.append(_Lane(path, index, self._row_bytes_max, self._chunk_rows_max))
+        except SourceError as error:
+            self._take_damage(error)
         self._open.sort(key=lambda lane: lane.index)
-        return True
 
     def _shut(self, lane: _Lane) -> None:
         """Close a file that has ended."""
-        self._damage = self._damage or lane.damage
+        if lane.damage is not None:
+            self._take_damage(lane.damage)
         self._bytes_closed += lane.log.bytes_done
         lane.log.close()
         self._open.remove(lane)
+
+    def _take_damage(self, damage: SourceError) -> None:
+        self._damaged_count += 1
+        if len(self._damages) < DAMAGES_TOLD_MAX:
+            self._damages.append(damage)
 
     def _merged(self, up_to: int) -> Piece:
         """Put the rows of all open files up to a time in order; rows of one file keep theirs.
@@ -234,6 +241,15 @@ class LogMerge:
         rows = side_by_side([part for part, _ in given])
         order = np.argsort(np.concatenate([keys for _, keys in given]), kind="stable")
         return rows.taken(order) if isinstance(rows, RowColumns) else _laid_out(rows, order)
+
+
+def _all_told(damages: list[SourceError], count: int) -> SourceError:
+    """Give one error for so many damaged files, of which these are told."""
+    if count == 1:
+        return damages[0]
+    told = "".join(f"\n  - {error}".replace("\n  hint", "\n    hint") for error in damages)
+    more = f"\n  - and {count - len(damages)} more" if count > len(damages) else ""
+    return SourceError(f"{count} logs cannot be read to their end", cause=told + more)
 
 
 def _laid_out(rows: Rows, order: NDArray[np.int64]) -> Rows:

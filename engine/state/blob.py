@@ -79,7 +79,7 @@ def _frames(pieces: list[bytes]) -> Iterator[bytes]:
 
 def parts_of(data: bytes, name: str, bytes_max: int) -> tuple[BlobHead, dict[str, bytes]]:
     """Read a blob of this name; StateError says why it is of no use."""
-    if data[: len(MAGIC)] != MAGIC:
+    if data[: len(MAGIC)] != MAGIC or len(data) < HEAD_AT:
         raise StateError("damaged", f"the blob {name} does not begin as one")
     if data[len(MAGIC)] > VERSION:
         raise StateError("newer", f"the blob {name} was written by a newer version of callgauge")
@@ -87,7 +87,7 @@ def parts_of(data: bytes, name: str, bytes_max: int) -> tuple[BlobHead, dict[str
         raise StateError("damaged", f"the checksum of the blob {name} does not fit")
     try:
         head, plain = _read(memoryview(data)[:-CHECK_BYTES], bytes_max)
-    except (msgspec.MsgspecError, zstd.ZstdError, ValueError) as error:
+    except (msgspec.MsgspecError, zstd.ZstdError, ValueError, RecursionError) as error:
         raise StateError("damaged", f"the blob {name} cannot be read ({type(error).__name__})") from error
     if head.name != name or sum(length for _, length in head.parts) != len(plain):
         raise StateError("damaged", f"the blob {name} is not what the manifest says")

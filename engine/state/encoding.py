@@ -162,7 +162,7 @@ def decode(data: bytes, apart: Sequence[bytes] = ()) -> Any:
         length = int.from_bytes(data[:LENGTH_BYTES], "little")
         head = msgspec.msgpack.decode(memoryview(data)[LENGTH_BYTES : LENGTH_BYTES + length], type=Head)
         return _Reader(head, memoryview(data)[LENGTH_BYTES + length :], apart).value(head.value)
-    except (msgspec.MsgspecError, ValueError, TypeError, IndexError, KeyError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError, IndexError, KeyError, RecursionError) as error:
         raise StateError("damaged", f"a checkpoint cannot be decoded ({type(error).__name__})") from error
 
 

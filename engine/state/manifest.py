@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TITLE = b"callgauge-checkpoint"
 VERSION = 1
+VERSION_DIGITS_MAX = 9
 MANIFEST_BYTES_MAX = 4 << 20
 BLOBS_MAX = 100_000
 UNREADABLE = "unreadable"
@@ -91,7 +92,7 @@ def manifest_of(data: bytes, topic: str | None = None, topic_id: str = "") -> Ma
     first, _, body = data.partition(b"\n")
     title, _, rest = first.partition(b" ")
     version, _, check = rest.partition(b" ")
-    if title != TITLE or not version.isdigit():
+    if title != TITLE or not version.isdigit() or len(version) > VERSION_DIGITS_MAX:
         raise StateError("damaged", "the manifest does not begin as one")
     if int(version) > VERSION:
         raise StateError("newer", "the checkpoint was written by a newer version of callgauge")
@@ -99,7 +100,7 @@ def manifest_of(data: bytes, topic: str | None = None, topic_id: str = "") -> Ma
         raise StateError("damaged", "the checksum of the manifest does not fit")
     try:
         manifest = msgspec.json.decode(body, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise StateError("damaged", "the manifest cannot be read") from error
     if topic is not None and manifest.topic != topic:
         raise StateError("other_topic", "the checkpoint is of another topic")
@@ -113,6 +114,7 @@ def manifest_of(data: bytes, topic: str | None = None, topic_id: str = "") -> Ma
 def read_blobs(candidate: Candidate, bytes_max: int) -> Read:
     """Read the blobs of a checkpoint, as many plain bytes at most; StateError says why it is of no use."""
     manifest = candidate.manifest
+    offsets = {f"{PARTITION}{number}": offset for number, offset in manifest.next_offsets.items()}
     read: Read = {}
     left = bytes_max
     for name, entry in manifest.blobs.items():
@@ -125,10 +127,8 @@ def read_blobs(candidate: Candidate, bytes_max: int) -> Read:
         except OSError as error:
             raise StateError(UNREADABLE, f"the blob {name}: {error.strerror or error}") from error
         head, read[name] = parts_of(data, name, left)
-        partition = name.removeprefix(PARTITION)
-        offset = manifest.next_offsets.get(int(partition), -1) if partition.isdecimal() else -1
         if (head.topic, head.topic_id, head.core_digest, head.next_offset) != (
-            manifest.topic, manifest.topic_id, manifest.core_digest, offset,
+            manifest.topic, manifest.topic_id, manifest.core_digest, offsets.get(name, -1),
         ):  # fmt: skip
             raise StateError("damaged", f"the blob {name} is not of this checkpoint")
         left -= sum(map(len, read[name].values()))
