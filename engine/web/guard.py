@@ -56,6 +56,7 @@ class Bounds(NamedTuple):
 
     connections_max: int = 256  # further ones are dropped, and counted
     request_s_max: float = 30.0  # for one answer, and again until the client has taken it
+    handshake_s_max: float = 5.0  # of TLS
 
 
 USUAL_BOUNDS = Bounds()

@@ -18,14 +18,14 @@ from aiohttp import web
 from engine.addresses import split_listen
 from engine.errors import DeliveryError
 from engine.web.guard import HEADER_BYTES_MAX, USUAL_BOUNDS, Bounds, Guard, Route
+from engine.web.handshake import Handshakes
 from engine.web.web_file import Access, RenewableContext, make_context, read_access, refuse_insecure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 STOP_S = 2.0  # for requests under way at shutdown
 IDLE_S_MAX = 75.0  # of a connection without a whole request, longer than the usual time between two scrapes
-HANDSHAKE_S_MAX = 5.0
 LINGER_S = 0.5  # how long the body of a request that was answered is read
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class Listener:
         self._bounds = bounds
         self._allow_insecure = allow_insecure
         self._context: RenewableContext | None = None
+        self._handshakes: Handshakes | None = None  # with TLS
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
 
@@ -70,6 +71,7 @@ class Listener:
         fresh = self._read()
         if fresh.context is not None:
             self._context = RenewableContext(ssl.PROTOCOL_TLS_SERVER)
+            self._handshakes = Handshakes(self._context, self._bounds.handshake_s_max)
         self.guard = Guard(routes, fresh.access, self._bounds)
         self.take(fresh)
         self._runner = runner = web.AppRunner(
@@ -80,9 +82,8 @@ class Listener:
         await runner.setup()
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                self._connected, host, port, ssl=self._context, reuse_address=True,
-                ssl_handshake_timeout=HANDSHAKE_S_MAX if self._context else None,
-            )  # fmt: skip
+                self._connected, host, port, reuse_address=True
+            )
         except OSError as error:
             await self.close()
             raise _cannot_listen(self._where, error) from error
@@ -117,6 +118,8 @@ class Listener:
         if self._server is not None:
             self._server.close()
             self._server = None
+        if self._handshakes is not None:
+            await self._handshakes.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -125,18 +128,38 @@ class Listener:
 
     @property
     def connections(self) -> int:
-        """Count those that are open."""
+        """Count those that are open, also before the end of their handshake."""
         server = self._runner.server if self._runner else None
-        return len(server.connections) if server else 0
+        served = server.connections if server else []
+        return len({*served, *self._handshakes.protocols} if self._handshakes else served)
 
     def _connected(self) -> asyncio.BaseProtocol:
         """Take a connection, or drop it at once when there are too many."""
+        if self._handshakes is not None:
+            return _Accepted(self._begin_tls)
+        if not self._has_room():
+            return _Accepted(None)
+        return self._protocol()
+
+    def _begin_tls(self, accepted: asyncio.BaseTransport) -> None:
+        assert self._handshakes is not None, "there is TLS"
+        if not self._has_room():
+            return
+        try:
+            self._handshakes.begin(accepted, self._protocol())
+        except OSError:  # There is no descriptor left.
+            self.connections_refused += 1
+
+    def _has_room(self) -> bool:
+        if self.connections < self._bounds.connections_max:
+            return True
+        self.connections_refused += 1
+        return False
+
+    def _protocol(self) -> asyncio.Protocol:
         assert self._runner is not None, "there is a runner before connections"
         server = self._runner.server
         assert server is not None, "setup comes first"
-        if self.connections >= self._bounds.connections_max:
-            self.connections_refused += 1
-            return cast("asyncio.BaseProtocol", _Dropped())
         return server()
 
     def _read(self) -> Fresh:
@@ -147,27 +170,19 @@ class Listener:
         return Fresh(access, context, missing)
 
 
-class _Dropped:
-    """A connection that is closed before anything is read."""
+class _Accepted(asyncio.Protocol):
+    """A connection that is left before anything is read: dropped, unless TLS takes over its socket."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        with contextlib.suppress(OSError):
-            transport.abort()
+    def __init__(self, take_over: Callable[[asyncio.BaseTransport], None] | None) -> None:
+        self._take_over = take_over
 
-    def connection_lost(self, _: Exception | None) -> None:
-        """Nothing was begun."""
-
-    def data_received(self, _: bytes) -> None:
-        """Nothing is read."""
-
-    def eof_received(self) -> None:
-        """Nothing is expected."""
-
-    def pause_writing(self) -> None:
-        """Nothing is written."""
-
-    def resume_writing(self) -> None:
-        """Nothing is written."""
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        try:
+            if self._take_over is not None:
+                self._take_over(transport)
+        finally:
+            with contextlib.suppress(OSError):
+                cast("asyncio.Transport", transport).abort()
 
 
 def parse_listen(listen: str, where: str) -> tuple[str, int]:
