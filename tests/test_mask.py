@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from pathlib import Path
+from string import ascii_letters
 from typing import Any
+from uuid import UUID
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from engine.app import load_configuration
 from engine.decode.events import LABELS
@@ -56,6 +61,28 @@ def test_without_a_key_all_of_them_are_one_word(value: str) -> None:
 @pytest.mark.parametrize("value", PLAIN)
 def test_other_values_stay(value: str, key: bytes) -> None:
     assert value == LabelMask(key).shown("tenant", value)
+
+
+@given(st.text(ascii_letters, max_size=40), st.from_regex(r"\A(?:00?)?[13-9][0-9]{9,12}\Z"),
+       st.text(ascii_letters, max_size=40))  # fmt: skip
+@example("phone", "4915223456789", "")
+@example("line", "015223456789", "-eu")
+@example("DE", "4915223456789", "")
+@example("deadbeefdeadbeef", "4915223456789", "facade")
+@example("b2c", "4915223456789", "")
+@example("", "4915223456789", "callback")
+def test_letters_that_touch_a_number_do_not_save_it(before: str, number: str, after: str) -> None:
+    """Whichever they are: some are hexadecimal digits, of which hashes are made. No dates are drawn."""
+    assert is_number_like(before + number + after)
+
+
+@pytest.mark.parametrize("prefix", ["", "TK", "build", "acme-", "sha256:"])
+def test_hashes_stay(prefix: str) -> None:
+    """Of Git and of images, UUIDs, ids of containers: many have ten digits in a row."""
+    made = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(2000)]
+    texts = [prefix + text for one in made for text in (one, one[:40], one.upper(), str(UUID(one[:32])))]
+    assert 200 < sum(re.search(r"\d{10}", text) is not None for text in texts)
+    assert [] == [text for text in texts if is_number_like(text)]
 
 
 def test_a_release_may_look_like_a_number_and_not_like_an_address() -> None:

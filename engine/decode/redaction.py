@@ -30,6 +30,7 @@ _NO_NUMBER = rf"""(?P<kept>
     [0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}   # a UUID
     | \d\.\d[\w.-]{{0,32}}\+{_STAMP}                       # a version with its build: 1.2.3-rc1+20261128
     | (?<!\d){_STAMP}                                      # a build: 20261128, 20261128093000
+    | (?<![0-9a-f])(?=\d+[a-f]+\d+[a-f]|[a-f]+\d+[a-f]+\d)[0-9a-f]{{20,}}  # a hash: no number amid letters
 )"""
 _DIALLED = rf"""
     \+\d(?:{_GAP}\d){{6,}}
@@ -39,7 +40,7 @@ _DIALLED = rf"""
         | (?:1[ .-])?[2-9]\d\d[ ._-][2-9]\d\d[ ._-]\d{{4}}
     )(?![^\W_])
 """
-_LONG_RUN = r"(?<![\da-f])(?!000)\d{10,}(?![\da-f])"
+_LONG_RUN = r"(?<!\d)(?!000)\d{10,}"
 IN_CHANGE = re.compile(f"{_NO_NUMBER} | {_DIALLED}", re.VERBOSE | re.IGNORECASE)
 IN_LABEL = re.compile(f"{_NO_NUMBER} | {_DIALLED} | {_LONG_RUN}", re.VERBOSE | re.IGNORECASE)
 
@@ -57,7 +58,8 @@ def is_number_like(value: str) -> bool:
     """Say whether a value may be a telephone number, or holds one.
 
     It may be one with seven digits and at most one letter, bare or as a SIP or tel address. It holds one if
-    that is dialled, or has ten digits in a run that is no date, no counter (0000000012), no part of a hash.
+    that is dialled, or has ten digits in a run that is no date, no counter (0000000012), no part of a hash
+    (of twenty hexadecimal digits or more: in a shorter one they may be a number with a letter beside it).
     """
     bare = ADDRESS_SCHEME.sub("", value, count=1).partition("@")[0]
     if _digits(bare) >= NUMBER_DIGITS_MIN and sum(char.isalpha() for char in bare) <= 1:
