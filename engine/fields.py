@@ -173,6 +173,10 @@ def as_text(value: object) -> str:
     if not isinstance(value, str):
         hint = "" if isinstance(value, (dict, list)) else "put it in quotes"
         raise FaultError(f"{shown(value)} is not a text", hint)
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # Python makes surrogates of other bytes in the environment.
+        raise FaultError(f"{shown(value)} is not UTF-8 text", "write it in UTF-8") from None
     return value
 
 

@@ -168,6 +168,13 @@ def test_an_override_of_no_setting_is_a_problem() -> None:
     assert len(raised.value.problems) == 3
 
 
+def test_a_text_of_the_environment_that_is_no_utf8_is_a_problem() -> None:
+    """No alert could be sent with such a label."""
+    name = "CALLGAUGE_ALERTMANAGER__EXTERNAL_LABELS"
+    with pytest.raises(SettingsError, match=rf"\\udcff' is not UTF-8 text \(environment variable {name}\);"):
+        load_settings(environment={name: os.fsdecode(b"cluster=\xff")})
+
+
 @pytest.mark.parametrize("text", ["no", "0", "OFF", ""])
 def test_a_mistyped_switch_of_the_fast_path_is_a_problem(text: str) -> None:
     """Whoever mistrusts the fast path must not be left on it without a word."""
