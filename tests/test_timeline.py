@@ -16,7 +16,8 @@ from engine.judge.judge import FirstDeclined
 from engine.judge.lifecycle import FIRING, AlertChange
 from engine.settings import TimelineSettings
 
-T = 1_800_000_000_000_000_000
+S = 1_000_000_000
+T = 1_800_000_000 * S
 CHANGE = AlertChange(
     T,
     FIRING,
@@ -78,6 +79,37 @@ def test_history_that_the_file_has_is_not_written_twice(tmp_path: Path) -> None:
     again.alert_changes([CHANGE])
     times = [str(line["time"])[17:19] for line in lines_of(path)]
     assert ["00", "01", "00"] == times
+
+
+def test_history_that_the_file_lacks_is_written_whatever_its_time(tmp_path: Path) -> None:
+    """A first decline is told before slices before it are closed; a change may be late; then comes a kill."""
+    path = tmp_path / "timeline.jsonl"
+    declines = [FirstDeclined("sip-trunk", (("tenant", tenant),), T + 8 * S) for tenant in ("acme", "umbra")]
+    notes = [Note(T + at * S, EventType.CHANGE_MADE, (), (("to", f"r{at}"),)) for at in (4, 3)]
+    before = a_timeline(path)
+    before.first_declines(declines[:1])
+    before.alert_changes([CHANGE])
+    before.notes(notes[:1], lambda _: None)
+    again = a_timeline(path)
+    again.first_declines(declines, is_history=True)
+    again.alert_changes([CHANGE, CHANGE._replace(time_ns=T + 5 * S)], is_history=True)
+    again.notes(notes, lambda _: None, is_history=True)
+    told = [(line["kind"], str(line["time"])[17:19]) for line in lines_of(path)]
+    assert [("first_decline", "08"), ("alert", "00"), ("change.made", "04"),
+            ("first_decline", "08"), ("alert", "05"), ("change.made", "03")] == told  # fmt: skip
+
+
+def test_history_of_the_file_before_it_was_rotated_is_not_written_twice(tmp_path: Path) -> None:
+    path = tmp_path / "timeline.jsonl"
+    decline = FirstDeclined("sip-trunk", (), T)
+    a_timeline(path).first_declines([decline])
+    a_timeline(path).alert_changes([CHANGE])
+    path.rename(tmp_path / "timeline.jsonl.1")
+    a_timeline(path).first_declines([decline._replace(time_ns=T + S)])
+    again = a_timeline(path)
+    again.first_declines([decline], is_history=True)
+    again.alert_changes([CHANGE], is_history=True)
+    assert 1 == len(lines_of(path))
 
 
 def test_a_reported_limit_is_kept_once_when_it_is_not_the_declared_one(tmp_path: Path) -> None:

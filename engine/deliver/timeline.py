@@ -5,6 +5,7 @@ Every line has `time` (event time) and `kind`. How the file is written and bound
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from engine.judge.lifecycle import AlertChange
     from engine.settings import TimelineSettings
 
-TAIL_BYTES = 256 * 1024  # of an existing file that is looked at for where it ends
+ALERT = "alert"
+TAIL_BYTES = 256 * 1024  # of an existing file, and of the one before, that are looked at for what they have
 REPORTED_LIMITS_MAX = 4096  # (limit, labels) whose last reported value is remembered; when full, forgotten
 
 
@@ -34,7 +36,8 @@ class Timeline:
         self._path = settings.path
         self._file = LineFile(settings.path, settings.bytes_max, "timeline")
         self._reported: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-        self._written_until = newest_time(settings.path) if settings.path else ""
+        self._tail = _tail(settings.path) if settings.path else frozenset()
+        self._alerts_until = _newest_alert(self._tail)
 
     @property
     def lines_written(self) -> int:
@@ -53,7 +56,7 @@ class Timeline:
         written twice.
         """
         self._append(
-            [{**_begin(change.time_ns, "alert"), **alert_change_fields(change)} for change in changes],
+            [{**_begin(change.time_ns, ALERT), **alert_change_fields(change)} for change in changes],
             is_history=is_history,
         )
 
@@ -97,38 +100,54 @@ class Timeline:
         return reported not in (declared, before)
 
     def _append(self, entries: list[dict[str, object]], *, is_history: bool = False) -> None:
-        if is_history:
-            entries = [entry for entry in entries if str(entry["time"]) > self._written_until]
         if not self._path or not entries:
             return
         try:
             lines = [orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE) for entry in entries]
         except TypeError as error:  # A number of more than 64 bits.
             self._file.fail(len(entries), str(error))
-        else:
+            return
+        if is_history:
+            lines = [line for entry, line in zip(entries, lines, strict=True) if not self._has(entry, line)]
+        if lines:
             self._file.append(lines)
 
+    def _has(self, entry: dict[str, object], line: bytes) -> bool:
+        """Say whether the file has a line of history.
 
-def newest_time(path: str) -> str:
-    """Give the newest time in the last lines of a timeline; "" when there is none, or it cannot be read.
+        Alerts change in the order of their time, and may come out in other words after a start that reads
+        back. First declines are told before their slice is closed, and notes may be late: no time says.
+        """
+        if entry["kind"] == ALERT:
+            return str(entry["time"]) <= self._alerts_until
+        return line.rstrip() in self._tail
+
+
+def _tail(path: str) -> frozenset[bytes]:
+    """Give the last lines of a timeline, with those before it was rotated; none where they cannot be read."""
+    lines: list[bytes] = []
+    for name in (f"{path}.1", path):
+        with contextlib.suppress(OSError):
+            if not Path(name).is_file():  # Opening a pipe would wait for somebody to write.
+                continue
+            with Path(name).open("rb") as file:
+                file.seek(max(os.fstat(file.fileno()).st_size - TAIL_BYTES, 0))
+                lines += file.read(TAIL_BYTES).splitlines()
+    return frozenset(lines)
+
+
+def _newest_alert(lines: Iterable[bytes]) -> str:
+    """Give the newest time of an alert; "" without any.
 
     Times are written in one form, so their texts compare as they do.
     """
-    try:
-        if not Path(path).is_file():  # Opening a pipe would wait for somebody to write.
-            return ""
-        with Path(path).open("rb") as file:
-            file.seek(max(os.fstat(file.fileno()).st_size - TAIL_BYTES, 0))
-            lines = file.read(TAIL_BYTES).splitlines()
-    except OSError:
-        return ""
     newest = ""
     for line in lines:
         try:
             entry = orjson.loads(line)
         except orjson.JSONDecodeError:  # Cut at the beginning, or by a crash at the end.
             continue
-        if isinstance(entry, dict):
+        if isinstance(entry, dict) and entry.get("kind") == ALERT:
             newest = max(newest, str(entry.get("time", "")))
     return newest
 
