@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from engine.app import OwnedLine
-from engine.commands.checkpoints import Checkpoints
+from engine.commands.checkpoints import Checkpoints, Resumed
 from engine.state.durable import Disk
+from engine.state.folder import Folder
+from tests.line_traffic import TOPIC
 from tests.test_checkpoints import configured, kept, rows, write_one
 
 if TYPE_CHECKING:
@@ -101,6 +105,48 @@ def test_who_takes_over_while_another_still_writes_goes_on_with_what_that_wrote(
     assert resumed.next_offsets == line.line.pipeline.next_offsets
     assert checkpoints.stats.outcomes == {"whole": 1, "refused_replaced": 1}
     assert not list(tmp_path.glob("*.bad"))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "too many open files"), MemoryError()])
+async def test_what_cannot_be_read_for_now_is_set_aside_by_no_start(tmp_path: Path, error: Exception) -> None:
+    """Nothing of it says that the checkpoint is bad, and there may be no other."""
+    await kept(tmp_path, rows()[:4])
+
+    def read(*_: object) -> bytes:
+        raise error
+
+    (found,), _ = Folder(tmp_path, 1 << 30, "0" * 8).candidates(TOPIC)
+    set_aside: list[str] = []
+    lost = found._replace(get=read, set_aside=lambda: set_aside.append("it"))
+    elsewhere = configured(tmp_path / "elsewhere")
+    checkpoints = Checkpoints(elsewhere)
+    checkpoints.open(elsewhere)
+    assert checkpoints.resume(elsewhere, "", [lost]) == Resumed()
+    assert not set_aside
+
+
+async def test_while_a_checkpoint_is_written_no_other_is_taken(tmp_path: Path) -> None:
+    """A disk that hangs for an hour would have hundreds of them wait in memory."""
+    go_on = threading.Event()
+
+    def fsync(file: int) -> None:
+        go_on.wait(30)
+        os.fsync(file)
+
+    configuration = configured(tmp_path)
+    key = Checkpoints(configuration).open(configuration)
+    checkpoints = Checkpoints(configuration, Disk(fsync=fsync))
+    line = OwnedLine(configuration, key)
+    line.step(rows()[0])
+    taken = checkpoints.take_if_due(line, {})
+    assert taken is not None
+    checkpoints.write_soon(taken, {})
+    meanwhile = checkpoints.take_if_due(line, {})
+    go_on.set()
+    assert meanwhile is None
+    assert checkpoints._writing is not None
+    await checkpoints._writing
+    assert checkpoints.take_if_due(line, {}) is not None
 
 
 class SlowTopic:
