@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.app import OwnedLine
-from engine.commands.checkpoints import Checkpoints, Resumed
+from engine.commands.checkpoints import SAVE_S, Checkpoints, Resumed
 from engine.state.durable import Disk
 from engine.state.folder import Folder
 from tests.line_traffic import TOPIC
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.state.manifest import Candidate, Manifest
+
+
+S = 1_000_000_000
 
 
 async def test_a_key_that_cannot_be_read_stays_for_as_long_as_its_checkpoints(tmp_path: Path) -> None:
@@ -125,19 +128,36 @@ async def test_what_cannot_be_read_for_now_is_set_aside_by_no_start(tmp_path: Pa
     assert not set_aside
 
 
-async def test_while_a_checkpoint_is_written_no_other_is_taken(tmp_path: Path) -> None:
-    """A disk that hangs for an hour would have hundreds of them wait in memory."""
-    go_on = threading.Event()
+def hanging(folder: Path, go_on: threading.Event) -> tuple[Checkpoints, OwnedLine]:
+    """Give a line, and checkpoints on a disk that hangs until it may go on."""
 
     def fsync(file: int) -> None:
         go_on.wait(30)
         os.fsync(file)
 
-    configuration = configured(tmp_path)
-    key = Checkpoints(configuration).open(configuration)
-    checkpoints = Checkpoints(configuration, Disk(fsync=fsync))
-    line = OwnedLine(configuration, key)
+    configuration = configured(folder)
+    line = OwnedLine(configuration, Checkpoints(configuration).open(configuration))
     line.step(rows()[0])
+    return Checkpoints(configuration, Disk(fsync=fsync)), line
+
+
+async def test_a_disk_that_hangs_holds_partitions_up_for_some_seconds_alone(tmp_path: Path) -> None:
+    """The group waits for a member that saves, and would put it out in the end."""
+    go_on, durable = threading.Event(), dict[int, int]()
+    checkpoints, line = hanging(tmp_path, go_on)
+    try:
+        with ThreadPoolExecutor(1) as worker:
+            async with asyncio.timeout(SAVE_S + 5.0):
+                await checkpoints.save_now(worker, line, {}, durable)
+        assert (durable, checkpoints.stats.count) == ({}, 0)
+    finally:
+        go_on.set()
+
+
+async def test_while_a_checkpoint_is_written_no_other_is_taken(tmp_path: Path) -> None:
+    """A disk that hangs for an hour would have hundreds of them wait in memory."""
+    go_on = threading.Event()
+    checkpoints, line = hanging(tmp_path, go_on)
     taken = checkpoints.take_if_due(line, {})
     assert taken is not None
     checkpoints.write_soon(taken, {})
@@ -194,3 +214,36 @@ async def test_a_slow_topic_does_not_cost_the_last_checkpoint(
     assert topic.written == [durable]
     assert checkpoints.stats.count == 2
     assert checkpoints.stats.failures == {}
+
+
+async def test_the_topic_is_written_in_its_own_time(tmp_path: Path) -> None:
+    """Not with each checkpoint that is on the disk."""
+    configuration, topic = configured(tmp_path, topic_period_ns=3600 * S), SlowTopic()
+    topic.begun.set()
+    checkpoints = Checkpoints(configuration, topic=topic)  # type: ignore[arg-type]
+    line = OwnedLine(configuration, checkpoints.open(configuration))
+    line.step(rows()[0])
+    for _ in range(2):
+        taken = checkpoints.take(line, {})
+        assert taken is not None
+        await checkpoints.write(taken, {})
+    assert (checkpoints.stats.count, len(topic.written)) == (2, 1)
+
+
+async def test_after_a_hurried_checkpoint_the_topic_is_written_as_before(tmp_path: Path) -> None:
+    """Partitions went and came back while one was written there: those of later go there too."""
+    configuration, topic = configured(tmp_path, topic_period_ns=1), SlowTopic()
+    checkpoints = Checkpoints(configuration, topic=topic)  # type: ignore[arg-type]
+    line = OwnedLine(configuration, checkpoints.open(configuration))
+    line.step(rows()[0])
+    for number in range(3):
+        taken = checkpoints.take(line, {})
+        assert taken is not None
+        if number > 0:
+            await checkpoints.write(taken, {})
+            continue
+        checkpoints.write_soon(taken, {})
+        await topic.begun.wait()
+        with ThreadPoolExecutor(1) as worker:
+            await checkpoints.save_now(worker, line, {}, {})
+    assert len(topic.written) == 3
