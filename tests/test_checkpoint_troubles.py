@@ -175,6 +175,7 @@ class SlowTopic:
     def __init__(self) -> None:
         self.written: list[Mapping[int, int]] = []
         self.begun = asyncio.Event()
+        self.is_closed = False
 
     async def write(self, manifest: Manifest, _: Candidate) -> int:
         if not self.begun.is_set():
@@ -184,7 +185,7 @@ class SlowTopic:
         return 1
 
     async def close(self) -> None:
-        """Nothing is open."""
+        self.is_closed = True
 
 
 @pytest.mark.parametrize("is_begun", [False, True])
@@ -211,7 +212,7 @@ async def test_a_slow_topic_does_not_cost_the_last_checkpoint(
     with ThreadPoolExecutor(1) as worker:
         await (checkpoints.finish if is_end else checkpoints.save_now)(worker, line, {}, durable)
     assert durable == line.line.pipeline.next_offsets
-    assert topic.written == [durable]
+    assert (topic.written, topic.is_closed) == ([durable], is_end)
     assert checkpoints.stats.count == 2
     assert checkpoints.stats.failures == {}
 
