@@ -58,3 +58,11 @@ def test_what_is_done_again_and_again_has_a_pause(name: str) -> None:
     """Without one it would take a processor, or never be done."""
     section, key = name.split(".")
     assert f"{name}: 0s is not above zero" in problems_of(f"{section}: {{{key}: 0s}}")
+
+
+@pytest.mark.parametrize("other", ["kafka: {topic: a}", "state: {topic: a}"])
+def test_rejected_rows_go_into_a_topic_of_their_own(other: str) -> None:
+    """They would be read as events, or stand between checkpoints."""
+    assert "quarantine.topic: is kafka.topic or state.topic" in problems_of(
+        f"quarantine: {{topic: a}}\n{other}"
+    )
