@@ -23,7 +23,8 @@ from tests.event_rows import raw_batch, row
 
 KEY = bytes(range(16))
 NUMBERS = ("+4915223456789", "tel:+49 1522 3456789", "4155551234", "(415) 555-1234", "did:+4915223456789",
-           "acme 0049 1522 3456789", "caller_4915223456789", "tel:5551234", "sip:5551234")  # fmt: skip
+           "acme 0049 1522 3456789", "caller_4915223456789", "tel:5551234", "sip:5551234",
+           "x5551234")  # fmt: skip
 ADDRESSES = ("sip:alice@pbx.example", "sips:1001@10.0.0.1", "jane.doe@customer.example", "mailto:a@b.example",
              "sip:alice@pbx")  # fmt: skip
 PLAIN = ("acme", "sip-1", "sip:carrier.example.net", "user@host", "build-7", "", "gpt-4o-2024-08-06")
