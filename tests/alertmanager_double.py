@@ -37,6 +37,7 @@ class AlertmanagerDouble:
         self.password = password
         self._tls = tls
         self.status = 200
+        self.location = ""  # where a redirect leads
         self.alerts_max = 1 << 20  # in one batch; more is answered with 413
         self.release = asyncio.Event()
         self.release.set()
@@ -81,7 +82,8 @@ class AlertmanagerDouble:
         if request.content_type != "application/json":
             return web.Response(status=415, text="unsupported media type")
         if self.status != 200:
-            return web.Response(status=self.status, text="told to fail")
+            headers = {"Location": self.location} if self.location else {}
+            return web.Response(status=self.status, text="told to fail", headers=headers)
         try:
             alerts = json.loads(body)
             if len(alerts) > self.alerts_max:

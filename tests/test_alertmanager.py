@@ -124,6 +124,18 @@ async def test_resends_go_on_when_the_wall_clock_is_set_back() -> None:
         await drained(sink)
 
 
+async def test_a_resolved_alert_has_its_time_and_no_more_when_the_wall_clock_is_set_back() -> None:
+    """It would be sent until the clock has caught up."""
+    async with AlertmanagerDouble() as double:
+        wanted = AlertmanagerSettings(urls=(double.url,), resend_ns=30 * S, resolved_resend_ns=60 * S)
+        async with running(wanted) as sink:
+            for seconds, requests in ((0, 1), (-3600, 2), (-3570, 3), (-3540, 3), (-3510, 3)):
+                sink.update((an_alert(state=RESOLVED),), NOW + seconds * S)
+                await double.until(requests)
+            await drained(sink)
+        assert 3 == double.requests
+
+
 async def test_many_alerts_go_in_batches() -> None:
     """No request is larger than batch_alerts_max."""
     async with AlertmanagerDouble() as double:
@@ -250,6 +262,28 @@ async def test_certificates_are_read_again_when_they_do_not_do(tmp_path: Path) -
             assert (("connection", 1),) == (await until_failed(sink, 1)).batches_failed_by_reason
             sink.update((an_alert(),), NOW + 30 * S)
             assert 1 == (await drained(sink))[0].alerts_sent
+
+
+async def test_no_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be told the alerts and the password, and it is in no setting."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        for name in ("http_proxy", "HTTP_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{closed.getsockname()[1]}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        async with AlertmanagerDouble() as double, running(AlertmanagerSettings(urls=(double.url,))) as sink:
+            sink.update((an_alert(),), NOW)
+            assert 1 == (await drained(sink))[0].alerts_sent
+
+
+async def test_of_alerts_that_are_gone_nothing_is_remembered() -> None:
+    """New labels come for as long as the engine runs."""
+    async with AlertmanagerDouble() as double, running(AlertmanagerSettings(urls=(double.url,))) as sink:
+        sink.update(tuple(an_alert(tenant=one) for one in "abc"), NOW)
+        await until_sent(sink, 3)
+        sink.update((an_alert(tenant="c"),), NOW + S)
+        assert (1, 1, 1) == (len(sink._handed), len(sink._taken), len(sink._postings))
 
 
 async def test_a_path_in_the_address_is_kept() -> None:

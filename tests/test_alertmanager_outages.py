@@ -24,7 +24,7 @@ async def test_a_peer_that_does_not_answer_in_time_is_tried_again() -> None:
 
 @pytest.mark.parametrize("status", [302, 404, 429, 500, 503])
 async def test_a_refused_batch_is_counted_and_tried_again(status: int) -> None:
-    """Any answer but 2xx is a failure with its own reason; a redirect is not followed."""
+    """Any answer but 2xx is a failure with its own reason."""
     async with AlertmanagerDouble() as double:
         double.status = status
         async with running(AlertmanagerSettings(urls=(double.url,), retry_ns=S // 100)) as sink:
@@ -34,6 +34,31 @@ async def test_a_refused_batch_is_counted_and_tried_again(status: int) -> None:
             assert ((), 2) == (peer.alerts_dropped_by_reason, peer.queue_alerts)
             double.status = 200
             await until_sent(sink, 2)
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    """Alerts go where the settings say, and nowhere else."""
+    async with AlertmanagerDouble() as double, AlertmanagerDouble() as elsewhere:
+        double.status, double.location = 307, f"{elsewhere.url}/api/v2/alerts"
+        async with running(AlertmanagerSettings(urls=(double.url,))) as sink:
+            sink.update((an_alert(),), NOW)
+            (peer,) = await drained(sink)
+        assert ["http_307"] == [reason for reason, _ in peer.batches_failed_by_reason]
+        assert 0 == elsewhere.requests
+
+
+async def test_what_is_queued_meanwhile_makes_no_more_tries_of_a_peer_that_is_down() -> None:
+    """Each change is tried at once, and then all of them together every `retry`."""
+    async with AlertmanagerDouble() as double:
+        double.status = 503
+        async with running(AlertmanagerSettings(urls=(double.url,), retry_ns=S // 5)) as sink:
+            for number in range(20):
+                before = double.requests
+                sink.update((an_alert(tenant=str(number)),), NOW + number * S)
+                await double.until(before + 1)
+            before = double.requests
+            await asyncio.sleep(1.0)
+            assert double.requests <= before + 7
 
 
 async def test_a_peer_that_is_back_is_told_everything() -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from engine.app import OwnedLine
-from engine.commands.checkpoints import Checkpoints
+from engine.commands.checkpoints import SAVE_S, Checkpoints, Resumed
 from engine.state.durable import Disk
+from engine.state.folder import Folder
+from tests.line_traffic import TOPIC
 from tests.test_checkpoints import configured, kept, rows, write_one
 
 if TYPE_CHECKING:
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.state.manifest import Candidate, Manifest
+
+
+S = 1_000_000_000
 
 
 async def test_a_key_that_cannot_be_read_stays_for_as_long_as_its_checkpoints(tmp_path: Path) -> None:
@@ -103,12 +110,72 @@ def test_who_takes_over_while_another_still_writes_goes_on_with_what_that_wrote(
     assert not list(tmp_path.glob("*.bad"))
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "too many open files"), MemoryError()])
+async def test_what_cannot_be_read_for_now_is_set_aside_by_no_start(tmp_path: Path, error: Exception) -> None:
+    """Nothing of it says that the checkpoint is bad, and there may be no other."""
+    await kept(tmp_path, rows()[:4])
+
+    def read(*_: object) -> bytes:
+        raise error
+
+    (found,), _ = Folder(tmp_path, 1 << 30, "0" * 8).candidates(TOPIC)
+    set_aside: list[str] = []
+    lost = found._replace(get=read, set_aside=lambda: set_aside.append("it"))
+    elsewhere = configured(tmp_path / "elsewhere")
+    checkpoints = Checkpoints(elsewhere)
+    checkpoints.open(elsewhere)
+    assert checkpoints.resume(elsewhere, "", [lost]) == Resumed()
+    assert not set_aside
+
+
+def hanging(folder: Path, go_on: threading.Event) -> tuple[Checkpoints, OwnedLine]:
+    """Give a line, and checkpoints on a disk that hangs until it may go on."""
+
+    def fsync(file: int) -> None:
+        go_on.wait(30)
+        os.fsync(file)
+
+    configuration = configured(folder)
+    line = OwnedLine(configuration, Checkpoints(configuration).open(configuration))
+    line.step(rows()[0])
+    return Checkpoints(configuration, Disk(fsync=fsync)), line
+
+
+async def test_a_disk_that_hangs_holds_partitions_up_for_some_seconds_alone(tmp_path: Path) -> None:
+    """The group waits for a member that saves, and would put it out in the end."""
+    go_on, durable = threading.Event(), dict[int, int]()
+    checkpoints, line = hanging(tmp_path, go_on)
+    try:
+        with ThreadPoolExecutor(1) as worker:
+            async with asyncio.timeout(SAVE_S + 5.0):
+                await checkpoints.save_now(worker, line, {}, durable)
+        assert (durable, checkpoints.stats.count) == ({}, 0)
+    finally:
+        go_on.set()
+
+
+async def test_while_a_checkpoint_is_written_no_other_is_taken(tmp_path: Path) -> None:
+    """A disk that hangs for an hour would have hundreds of them wait in memory."""
+    go_on = threading.Event()
+    checkpoints, line = hanging(tmp_path, go_on)
+    taken = checkpoints.take_if_due(line, {})
+    assert taken is not None
+    checkpoints.write_soon(taken, {})
+    meanwhile = checkpoints.take_if_due(line, {})
+    go_on.set()
+    assert meanwhile is None
+    assert checkpoints._writing is not None
+    await checkpoints._writing
+    assert checkpoints.take_if_due(line, {}) is not None
+
+
 class SlowTopic:
     """A topic whose broker takes a minute to answer the first time."""
 
     def __init__(self) -> None:
         self.written: list[Mapping[int, int]] = []
         self.begun = asyncio.Event()
+        self.is_closed = False
 
     async def write(self, manifest: Manifest, _: Candidate) -> int:
         if not self.begun.is_set():
@@ -118,7 +185,7 @@ class SlowTopic:
         return 1
 
     async def close(self) -> None:
-        """Nothing is open."""
+        self.is_closed = True
 
 
 @pytest.mark.parametrize("is_begun", [False, True])
@@ -145,6 +212,39 @@ async def test_a_slow_topic_does_not_cost_the_last_checkpoint(
     with ThreadPoolExecutor(1) as worker:
         await (checkpoints.finish if is_end else checkpoints.save_now)(worker, line, {}, durable)
     assert durable == line.line.pipeline.next_offsets
-    assert topic.written == [durable]
+    assert (topic.written, topic.is_closed) == ([durable], is_end)
     assert checkpoints.stats.count == 2
     assert checkpoints.stats.failures == {}
+
+
+async def test_the_topic_is_written_in_its_own_time(tmp_path: Path) -> None:
+    """Not with each checkpoint that is on the disk."""
+    configuration, topic = configured(tmp_path, topic_period_ns=3600 * S), SlowTopic()
+    topic.begun.set()
+    checkpoints = Checkpoints(configuration, topic=topic)  # type: ignore[arg-type]
+    line = OwnedLine(configuration, checkpoints.open(configuration))
+    line.step(rows()[0])
+    for _ in range(2):
+        taken = checkpoints.take(line, {})
+        assert taken is not None
+        await checkpoints.write(taken, {})
+    assert (checkpoints.stats.count, len(topic.written)) == (2, 1)
+
+
+async def test_after_a_hurried_checkpoint_the_topic_is_written_as_before(tmp_path: Path) -> None:
+    """Partitions went and came back while one was written there: those of later go there too."""
+    configuration, topic = configured(tmp_path, topic_period_ns=1), SlowTopic()
+    checkpoints = Checkpoints(configuration, topic=topic)  # type: ignore[arg-type]
+    line = OwnedLine(configuration, checkpoints.open(configuration))
+    line.step(rows()[0])
+    for number in range(3):
+        taken = checkpoints.take(line, {})
+        assert taken is not None
+        if number > 0:
+            await checkpoints.write(taken, {})
+            continue
+        checkpoints.write_soon(taken, {})
+        await topic.begun.wait()
+        with ThreadPoolExecutor(1) as worker:
+            await checkpoints.save_now(worker, line, {}, {})
+    assert len(topic.written) == 3

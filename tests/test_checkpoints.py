@@ -260,6 +260,20 @@ async def test_what_nobody_foresaw_in_a_checkpoint_costs_that_one_alone(tmp_path
     assert [one.manifest for one in folder.candidates(TOPIC)[0]] == [newest.manifest]
 
 
+async def test_after_the_last_checkpoint_there_is_no_other(tmp_path: Path) -> None:
+    """A consumer that is closed may give its partitions up: what was told is of the last one."""
+    batches = rows()
+    line, durable = await kept(tmp_path, batches[:3])
+    checkpoints = Checkpoints(line.configuration)
+    checkpoints.open(line.configuration)
+    with ThreadPoolExecutor(1) as worker:
+        await checkpoints.finish(worker, line, {}, durable)
+        line.step(batches[3])
+        before = dict(durable)
+        await checkpoints.save_now(worker, line, {}, durable)
+    assert (durable, checkpoints.stats.count, checkpoints.stats.failures) == (before, 1, {})
+
+
 class FailingJudge:
     """A judge whose memory is used up."""
 

@@ -65,8 +65,8 @@ def test_the_end_of_every_partition_ends_the_catching_up_for_good() -> None:
 
 
 def test_a_watermark_close_to_the_present_ends_it_too() -> None:
-    """A busy topic is never read to its end."""
-    for behind_ns, is_handed in ((BEHIND_NS_MAX, False), (BEHIND_NS_MAX - 1, True)):
+    """A busy topic is never read to its end. Of a clock that was set back since nothing follows."""
+    for behind_ns, is_handed in ((BEHIND_NS_MAX, False), (BEHIND_NS_MAX - 1, True), (-1, False)):
         near = picture(behind_ns, an_alert())
         assert is_handed == (Handover().alerts(received(NOW_NS), near, ()) is not None)
 
@@ -97,6 +97,14 @@ def test_a_decline_is_told_before_its_slice_is_closed_and_until_the_slice_has_it
     closed = picture(0, an_alert(), reached(fired_ns=NOW_NS + 5 * S), now_ns=NOW_NS + 5 * S)
     assert closed.alerts == handover.alerts(received(NOW_NS + 6 * S), closed, ())
     assert closed.alerts == handover.alerts(received(NOW_NS + 7 * S), closed, ())
+
+
+def test_a_decline_that_was_told_early_is_forgotten_with_the_partitions() -> None:
+    """They are read again from a checkpoint: if it is still there, it comes again."""
+    handover, early = caught_up(), reached(fired_ns=NOW_NS + 5 * S)
+    assert (early,) == handover.alerts(received(NOW_NS + S), picture(0), (early,))
+    assert handover.alerts(received(NOW_NS + S, assigned=()), picture(0), ()) is None
+    assert () == handover.alerts(received(NOW_NS + 2 * S, ALL), picture(0), ())
 
 
 def test_a_decline_that_the_closed_slice_did_not_confirm_is_let_go() -> None:

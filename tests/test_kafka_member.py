@@ -16,13 +16,14 @@ from engine.source.kafka import KafkaSource
 from engine.source.kafka_member import PLACE_TRIES, Member
 from engine.source.kafka_places import Progress
 from tests.line_traffic import START_NS, TOPIC
-from tests.simulated_world import Broker, Consumer, VirtualClock
+from tests.simulated_world import Broker, Consumer, VirtualClock, now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
 PARTITION = TopicPartition(TOPIC, 0)
-HOUR_NS = 3_600_000_000_000
+S = 1_000_000_000
+HOUR_NS = 3600 * S
 
 
 def failing(times: int, error: Exception, then: Callable[..., Any]) -> Callable[..., Any]:
@@ -93,6 +94,47 @@ async def test_an_answer_without_topics_tells_no_id() -> None:
     await member.watch_topic()
     assert (known, "", {0}) == (progress.topic_id, member.failed, member.placed)
     assert 0 == progress.asked_again
+
+
+async def test_what_is_known_is_saved_before_partitions_go() -> None:
+    """Whoever gets them reads it, so no row may be taken any more; there is nothing to save a second time."""
+    member, progress, _ = a_member()
+    saved: list[set[int]] = []
+
+    async def save() -> None:
+        saved.append(set(member.placed))
+
+    progress.save = save
+    await member.on_partitions_assigned([PARTITION])
+    for _ in range(2):
+        await member.on_partitions_revoked([PARTITION])
+    assert saved == [set()]
+
+
+@pytest.mark.parametrize(("age_s", "at_end"), [(0, (0,)), (1, (0,)), (3, ()), (-60, ())])
+async def test_only_a_fresh_answer_says_that_a_partition_was_read_to_its_end(
+    age_s: int, at_end: tuple[int, ...]
+) -> None:
+    """While a broker is away its log may grow: a partition that counts as idle would lose these rows."""
+    clock = VirtualClock(time.time_ns() - age_s * S)
+    consumer: Any = Consumer(Broker(TOPIC, 1), clock)
+    member = Member(consumer, KafkaSettings(topic=TOPIC, start="earliest"), Progress(), lambda *_: None)
+    consumer.assign([PARTITION])
+    await member.on_partitions_assigned([PARTITION])
+    assert await member.caught_up() == at_end
+
+
+async def test_a_consumer_without_a_position_moves_no_place() -> None:
+    """As in a rebalance: rows would be taken twice."""
+    member, progress, consumer = a_member()
+    progress.begin(0, 7)
+    await member.on_partitions_assigned([PARTITION])
+    consumer.seek(PARTITION, 9)
+    await member.pass_markers()
+    assert progress.places == {0: 9}
+    consumer.position = failing(1, KafkaError(), consumer.position)
+    await member.pass_markers()
+    assert progress.places == {0: 9}
 
 
 async def test_commits_go_on_whatever_a_broker_answers(caplog: pytest.LogCaptureFixture) -> None:
@@ -182,6 +224,18 @@ def test_rows_that_nobody_fetches_cost_the_consumer(clock: VirtualClock) -> None
     watched.fill(0, rows=200 * ROWS)
     said = [watched.poll(0) for _ in range(85)]
     assert said == [""] * 81 + ["rows wait and are not fetched"] * 4
+
+
+def test_a_group_that_took_its_time_is_not_held_against_the_consumer(clock: VirtualClock) -> None:
+    """Nobody answers heartbeats or fetches meanwhile: it would be thrown away as soon as it has joined."""
+    consumer: Any = Consumer(Broker(TOPIC, 1), clock)
+    member = Member(consumer, KafkaSettings(topic=TOPIC), Progress(), lambda *_: None)
+    for _ in range(2):
+        clock.at_ns += 45 * S
+        consumer.assign([PARTITION])
+        now(member.on_partitions_assigned([PARTITION]))
+        assert member.stuck(LIMIT_S) == ""
+        now(member.on_partitions_revoked([PARTITION]))
 
 
 def test_a_partition_that_was_quiet_has_the_time_that_others_have(clock: VirtualClock) -> None:

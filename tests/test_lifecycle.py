@@ -193,6 +193,17 @@ def test_the_memory_of_last_pages_is_bounded() -> None:
     assert len(book.alerts()) <= 3
 
 
+def test_of_the_last_pages_the_oldest_is_forgotten_first() -> None:
+    """What has paged just now does not page again, however much else has."""
+    book, rarely = new_book(alerts_max=3), ONCE._replace(repeat_ns=10_000 * MINUTE)
+    fired = []
+    for number, limit in enumerate(["a", "b", "c", "d", "e", "f", "g", "", "", "g", "a"]):
+        found = [worded(rarely, limit=limit)] if limit else []
+        changes = book.update({"d": found}, number * 20 * MINUTE)
+        fired += [dict(change.labels)["limit"] for change in changes if change.state == FIRING]
+    assert fired == [*"abcdefg", "a"]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_changes_do_not_depend_on_the_order_of_findings_or_detectors(seed: int) -> None:
     generator = np.random.default_rng(seed)

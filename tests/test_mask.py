@@ -28,8 +28,10 @@ from tests.event_rows import raw_batch, row
 
 KEY = bytes(range(16))
 NUMBERS = ("+4915223456789", "tel:+49 1522 3456789", "4155551234", "(415) 555-1234", "did:+4915223456789",
-           "acme 0049 1522 3456789", "caller_4915223456789")  # fmt: skip
-ADDRESSES = ("sip:alice@pbx.example", "sips:1001@10.0.0.1", "jane.doe@customer.example", "mailto:a@b.example")
+           "acme 0049 1522 3456789", "caller_4915223456789", "tel:5551234", "sip:5551234",
+           "x5551234")  # fmt: skip
+ADDRESSES = ("sip:alice@pbx.example", "sips:1001@10.0.0.1", "jane.doe@customer.example", "mailto:a@b.example",
+             "sip:alice@pbx")  # fmt: skip
 PLAIN = ("acme", "sip-1", "sip:carrier.example.net", "user@host", "build-7", "", "gpt-4o-2024-08-06")
 
 
@@ -55,6 +57,14 @@ def test_values_of_different_numbers_differ() -> None:
 def test_without_a_key_all_of_them_are_one_word(value: str) -> None:
     """A hash without a key could be undone by trying all numbers there are."""
     assert (ADDRESS_MASK if value in ADDRESSES else NUMBER_MASK) == PLAIN_MASK.shown("trunk", value)
+
+
+@pytest.mark.parametrize("value", [*NUMBERS, *ADDRESSES])
+def test_without_a_key_none_of_them_stays_in_memory(value: str) -> None:
+    """Nobody asked for it; with one, a value costs its hash once."""
+    assert not PLAIN_MASK.may_be_learned("trunk", value)
+    assert LabelMask(KEY).may_be_learned("trunk", value)
+    assert PLAIN_MASK.may_be_learned("trunk", "acme")
 
 
 @pytest.mark.parametrize("key", [b"", KEY])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from engine.observe.lists import matching_series
 from engine.observe.observer import LISTS_SHARE_MAX
 from engine.observe.summary import Count
 from engine.settings import EngineSettings
@@ -147,3 +148,20 @@ def test_where_a_late_list_takes_effect_does_not_depend_on_batches(*, is_live: b
         taken.append([(one.start_ns, one.counts.tolist()) for one in driver.summaries])
     assert taken[0] == taken[1] == taken[2]
     assert driver.observer.calls_in_flight == len(KNOWN) // 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "expected"),
+    [
+        ((), "tenant", [False, True]),
+        ((), "platform", [False, True]),
+        ((), "trunk", [True, True]),
+        ((("tenant", "acme"),), "tenant", [True, False]),
+        ((("tenant", "acme"),), "trunk", [False, False]),  # Series do not keep it: nothing can be said.
+    ],
+)
+def test_a_list_without_a_tenant_speaks_of_calls_that_have_none(
+    labels: tuple[tuple[str, str], ...], name: str, expected: list[bool]
+) -> None:
+    """What is part of a call's identity is named, or none; of other labels a list need not speak."""
+    assert matching_series(labels, (name,), [("acme",), ("",)]).tolist() == expected

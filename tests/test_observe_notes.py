@@ -74,6 +74,15 @@ def test_lists_that_are_lost_leave_room_for_others(reason: LossReason, batch: in
     assert driver.observer.healed["listed"] == 1
 
 
+@pytest.mark.parametrize("settings", [EngineSettings(calls_max=6), EngineSettings(notes_max=2)])
+def test_lists_that_wait_are_bounded_in_number_and_in_calls(settings: EngineSettings) -> None:
+    """Each may lie in a slice of its own; the one for which there is no room is lost and counted."""
+    driver = Driver(settings)
+    driver.feed([started(0, 1), listed(10, 1, 2, 3), listed(16, 1, 2, 3), listed(22, 1)])
+    driver.finish()
+    assert driver.observer.losses[LossReason.HELD_ROWS_FULL] == 1
+
+
 @pytest.mark.parametrize("batch", [1, 9])
 def test_notes_that_are_lost_leave_room_for_others(batch: int) -> None:
     """A slice's notes are counted when they are held, not when they are seen from far in the future."""

@@ -12,7 +12,7 @@ from aiokafka.errors import CorruptRecordException, KafkaError
 
 from engine.settings import KafkaSettings
 from engine.source.intake import TRIES_MAX, Intake
-from engine.source.kafka import KafkaSource
+from engine.source.kafka import FAILED_POLLS_MAX, KafkaSource
 from engine.source.kafka_member import Member
 from engine.source.kafka_places import Progress
 from engine.source.plain_fetch import PlainFetch
@@ -164,3 +164,26 @@ async def test_whatever_a_poll_raises_reading_goes_on_at_its_places(error: Excep
     await source._poll()
     assert [await consumer.position(tp) for tp in PARTITIONS[:2]] == [0, 0]
     assert source.progress.places == {0: 0, 1: 0}
+
+
+@pytest.mark.parametrize(("error", "is_raw"), [(ValueError(), False), (KafkaError(), True)])
+async def test_reading_goes_on_record_by_record_where_whole_batches_fail_in_an_unforeseen_way(
+    error: Exception, is_raw: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not for what a broker answers: that is as slow, and would stay so."""
+    source = KafkaSource(KafkaSettings(topic=TOPIC, start="earliest", poll_ns=1_000_000))
+    consumer: Any = Consumer(Broker(TOPIC, 1), VirtualClock(START_NS))
+
+    async def getmany(**_: object) -> None:
+        raise error
+
+    consumer.getmany = getmany
+    consumer.assign(PARTITIONS[:1])
+    source.supervisor.member = Member(consumer, source._settings, source.progress, source._assign)
+    source.supervisor.is_raw = True
+    for polls in range(FAILED_POLLS_MAX):
+        assert (source.supervisor.is_raw, source.stats().rebuilds) == (True, 0), polls
+        await source._poll()
+    assert (source.supervisor.is_raw, source.stats().rebuilds) == (is_raw, 1)
+    assert ("reading record by record" in caplog.text) != is_raw
+    await source.close()

@@ -16,8 +16,9 @@ from engine.decode.decoder import JsonDecoder, Sample
 from engine.decode.fast_decoder import FastDecoder
 from engine.decode.rejects import REJECTS_MAX, SHAPE_BYTES_MAX, WORDS, Reject, Rejects, shape_of
 from engine.deliver.quarantine import Quarantine, QuarantineStats
+from engine.deliver.quarantine_topic import WAITING_MAX, QuarantineTopic
 from engine.errors import LossReason
-from engine.settings import EngineSettings, QuarantineSettings
+from engine.settings import EngineSettings, KafkaSettings, QuarantineSettings
 from tests.event_rows import KEY, raw_batch, row
 
 S = 1_000_000_000
@@ -133,6 +134,8 @@ def test_the_rate_is_bounded_and_the_rest_counted(tmp_path: Path) -> None:
     assert 3 * 10 * 57 == stats.written + stats.dropped
     held.add((reject(),) * 50, 0, 5 * S)  # A clock that was set back gives no room, and takes none.
     assert stats.written == held.stats.written
+    held.add((reject(),) * 50, 0, 6 * S)
+    assert stats.written + 10 == held.stats.written
 
 
 def test_two_files_of_so_many_bytes_at_most(tmp_path: Path) -> None:
@@ -172,6 +175,14 @@ def test_a_pipe_that_nobody_reads_does_not_hold_the_step_up(tmp_path: Path) -> N
     os.mkfifo(path)
     kept.add([reject()], 0, S)
     assert kept.stats == QuarantineStats(failed=1)
+
+
+def test_what_waits_for_the_topic_is_bounded() -> None:
+    """While brokers are away the rest is dropped, and counted."""
+    topic = QuarantineTopic("rejected", KafkaSettings())
+    for rows in (WAITING_MAX - 1, 8, 3):
+        topic.offer([reject()] * rows)
+    assert (WAITING_MAX, 10) == (len(topic._waiting), topic.dropped)
 
 
 def test_without_a_path_nothing_is_done() -> None:

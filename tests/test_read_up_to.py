@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -82,10 +83,10 @@ async def test_a_line_goes_on_behind_markers_null_values_and_gaps(*, is_raw: boo
     assert line.next_offsets == {number: log.end for number, log in enumerate(LOGS)}
 
 
-def test_only_the_last_batch_of_a_poll_says_how_far_it_goes() -> None:
-    """A cut between two of them must not count the rows of the second, nor those of what went elsewhere."""
+def taken(at_ns: int) -> KafkaSource:
+    """Give a source that has taken four rows of each of two partitions, two at a time."""
     broker = Broker(TOPIC, 2)
-    consumer: Any = Consumer(broker, VirtualClock(START_NS))
+    consumer: Any = Consumer(broker, VirtualClock(at_ns))
     source = KafkaSource(KafkaSettings(topic=TOPIC, start="earliest", batch_rows_max=2))
     member = Member(consumer, source._settings, source.progress, source._assign)
     for log in broker.logs:
@@ -94,9 +95,20 @@ def test_only_the_last_batch_of_a_poll_says_how_far_it_goes() -> None:
     consumer.assign(broker.places())
     now(member.on_partitions_assigned(broker.places()))
     source._ready.clear()
-
     now(source._take(member, consumer.fetch(100, [0, 1])))
+    return source
+
+
+def test_only_the_last_batch_of_a_poll_says_how_far_it_goes() -> None:
+    """A cut between two of them must not count the rows of the second, nor those of what went elsewhere."""
+    source = taken(START_NS)
     assert [one.places for one in source._ready] == [(), (), (), ((0, 4), (1, 4))]
 
     source._assign((1,), (1,))
     assert [(one.partition, one.places) for one in source._ready] == [(1, ()), (1, ((1, 4),)), (-1, ())]
+
+
+def test_a_partition_is_read_to_its_end_with_its_last_batch_and_not_before() -> None:
+    """Who has caught up tells Alertmanager what fires: not while rows of the past are still to come."""
+    source = taken(time.time_ns())
+    assert [one.caught_up for one in source._ready] == [(), (0,), (0,), (0, 1)]

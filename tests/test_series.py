@@ -247,7 +247,8 @@ def test_a_reason_keeps_words_and_loses_numbers_and_addresses(text: str, expecte
     ("text", "expected"),
     [
         ("80", "80"), ("2026.11.22-1", "2026.11.22-1"), ("reg/app@sha256:0a1b2c", "reg/app@sha256:0a1b2c"),
-        ("alice@example.com", "@"), ("route to +49 30 1234567", "route to #"),
+        ("alice@example.com", "@"), ("via sip:alice@pbx", "via @"), ("tel:12 out", "@ out"),
+        ("route to +49 30 1234567", "route to #"),
         ("a" * 200, "a" * 128), ("a\x00b", "ab"),
     ],
 )  # fmt: skip

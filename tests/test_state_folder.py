@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ from engine.state.durable import Disk
 from engine.state.encoding import StateError
 from engine.state.folder import MANIFEST, PREVIOUS, Folder, Stamp
 from engine.state.line_state import USUAL, Capture, Digests
+from engine.state.manifest import BlobEntry, manifest_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,13 +176,31 @@ def test_without_any_usable_checkpoint_there_is_none(tmp_path: Path) -> None:
         assert number_in(here) == 3
 
 
+def test_a_blob_of_another_cut_is_found(tmp_path: Path) -> None:
+    """It is whole; its rows and those after the offset of the manifest would overlap, or leave a gap."""
+    folder = a_folder(tmp_path)
+    folder.save(a_capture(1), STAMP)
+    folder.save(a_capture(2), STAMP)
+    (older,) = tmp_path.glob("partition-0.1-*.blob")
+    (newer,) = tmp_path.glob("partition-0.2-*.blob")
+    shutil.copy(older, newer)
+    found, refused = a_folder(tmp_path, OTHER_RUN).load("calls")
+    assert found is not None
+    assert (found.manifest.next_offsets, [one.reason for one in refused]) == ({0: 1}, ["damaged"])
+
+
 def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path: Path) -> None:
-    """Names of blobs are those that we give; links are not followed."""
+    """Names of blobs are those that we give; links are not followed, nor paths."""
     folder = a_folder(tmp_path / "here")
     folder.save(a_capture(1), STAMP)
     victim = next((tmp_path / "here").glob("judge.*.blob"))
     victim.rename(tmp_path / "elsewhere")
     victim.symlink_to(tmp_path / "elsewhere")
+    assert a_folder(tmp_path / "here", OTHER_RUN).load("calls")[0] is None
+    manifest = folder.newest()
+    blobs = manifest.blobs | {"judge": BlobEntry("../elsewhere", manifest.blobs["judge"].bytes)}
+    text = manifest_bytes(msgspec.structs.replace(manifest, blobs=blobs))
+    (tmp_path / "here" / MANIFEST).write_bytes(text)
     assert a_folder(tmp_path / "here", OTHER_RUN).load("calls")[0] is None
 
 
@@ -300,6 +320,9 @@ def test_what_is_written_can_be_read_back_under_the_same_bound(tmp_path: Path) -
     found, refused = Folder(tmp_path, 9_999, OTHER_RUN).load("calls")
     assert (found, [one.reason for one in refused]) == (None, ["too_large"])
     assert Folder(tmp_path, 10_000, OTHER_RUN).load("calls")[0] is not None  # The bound was raised again.
+    halves = Capture({name: {"all": [bytes(5_000)]} for name in ("judge", "shared")}, {0: 1})
+    Folder(tmp_path, 10_000, RUN).save(halves, STAMP)
+    assert [one.reason for one in Folder(tmp_path, 9_999, OTHER_RUN).load("calls")[1]] == ["too_large"] * 2
 
 
 @pytest.mark.parametrize("unreadable", [".blob", MANIFEST])

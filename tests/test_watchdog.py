@@ -19,7 +19,7 @@ def a_watchdog(step_s_max: float) -> tuple[Watchdog, CollectorRegistry]:
 
 
 async def test_a_step_that_does_not_end_is_said_once_and_taken_back(caplog: pytest.LogCaptureFixture) -> None:
-    """However often it is looked at; another step begins with nothing held against it."""
+    """However often it is looked at; another step begins with nothing held against it, and may hang too."""
     watchdog, _ = a_watchdog(step_s_max=0.0)
     assert "" == watchdog.not_healthy_because()
     assert 0 == watchdog.step_age_s()
@@ -32,18 +32,29 @@ async def test_a_step_that_does_not_end_is_said_once_and_taken_back(caplog: pyte
         watchdog.step_ended()
         assert "" == watchdog.not_healthy_because()
         assert "has ended after all" in caplog.text
+        watchdog.step_begins()
+        await asyncio.sleep(0.3)
+        assert 2 == caplog.text.count("nothing is judged any more")
+        watchdog.step_ended()
+        watchdog.step_begins()
+        watchdog.step_ended()
+        assert 2 == caplog.text.count("has ended after all")
         watching.cancel()
 
 
 async def test_a_step_within_its_time_is_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """Steps take their time; only the bound counts."""
-    watchdog, _ = a_watchdog(step_s_max=3600.0)
+    """Steps take their time; only the bound counts. How long it has been is told all the while."""
+    watchdog, registry = a_watchdog(step_s_max=3600.0)
     watchdog.step_begins()
     watching = asyncio.create_task(watchdog.run())
     await asyncio.sleep(0.12)
     assert watchdog.step_age_s() > 0
     assert "" == watchdog.not_healthy_because()
     assert not caplog.text
+    assert (registry.get_sample_value("callgauge_step_running_seconds") or 0) > 0
+    watchdog.step_ended()
+    await asyncio.sleep(0.12)
+    assert 0 == registry.get_sample_value("callgauge_step_running_seconds")
     watching.cancel()
 
 

@@ -88,7 +88,8 @@ async def test_a_flood_of_scrapes_is_refused_and_the_rest_goes_on() -> None:
     async with aiohttp.ClientSession(f"http://{server.address}") as session:
         scrapes = [asyncio.create_task(session.get("/metrics")) for _ in range(SCRAPES_MAX + 1)]
         done, waiting = await asyncio.wait(scrapes, return_when=asyncio.FIRST_COMPLETED)
-        assert [503] == [task.result().status for task in done]
+        (refused,) = [task.result() for task in done]
+        assert (503, "too many scrapes at once\n") == (refused.status, await refused.text())
         async with session.get("/-/healthy") as answer:
             assert 200 == answer.status
         gate.set()

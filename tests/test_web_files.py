@@ -185,6 +185,18 @@ async def test_a_reload_takes_the_files_of_both_listeners_or_none(
     assert "open to the network" not in caplog.text
 
 
+@pytest.mark.parametrize("has_tls", [False, True])
+async def test_a_reload_does_not_switch_tls(tmp_path: Path, *, has_tls: bool) -> None:
+    """The port is open as it is: whoever believes that it is encrypted now must hear that it is not."""
+    tls = certified("server")
+    async with running(World(), config_file=web_file(tmp_path, {}, tls if has_tls else None)) as server:
+        web_file(tmp_path, {USER: PASSWORD}, None if has_tls else tls)
+        with pytest.raises(DeliveryError, match="only at a start"):
+            server.reload()
+        trust = trusting() if has_tls else None
+        assert 200 == await status_of(server.address, "GET", "/metrics", trust=trust)
+
+
 async def _served_name(server: WebServer) -> str:
     host, _, port = server.address.rpartition(":")
     _, writer = await asyncio.open_connection(host, int(port), ssl=trusting())

@@ -20,7 +20,7 @@ from engine.errors import DeliveryError, SettingsError
 from engine.web.admin import AdminRoutes
 from engine.web.guard import REQUEST_BYTES_MAX, Bounds, Guard, Policy, Route
 from engine.web.listener import Listener
-from engine.web.login import WAITING_MAX, BusyError, Login
+from engine.web.login import PASSWORD_BYTES_MAX, REMEMBERED_MAX, WAITING_MAX, BusyError, Login
 from engine.web.routes import Routes
 from engine.web.web_file import Access
 from tests.web_world import (
@@ -120,6 +120,8 @@ LOGINS: dict[str, tuple[dict[str, str], bool]] = {
     "no colon": ({"Authorization": "Basic " + base64.b64encode(b"prometheus").decode()}, False),
     "a hash as password": ({"Authorization": basic(USER, hashed(PASSWORD))}, False),
     "too long": ({"Authorization": "Basic " + "A" * 4000}, False),
+    "longer than bcrypt looks": ({"Authorization": basic(USER, "x" * (PASSWORD_BYTES_MAX + 1))}, False),
+    "the same to bcrypt": ({"Authorization": basic(USER, f"{PASSWORD}\0{PASSWORD}")}, False),
 }
 
 
@@ -305,6 +307,16 @@ async def test_a_password_is_looked_at_once() -> None:
     assert await login.is_known(header)
     login.take(access._replace(users={USER: hashed("another").encode()}))
     assert not await login.is_known(header)
+    login.close()
+
+
+async def test_one_password_written_in_many_ways_is_not_remembered_without_bound() -> None:
+    """Each is another header."""
+    login = Login(Access(users={USER: hashed(PASSWORD).encode()}))
+    kind, _, given = basic(USER, PASSWORD).partition(" ")
+    for blanks in range(1, REMEMBERED_MAX + 4):
+        assert await login.is_known(kind + " " * blanks + given)
+        assert 1 <= len(login._remembered) <= REMEMBERED_MAX
     login.close()
 
 
