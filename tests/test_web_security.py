@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 
 from engine.errors import DeliveryError, SettingsError
+from engine.secret_file import SECRET_BYTES_MAX
 from engine.web.admin import AdminRoutes
 from engine.web.guard import REQUEST_BYTES_MAX, Bounds, Guard, Policy, Route
 from engine.web.listener import Listener
@@ -155,6 +156,16 @@ async def test_every_route_by_every_caller(tmp_path: Path) -> None:
     assert [] == wrong
     assert refused > len(ROUTES)
     assert 4 == world.reloads, "POST and PUT, by user and by token; no GET and nobody else"
+
+
+async def test_a_token_as_long_as_its_file_may_be_lets_in(tmp_path: Path) -> None:
+    """What is accepted at the start is known when it comes."""
+    token = "t" * (SECRET_BYTES_MAX - 1)  # And a line break.
+    files = {"token_file": secret_file(tmp_path, "token", token)}
+    async with running(World(), **files) as server:
+        for given, status in ((token, 200), (token[1:], 401)):
+            headers = {"Authorization": f"Bearer {given}"}
+            assert status == await status_of(server.main.address, "GET", "/metrics", headers=headers)
 
 
 async def test_one_listener_does_not_take_the_logins_of_the_other(tmp_path: Path) -> None:
