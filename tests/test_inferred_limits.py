@@ -11,6 +11,7 @@ import pytest
 from engine.app import (
     REPLAY_HASH_KEY,
     OwnedLine,
+    configuration_loader,
     load_configuration,
     load_inferred,
     with_learned_file,
@@ -24,7 +25,7 @@ from engine.judge.inferred_limits import LIMITS_MAX, decode, encode
 from engine.judge.roll import Roller, StreamCounters
 from engine.judge.series import SeriesIndex
 from engine.judge.statuses import Statuses
-from engine.learned import Learned
+from engine.learned import WEEK_SLOTS, Learned, LearnedBaseline
 from engine.learned import encode as encode_learned
 from engine.limits import Limit, Register
 from engine.settings import EngineSettings
@@ -62,6 +63,21 @@ def test_replay_takes_what_run_inferred_and_what_learn_wrote(tmp_path: Path) -> 
     path.write_bytes(encode_learned(Learned(day=7, time_zone="Asia/Tokyo")))
     with pytest.raises(SettingsError, match="tells the week by Asia/Tokyo"):
         with_learned_file(configuration, str(path))
+
+
+def test_what_was_learned_of_many_limits_is_read_at_a_start_a_reload_and_by_replay(tmp_path: Path) -> None:
+    """A baseline alone takes some 20 KB."""
+    week = tuple(0.001 * slot for slot in range(WEEK_SLOTS))
+    names = (f"sip-{number}" for number in range(50))
+    baselines = tuple(LearnedBaseline(limit=name, calls=week, watched_s=week) for name in names)
+    path, config = tmp_path / "learned.json", tmp_path / "engine.yaml"
+    path.write_bytes(encode_learned(Learned(baselines=baselines)))
+    config.write_text(f"headroom: {{learned_file: {path}}}")
+    load = configuration_loader(str(config), None, None)
+
+    for configuration in (load(), load(), with_learned_file(load_configuration(None, None, None), str(path))):
+        assert configuration.learned is not None
+        assert configuration.learned.baselines == baselines
 
 
 def test_the_first_run_finds_no_file_and_begins_with_nothing(tmp_path: Path) -> None:
