@@ -9,7 +9,6 @@ a finding, never skipped.
 
 from __future__ import annotations
 
-import os
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,9 +19,10 @@ from engine.config_files import is_sample
 from engine.deliver.access import read_access as read_alertmanager_access
 from engine.durations import format_duration
 from engine.erlang import erlang_b, poisson_excess, safe_offered_load, safe_rate
-from engine.errors import CallgaugeError, SettingsError, UsageError
+from engine.errors import CallgaugeError, SettingsError
 from engine.judge.declines import Rule, parse_rules
 from engine.limits import CONCURRENCY, DAY_NS, QUOTA, RATE, TIMEOUT, Guardrail, Limit, Register
+from engine.own_files import file_troubles, folder_trouble
 from engine.settings import Settings
 from engine.settings_file import load_register, load_settings, read_text_file
 from engine.source.kafka_connection import connection_options
@@ -135,11 +135,10 @@ def check(
 
 
 def _file_problems(settings: Settings) -> list[str]:
-    """Read every file that the settings name, as `run` would."""
+    """Read every file that the settings name, as `run` would, and see whether it could write its own."""
     engine, web = settings.engine, settings.web
-    problems = []
+    problems = [str(trouble) for trouble in (*folder_trouble(settings), *file_troubles(settings))]
     for read in (
-        lambda: _check_state_folder(settings.state.folder),
         lambda: load_learned(settings),
         lambda: read_hash_key(engine.call_key_file, b""),
         lambda: read_hash_key(engine.label_key_file, b"", "the label key"),
@@ -154,24 +153,6 @@ def _file_problems(settings: Settings) -> list[str]:
         except CallgaugeError as error:
             problems.append(str(error))
     return problems
-
-
-def _check_state_folder(folder: str) -> None:
-    """See whether checkpoints could be kept. Nothing is made: it would belong to whoever checks."""
-    path = Path(folder).absolute()
-    if not folder or (path.is_dir() and os.access(path, os.W_OK | os.X_OK)):
-        return
-    there = next(one for one in (path, *path.parents) if os.path.lexists(one))
-    if not there.is_dir():
-        cause = f"{there} is not a folder"
-    elif not os.access(there, os.W_OK | os.X_OK):
-        cause = f"this user may not write to {there}"
-    else:
-        return
-    raise UsageError(
-        "no checkpoint can be kept there", where=f"state.folder {folder}", cause=cause,
-        hint="name a folder that the user of `callgauge run` can make or write to",
-    )  # fmt: skip
 
 
 def _read_listener(web: WebSettings, prefix: str) -> None:

@@ -155,6 +155,11 @@ NAMED_FILES = {
 }
 
 
+WRITTEN_FILES = (
+    "timeline: {path: FILE}", "quarantine: {path: FILE}", "engine: {learned_limits_file: FILE}",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("setting", NAMED_FILES)
 def test_a_file_that_a_setting_names_is_read_as_a_start_would(tmp_path: Path, setting: str) -> None:
     """Empty: no key, no password, no certificate, nothing learned."""
@@ -188,6 +193,34 @@ def test_a_folder_of_checkpoints_may_be_made_by_the_run(tmp_path: Path) -> None:
 
     assert check(config, environment={}).problems == ()
     assert not folder.parent.parent.exists()
+
+
+@pytest.mark.parametrize("setting", WRITTEN_FILES)
+def test_a_file_that_no_run_can_write_is_a_problem(tmp_path: Path, setting: str) -> None:
+    """No run makes the folder: what belongs into the file would be lost, line by line."""
+    config, folder = tmp_path / "engine.yaml", tmp_path / "of" / "files"
+    state = f"state: {{folder: {folder}}}\n"
+    setting = setting.replace("FILE", f"{folder}/a.json")
+
+    config.write_text(setting)
+    (problem,) = check(config, environment={}).problems
+    assert f"there is no {folder}" in problem
+
+    config.write_text(state + setting)  # Which a run makes.
+    assert check(config, environment={}).problems == ()
+
+    folder.mkdir(parents=True)
+    config.write_text(setting)
+    assert check(config, environment={}).problems == ()
+
+
+def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
+    config = tmp_path / "engine.yaml"
+    config.write_text(f"timeline: {{path: {tmp_path}}}")
+
+    (problem,) = check(config, environment={}).problems
+
+    assert f"{tmp_path} is a folder" in problem
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")

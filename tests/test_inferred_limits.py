@@ -16,7 +16,7 @@ from engine.app import (
     load_inferred,
     with_learned_file,
 )
-from engine.commands.inferred_file import InferredFile
+from engine.commands.inferred_file import AGAIN_S, InferredFile
 from engine.commands.whole_file import write_whole
 from engine.errors import SettingsError
 from engine.judge.detection import LearnedLimit
@@ -63,6 +63,28 @@ def test_replay_takes_what_run_inferred_and_what_learn_wrote(tmp_path: Path) -> 
     path.write_bytes(encode_learned(Learned(day=7, time_zone="Asia/Tokyo")))
     with pytest.raises(SettingsError, match="tells the week by Asia/Tokyo"):
         with_learned_file(configuration, str(path))
+
+
+def test_what_a_disk_refused_is_written_again_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Inferred caps rarely change: without a second try, a full disk would cost them at the next start."""
+    path, now_s = tmp_path / "later" / "inferred.json", [0.0]
+    file = InferredFile(EngineSettings(learned_limits_file=str(path)), lambda: now_s[0])
+    file.begin(())
+    inferred = (TRUNK,)
+    file.keep(inferred)
+    assert not file.is_behind(inferred)
+    now_s[0] = AGAIN_S
+    assert file.is_behind(inferred)
+    file.keep(inferred)
+    assert len(caplog.records) == 1
+
+    path.parent.mkdir()
+    now_s[0] *= 2
+    assert file.is_behind(inferred)
+    file.keep(inferred)
+    assert load_inferred(str(path)) == inferred
+    now_s[0] *= 2
+    assert not file.is_behind(inferred)
 
 
 def test_what_was_learned_of_many_limits_is_read_at_a_start_a_reload_and_by_replay(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from engine.commands.preconditions import (
     tell,
 )
 from engine.config_files import config_path
-from engine.settings import AlertmanagerSettings, KafkaSettings, Settings, StateSettings
+from engine.settings import AlertmanagerSettings, KafkaSettings, Settings, StateSettings, TimelineSettings
 
 NS_PER_MS = 1_000_000
 NOWHERE = "127.0.0.1:1"
@@ -110,6 +110,16 @@ def test_with_an_alertmanager_somebody_is_paged(caplog: pytest.LogCaptureFixture
     say_what_is_watched(load_configuration(None, None, None)._replace(settings=settings))
 
     assert "nobody is paged" not in caplog.text
+
+
+def test_a_file_that_cannot_be_written_is_said_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(timeline=TimelineSettings(path=str(tmp_path / "none" / "timeline.jsonl")))
+
+    say_what_is_watched(load_configuration(None, None, None)._replace(settings=settings))
+
+    assert f"this file cannot be written: there is no {tmp_path / 'none'}; make the folder" in caplog.text
 
 
 def test_they_are_said_by_what_they_are(caplog: pytest.LogCaptureFixture) -> None:

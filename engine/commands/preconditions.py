@@ -15,6 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from engine.addresses import is_plain_elsewhere
 from engine.config_files import is_sample
+from engine.own_files import file_troubles
 from engine.source.kafka_connection import connection_options, is_insecure
 
 if TYPE_CHECKING:
@@ -47,8 +48,10 @@ def say_which_limits(configuration: Configuration) -> None:
 
 
 def say_what_is_watched(configuration: Configuration) -> None:
-    """Say which limits are watched, and warn if nobody is told."""
+    """Say which limits are watched; warn if nobody is told, and of files that cannot be written."""
     say_which_limits(configuration)
+    for trouble in file_troubles(configuration.settings):
+        log.warning("%s: %s: %s; %s", trouble.where, trouble.what, trouble.cause, trouble.hint)
     if not configuration.settings.alertmanager.urls:
         log.warning("nobody is paged: alertmanager.urls is empty; alerts are in this log and served by HTTP")
 
