@@ -259,7 +259,7 @@ def _check_alertmanager(alertmanager: AlertmanagerSettings, problems: Problems) 
                 f"{shown_address(url)} is not an http or https address",
                 "write https://host:9093; a user goes into username and password_file",
             )
-        elif url in alertmanager.urls[:index]:
+        elif _spelt_plainly(url) in map(_spelt_plainly, alertmanager.urls[:index]):
             problems.add((section, "urls", index), f"{url!r} is given twice", "keep one of the two")
     for name in alertmanager.external_labels:
         if not _LABEL_NAME.fullmatch(name):
@@ -296,6 +296,11 @@ def _check_alertmanager_secrets(alertmanager: AlertmanagerSettings, problems: Pr
 
 def _is_web_address(address: str) -> bool:
     return bool(_WEB_ADDRESS.fullmatch(address)) and web_url(address) is not None
+
+
+def _spelt_plainly(address: str) -> str:
+    """Write an address as it is written for all who mean it: capitals, a usual port, a slash at the end."""
+    return str(web_url(address) or address).rstrip("/")
 
 
 def _check_certificate(
