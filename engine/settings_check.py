@@ -69,9 +69,10 @@ RELATIONS = (
 # At zero these would be busy loops, or would never do anything.
 ABOVE_ZERO = (
     "engine.out_of_order", "headroom.evaluate", "kafka.heartbeat", "kafka.poll", "kafka.fetch_wait",
-    "alertmanager.resend", "alertmanager.retry", "alertmanager.timeout", "state.period",
+    "alertmanager.resend", "alertmanager.timeout", "state.period",
     "state.topic_period",
 )  # fmt: skip
+RETRY_MIN_NS = 100_000_000
 ERROR_PERIOD_MIN_NS = 3 * 86_400 * 1_000_000_000  # the longest window in which the error budget is watched
 WARN_HORIZON_MAX_NS = 86_400 * 1_000_000_000  # each limit's forecast is a row in memory as long as that
 
@@ -252,6 +253,9 @@ def _check_alertmanager(alertmanager: AlertmanagerSettings, problems: Problems) 
     section = "alertmanager"
     if alertmanager.batch_alerts_max > alertmanager.queue_alerts_max:
         problems.add((section, "batch_alerts_max"), "is more than alertmanager.queue_alerts_max", "lower it")
+    if alertmanager.retry_ns < RETRY_MIN_NS:
+        text = f"{format_duration(alertmanager.retry_ns)} is less than {format_duration(RETRY_MIN_NS)}"
+        problems.add((section, "retry"), text, "an Alertmanager that is down would be asked without a pause")
     for index, url in enumerate(alertmanager.urls):
         if not _is_web_address(url):
             problems.add(
