@@ -37,7 +37,8 @@ DECLINES_PER_HOUR_MAX = 1.0  # by chance alone, in the busy hour, for a launch t
 LATEST_ZONE = timezone(timedelta(hours=14))  # where a day begins first
 NS_PER_S = 1_000_000_000
 HOLDING_ASSUMED_S = 180.0  # where a limit has no `expected_holding`
-CAP_SEARCHED_MAX = 1 << 24
+# Erlang's formula takes as long as there are calls. Whoever says more means, as a rule, that there is no cap.
+SOLVED_CALLS_MAX = 1 << 20
 RATE_PERIOD_NS_MAX = 60 * 1_000_000_000  # of longer periods the bins are not kept
 QUOTAS_COUNTED = ("calls", "minutes")  # events carry no tokens and no cost
 READY, NOT_READY = "ready", "not ready"
@@ -46,6 +47,11 @@ LONG_PERIODS = (
     "periods of {per} are counted from 1970-01-01, a Thursday; where the provider counts from another day, "
     "use and forecast are of other days than its own"
 )
+NOT_SOLVED = (
+    "headroom cannot be checked: expected_peak {peak:g} is more than a cap of {most} carries, the largest "
+    "that is solved"
+)
+RATE_OF_A_PART = "less than 1 per {per} counts as 1 per {per}: write 1 for a longer period"
 
 
 class LimitRow(NamedTuple):
@@ -193,6 +199,8 @@ def _notes(limit: Limit) -> tuple[str, ...]:
     notes: tuple[str, ...] = () if _is_forecast(limit) else (NOT_FORECAST,)
     if limit.kind == QUOTA and limit.resets != "rolling" and (limit.per_ns or 0) > DAY_NS:
         notes += (LONG_PERIODS.format(per=format_duration(limit.per_ns or 0)),)
+    if limit.kind == RATE and any(value < 1 for value in _values(limit)):
+        notes += (RATE_OF_A_PART.format(per=format_duration(limit.per_ns or 0)),)
     return notes
 
 
@@ -257,8 +265,11 @@ def _concurrency_headroom(limit: Limit, value: float) -> list[str]:
     def declines_per_hour(cap: int) -> float:
         return attempts_per_hour * erlang_b(cap, peak)
 
-    if declines_per_hour(int(value)) <= DECLINES_PER_HOUR_MAX:
+    # A larger cap declines less: one of which the largest that is solved is enough needs no solving.
+    if declines_per_hour(min(int(value), SOLVED_CALLS_MAX)) <= DECLINES_PER_HOUR_MAX:
         return []
+    if value > SOLVED_CALLS_MAX:
+        return [NOT_SOLVED.format(peak=peak, most=SOLVED_CALLS_MAX)]
     safe = safe_offered_load(value, holding_s, DECLINES_PER_HOUR_MAX)
     assumed = " (assumed, expected_holding is missing)" if limit.expected_holding_ns is None else ""
     calls = f"{peak:g} calls of {format_duration(round(holding_s * 1e9))}{assumed}"
@@ -277,8 +288,11 @@ def _rate_headroom(limit: Limit, value: float) -> list[str]:
     def refused_per_hour(cap: int) -> float:
         return 3600.0 / per_s * poisson_excess(peak, cap)
 
-    if refused_per_hour(int(value)) <= DECLINES_PER_HOUR_MAX:
+    value = max(value, 1.0)  # As the detector takes it.
+    if refused_per_hour(min(int(value), SOLVED_CALLS_MAX)) <= DECLINES_PER_HOUR_MAX:
         return []
+    if value > SOLVED_CALLS_MAX:
+        return [NOT_SOLVED.format(peak=peak, most=SOLVED_CALLS_MAX)]
     safe = safe_rate(value, per_s, DECLINES_PER_HOUR_MAX)
     calls = f"{peak:g} calls per {format_duration(limit.per_ns or 0)}"
     finding = (
@@ -294,7 +308,7 @@ def _raise_to(losses_per_hour: Callable[[int], float]) -> str:
     high = 1
     while losses_per_hour(high) > DECLINES_PER_HOUR_MAX:
         high *= 2
-        if high > CAP_SEARCHED_MAX:
+        if high > SOLVED_CALLS_MAX:
             return "plan for less"
     low = high // 2
     while high - low > 1:
