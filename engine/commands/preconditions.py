@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NS_PER_MS = 1_000_000
 HOUR_MS = 3_600_000
 ASK_S = 3.0
-RETENTION, POLICY = "retention.ms", "cleanup.policy"
+RETENTION, RETENTION_BYTES, POLICY = ASKED = ("retention.ms", "retention.bytes", "cleanup.policy")
 PEERS_LEAST = 2
 NOT_TOLD = "no broker can be reached, or callgauge lacks the right DESCRIBE_CONFIGS on the topic"
 
@@ -85,16 +85,20 @@ def of_topic(configs: dict[str, str] | None, settings: Settings) -> list[Precond
     """List what the topic's configuration tells, by name; None: the broker did not tell it."""
     needed_ms = settings.kafka.rewind_ns // NS_PER_MS + HOUR_MS
     keeps = deletes = None
+    unknown = "" if configs is not None else NOT_TOLD
+    mend = unknown or f"raise {RETENTION} of the topic; rows that Kafka deletes during an outage are lost"
     if configs is not None:
         retention_ms = int(configs.get(RETENTION) or "-1")
         keeps = retention_ms < 0 or retention_ms >= needed_ms
         deletes = "compact" not in configs.get(POLICY, "delete")
-    unknown = "" if configs is not None else NOT_TOLD
+        bytes_max = int(configs.get(RETENTION_BYTES) or "-1")
+        if keeps and bytes_max >= 0:
+            keeps = None
+            mend = f"a partition keeps {bytes_max} bytes: set {RETENTION_BYTES}=-1, or see how long they last"
     hours = f"{needed_ms / HOUR_MS:g} h"
     return [
         Precondition(
-            "P1", f"the topic keeps its rows for {hours} or longer (kafka.rewind and an hour)", keeps,
-            unknown or f"raise {RETENTION} of the topic; rows that Kafka deletes during an outage are lost",
+            "P1", f"the topic keeps its rows for {hours} or longer (kafka.rewind and an hour)", keeps, mend,
         ),
         Precondition(
             "P1", "the topic is not compacted", deletes,
@@ -112,7 +116,8 @@ async def topic_configs(settings: KafkaSettings) -> dict[str, str] | None:
     try:
         async with asyncio.timeout(ASK_S):
             await admin.start()
-            resource = ConfigResource(ConfigResourceType.TOPIC, settings.topic, {RETENTION: "", POLICY: ""})
+            names = dict.fromkeys(ASKED, "")
+            resource = ConfigResource(ConfigResourceType.TOPIC, settings.topic, names)
             answers = await admin.describe_configs([resource])
     finally:
         await admin.close()
