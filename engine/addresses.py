@@ -1,9 +1,11 @@
-"""Addresses as settings give them: where to listen, and whether that is this machine alone."""
+"""Addresses as settings give them: where to listen, whom to reach, and whether that is this machine alone."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+
+from yarl import URL
 
 PORT_MAX = 65_535
 NOT_SHOWN = "a text with @, ? or # (not shown, it may hold a password)"
@@ -20,6 +22,16 @@ def split_listen(listen: str) -> tuple[str, int] | None:
     elif ":" in host:
         return None
     return (host, int(port)) if host and host.isprintable() and not set(host) & set(" @?#/") else None
+
+
+def web_url(address: str) -> URL | None:
+    """Read an http or https address as whoever connects to it does; None: it names no host, or no port."""
+    try:
+        url = URL(address)
+        is_whole = url.scheme in {"http", "https"} and bool(url.host) and bool(url.port)
+    except ValueError:
+        return None
+    return url if is_whole else None
 
 
 def shown_address(address: str) -> str:

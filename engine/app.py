@@ -22,7 +22,7 @@ from engine.errors import SettingsError, UsageError
 from engine.judge.declines import Rule, parse_rules
 from engine.judge.inferred_limits import decode as decode_inferred
 from engine.judge.judge import Judge
-from engine.learned import Learned, is_learned
+from engine.learned import FILE_BYTES_MAX, Learned, is_learned
 from engine.learned import decode as decode_learned
 from engine.limits import Register
 from engine.observe.observer import Observer
@@ -111,7 +111,11 @@ def load_learned(settings: Settings) -> Learned | None:
     path = settings.headroom.learned_file
     if not path:
         return None
-    return _learned(read_text_file(Path(path), "the learned file").encode(), path, settings)
+    return _learned(_learned_bytes(path), path, settings)
+
+
+def _learned_bytes(path: str) -> bytes:
+    return read_text_file(Path(path), "the learned file", FILE_BYTES_MAX).encode()
 
 
 def _learned(data: bytes, path: str, settings: Settings) -> Learned:
@@ -127,7 +131,7 @@ def _learned(data: bytes, path: str, settings: Settings) -> Learned:
 
 def with_learned_file(configuration: Configuration, path: str) -> Configuration:
     """Take a file that `learn` wrote, or caps that `run` has inferred; raises `SettingsError`."""
-    data = read_text_file(Path(path), "the learned file").encode()
+    data = _learned_bytes(path)
     if is_learned(data):
         return configuration._replace(learned=_learned(data, path, configuration.settings))
     return configuration._replace(inferred=decode_inferred(data, path))
@@ -135,7 +139,7 @@ def with_learned_file(configuration: Configuration, path: str) -> Configuration:
 
 def load_inferred(path: str) -> tuple[LearnedValue, ...]:
     """Read the limits that an earlier run has inferred."""
-    return decode_inferred(read_text_file(Path(path), "the inferred limits").encode(), path)
+    return decode_inferred(read_text_file(Path(path), "the inferred limits", FILE_BYTES_MAX).encode(), path)
 
 
 def inferred_before(path: str) -> tuple[LearnedValue, ...]:

@@ -9,7 +9,6 @@ a finding, never skipped.
 
 from __future__ import annotations
 
-import os
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,9 +19,10 @@ from engine.config_files import is_sample
 from engine.deliver.access import read_access as read_alertmanager_access
 from engine.durations import format_duration
 from engine.erlang import erlang_b, poisson_excess, safe_offered_load, safe_rate
-from engine.errors import CallgaugeError, SettingsError, UsageError
+from engine.errors import CallgaugeError, SettingsError
 from engine.judge.declines import Rule, parse_rules
 from engine.limits import CONCURRENCY, DAY_NS, QUOTA, RATE, TIMEOUT, Guardrail, Limit, Register
+from engine.own_files import file_troubles, folder_trouble
 from engine.settings import Settings
 from engine.settings_file import load_register, load_settings, read_text_file
 from engine.source.kafka_connection import connection_options
@@ -37,7 +37,8 @@ DECLINES_PER_HOUR_MAX = 1.0  # by chance alone, in the busy hour, for a launch t
 LATEST_ZONE = timezone(timedelta(hours=14))  # where a day begins first
 NS_PER_S = 1_000_000_000
 HOLDING_ASSUMED_S = 180.0  # where a limit has no `expected_holding`
-CAP_SEARCHED_MAX = 1 << 24
+# Erlang's formula takes as long as there are calls. Whoever says more means, as a rule, that there is no cap.
+SOLVED_CALLS_MAX = 1 << 20
 RATE_PERIOD_NS_MAX = 60 * 1_000_000_000  # of longer periods the bins are not kept
 QUOTAS_COUNTED = ("calls", "minutes")  # events carry no tokens and no cost
 READY, NOT_READY = "ready", "not ready"
@@ -46,6 +47,11 @@ LONG_PERIODS = (
     "periods of {per} are counted from 1970-01-01, a Thursday; where the provider counts from another day, "
     "use and forecast are of other days than its own"
 )
+NOT_SOLVED = (
+    "headroom cannot be checked: expected_peak {peak:g} is more than a cap of {most} carries, the largest "
+    "that is solved"
+)
+RATE_OF_A_PART = "less than 1 per {per} counts as 1 per {per}: write 1 for a longer period"
 
 
 class LimitRow(NamedTuple):
@@ -135,11 +141,10 @@ def check(
 
 
 def _file_problems(settings: Settings) -> list[str]:
-    """Read every file that the settings name, as `run` would."""
+    """Read every file that the settings name, as `run` would, and see whether it could write its own."""
     engine, web = settings.engine, settings.web
-    problems = []
+    problems = [str(trouble) for trouble in (*folder_trouble(settings), *file_troubles(settings))]
     for read in (
-        lambda: _check_state_folder(settings.state.folder),
         lambda: load_learned(settings),
         lambda: read_hash_key(engine.call_key_file, b""),
         lambda: read_hash_key(engine.label_key_file, b"", "the label key"),
@@ -154,24 +159,6 @@ def _file_problems(settings: Settings) -> list[str]:
         except CallgaugeError as error:
             problems.append(str(error))
     return problems
-
-
-def _check_state_folder(folder: str) -> None:
-    """See whether checkpoints could be kept. Nothing is made: it would belong to whoever checks."""
-    path = Path(folder).absolute()
-    if not folder or (path.is_dir() and os.access(path, os.W_OK | os.X_OK)):
-        return
-    there = next(one for one in (path, *path.parents) if os.path.lexists(one))
-    if not there.is_dir():
-        cause = f"{there} is not a folder"
-    elif not os.access(there, os.W_OK | os.X_OK):
-        cause = f"this user may not write to {there}"
-    else:
-        return
-    raise UsageError(
-        "no checkpoint can be kept there", where=f"state.folder {folder}", cause=cause,
-        hint="name a folder that the user of `callgauge run` can make or write to",
-    )  # fmt: skip
 
 
 def _read_listener(web: WebSettings, prefix: str) -> None:
@@ -212,6 +199,8 @@ def _notes(limit: Limit) -> tuple[str, ...]:
     notes: tuple[str, ...] = () if _is_forecast(limit) else (NOT_FORECAST,)
     if limit.kind == QUOTA and limit.resets != "rolling" and (limit.per_ns or 0) > DAY_NS:
         notes += (LONG_PERIODS.format(per=format_duration(limit.per_ns or 0)),)
+    if limit.kind == RATE and any(value < 1 for value in _values(limit)):
+        notes += (RATE_OF_A_PART.format(per=format_duration(limit.per_ns or 0)),)
     return notes
 
 
@@ -276,8 +265,11 @@ def _concurrency_headroom(limit: Limit, value: float) -> list[str]:
     def declines_per_hour(cap: int) -> float:
         return attempts_per_hour * erlang_b(cap, peak)
 
-    if declines_per_hour(int(value)) <= DECLINES_PER_HOUR_MAX:
+    # A larger cap declines less: one of which the largest that is solved is enough needs no solving.
+    if declines_per_hour(min(int(value), SOLVED_CALLS_MAX)) <= DECLINES_PER_HOUR_MAX:
         return []
+    if value > SOLVED_CALLS_MAX:
+        return [NOT_SOLVED.format(peak=peak, most=SOLVED_CALLS_MAX)]
     safe = safe_offered_load(value, holding_s, DECLINES_PER_HOUR_MAX)
     assumed = " (assumed, expected_holding is missing)" if limit.expected_holding_ns is None else ""
     calls = f"{peak:g} calls of {format_duration(round(holding_s * 1e9))}{assumed}"
@@ -296,8 +288,11 @@ def _rate_headroom(limit: Limit, value: float) -> list[str]:
     def refused_per_hour(cap: int) -> float:
         return 3600.0 / per_s * poisson_excess(peak, cap)
 
-    if refused_per_hour(int(value)) <= DECLINES_PER_HOUR_MAX:
+    value = max(value, 1.0)  # As the detector takes it.
+    if refused_per_hour(min(int(value), SOLVED_CALLS_MAX)) <= DECLINES_PER_HOUR_MAX:
         return []
+    if value > SOLVED_CALLS_MAX:
+        return [NOT_SOLVED.format(peak=peak, most=SOLVED_CALLS_MAX)]
     safe = safe_rate(value, per_s, DECLINES_PER_HOUR_MAX)
     calls = f"{peak:g} calls per {format_duration(limit.per_ns or 0)}"
     finding = (
@@ -313,7 +308,7 @@ def _raise_to(losses_per_hour: Callable[[int], float]) -> str:
     high = 1
     while losses_per_hour(high) > DECLINES_PER_HOUR_MAX:
         high *= 2
-        if high > CAP_SEARCHED_MAX:
+        if high > SOLVED_CALLS_MAX:
             return "plan for less"
     low = high // 2
     while high - low > 1:

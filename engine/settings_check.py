@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.addresses import is_loopback, is_plain_elsewhere, shown_address, split_listen
+from engine.addresses import is_loopback, is_plain_elsewhere, shown_address, split_listen, web_url
 from engine.decode.events import ALERT_LABELS, LABELS
 from engine.durations import format_duration
 from engine.fields import did_you_mean, shown
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SLICES_NS = (1_000_000_000, 3_000_000_000, 5_000_000_000, 15_000_000_000)
 FETCH_WAIT_MAX_NS = 1_000_000_000  # an answer older than twice that says nothing about the end of a partition
+PLATFORM = "platform"
 # Without @, ? and #: what is accepted may be shown, and holds no user, password or query.
 _WEB_ADDRESS = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -68,9 +69,10 @@ RELATIONS = (
 # At zero these would be busy loops, or would never do anything.
 ABOVE_ZERO = (
     "engine.out_of_order", "headroom.evaluate", "kafka.heartbeat", "kafka.poll", "kafka.fetch_wait",
-    "alertmanager.resend", "alertmanager.retry", "alertmanager.timeout", "state.period",
+    "alertmanager.resend", "alertmanager.timeout", "state.period",
     "state.topic_period",
 )  # fmt: skip
+RETRY_MIN_NS = 100_000_000
 ERROR_PERIOD_MIN_NS = 3 * 86_400 * 1_000_000_000  # the longest window in which the error budget is watched
 WARN_HORIZON_MAX_NS = 86_400 * 1_000_000_000  # each limit's forecast is a row in memory as long as that
 
@@ -91,6 +93,21 @@ BETWEEN = (
 )
 
 
+class AtMost(NamedTuple):
+    """A size that is allocated when the engine starts, or goes to a broker as it stands."""
+
+    name: str
+    most: int
+    reason: str
+
+
+AT_MOST = (
+    AtMost("engine.event_ids_max", 1 << 24, "each partition has a table of so many ids from its start on"),
+    AtMost("kafka.batch_bytes_max", 1 << 30, "room for one such batch is set aside at the start"),
+    AtMost("kafka.fetch_bytes_max", 1 << 30, "a broker cannot be asked for more in one answer"),
+)
+
+
 def check_settings(settings: Settings, problems: Problems) -> None:
     """Add every broken relation to `problems`."""
     for relation in RELATIONS:
@@ -103,6 +120,11 @@ def check_settings(settings: Settings, problems: Problems) -> None:
     for name in ABOVE_ZERO:
         if _duration_ns(settings, name) == 0:
             problems.add(_path(name), "0s is not above zero", "write a duration such as 200ms or 5s")
+    for one in AT_MOST:
+        section, key = _path(one.name)
+        size: int = getattr(getattr(settings, section), key)
+        if size > one.most:
+            problems.add(_path(one.name), f"{size} is more than {one.most}", one.reason)
     _check_engine(settings.engine, problems)
     _check_headroom(settings.headroom, settings.engine, problems)
     _check_detection(settings, problems)
@@ -118,6 +140,12 @@ def _check_engine(engine: EngineSettings, problems: Problems) -> None:
             ("engine", "slice"),
             f"{format_duration(engine.slice_ns)} is not one of 1s, 3s, 5s, 15s",
             "forecasts come every 15 s, which must be whole slices",
+        )
+    if engine.late_by_platform_ns and PLATFORM not in engine.series_labels:
+        problems.add(
+            ("engine", "late_by_platform"),
+            f"needs the label `{PLATFORM}`, which is not among engine.series_labels",
+            f"add `{PLATFORM}` to engine.series_labels, or use engine.late",
         )
     for platform, late_ns in engine.late_by_platform_ns.items():
         if late_ns < engine.out_of_order_ns:
@@ -225,14 +253,17 @@ def _check_alertmanager(alertmanager: AlertmanagerSettings, problems: Problems) 
     section = "alertmanager"
     if alertmanager.batch_alerts_max > alertmanager.queue_alerts_max:
         problems.add((section, "batch_alerts_max"), "is more than alertmanager.queue_alerts_max", "lower it")
+    if alertmanager.retry_ns < RETRY_MIN_NS:
+        text = f"{format_duration(alertmanager.retry_ns)} is less than {format_duration(RETRY_MIN_NS)}"
+        problems.add((section, "retry"), text, "an Alertmanager that is down would be asked without a pause")
     for index, url in enumerate(alertmanager.urls):
-        if not _WEB_ADDRESS.fullmatch(url):
+        if not _is_web_address(url):
             problems.add(
                 (section, "urls", index),
                 f"{shown_address(url)} is not an http or https address",
                 "write https://host:9093; a user goes into username and password_file",
             )
-        elif url in alertmanager.urls[:index]:
+        elif _spelt_plainly(url) in map(_spelt_plainly, alertmanager.urls[:index]):
             problems.add((section, "urls", index), f"{url!r} is given twice", "keep one of the two")
     for name in alertmanager.external_labels:
         if not _LABEL_NAME.fullmatch(name):
@@ -267,6 +298,15 @@ def _check_alertmanager_secrets(alertmanager: AlertmanagerSettings, problems: Pr
         problems.add((section, named[0]), "is of no use: no address begins with https", "write https://")
 
 
+def _is_web_address(address: str) -> bool:
+    return bool(_WEB_ADDRESS.fullmatch(address)) and web_url(address) is not None
+
+
+def _spelt_plainly(address: str) -> str:
+    """Write an address as it is written for all who mean it: capitals, a usual port, a slash at the end."""
+    return str(web_url(address) or address).rstrip("/")
+
+
 def _check_certificate(
     section: str, settings: KafkaSettings | AlertmanagerSettings, problems: Problems
 ) -> None:
@@ -298,7 +338,7 @@ def _check_web(settings: Settings, problems: Problems) -> None:
         _check_listener("admin_listen", "admin_config_file", web, problems)
     if web.admin_listen == web.listen and not web.listen.endswith(":0"):
         problems.add(("web", "admin_listen"), "is web.listen as well", "give it a port of its own")
-    if web.external_url and not _WEB_ADDRESS.fullmatch(web.external_url):
+    if web.external_url and not _is_web_address(web.external_url):
         problems.add(
             ("web", "external_url"),
             f"{shown_address(web.external_url)} is not an http or https address",

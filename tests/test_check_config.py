@@ -1,6 +1,5 @@
 """The launch checklist: what makes a limit not ready, and what the report says."""
 
-import os
 from datetime import date
 from pathlib import Path
 
@@ -140,83 +139,6 @@ def test_a_rate_needs_room_for_clumps(tmp_path: Path) -> None:
     assert [] == findings(tmp_path, entry.format(enough))
 
 
-NAMED_FILES = {
-    "headroom.learned_file": "headroom: {learned_file: FILE}",
-    "engine.call_key_file": "engine: {call_key_file: FILE}",
-    "engine.label_key_file": "engine: {label_key_file: FILE}",
-    "engine.learned_limits_file": "engine: {learned_limits_file: FILE}",
-    "kafka.sasl_password_file": "kafka: {security_protocol: SASL_SSL, sasl_mechanism: PLAIN, "
-    "sasl_username: me, sasl_password_file: FILE}",
-    "kafka.ca_file": "kafka: {security_protocol: SSL, ca_file: FILE}",
-    "alertmanager.password_file": "alertmanager: {urls: ['https://a:1'], username: me, password_file: FILE}",
-    "alertmanager.ca_file": "alertmanager: {urls: ['https://a:1'], ca_file: FILE}",
-    "web.token_file": "web: {token_file: FILE}",
-    "web.config_file": "web: {config_file: FILE}",
-}
-
-
-@pytest.mark.parametrize("setting", NAMED_FILES)
-def test_a_file_that_a_setting_names_is_read_as_a_start_would(tmp_path: Path, setting: str) -> None:
-    """Empty: no key, no password, no certificate, nothing learned."""
-    config, named = tmp_path / "engine.yaml", tmp_path / "named"
-    config.write_text(NAMED_FILES[setting].replace("FILE", str(named)))
-    named.write_text("")
-
-    report = check(config, environment={})
-
-    (problem,) = report.problems
-    assert str(named) in problem
-    assert report.exit_code == 2
-
-
-@pytest.mark.parametrize("below", ["", "/of/checkpoints"])
-def test_a_folder_of_checkpoints_that_cannot_be_one_is_a_problem(tmp_path: Path, below: str) -> None:
-    """A run would go on without, and read back for hours after a restart."""
-    config, file = tmp_path / "engine.yaml", tmp_path / "state"
-    config.write_text(f"state: {{folder: {file}{below}}}")
-    file.write_text("")
-
-    (problem,) = check(config, environment={}).problems
-
-    assert f"{file} is not a folder" in problem
-
-
-def test_a_folder_of_checkpoints_may_be_made_by_the_run(tmp_path: Path) -> None:
-    """Made by the check, it would belong to whoever checks."""
-    config, folder = tmp_path / "engine.yaml", tmp_path / "state" / "of" / "checkpoints"
-    config.write_text(f"state: {{folder: {folder}}}")
-
-    assert check(config, environment={}).problems == ()
-    assert not folder.parent.parent.exists()
-
-
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
-def test_a_folder_of_checkpoints_that_belongs_to_others_is_a_problem(tmp_path: Path) -> None:
-    config = tmp_path / "engine.yaml"
-    config.write_text(f"state: {{folder: {tmp_path / 'state'}}}")
-    (tmp_path / "state").mkdir(mode=0o500)
-
-    (problem,) = check(config, environment={}).problems
-
-    assert "this user may not write to" in problem
-
-
-def test_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:
-    config = tmp_path / "engine.yaml"
-    config.write_text(
-        "engine: {call_key_file: /no-key, label_key_file: /no-label}\nweb: {token_file: /no-token}"
-    )
-
-    assert len(check(config, environment={}).problems) == 3
-
-
-def test_the_inferred_limits_are_there_only_after_a_run(tmp_path: Path) -> None:
-    config = tmp_path / "engine.yaml"
-    config.write_text(f"engine: {{learned_limits_file: {tmp_path / 'later.json'}}}")
-
-    assert check(config, environment={}).problems == ()
-
-
 def test_a_quota_has_to_hold_what_the_launch_needs(tmp_path: Path) -> None:
     entry = f"name: a, kind: quota, value: 100, per: 1d, resets: rolling, expected_peak: {{}}, {OWNED}"
 
@@ -341,6 +263,28 @@ def test_a_limit_that_is_not_forecast_is_noted_and_can_be_ready(
 
     assert (0, "ready") == (report.exit_code, report.limits[0].verdict)
     assert is_forecast == ("(declared and shown, not forecast yet" not in render(report))
+
+
+@pytest.mark.parametrize("kind", ["concurrency", "rate, per: 1s"])
+def test_a_cap_that_means_none_is_checked_without_counting_to_it(tmp_path: Path, kind: str) -> None:
+    """Ten billion calls were counted through one by one."""
+    entry = f"name: a, kind: {kind}, value: 9999999999, expected_peak: {{}}, {OWNED}"
+
+    assert [] == findings(tmp_path, entry.format(100))
+    assert [] == findings(tmp_path, entry.format(1_000_000))
+    assert ["headroom cannot be checked"] == findings(tmp_path, entry.format(20_000_000_000))
+
+
+@pytest.mark.parametrize(("value", "is_noted"), [(0.5, True), (1, False)])
+def test_less_than_one_call_a_period_is_checked_as_it_is_watched(
+    tmp_path: Path, value: float, is_noted: bool
+) -> None:
+    entry = f"name: a, kind: rate, value: {value}, per: 1s, expected_peak: 0.1, {OWNED}"
+
+    (row,) = check_limits(tmp_path, entry).limits
+
+    assert "a limit of 1 refuses 17.4 an hour; it carries 0.024 with" in row.findings[0]
+    assert is_noted == ("less than 1 per 1s counts as 1 per 1s" in "".join(row.notes))
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ import pytest
 from engine.app import (
     REPLAY_HASH_KEY,
     OwnedLine,
+    configuration_loader,
     load_configuration,
     load_inferred,
     with_learned_file,
 )
-from engine.commands.inferred_file import InferredFile
+from engine.commands.inferred_file import AGAIN_S, InferredFile
 from engine.commands.whole_file import write_whole
 from engine.errors import SettingsError
 from engine.judge.detection import LearnedLimit
@@ -24,7 +25,7 @@ from engine.judge.inferred_limits import LIMITS_MAX, decode, encode
 from engine.judge.roll import Roller, StreamCounters
 from engine.judge.series import SeriesIndex
 from engine.judge.statuses import Statuses
-from engine.learned import Learned
+from engine.learned import WEEK_SLOTS, Learned, LearnedBaseline
 from engine.learned import encode as encode_learned
 from engine.limits import Limit, Register
 from engine.settings import EngineSettings
@@ -62,6 +63,43 @@ def test_replay_takes_what_run_inferred_and_what_learn_wrote(tmp_path: Path) -> 
     path.write_bytes(encode_learned(Learned(day=7, time_zone="Asia/Tokyo")))
     with pytest.raises(SettingsError, match="tells the week by Asia/Tokyo"):
         with_learned_file(configuration, str(path))
+
+
+def test_what_a_disk_refused_is_written_again_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Inferred caps rarely change: without a second try, a full disk would cost them at the next start."""
+    path, now_s = tmp_path / "later" / "inferred.json", [0.0]
+    file = InferredFile(EngineSettings(learned_limits_file=str(path)), lambda: now_s[0])
+    file.begin(())
+    inferred = (TRUNK,)
+    file.keep(inferred)
+    assert not file.is_behind(inferred)
+    now_s[0] = AGAIN_S
+    assert file.is_behind(inferred)
+    file.keep(inferred)
+    assert len(caplog.records) == 1
+
+    path.parent.mkdir()
+    now_s[0] *= 2
+    assert file.is_behind(inferred)
+    file.keep(inferred)
+    assert load_inferred(str(path)) == inferred
+    now_s[0] *= 2
+    assert not file.is_behind(inferred)
+
+
+def test_what_was_learned_of_many_limits_is_read_at_a_start_a_reload_and_by_replay(tmp_path: Path) -> None:
+    """A baseline alone takes some 20 KB."""
+    week = tuple(0.001 * slot for slot in range(WEEK_SLOTS))
+    names = (f"sip-{number}" for number in range(50))
+    baselines = tuple(LearnedBaseline(limit=name, calls=week, watched_s=week) for name in names)
+    path, config = tmp_path / "learned.json", tmp_path / "engine.yaml"
+    path.write_bytes(encode_learned(Learned(baselines=baselines)))
+    config.write_text(f"headroom: {{learned_file: {path}}}")
+    load = configuration_loader(str(config), None, None)
+
+    for configuration in (load(), load(), with_learned_file(load_configuration(None, None, None), str(path))):
+        assert configuration.learned is not None
+        assert configuration.learned.baselines == baselines
 
 
 def test_the_first_run_finds_no_file_and_begins_with_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from engine.app import load_configuration
 from engine.commands.checkpoints import Checkpoints
 from engine.commands.preconditions import (
+    ASKED,
     HOUR_MS,
     Precondition,
     look_at_preconditions,
@@ -18,7 +20,7 @@ from engine.commands.preconditions import (
     tell,
 )
 from engine.config_files import config_path
-from engine.settings import AlertmanagerSettings, KafkaSettings, Settings, StateSettings
+from engine.settings import AlertmanagerSettings, KafkaSettings, Settings, StateSettings, TimelineSettings
 
 NS_PER_MS = 1_000_000
 NOWHERE = "127.0.0.1:1"
@@ -76,6 +78,10 @@ def test_checkpoints_are_kept_only_in_a_folder_that_can_be_written_to(
         ({"retention.ms": str(5 * HOUR_MS)}, [True, True]),
         ({"retention.ms": str(5 * HOUR_MS - 1)}, [False, True]),
         ({"cleanup.policy": "compact,delete"}, [True, False]),
+        # How long so many bytes last, nobody knows beforehand.
+        ({"retention.ms": "-1", "retention.bytes": "1048576"}, [None, True]),
+        ({"retention.ms": "0", "retention.bytes": "1048576"}, [False, True]),
+        ({"retention.ms": "-1", "retention.bytes": "-1"}, [True, True]),
     ],
 )
 def test_a_topic_must_keep_its_rows_for_the_rewind_and_an_hour(
@@ -84,6 +90,27 @@ def test_a_topic_must_keep_its_rows_for_the_rewind_and_an_hour(
     """And all of them: a compacted one keeps the newest of each call."""
     settings = Settings(kafka=KafkaSettings(rewind_ns=4 * HOUR_MS * NS_PER_MS))
     assert held(of_topic(configs, settings)) == expected
+
+
+class Looked:
+    """A topic's configuration that remembers what was looked at."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: str = "") -> str:
+        """Remember the name."""
+        self.names.add(name)
+        return default
+
+
+def test_a_broker_is_asked_for_all_that_is_looked_at() -> None:
+    """What it is not asked for it does not tell, and the default would hold."""
+    told = Looked()
+
+    of_topic(cast("dict[str, str]", told), Settings())
+
+    assert told.names == set(ASKED)
 
 
 @pytest.mark.parametrize(("register", "level"), [(None, "WARNING"), ("demo/limits.yaml", "INFO")])
@@ -110,6 +137,16 @@ def test_with_an_alertmanager_somebody_is_paged(caplog: pytest.LogCaptureFixture
     say_what_is_watched(load_configuration(None, None, None)._replace(settings=settings))
 
     assert "nobody is paged" not in caplog.text
+
+
+def test_a_file_that_cannot_be_written_is_said_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(timeline=TimelineSettings(path=str(tmp_path / "none" / "timeline.jsonl")))
+
+    say_what_is_watched(load_configuration(None, None, None)._replace(settings=settings))
+
+    assert f"this file cannot be written: there is no {tmp_path / 'none'}; make the folder" in caplog.text
 
 
 def test_they_are_said_by_what_they_are(caplog: pytest.LogCaptureFixture) -> None:

@@ -281,22 +281,28 @@ def test_calls_without_the_label_that_splits_a_limit_have_their_page_and_their_d
         ("expect: []", "no list `expect:`"),
         ("[]", "no list `expect:`"),
         ("expect: [{firing: A, never: B}]", "expect[0]: needs exactly one of `firing` and `never`"),
-        ("expect: [{firing: A}, 7]", "expect[1]: needs exactly one"),
-        ("expect: [{firing: A, withn: 5s}]", "expect[0].withn: unknown"),
+        ("expect: [{firing: A}, 7]", "expect[1]: a single value is not a mapping"),
+        (
+            "expect: [{firing: A, withn: 5s}]",
+            "expect[0].withn: is not a known key (line 1)",
+        ),
         ("expect: [{firing: A, within: 5}]", "expect[0].within: "),
-        ("expect: [{firing: A, labels: [x]}]", "expect[0].labels: must be a mapping"),
-        ("expect: [{firing: A, within: soon}, {nver: B}]", "expect[1].nver: unknown"),
+        ("expect: [{firing: A, labels: [x]}]", "expect[0].labels: a list is not a mapping"),
+        (
+            "expect: [{firing: A, within: soon}, {nver: B}]",
+            "expect[1].nver: is not a known key (line 1)",
+        ),
         (
             "expect: [{never: any}, {never: CallLimitReachd}]",
-            "expect[1]: there is no alert `CallLimitReachd`; did you mean CallLimitReached?",
+            "expect[1]: there is no alert `CallLimitReachd` (line 1); did you mean CallLimitReached?",
         ),
         (
             "expect: [{never: any, severity: critcal}]",
-            "expect[0]: there is no severity `critcal`; did you mean critical?",
+            "expect[0]: there is no severity `critcal` (line 1); did you mean critical?",
         ),
         (
             "expect: [{never: any, severity: warning, labels: {severity: critical}}]",
-            "expect[0]: `severity` and `labels.severity` are not the same; keep one of them",
+            "expect[0]: `severity` and `labels.severity` are not the same (line 1); keep one of them",
         ),
         ("expect: [{never: any, labels: {severity: page}}]", "known: critical, warning, info"),
         ("expect: [{never: any, within: 5m}]", "expect[0].within: is for `firing`"),
@@ -309,9 +315,18 @@ def test_calls_without_the_label_that_splits_a_limit_have_their_page_and_their_d
         ("expect: [{never: }]", "expect[0]: needs the name of one alert, or `any`"),
         (
             "expect: [{never: any, labels: {limt: x}}]",
-            "expect[0].labels: no alert has a label `limt`; did you mean limit?",
+            "expect[0].labels: no alert has a label `limt` (line 1); did you mean limit?",
         ),
         ("expect: [{never: any, labels: {limit: [a, b]}}]", "expect[0].labels.limit: must be one value"),
+        ("expect: [{firing: CallLimitReached, within: }]", "expect[0].within: is empty"),
+        # A forgotten dash, and what stands beside the list: neither is left out.
+        (
+            "expect:\n  - never: CallLimitReached\n    never: CallQuotaExhaustion",
+            "expect[0].never: is given twice (line 3); keep one of the two",
+        ),
+        ("expect: [{never: any, labels: {limit: a, limit: b}}]", "expect[0].labels.limit: is given twice"),
+        ("expect: [{never: any}]\nexpect: [{firing: any}]", "expect: is given twice"),
+        ("expect: [{never: any}]\nexpcet: [{never: any}]", "expcet: is not a known key (line 2)"),
     ],
 )
 def test_wrong_expectations_are_all_named(tmp_path: Path, text: str, says: str) -> None:

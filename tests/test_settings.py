@@ -19,7 +19,7 @@ from engine.judge.implicit import LearnedValue
 from engine.learned import Learned
 from engine.limits import Limit, Register
 from engine.settings import CHOICES, DERIVED, Settings
-from engine.settings_check import ABOVE_ZERO, BETWEEN, RELATIONS
+from engine.settings_check import ABOVE_ZERO, AT_MOST, BETWEEN, RELATIONS
 from engine.settings_file import (
     digest,
     environment_overrides,
@@ -127,6 +127,7 @@ def test_the_environment_can_say_every_type() -> None:
             "CALLGAUGE_ENGINE__SERIES_MAX": "8192",
             "CALLGAUGE_ENGINE__SLICE": "1s",
             "CALLGAUGE_ENGINE__LATE_BY_PLATFORM": "twilio=30m, vapi=90s",
+            "CALLGAUGE_ENGINE__SERIES_LABELS": "tenant, platform",
             "CALLGAUGE_HEADROOM__PAGE_THRESHOLD": "-1.5",
             "CALLGAUGE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1, localhost:2",
             "CALLGAUGE_ALERTMANAGER__EXTERNAL_LABELS": "cluster=eu-1",
@@ -139,6 +140,7 @@ def test_the_environment_can_say_every_type() -> None:
     assert settings.engine.series_max == 8192
     assert settings.engine.slice_ns == 1_000_000_000
     assert {"twilio": 1_800_000_000_000, "vapi": 90_000_000_000} == settings.engine.late_by_platform_ns
+    assert settings.engine.series_labels == ("tenant", "platform")
     assert settings.headroom.page_threshold == -1.5
     assert ("127.0.0.1:1", "localhost:2") == settings.kafka.bootstrap_servers
     assert {"cluster": "eu-1"} == settings.alertmanager.external_labels
@@ -214,7 +216,7 @@ def test_every_choice_every_relation_and_every_bound_is_about_a_setting() -> Non
         for name, struct in sections()
         for field in msgspec.structs.fields(struct)
     }
-    named = {*CHOICES, *ABOVE_ZERO, *(one.name for one in BETWEEN)}
+    named = {*CHOICES, *ABOVE_ZERO, *(one.name for one in (*BETWEEN, *AT_MOST))}
     for relation in RELATIONS:
         named |= {relation.longer, relation.shorter}
 

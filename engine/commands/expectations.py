@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from engine.app import alert_names
 from engine.commands.report import NS_PER_S, Outcome, duration_text, is_about
 from engine.decode.events import ALERT_LABELS
-from engine.durations import parse_duration
-from engine.errors import SettingsError
-from engine.fields import did_you_mean
+from engine.fields import Fields, Problems, as_duration_ns, did_you_mean
 from engine.judge.detection import CRITICAL, INFO, ROUTINE, WARNING
 from engine.judge.lifecycle import FIRING
 from engine.settings_file import read_text_file
@@ -61,83 +59,69 @@ class Expectations(NamedTuple):
     @staticmethod
     def load(path: Path, settings: Settings) -> Expectations:
         """Read the file; every problem is reported at once, also names that no alert has."""
-        document = parse_yaml(read_text_file(path, "the expectations"), str(path)).value
-        given = document.get("expect") if isinstance(document, dict) else None
+        document = parse_yaml(read_text_file(path, "the expectations"), str(path))
+        problems = Problems(document)
+        top = Fields({} if document.value is None else document.value, (), problems)
+        given = top.values.get("expect")
+        top.known.append("expect")
         if not isinstance(given, list) or not given:
-            raise SettingsError(
-                "there is no list `expect:` in it",
-                where=str(path),
-                hint="begin with `expect: [{firing: CallLimitApproaching, severity: critical}]`",
-            )
-        problems: list[str] = []
-        entries = [_entry(one, f"expect[{place}]", problems) for place, one in enumerate(given)]
+            given = []
+            hint = "begin with `expect: [{firing: CallLimitApproaching, severity: critical}]`"
+            top.wrong("expect", "there is no list `expect:` in it", hint)
+        top.close()
         names = sorted(alert_names(settings))
-        problems += [
-            f"expect[{place}]: there is no alert `{one.alertname}`; {did_you_mean(one.alertname, names)}"
-            for place, one in enumerate(entries)
-            if one.alertname and one.alertname not in names
-        ]
-        if problems:
-            raise SettingsError("the expectations are wrong", where=str(path), problems=tuple(problems))
+        entries = [_entry(Fields(one, ("expect", at), problems), names) for at, one in enumerate(given)]
+        problems.raise_any()
         return Expectations(tuple(entries))
 
 
-def _entry(given: object, place: str, problems: list[str]) -> Expectation:
-    fields = given if isinstance(given, dict) else {}
-    if ("firing" in fields) == ("never" in fields):
-        problems.append(f"{place}: needs exactly one of `firing` and `never`")
-    problems.extend(
-        f"{place}.{key}: unknown; known are {', '.join(sorted(KEYS))}" for key in fields.keys() - KEYS
-    )
-    problems.extend(
-        f"{place}.{key}: is for `firing`; `never` holds for the whole log"
-        for key in BOUNDS
-        if key in fields and "never" in fields
-    )
-    labels = fields.get("labels") or {}
-    if not isinstance(labels, dict):
-        problems.append(f"{place}.labels: must be a mapping of label to value")
-        labels = {}
-    problems.extend(
-        f"{place}.labels: no alert has a label `{name}`; {did_you_mean(str(name), ALERT_LABELS)}"
-        for name in labels
-        if name not in ALERT_LABELS
-    )
-    problems.extend(
-        f"{place}.labels.{name}: must be one value, such as `{name}: acme`"
-        for name, value in labels.items()
-        if value is None or isinstance(value, (dict, list))
-    )
-    wanted = {(str(name), str(value)) for name, value in labels.items()}
-    if "severity" in fields:
-        wanted.add(("severity", str(fields["severity"])))
-    if len(wanted) > len({name for name, _ in wanted}):
-        problems.append(f"{place}: `severity` and `labels.severity` are not the same; keep one of them")
-    problems.extend(
-        f"{place}: there is no severity `{value}`; {did_you_mean(value, SEVERITIES)}"
-        for label, value in sorted(wanted)
-        if label == "severity" and value not in SEVERITIES
-    )
-    name = fields.get("firing", fields.get("never", "any"))
-    if not isinstance(name, str) or not name:
-        problems.append(f"{place}: needs the name of one alert, or `any`; two alerts are two entries")
+def _entry(fields: Fields, names: list[str]) -> Expectation:
+    values, problems = fields.values, fields.problems
+    fields.known.extend(sorted(KEYS))
+    fields.close()
+    if fields.is_mapping and ("firing" in values) == ("never" in values):
+        problems.add(fields.path, "needs exactly one of `firing` and `never`")
+    for key in BOUNDS:
+        if key in values and "never" in values:
+            fields.wrong(key, "is for `firing`; `never` holds for the whole log")
+    alertname = values.get("firing", values.get("never", "any"))
+    if not isinstance(alertname, str) or not alertname:
+        problems.add(fields.path, "needs the name of one alert, or `any`; two alerts are two entries")
+        alertname = "any"
+    elif alertname not in ("any", *names):
+        problems.add(fields.path, f"there is no alert `{alertname}`", did_you_mean(alertname, names))
     return Expectation(
-        name if isinstance(name, str) and name != "any" else "",
-        "firing" in fields,
-        frozenset(wanted),
-        _duration(fields, "within", place, problems),
-        _duration(fields, "before_first_decline", place, problems),
+        "" if alertname == "any" else alertname,
+        "firing" in values,
+        _labels(fields),
+        _duration(fields, "within"),
+        _duration(fields, "before_first_decline"),
     )
 
 
-def _duration(fields: dict[str, object], key: str, place: str, problems: list[str]) -> int:
-    if key not in fields:
-        return -1
-    try:
-        return parse_duration(str(fields[key]))
-    except ValueError as error:
-        problems.append(f"{place}.{key}: {error}")
-        return -1
+def _labels(fields: Fields) -> frozenset[tuple[str, str]]:
+    given, problems = fields.values, fields.problems
+    labels = Fields(given["labels"] if fields.has("labels") else {}, (*fields.path, "labels"), problems)
+    for name, value in labels.values.items():
+        if name not in ALERT_LABELS:
+            problems.add(labels.path, f"no alert has a label `{name}`", did_you_mean(str(name), ALERT_LABELS))
+        if value is None or isinstance(value, (dict, list)):
+            labels.wrong(str(name), f"must be one value, such as `{name}: acme`")
+    wanted = {(str(name), str(value)) for name, value in labels.values.items()}
+    if "severity" in given:
+        wanted.add(("severity", str(given["severity"])))
+    if len(wanted) > len({name for name, _ in wanted}):
+        problems.add(fields.path, "`severity` and `labels.severity` are not the same", "keep one of them")
+    for label, value in sorted(wanted):
+        if label == "severity" and value not in SEVERITIES:
+            problems.add(fields.path, f"there is no severity `{value}`", did_you_mean(value, SEVERITIES))
+    return frozenset(wanted)
+
+
+def _duration(fields: Fields, key: str) -> int:
+    if key in fields.values and not fields.has(key):
+        fields.wrong(key, "is empty", "write a duration such as 5m, or leave it out")
+    return fields.get(key, as_duration_ns, -1)
 
 
 def breaches(expected: Expectations, changes: Iterable[AlertChange], outcome: Outcome) -> list[str]:

@@ -15,7 +15,7 @@ from engine.commands.replay import load_kernels, open_source, read_all
 from engine.commands.stdout import write_out
 from engine.commands.whole_file import write_whole
 from engine.errors import CallgaugeError, SourceError, UsageError
-from engine.learned import encode, is_learned
+from engine.learned import FILE_BYTES_MAX, encode, is_learned
 
 if TYPE_CHECKING:
     from engine.app import Configuration, Learning
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 WHAT_SPEAKS = ("forecast with growth", "forecast at the level of now", "straight line")  # as SPEAKERS
 DAY_SLOTS = 288.0
 SLOT_S = 300.0
-REPLACED_BYTES_MAX = 64 << 20  # a file that is larger is none of ours
 
 
 class LearnOptions(NamedTuple):
@@ -91,10 +90,10 @@ def _may_be_replaced(out: Path) -> bool:
     """Say whether a file is empty or what was learned before; one that cannot be read is neither."""
     try:
         with out.open("rb") as file:
-            data = file.read(REPLACED_BYTES_MAX + 1)
+            data = file.read(FILE_BYTES_MAX + 1)
     except OSError:
         return False
-    return not data or (len(data) <= REPLACED_BYTES_MAX and is_learned(data))
+    return not data or (len(data) <= FILE_BYTES_MAX and is_learned(data))
 
 
 def told(learning: Learning, out: Path) -> str:

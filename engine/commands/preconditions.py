@@ -15,6 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from engine.addresses import is_plain_elsewhere
 from engine.config_files import is_sample
+from engine.own_files import file_troubles
 from engine.source.kafka_connection import connection_options, is_insecure
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 NS_PER_MS = 1_000_000
 HOUR_MS = 3_600_000
 ASK_S = 3.0
-RETENTION, POLICY = "retention.ms", "cleanup.policy"
+RETENTION, RETENTION_BYTES, POLICY = ASKED = ("retention.ms", "retention.bytes", "cleanup.policy")
 PEERS_LEAST = 2
 NOT_TOLD = "no broker can be reached, or callgauge lacks the right DESCRIBE_CONFIGS on the topic"
 
@@ -47,8 +48,10 @@ def say_which_limits(configuration: Configuration) -> None:
 
 
 def say_what_is_watched(configuration: Configuration) -> None:
-    """Say which limits are watched, and warn if nobody is told."""
+    """Say which limits are watched; warn if nobody is told, and of files that cannot be written."""
     say_which_limits(configuration)
+    for trouble in file_troubles(configuration.settings):
+        log.warning("%s: %s: %s; %s", trouble.where, trouble.what, trouble.cause, trouble.hint)
     if not configuration.settings.alertmanager.urls:
         log.warning("nobody is paged: alertmanager.urls is empty; alerts are in this log and served by HTTP")
 
@@ -82,16 +85,20 @@ def of_topic(configs: dict[str, str] | None, settings: Settings) -> list[Precond
     """List what the topic's configuration tells, by name; None: the broker did not tell it."""
     needed_ms = settings.kafka.rewind_ns // NS_PER_MS + HOUR_MS
     keeps = deletes = None
+    unknown = "" if configs is not None else NOT_TOLD
+    mend = unknown or f"raise {RETENTION} of the topic; rows that Kafka deletes during an outage are lost"
     if configs is not None:
         retention_ms = int(configs.get(RETENTION) or "-1")
         keeps = retention_ms < 0 or retention_ms >= needed_ms
         deletes = "compact" not in configs.get(POLICY, "delete")
-    unknown = "" if configs is not None else NOT_TOLD
+        bytes_max = int(configs.get(RETENTION_BYTES) or "-1")
+        if keeps and bytes_max >= 0:
+            keeps = None
+            mend = f"a partition keeps {bytes_max} bytes: set {RETENTION_BYTES}=-1, or see how long they last"
     hours = f"{needed_ms / HOUR_MS:g} h"
     return [
         Precondition(
-            "P1", f"the topic keeps its rows for {hours} or longer (kafka.rewind and an hour)", keeps,
-            unknown or f"raise {RETENTION} of the topic; rows that Kafka deletes during an outage are lost",
+            "P1", f"the topic keeps its rows for {hours} or longer (kafka.rewind and an hour)", keeps, mend,
         ),
         Precondition(
             "P1", "the topic is not compacted", deletes,
@@ -109,7 +116,8 @@ async def topic_configs(settings: KafkaSettings) -> dict[str, str] | None:
     try:
         async with asyncio.timeout(ASK_S):
             await admin.start()
-            resource = ConfigResource(ConfigResourceType.TOPIC, settings.topic, {RETENTION: "", POLICY: ""})
+            names = dict.fromkeys(ASKED, "")
+            resource = ConfigResource(ConfigResourceType.TOPIC, settings.topic, names)
             answers = await admin.describe_configs([resource])
     finally:
         await admin.close()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from yarl import URL
 
+from engine.addresses import web_url
 from engine.deliver.postings import Posting, PostingQueue
 from engine.errors import DeliveryError
 
@@ -119,11 +120,8 @@ class Peer:
 
 def peer_url(url: str) -> URL:
     """Read the address of an Alertmanager; raises DeliveryError for one that is no use."""
-    try:
-        parsed = URL(url)
-    except ValueError:
-        parsed = URL()
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
+    parsed = web_url(url)
+    if parsed is None:
         msg = "not the address of an Alertmanager"
         raise DeliveryError(msg, where="alertmanager.urls", hint="write it as http://host:9093")
     if parsed.user or parsed.password:
