@@ -104,7 +104,8 @@ def index_of(*limits: Limit, instances_max: int = 100, implicit_max: int = 100) 
 def test_all_calls_and_every_trunk_and_provider_are_watched() -> None:
     index = index_of(Limit(name="panel", kind="concurrency", value=80.0))
 
-    index.ids(LABELS, (("acme", "sip-1", ""), ("", "__other__", "carrier")))
+    shared = (("", "__other__", "carrier"), ("", "__number__", "__address__"))
+    index.ids(LABELS, (("acme", "sip-1", ""), *shared))
 
     names = [one.name for one in index.instances]
     assert names == [
