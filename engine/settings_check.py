@@ -76,7 +76,7 @@ WARN_HORIZON_MAX_NS = 86_400 * 1_000_000_000  # each limit's forecast is a row i
 
 
 class Between(NamedTuple):
-    """A number lies between two others, and is neither."""
+    """A number lies between two others, and is neither; one that is not given is not looked at."""
 
     name: str
     low: float
@@ -84,7 +84,10 @@ class Between(NamedTuple):
     hint: str
 
 
+SCORE_HINT = "it counts standard deviations of the forecast beyond the cap, such as -1.5 or 0.5; no per cent"
 BETWEEN = (
+    Between("headroom.page_threshold", -10.0, 10.0, SCORE_HINT),
+    Between("headroom.warn_threshold", -10.0, 10.0, SCORE_HINT),
     Between("detection.pages_per_week", 0.0001, 10_000.0, "0.25 is one false page in four weeks"),
     Between("detection.error_objective_ratio", 0.0, 1.0, "0.99 is one failed attempt in a hundred"),
     Between("detection.false_rollback_ratio", 0.0, 1.0, "0.001 is one rollout in a thousand"),
@@ -105,6 +108,7 @@ def check_settings(settings: Settings, problems: Problems) -> None:
             problems.add(_path(name), "0s is not above zero", "write a duration such as 200ms or 5s")
     _check_engine(settings.engine, problems)
     _check_headroom(settings.headroom, settings.engine, problems)
+    _check_between(settings, problems)
     _check_detection(settings, problems)
     _check_kafka(settings.kafka, problems)
     _check_alertmanager(settings.alertmanager, problems)
@@ -157,13 +161,16 @@ def _check_headroom(headroom: HeadroomSettings, engine: EngineSettings, problems
         problems.add(("headroom", "warn_horizon_baseline"), text, hint)
 
 
-def _check_detection(settings: Settings, problems: Problems) -> None:
+def _check_between(settings: Settings, problems: Problems) -> None:
     for one in BETWEEN:
         section, key = _path(one.name)
-        number: float = getattr(getattr(settings, section), key)
-        if not one.low < number < one.high:
+        number: float | None = getattr(getattr(settings, section), key)
+        if number is not None and not one.low < number < one.high:
             text = f"{number:g} is not between {one.low:g} and {one.high:g}"
             problems.add(_path(one.name), text, one.hint)
+
+
+def _check_detection(settings: Settings, problems: Problems) -> None:
     period_ns = settings.detection.error_period_ns
     if period_ns < ERROR_PERIOD_MIN_NS:
         text = f"{format_duration(period_ns)} is less than {format_duration(ERROR_PERIOD_MIN_NS)}"
