@@ -132,6 +132,7 @@ class Service:
                 reload=self.reload,
                 external_labels=settings.alertmanager.external_labels,
                 clock_ns=time.time_ns,
+                shown=self._duty.shown,
             ),
         )
         self._record_dir = record_dir
