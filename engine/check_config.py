@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from engine.addresses import split_listen
 from engine.app import default_file, inferred_before, load_learned, read_hash_key
 from engine.config_files import is_sample
+from engine.decode.events import DEPENDENCY
+from engine.decode.stages import STAGE_NAME
 from engine.deliver.access import read_access as read_alertmanager_access
 from engine.durations import format_duration
 from engine.erlang import erlang_b, poisson_excess, safe_offered_load, safe_rate
 from engine.errors import CallgaugeError, SettingsError, UsageError
+from engine.fields import shown
 from engine.judge.declines import Rule, parse_rules
 from engine.limits import CONCURRENCY, DAY_NS, QUOTA, RATE, TIMEOUT, Guardrail, Limit, Register
 from engine.settings import Settings
@@ -46,6 +49,7 @@ LONG_PERIODS = (
     "periods of {per} are counted from 1970-01-01, a Thursday; where the provider counts from another day, "
     "use and forecast are of other days than its own"
 )
+NO_STAGE = "stage {stage} cuts calls of a dependency of that name alone: stages of calls are a-z, 0-9 and _"
 
 
 class LimitRow(NamedTuple):
@@ -212,6 +216,9 @@ def _notes(limit: Limit) -> tuple[str, ...]:
     notes: tuple[str, ...] = () if _is_forecast(limit) else (NOT_FORECAST,)
     if limit.kind == QUOTA and limit.resets != "rolling" and (limit.per_ns or 0) > DAY_NS:
         notes += (LONG_PERIODS.format(per=format_duration(limit.per_ns or 0)),)
+    stage = limit.stage or ""
+    if limit.kind == TIMEOUT and not (stage.startswith(DEPENDENCY) or STAGE_NAME.fullmatch(stage)):
+        notes += (NO_STAGE.format(stage=shown(stage)),)
     return notes
 
 
