@@ -134,7 +134,7 @@ class Headroom:
         now = self.evaluate(fresh_filters(now), use, summary.end_ns)
         # One finding speaks for one limit and severity: what is seen speaks over what is planned.
         horizon_ns = self.settings.page_horizon_ns
-        over = overloads(now, use, limits, self.settings.utc_offsets) if now.plans else []
+        over = overloads(now, use, limits, self.settings) if now.plans else []
         coming = plan_findings(over, use, summary.end_ns, horizon_ns)
         found = {(one.subject, one.severity): one for one in coming}
         for one in self.findings(now, use, summary.end_ns):

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from engine.decode.events import Note
     from engine.judge.occupancy import LimitUse
     from engine.limits import LimitInstance
-    from engine.settings import UtcOffsets
+    from engine.settings import HeadroomSettings, UtcOffsets
 
 NS = 1_000_000_000
 PLANS_MAX = 64
 LASTS_NS = 3_600 * NS  # a plan that does not say until when
-CHECKED_AFTER_NS = 45 * NS  # its beginning: a page needs two evaluations in a row
+CHECKED_AFTER_MIN_NS = 45 * NS  # its beginning, or as long as a page may need
+EVALUATIONS = 2  # in a row that a page needs
 
 
 class Plan(NamedTuple):
@@ -91,9 +92,10 @@ def is_over(plan: Plan, end_ns: int) -> bool:
     return plan.until_ns <= end_ns
 
 
-def is_checked(plan: Plan, end_ns: int) -> bool:
-    """Say whether a plan is still to begin, or has only just."""
-    return end_ns <= max(plan.from_ns, plan.announced_ns) + CHECKED_AFTER_NS
+def is_checked(plan: Plan, end_ns: int, evaluate_ns: int) -> bool:
+    """Say whether a plan is still to begin, or has only just; `evaluate_ns` is how often that is asked."""
+    after_ns = max(CHECKED_AFTER_MIN_NS, EVALUATIONS * evaluate_ns)
+    return end_ns <= max(plan.from_ns, plan.announced_ns) + after_ns
 
 
 def is_meant(plan: Plan, instance: LimitInstance) -> bool:
@@ -107,21 +109,22 @@ def is_meant(plan: Plan, instance: LimitInstance) -> bool:
 
 
 def overloads(
-    state: HeadroomState, use: LimitUse, limits: tuple[LimitInstance, ...], offsets: UtcOffsets
+    state: HeadroomState, use: LimitUse, limits: tuple[LimitInstance, ...], settings: HeadroomSettings
 ) -> list[Overload]:
     """List the plans that would take more of a limit than there is; several for one limit come together."""
     found = []
+    checked = {plan for plan in state.plans if is_checked(plan, state.end_ns, settings.evaluate_ns)}
     for plan in state.plans:
-        if not is_checked(plan, state.end_ns):
+        if plan not in checked:
             continue
         for row in range(min(len(limits), len(use.value))):
             if not use.is_concurrency[row] or not is_meant(plan, limits[row]):
                 continue
-            ordinary, is_usual = ordinary_calls(state, use, row, plan, offsets)
+            ordinary, is_usual = ordinary_calls(state, use, row, plan, settings.utc_offsets)
             # Calls of a plan that runs already are among those of now, and not among the usual ones.
             others = [
                 other for other in state.plans
-                if is_meant(other, limits[row]) and (is_usual or is_checked(other, state.end_ns))
+                if is_meant(other, limits[row]) and (is_usual or other in checked)
             ]  # fmt: skip
             together = most_together(plan, others)
             if ordinary + together + use.unseen_use[row] > use.value[row]:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import numpy as np
 
 from detectors import make_detectors
@@ -26,6 +27,7 @@ from engine.learned import FILE_BYTES_MAX, Learned, is_learned
 from engine.learned import decode as decode_learned
 from engine.limits import Register
 from engine.observe.observer import Observer
+from engine.observe.tables import PLATFORM
 from engine.pipeline import Pipeline
 from engine.publish import Publisher
 from engine.secret_file import SecretError, read_secret
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from engine.judge.snapshot import Snapshot
     from engine.limits import LimitInstance
     from engine.pipeline import Step
+    from engine.settings import EngineSettings
     from engine.source.contract import RawBatch
 
 # Without a key of its own, a replay hashes call ids with this one: hashes never leave the process.
@@ -187,6 +190,13 @@ def time_to_live(configuration: Configuration, series: SeriesTable) -> Callable[
     return ttl_ns_of
 
 
+def kept_labels(engine: EngineSettings) -> tuple[str, ...]:
+    """Give the labels that are kept without any limit: by some, caps are looked for, or rows are late."""
+    by = engine.hidden_cap_labels if engine.hidden_cap_instances_max else ()
+    late_by = (PLATFORM,) if engine.late_by_platform_ns else ()
+    return tuple(dict.fromkeys((*engine.series_labels, *by, *late_by)))
+
+
 class Span(NamedTuple):
     """The part of a log that is wanted: event time in ns, half-open; None: no bound."""
 
@@ -206,7 +216,8 @@ def build_line(
     """Make a line that has seen nothing; `detectors` may stand in for those of the registry."""
     settings, register = configuration.settings, configuration.register
     mask = LabelMask(configuration.label_key, register.named_values())
-    decoder = new_decoder(settings.engine, hash_key, register.limit_labels(), mask)
+    kept = msgspec.structs.replace(settings.engine, series_labels=kept_labels(settings.engine))
+    decoder = new_decoder(kept, hash_key, register.limit_labels(), mask)
     decoder.rejects.is_on = bool(settings.quarantine.path or settings.quarantine.topic)
     if span != EVERYTHING:
         decoder = TimeCut(decoder, span.from_ns, span.to_ns)

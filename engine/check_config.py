@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from engine.addresses import split_listen
 from engine.app import default_file, inferred_before, load_learned, read_hash_key
 from engine.config_files import is_sample
+from engine.decode.events import DEPENDENCY
+from engine.decode.stages import STAGE_NAME
 from engine.deliver.access import read_access as read_alertmanager_access
 from engine.durations import format_duration
 from engine.erlang import erlang_b, poisson_excess, safe_offered_load, safe_rate
 from engine.errors import CallgaugeError, SettingsError
+from engine.fields import shown
 from engine.judge.declines import Rule, parse_rules
 from engine.limits import CONCURRENCY, DAY_NS, QUOTA, RATE, TIMEOUT, Guardrail, Limit, Register
 from engine.own_files import file_troubles, folder_trouble
@@ -52,6 +55,7 @@ NOT_SOLVED = (
     "that is solved"
 )
 RATE_OF_A_PART = "less than 1 per {per} counts as 1 per {per}: write 1 for a longer period"
+NO_STAGE = "stage {stage} cuts calls of a dependency of that name alone: stages of calls are a-z, 0-9 and _"
 
 
 class LimitRow(NamedTuple):
@@ -201,6 +205,9 @@ def _notes(limit: Limit) -> tuple[str, ...]:
         notes += (LONG_PERIODS.format(per=format_duration(limit.per_ns or 0)),)
     if limit.kind == RATE and any(value < 1 for value in _values(limit)):
         notes += (RATE_OF_A_PART.format(per=format_duration(limit.per_ns or 0)),)
+    stage = limit.stage or ""
+    if limit.kind == TIMEOUT and not (stage.startswith(DEPENDENCY) or STAGE_NAME.fullmatch(stage)):
+        notes += (NO_STAGE.format(stage=shown(stage)),)
     return notes
 
 

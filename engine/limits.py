@@ -23,7 +23,8 @@ INFERRED_PREFIX = "inferred:"  # of names that no register may give
 NS_PER_S = 1_000_000_000
 DAY_NS = 86_400 * NS_PER_S
 FAR_NS = 1 << 62
-OTHER = "__other__"  # a label's value: all those for which there was no room
+# What stands in a label for many values: those without room, and numbers and addresses without a key.
+OTHER, NUMBER_MASK, ADDRESS_MASK = SHARED_WORDS = ("__other__", "__number__", "__address__")
 KINDS = (CONCURRENCY, RATE, QUOTA, TIMEOUT)
 
 
@@ -168,10 +169,15 @@ class LimitInstance(msgspec.Struct, frozen=True):
         """What identifies the instance in alerts and metrics."""
         return (("limit", self.name), *self.split)
 
+    @property
+    def is_shared(self) -> bool:
+        """Say whether calls of many values count here under one name, each of which has a cap of its own."""
+        return any(value in SHARED_WORDS for _, value in self.split)
+
     def value_at(self, time_ns: int) -> float | None:
         """Give the value in force at `time_ns`; None: unknown, as for calls of many values under one name."""
         split = tuple(value for _, value in self.split)
-        return None if OTHER in split else self.limit.value_at(time_ns, split)
+        return None if self.is_shared else self.limit.value_at(time_ns, split)
 
 
 class LimitLabel(NamedTuple):

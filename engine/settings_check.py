@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 SLICES_NS = (1_000_000_000, 3_000_000_000, 5_000_000_000, 15_000_000_000)
 FETCH_WAIT_MAX_NS = 1_000_000_000  # an answer older than twice that says nothing about the end of a partition
-PLATFORM = "platform"
 # Without @, ? and #: what is accepted may be shown, and holds no user, password or query.
 _WEB_ADDRESS = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -78,7 +77,7 @@ WARN_HORIZON_MAX_NS = 86_400 * 1_000_000_000  # each limit's forecast is a row i
 
 
 class Between(NamedTuple):
-    """A number lies between two others, and is neither."""
+    """A number lies between two others, and is neither; one that is not given is not looked at."""
 
     name: str
     low: float
@@ -86,7 +85,10 @@ class Between(NamedTuple):
     hint: str
 
 
+SCORE_HINT = "it counts standard deviations of the forecast beyond the cap, such as -1.5 or 0.5; no per cent"
 BETWEEN = (
+    Between("headroom.page_threshold", -10.0, 10.0, SCORE_HINT),
+    Between("headroom.warn_threshold", -10.0, 10.0, SCORE_HINT),
     Between("detection.pages_per_week", 0.0001, 10_000.0, "0.25 is one false page in four weeks"),
     Between("detection.error_objective_ratio", 0.0, 1.0, "0.99 is one failed attempt in a hundred"),
     Between("detection.false_rollback_ratio", 0.0, 1.0, "0.001 is one rollout in a thousand"),
@@ -127,6 +129,7 @@ def check_settings(settings: Settings, problems: Problems) -> None:
             problems.add(_path(one.name), f"{size} is more than {one.most}", one.reason)
     _check_engine(settings.engine, problems)
     _check_headroom(settings.headroom, settings.engine, problems)
+    _check_between(settings, problems)
     _check_detection(settings, problems)
     _check_kafka(settings.kafka, problems)
     _check_alertmanager(settings.alertmanager, problems)
@@ -140,12 +143,6 @@ def _check_engine(engine: EngineSettings, problems: Problems) -> None:
             ("engine", "slice"),
             f"{format_duration(engine.slice_ns)} is not one of 1s, 3s, 5s, 15s",
             "forecasts come every 15 s, which must be whole slices",
-        )
-    if engine.late_by_platform_ns and PLATFORM not in engine.series_labels:
-        problems.add(
-            ("engine", "late_by_platform"),
-            f"needs the label `{PLATFORM}`, which is not among engine.series_labels",
-            f"add `{PLATFORM}` to engine.series_labels, or use engine.late",
         )
     for platform, late_ns in engine.late_by_platform_ns.items():
         if late_ns < engine.out_of_order_ns:
@@ -185,13 +182,16 @@ def _check_headroom(headroom: HeadroomSettings, engine: EngineSettings, problems
         problems.add(("headroom", "warn_horizon_baseline"), text, hint)
 
 
-def _check_detection(settings: Settings, problems: Problems) -> None:
+def _check_between(settings: Settings, problems: Problems) -> None:
     for one in BETWEEN:
         section, key = _path(one.name)
-        number: float = getattr(getattr(settings, section), key)
-        if not one.low < number < one.high:
+        number: float | None = getattr(getattr(settings, section), key)
+        if number is not None and not one.low < number < one.high:
             text = f"{number:g} is not between {one.low:g} and {one.high:g}"
             problems.add(_path(one.name), text, one.hint)
+
+
+def _check_detection(settings: Settings, problems: Problems) -> None:
     period_ns = settings.detection.error_period_ns
     if period_ns < ERROR_PERIOD_MIN_NS:
         text = f"{format_duration(period_ns)} is less than {format_duration(ERROR_PERIOD_MIN_NS)}"

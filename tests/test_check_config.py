@@ -303,3 +303,16 @@ def test_the_day_that_a_long_period_is_counted_from_is_noted(
 
     assert report.limits[0].verdict == "ready"
     assert is_noted == (f"periods of {per} are counted from 1970-01-01" in render(report))
+
+
+@pytest.mark.parametrize(
+    ("stage", "is_noted"),
+    [("transfer", False), ("llm_2", False), ("dependency:CRM Lookup", False), ("Transfer", True),
+     ("LLM e2e", True)],
+)  # fmt: skip
+def test_a_stage_that_no_call_has_is_noted(tmp_path: Path, stage: str, is_noted: bool) -> None:
+    """A dependency may be called so, and then the entry is right."""
+    report = check_limits(tmp_path, f'name: a, kind: timeout, stage: "{stage}", value: 15, {OWNED}')
+
+    assert report.limits[0].verdict == "ready"
+    assert is_noted == (f"(stage '{stage}' cuts calls of a dependency of that name alone" in render(report))

@@ -11,6 +11,7 @@ import pytest
 from engine.app import (
     REPLAY_HASH_KEY,
     OwnedLine,
+    build_line,
     configuration_loader,
     load_configuration,
     load_inferred,
@@ -28,9 +29,9 @@ from engine.judge.statuses import Statuses
 from engine.learned import WEEK_SLOTS, Learned, LearnedBaseline
 from engine.learned import encode as encode_learned
 from engine.limits import Limit, Register
-from engine.settings import EngineSettings
+from engine.settings import EngineSettings, Settings
 from tests.line_runs import Run
-from tests.line_traffic import REGISTER, START_NS, S, Traffic, batches_of, make_story, raw_batch
+from tests.line_traffic import REGISTER, START_NS, S, Traffic, batches_of, event, make_story, raw_batch
 from tests.summaries import summary
 from tests.test_roll import RULES
 
@@ -142,7 +143,8 @@ def index_of(*limits: Limit, instances_max: int = 100, implicit_max: int = 100) 
 def test_all_calls_and_every_trunk_and_provider_are_watched() -> None:
     index = index_of(Limit(name="panel", kind="concurrency", value=80.0))
 
-    index.ids(LABELS, (("acme", "sip-1", ""), ("", "__other__", "carrier")))
+    shared = (("", "__other__", "carrier"), ("", "__number__", "__address__"))
+    index.ids(LABELS, (("acme", "sip-1", ""), *shared))
 
     names = [one.name for one in index.instances]
     assert names == [
@@ -150,6 +152,24 @@ def test_all_calls_and_every_trunk_and_provider_are_watched() -> None:
     ]  # fmt: skip
     assert index.counting() == {0}
     assert dict(index.instances[2].labels) == {"limit": "inferred:trunk=sip-1", "trunk": "sip-1"}
+
+
+@pytest.mark.parametrize(("instances_max", "found"), [(64, ["agent=sip-1"]), (0, [])])
+def test_labels_by_which_caps_are_looked_for_are_kept(instances_max: int, found: list[str]) -> None:
+    """They need not be among `series_labels`: nothing would be looked for, and nobody be told."""
+    engine = EngineSettings(
+        series_labels=("tenant",), hidden_cap_labels=("agent",), hidden_cap_instances_max=instances_max
+    )
+    configuration = load_configuration(None, None, None)._replace(
+        settings=Settings(engine=engine), register=Register()
+    )
+    line = build_line(configuration, REPLAY_HASH_KEY)
+    told = [event(START_NS + at * S, "call.started", f"c{at}", agent="sip-1") for at in range(30)]
+    line.pipeline.step(raw_batch([one.row for one in told], 0, 0, 1))
+
+    names = [one.name for one in line.pipeline.judge.roller.index.instances if one.split]
+    assert names == [f"inferred:{one}" for one in found]
+    assert line.pipeline.decoder.series.labels == ("tenant", *(["agent"] if found else []))
 
 
 def test_the_register_comes_first_when_there_is_no_room() -> None:

@@ -84,11 +84,13 @@ def test_an_instance_with_a_value_of_its_own_uses_it() -> None:
 
 
 def test_calls_of_many_values_under_one_name_have_no_value_in_common() -> None:
-    """The cap is of one tenant, and `__other__` is as many as there are."""
-    limit = Limit(name="tenant", kind="concurrency", value=20.0, split_by=("tenant",))
+    """The cap is of one trunk, and `__other__`, or `__number__` without a key, is as many as there are."""
+    limit = Limit(name="trunk", kind="concurrency", value=20.0, split_by=("trunk",))
 
-    assert LimitInstance(0, limit, (("tenant", "acme"),)).value_at(0) == 20.0
-    assert LimitInstance(1, limit, (("tenant", "__other__"),)).value_at(0) is None
+    assert LimitInstance(0, limit, (("trunk", "sip-1"),)).value_at(0) == 20.0
+    assert LimitInstance(0, limit, (("trunk", "number:abcdefgh"),)).value_at(0) == 20.0
+    for word in ("__other__", "__number__", "__address__"):
+        assert LimitInstance(1, limit, (("trunk", word),)).value_at(0) is None
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from engine.commands.losses import TELL_EVERY_S, LossLog
-from tests.snapshots import a_snapshot
+from engine.commands.losses import TELL_EVERY_S, HiddenLog, LossLog
+from tests.snapshots import a_limit, a_snapshot
 
 Counts = tuple[tuple[str, int], ...]
 
@@ -63,3 +63,14 @@ def test_a_checkpoint_that_counts_less_than_was_told_begins_there(told: Told) ->
 
     assert told.after((("late", 400),), before=(("late", 400),)) == []
     assert told.after((("late", 401),), before=(("late", 400),)) == ["1 late"]
+
+
+def test_a_limit_by_a_label_whose_values_are_hidden_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    log, limits = HiddenLog(), (a_limit(), a_limit(limit="line", split=(("trunk", "__number__"),)))
+    for _ in range(2):
+        log.tell(a_snapshot(limits=limits))
+
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert told.startswith("limit line: values of trunk are numbers or addresses")
+    assert "engine.label_key_file" in told

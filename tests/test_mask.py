@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from engine.app import load_configuration
 from engine.decode.events import LABELS
 from engine.decode.fast_decoder import CAN_SCAN
-from engine.decode.mask import ADDRESS_MASK, NUMBER_MASK, PLAIN_MASK, LabelMask
+from engine.decode.mask import PLAIN_MASK, LabelMask
 from engine.decode.redaction import is_number_like
 from engine.errors import UsageError
+from engine.limits import ADDRESS_MASK, NUMBER_MASK
 from engine.register import parse_register
 from engine.settings import EngineSettings, Settings
 from engine.settings_file import digest

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from engine.app import REPLAY_HASH_KEY, build_line, load_configuration
 from engine.decode.events import Cause
 from engine.errors import LossReason, SettingsError, SourceError
 from engine.observe.observer import Observer
 from engine.observe.summary import Count
 from engine.observe.wire import from_bytes, to_bytes
-from engine.settings import EngineSettings
+from engine.settings import EngineSettings, Settings
 from tests import oracle_observe as oracle
 from tests.observe_driver import Causes, Driver, Series, Stages
 from tests.observe_events import Event, S, T
@@ -336,6 +337,14 @@ def test_lateness_by_platform_needs_the_label() -> None:
     """A setting that could not work is refused, not ignored."""
     with pytest.raises(SettingsError, match="platform"):
         Observer(EngineSettings(late_by_platform_ns={"x": 1}), Series(), Causes(), Stages())
+
+
+def test_the_line_keeps_the_platform_where_lateness_differs_by_it() -> None:
+    """Nobody has to name the label among those of the series."""
+    engine = EngineSettings(late_by_platform_ns={"twilio": 1800 * S})
+    configuration = load_configuration(None, None, None)._replace(settings=Settings(engine=engine))
+    line = build_line(configuration, REPLAY_HASH_KEY)
+    assert "platform" in line.pipeline.decoder.series.labels
 
 
 def test_lateness_can_differ_by_platform() -> None:

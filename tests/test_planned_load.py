@@ -28,11 +28,11 @@ def plan(expected: float, labels: Sequence[tuple[str, str]] = (), **fields: obje
 
 
 def said(
-    notes: dict[int, tuple[Note, ...]], stop_s: float = 7500.0, limit: Limit = LIMIT
+    notes: dict[int, tuple[Note, ...]], stop_s: float = 7500.0, limit: Limit = LIMIT, evaluate_s: int = 15
 ) -> dict[int, tuple[Finding, ...]]:
     """Give the findings of a platform that holds about 30 calls, by second; `notes` by second as well."""
     calls = start_flat(0.375, 80.0, 60.0, stop_s, np.random.default_rng(31))
-    detector = Headroom(HeadroomSettings())
+    detector = Headroom(HeadroomSettings(evaluate_ns=evaluate_s * NS))
     state, found = detector.new_state(), {}
     limits = (LimitInstance(0, limit, tuple((label, "acme") for label in limit.split_by)),)
     for summary in slices(Feed((calls,), np.array([80.0]), stop_s, 15, ORIGIN_S)):
@@ -102,6 +102,16 @@ def test_a_plan_without_a_beginning_begins_at_once() -> None:
     assert severities(found[1560]) == set()
 
 
+@pytest.mark.parametrize("evaluate_s", [15, 30, 60])
+def test_a_plan_that_begins_at_once_is_found_as_often_in_a_row_as_a_page_needs(evaluate_s: int) -> None:
+    (needed,) = {policy.evaluations for policy in Headroom.policies}
+    found = said({1515: (plan(70.0, from_ns=None),)}, 1700.0, evaluate_s=evaluate_s)
+
+    told = [severities(one) for one in found.values() if one]
+    assert len(told) >= needed
+    assert all(one == {WARNING, CRITICAL} for one in told)
+
+
 def test_plans_for_the_same_time_add_up_and_can_be_taken_back() -> None:
     first, second = plan(30.0), plan(30.0, labels=(("tenant", "acme"),))
     found = said({1500: (first,), 1800: (second,), 2100: (first._replace(fields=plan(0.0).fields),)}, 2200.0)
@@ -128,7 +138,7 @@ def test_a_plan_is_kept_while_it_runs_and_speaks_no_more() -> None:
     running = Plan("sip-1", (), 9 * HOUR_NS, 17 * HOUR_NS, 100.0, 0)
 
     assert with_plans((running,), (), 12 * HOUR_NS) == ((running,), 0)
-    assert not is_checked(running, 12 * HOUR_NS)
+    assert not is_checked(running, 12 * HOUR_NS, 15 * NS)
     assert with_plans((running,), (), 17 * HOUR_NS) == ((), 0)
 
 

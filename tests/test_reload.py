@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from engine.app import REPLAY_HASH_KEY, Configuration, OwnedLine, configuration_loader
+from engine.commands.duty import Duty
 from engine.commands.reload import say_what_waits
 from engine.commands.run import Service
 from engine.config_files import config_path
+from engine.decode.mask import LabelMask
 from engine.errors import SettingsError
 from engine.learned import Learned
 from engine.limits import Limit, Register
@@ -35,6 +37,17 @@ def test_a_line_is_known_by_what_it_was_made_with() -> None:
     assert line.line.pipeline.judge.roller.index.register == fresh.register
     before, after = (digests_of(one.settings, one.learned, REPLAY_HASH_KEY) for one in (BEFORE, now))
     assert before == after
+
+
+def test_a_process_shows_values_as_its_line_does() -> None:
+    """Who asks for the headroom of a number gives it as it is; and a limit may name one."""
+    duty = Duty(BEFORE)
+    assert duty.shown("trunk", "4930111222333") == "4930111222333"
+    named = Limit(name="trunk", kind="concurrency", value=80.0, applies_to={"trunk": ("4930111222333",)})
+    duty.begin(BEFORE._replace(register=Register(limits=(named,))), REPLAY_HASH_KEY)
+    assert duty.shown("trunk", "4930111222333") == "4930111222333"
+    assert duty.shown("trunk", "4930111222334") == LabelMask(BEFORE.label_key).shown("trunk", "4930111222334")
+    assert duty.shown("trunk", "4930111222334").startswith("number:")
 
 
 def test_what_waits_for_the_next_start_is_said(caplog: pytest.LogCaptureFixture) -> None:

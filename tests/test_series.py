@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.decode.causes import CAUSES_MIN, CauseTable
 from engine.decode.events import DEPENDENCY, OUTCOMES, Cause
-from engine.decode.mask import NUMBER_MASK, PLAIN_MASK
+from engine.decode.mask import PLAIN_MASK
 from engine.decode.redaction import (
     CHANGE_BYTES_MAX,
     REASON_BYTES_MAX,
@@ -20,7 +20,7 @@ from engine.decode.redaction import (
 )
 from engine.decode.series import Admission, SeriesTable
 from engine.decode.stages import StageTable
-from engine.limits import OTHER, LimitLabel
+from engine.limits import NUMBER_MASK, OTHER, LimitLabel
 
 
 def table(series_max: int, **limit_labels: set[str] | None) -> SeriesTable:

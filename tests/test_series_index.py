@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 
 from engine.decode.events import EventType
 from engine.judge.series import SeriesIndex
@@ -113,6 +114,15 @@ def test_a_value_with_a_cap_of_its_own_has_its_place_when_instances_are_full() -
     ]
     assert index.terms().value_at(0)[-2:].tolist() == [5.0, 3.0]
     assert index.met["limit_instances_max"] == 4
+
+
+def test_a_report_of_a_hidden_value_is_not_taken_for_all_that_are_hidden() -> None:
+    """Without a key every number is `__number__`: what one trunk has in use says nothing of all."""
+    index = new_index(msgspec.structs.replace(TENANT, split_by=("trunk",)))
+    index.ids(LABELS, (ACME, ("acme", "__number__", "", "")))
+
+    assert index.terms().row_of == {("tenant", ("sip-1",)): 1}
+    assert np.isnan(index.terms().value_at(0)).tolist() == [True, False]
 
 
 def test_a_value_that_is_given_a_cap_of_its_own_leaves_other() -> None:

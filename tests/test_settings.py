@@ -82,7 +82,7 @@ def test_every_setting_of_the_shipped_file_is_explained_or_says_its_purpose() ->
     """Names of files and users explain themselves; everything else has a comment on its line."""
     plain = {
         "ca_file", "cert_file", "key_file", "password_file", "sasl_username", "sasl_password_file", "topic",
-        "bootstrap_servers", "warn_threshold",
+        "bootstrap_servers",
     }  # fmt: skip
     lines = config_path("engine.yaml").read_text().splitlines()
     settings_without_comment = [line.partition(":") for line in lines if "#" not in line and ": " in line]
@@ -282,6 +282,8 @@ def test_a_password_for_alertmanagers_leaves_this_machine_only_encrypted(
     ("text", "wrong"),
     [
         ("engine: {hidden_cap_labels: [tenantt]}", "engine.hidden_cap_labels[0]: 'tenantt' is not a label"),
+        ("headroom: {page_threshold: 80}", "headroom.page_threshold: 80 is not between -10 and 10"),
+        ("headroom: {warn_threshold: -60}", "headroom.warn_threshold: -60 is not between -10 and 10"),
         ("quarantine: {path: a}\ntimeline: {path: a}", "quarantine.path: is timeline.path as well"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
+from engine.decode.mask import LabelMask
 from engine.deliver.fingerprint import fingerprint, full_labels
 from engine.errors import DeliveryError
 from engine.judge.snapshot import Snapshot
@@ -154,6 +155,20 @@ async def test_a_limit_is_hidden_only_from_calls_that_it_cannot_count(query: str
     of_trunk = a_limit(limit="one-trunk", split=(), applies_to=(("trunk", ("sip-1", "sip-9")),))
     world.snapshot = a_snapshot(limits=(of_trunk, a_limit(limit="every-call")))
     assert limits == [limit["limit"] for limit in (await headroom(world, query))["limits"]]
+
+
+@pytest.mark.parametrize(("key", "limits_of_another"), [(b"", ["hidden"]), (bytes(16), [])])
+async def test_a_number_is_asked_for_as_it_is_and_found_under_what_stands_for_it(
+    key: bytes, limits_of_another: list[str]
+) -> None:
+    """Without a key that is one word for all numbers, so the call may count there."""
+    world = World()
+    world.mask = LabelMask(key)
+    split = (("trunk", world.mask.shown("trunk", "4930111222333")),)
+    world.snapshot = a_snapshot(limits=(a_limit(limit="hidden", split=split),))
+    for number, limits in (("4930111222333", ["hidden"]), ("4930111222334", limits_of_another)):
+        answer = await headroom(world, f"?trunk={number}")
+        assert limits == [limit["limit"] for limit in answer["limits"]]
 
 
 async def test_headroom_refuses_a_parameter_it_does_not_know() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import bcrypt
 
+from engine.decode.mask import PLAIN_MASK
 from engine.judge.snapshot import Snapshot
 from engine.settings import WebSettings
 from engine.web.routes import Sources
@@ -37,6 +38,7 @@ class World:
         self.reloads = 0
         self.reload_error: Exception | None = None
         self.accepted: list[str] = []
+        self.mask = PLAIN_MASK
 
     async def reload(self) -> None:
         if self.reload_error:
@@ -56,6 +58,7 @@ class World:
             EXTERNAL_LABELS,
             lambda: WATERMARK_NS + 7 * NS,
             lambda: self.not_healthy,
+            self.mask.shown,
         )
 
 

@@ -82,6 +82,10 @@ class Duty:
         assert self.line is not None, "there is a line before anything is read"
         return self.line.step(raw), self.line.publish(raw.received_ns)
 
+    def shown(self, label: str, value: str) -> str:
+        """Give what stands for a label's value in all that the line publishes; from any thread."""
+        return value if self.line is None else self.line.line.pipeline.decoder.mask.shown(label, value)
+
     def cut(self) -> Taken | None:
         """Take a cut if it is time, in the thread of the line."""
         assert self.line is not None, "there is a line before anything is read"

@@ -24,7 +24,7 @@ from prometheus_client import CollectorRegistry
 from engine.commands.collector import leave_alone_what_is_there
 from engine.commands.duty import Duty
 from engine.commands.inferred_file import InferredFile
-from engine.commands.losses import LossLog
+from engine.commands.losses import HiddenLog, LossLog
 from engine.commands.preconditions import look_at_preconditions, say_which_limits
 from engine.commands.reload import refuse_new_labels, say_what_waits
 from engine.commands.warmup import start_note, warm_up
@@ -101,6 +101,7 @@ class Service:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="line")
         self._stop = asyncio.Event()
         self._losses = LossLog()
+        self._hidden = HiddenLog()
         self._duty = Duty(configuration)
         self._told: set[tuple[str, Pairs]] = set()  # limits whose first decline was written down
         self._inferred = InferredFile(settings.engine)
@@ -131,6 +132,7 @@ class Service:
                 reload=self.reload,
                 external_labels=settings.alertmanager.external_labels,
                 clock_ns=time.time_ns,
+                shown=self._duty.shown,
             ),
         )
         self._record_dir = record_dir
@@ -282,6 +284,7 @@ class Service:
         bounds = (*stepped.snapshot.bounds_met, ("early_alerts_max", self._duty.handover.refused))
         self.snapshot = stepped.snapshot._replace(bounds_met=bounds)
         self._losses.tell(stepped.snapshot, stepped.samples, time.monotonic())
+        self._hidden.tell(stepped.snapshot)
         # What fired while old events are read again is history.
         level = logging.DEBUG if self._duty.handover.is_catching_up else logging.INFO
         for change in stepped.step.changes:

@@ -32,7 +32,7 @@ from engine.decode.fields import (
 )
 from engine.decode.identity import CALL, EVENT, id_bytes
 from engine.decode.labels import LabelReader, note_labels
-from engine.decode.mask import PLAIN_MASK, SHARED_WORDS, LabelMask
+from engine.decode.mask import PLAIN_MASK, LabelMask
 from engine.decode.notes import OF_LIMITS, listed_calls, note_fields
 from engine.decode.redaction import clean_label, redact_reason
 from engine.decode.rejects import Rejects
@@ -41,7 +41,7 @@ from engine.decode.siphash import hash_key
 from engine.decode.stages import METRIC, StageTable
 from engine.decode.timestamp import OUT_OF_RANGE, event_time_ns
 from engine.errors import LossReason
-from engine.limits import OTHER
+from engine.limits import OTHER, SHARED_WORDS
 from engine.source.contract import PLAIN_LOG_RECEIVED_NS
 
 if TYPE_CHECKING:

@@ -13,10 +13,8 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from engine.decode.redaction import is_address_like, is_number_like
-from engine.limits import OTHER
+from engine.limits import ADDRESS_MASK, NUMBER_MASK
 
-NUMBER_MASK, ADDRESS_MASK = "__number__", "__address__"
-SHARED_WORDS = frozenset({NUMBER_MASK, ADDRESS_MASK, OTHER})  # each stands for many values
 NUMBER_PREFIX, ADDRESS_PREFIX = "number:", "address:"
 DIGEST_BYTES = 8
 _LETTERS = bytes.maketrans(b"0123456789abcdef", b"abcdefghijklmnop")

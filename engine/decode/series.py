@@ -41,7 +41,7 @@ class SeriesTable:
 
     def __init__(self, series_labels: tuple[str, ...], limit_labels: Mapping[str, LimitLabel],
                  series_max: int) -> None:  # fmt: skip
-        """Lay out the parts; `labels` are the configured ones, then those only limits need."""
+        """Lay out the parts; `labels` are those that are always kept, then those only limits need."""
         assert series_max >= 1
         assert set(series_labels) | set(limit_labels) <= set(LABELS), "labels come from the event contract"
         extra = tuple(label for label in LABELS if label in limit_labels and label not in series_labels)

@@ -16,7 +16,7 @@ from engine.decode.events import EventType
 from engine.judge.implicit import NOTHING_IMPLICIT, Implicit
 from engine.judge.occupancy import Membership
 from engine.judge.terms import LimitTerms, terms_of
-from engine.limits import OTHER, LimitInstance
+from engine.limits import OTHER, SHARED_WORDS, LimitInstance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -172,7 +172,7 @@ class SeriesIndex:
         rows = []
         for limit in self.implicit.limits:
             split = tuple((label, given.get(label, "")) for label in limit.split_by)
-            if any(value in ("", OTHER) for _, value in split):
+            if any(value in ("", *SHARED_WORDS) for _, value in split):
                 continue  # Calls without a value have nothing in common.
             is_known = (limit.counted, split) in self._instance_ids
             has_room = self._implicit_count < self.implicit.instances_max and self._has_room()

@@ -29,7 +29,7 @@ class LimitTerms(NamedTuple):
     dated: tuple[LimitInstance, ...]  # those whose value may depend on the time
     expected_holding_s: NDArray[np.float64]  # NaN: none
     is_concurrency: NDArray[np.bool_]
-    row_of: Mapping[ReportKey, int]  # the instance that a report is of; none that has retired
+    row_of: Mapping[ReportKey, int]  # the instance that a report is of; none that has retired or is shared
 
     def value_at(self, time_ns: int) -> NDArray[np.float64]:
         """Give the values in force at a time; NaN: unknown."""
@@ -45,7 +45,7 @@ def terms_of(instances: Sequence[LimitInstance], counting: AbstractSet[int]) -> 
     row_of = {
         (one.limit.name, tuple(value for _, value in one.split)): one.index
         for one in instances
-        if one.index in counting
+        if one.index in counting and not one.is_shared
     }
     value = [np.nan if one.limit.history else _or_nan(one.value_at(0)) for one in instances]
     return LimitTerms(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engine.decode.events import LABELS, EventType
-from engine.decode.mask import SHARED_WORDS
+from engine.limits import SHARED_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -44,6 +44,11 @@ def nothing() -> str:
     return ""
 
 
+def as_it_is(_: str, value: str) -> str:
+    """Stand in for an engine that hides nothing."""
+    return value
+
+
 class Sources(NamedTuple):
     """What the server reads, and the one thing it may call."""
 
@@ -54,6 +59,7 @@ class Sources(NamedTuple):
     external_labels: Mapping[str, str]
     clock_ns: Callable[[], int]
     not_healthy_because: Callable[[], str] = nothing  # what only a restart mends; "": healthy
+    shown: Callable[[str, str], str] = as_it_is  # label, value -> what stands for it in snapshots
 
 
 class Routes:
@@ -120,7 +126,8 @@ class Routes:
             text = f"unknown parameter {unknown[0]!r}; there are limit, {', '.join(LABELS)}"
             return json_answer({"error": text}, status=400)
         names = request.query.getall("limit", [])
-        asked = [(name, value) for name, value in request.query.items() if name != "limit"]
+        given = [(name, value) for name, value in request.query.items() if name != "limit"]
+        asked = [(name, self._sources.shown(name, value)) for name, value in given]
         snapshot = self._sources.get_snapshot()
         chosen = [
             _limit_fields(status)
