@@ -252,48 +252,6 @@ def test_only_this_machine_is_loopback(host: str, expected: bool) -> None:
     assert expected == is_loopback(host)
 
 
-LOGIN = "username: me, password_file: /run/password"
-
-
-@pytest.mark.parametrize(
-    ("alertmanager", "wrong"),
-    [
-        (f"urls: ['http://alerts.example:9093'], {LOGIN}", "the password would go there unencrypted"),
-        (f"urls: ['https://alerts.example', 'http://10.0.0.1'], {LOGIN}", "'http://10.0.0.1' is another"),
-        (f"urls: ['http://alerts.example:9093'], {LOGIN}, allow_insecure: true", ""),
-        (f"urls: ['https://alerts.example', 'http://[::1]:9093', 'http://localhost:9093'], {LOGIN}", ""),
-        ("urls: ['http://alerts.example:9093']", ""),
-        ("urls: ['http://127.0.0.1:9093'], ca_file: /run/ca.pem", "no address begins with https"),
-        ("urls: ['http://127.0.0.1:9093', 'https://alerts.example'], ca_file: /run/ca.pem", ""),
-    ],
-)
-def test_a_password_for_alertmanagers_leaves_this_machine_only_encrypted(
-    alertmanager: str, wrong: str
-) -> None:
-    text = f"alertmanager: {{{alertmanager}}}"
-    if not wrong:
-        assert parse_settings(text, "test").alertmanager.urls
-        return
-    with pytest.raises(SettingsError, match=wrong):
-        parse_settings(text, "test")
-
-
-@pytest.mark.parametrize(
-    ("text", "wrong"),
-    [
-        ("engine: {hidden_cap_labels: [tenantt]}", "engine.hidden_cap_labels[0]: 'tenantt' is not a label"),
-        ("headroom: {page_threshold: 80}", "headroom.page_threshold: 80 is not between -10 and 10"),
-        ("headroom: {warn_threshold: -60}", "headroom.warn_threshold: -60 is not between -10 and 10"),
-        ("quarantine: {path: a}\ntimeline: {path: a}", "quarantine.path: is timeline.path as well"),
-    ],
-)
-def test_a_setting_that_would_do_nothing_is_refused(text: str, wrong: str) -> None:
-    with pytest.raises(SettingsError) as raised:
-        parse_settings(text, "test")
-    (problem,) = raised.value.problems
-    assert problem.startswith(wrong)
-
-
 @pytest.mark.parametrize(
     "address",
     ["https://me:hunter2@host", "https://host/?key=hunter2", "https://host/#hunter2", "me:hunter2@host:9092",

@@ -50,7 +50,7 @@ def test_a_duration_has_its_least(text: str, least_s: int) -> None:
     "name",
     [
         "engine.out_of_order", "headroom.evaluate", "kafka.heartbeat", "kafka.poll", "kafka.fetch_wait",
-        "alertmanager.resend", "alertmanager.retry", "alertmanager.timeout", "state.period",
+        "alertmanager.resend", "alertmanager.timeout", "state.period",
         "state.topic_period",
     ],
 )  # fmt: skip
@@ -66,3 +66,45 @@ def test_rejected_rows_go_into_a_topic_of_their_own(other: str) -> None:
     assert "quarantine.topic: is kafka.topic or state.topic" in problems_of(
         f"quarantine: {{topic: a}}\n{other}"
     )
+
+
+LOGIN = "username: me, password_file: /run/password"
+
+
+@pytest.mark.parametrize(
+    ("alertmanager", "wrong"),
+    [
+        (f"urls: ['http://alerts.example:9093'], {LOGIN}", "the password would go there unencrypted"),
+        (f"urls: ['https://alerts.example', 'http://10.0.0.1'], {LOGIN}", "'http://10.0.0.1' is another"),
+        (f"urls: ['http://alerts.example:9093'], {LOGIN}, allow_insecure: true", ""),
+        (f"urls: ['https://alerts.example', 'http://[::1]:9093', 'http://localhost:9093'], {LOGIN}", ""),
+        ("urls: ['http://alerts.example:9093']", ""),
+        ("urls: ['http://127.0.0.1:9093'], ca_file: /run/ca.pem", "no address begins with https"),
+        ("urls: ['http://127.0.0.1:9093', 'https://alerts.example'], ca_file: /run/ca.pem", ""),
+    ],
+)
+def test_a_password_for_alertmanagers_leaves_this_machine_only_encrypted(
+    alertmanager: str, wrong: str
+) -> None:
+    text = f"alertmanager: {{{alertmanager}}}"
+    if not wrong:
+        assert parse_settings(text, "test").alertmanager.urls
+        return
+    with pytest.raises(SettingsError, match=wrong):
+        parse_settings(text, "test")
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("engine: {hidden_cap_labels: [tenantt]}", "engine.hidden_cap_labels[0]: 'tenantt' is not a label"),
+        ("headroom: {page_threshold: 80}", "headroom.page_threshold: 80 is not between -10 and 10"),
+        ("headroom: {warn_threshold: -60}", "headroom.warn_threshold: -60 is not between -10 and 10"),
+        ("quarantine: {path: a}\ntimeline: {path: a}", "quarantine.path: is timeline.path as well"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(text: str, wrong: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        parse_settings(text, "test")
+    (problem,) = raised.value.problems
+    assert problem.startswith(wrong)

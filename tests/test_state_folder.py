@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -202,51 +201,6 @@ def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path: Path) -> None:
     text = manifest_bytes(msgspec.structs.replace(manifest, blobs=blobs))
     (tmp_path / "here" / MANIFEST).write_bytes(text)
     assert a_folder(tmp_path / "here", OTHER_RUN).load("calls")[0] is None
-
-
-class FailingDisk:
-    """A disk that fails from its `limit`th call on, in one of four ways."""
-
-    def __init__(self, what: str, limit: int) -> None:
-        self.what, self.limit = what, limit
-        self.writes = self.fsyncs = 0
-
-    def write(self, file: int, data: memoryview) -> int:
-        """Write less than was given, or nothing, without an error."""
-        self.writes += 1
-        if self.what == "full" and self.writes >= self.limit:
-            return 0
-        return os.write(file, data[: max(len(data) // 3, 1)] if self.what == "short" else data)
-
-    def fsync(self, file: int) -> None:
-        """Say that what was written is gone."""
-        self.fsyncs += 1
-        is_folder = stat.S_ISDIR(os.fstat(file).st_mode)
-        if self.fsyncs >= self.limit and self.what == ("folder" if is_folder else "fsync"):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        os.fsync(file)
-
-    def folder(self, path: Path) -> Folder:
-        return Folder(path, BYTES_MAX, RUN, Disk(self.write, self.fsync))
-
-
-def test_a_disk_that_writes_less_than_it_is_given_is_given_the_rest(tmp_path: Path) -> None:
-    FailingDisk("short", 1).folder(tmp_path).save(a_capture(2), STAMP)
-    assert number_in(tmp_path) == 2
-
-
-@pytest.mark.parametrize("what", ["full", "fsync", "folder"])
-def test_a_disk_that_fails_leaves_the_checkpoint_before(tmp_path: Path, what: str) -> None:
-    """A full disk writes less than it is given, without an error; a failing one says so at fsync."""
-    a_folder(tmp_path).save(a_capture(1), STAMP)
-    for limit in range(1, 4):
-        with pytest.raises(OSError, match=r"left on device|Input/output"):
-            FailingDisk(what, limit).folder(tmp_path).save(a_capture(2), STAMP)
-        # Where only the names are not on the disk for sure, the new one may be there, and is whole.
-        assert number_in(tmp_path) in ({1, 2} if what == "folder" else {1})
-    a_folder(tmp_path).save(a_capture(3), STAMP)
-    assert number_in(tmp_path) == 3
-    assert len(list(tmp_path.glob("*.blob"))) <= 4
 
 
 class SmallDisk:
