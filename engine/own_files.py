@@ -46,9 +46,12 @@ def file_troubles(settings: Settings) -> list[UsageError]:
         path = Path(file).absolute()
         if not file or path.parent == state:
             continue
-        cause = _why_not(path.parent) if os.path.lexists(path.parent) else f"there is no {path.parent}"
         if _is_folder(path):
             cause = f"{path} is a folder"
+        elif os.access(path, os.W_OK) and not path.is_file():
+            cause = ""  # A pipe or a device: it is written as it stands.
+        else:
+            cause = _why_not(path.parent) if os.path.lexists(path.parent) else f"there is no {path.parent}"
         if cause:
             found.append(
                 UsageError(

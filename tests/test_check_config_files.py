@@ -101,6 +101,18 @@ def test_a_folder_of_checkpoints_that_belongs_to_others_is_a_problem(tmp_path: P
     assert "this user may not write to" in problem
 
 
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_a_pipe_needs_no_folder_that_may_be_written_to(tmp_path: Path) -> None:
+    """Such as /dev/stdout of a container, in whose folder nobody makes files."""
+    config, folder = tmp_path / "engine.yaml", tmp_path / "folder"
+    config.write_text(f"timeline: {{path: {folder / 'pipe'}}}")
+    folder.mkdir()
+    os.mkfifo(folder / "pipe")
+    folder.chmod(0o500)
+
+    assert check(config, environment={}).problems == ()
+
+
 def test_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:
     config = tmp_path / "engine.yaml"
     config.write_text(
