@@ -17,6 +17,7 @@ from detectors import make_detectors
 from detectors.calibration import Lesson, learned_from
 from engine.config_files import config_path, is_sample
 from engine.decode.cut import TimeCut
+from engine.decode.events import LABELS
 from engine.decode.fast_decoder import new_decoder
 from engine.decode.mask import LabelMask
 from engine.errors import SettingsError, UsageError
@@ -35,7 +36,7 @@ from engine.settings import Settings
 from engine.settings_file import digest, load_register, load_settings, read_text_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from engine.decode.series import SeriesTable
     from engine.judge.detection import Detector
@@ -190,11 +191,16 @@ def time_to_live(configuration: Configuration, series: SeriesTable) -> Callable[
     return ttl_ns_of
 
 
-def kept_labels(engine: EngineSettings) -> tuple[str, ...]:
-    """Give the labels that are kept without any limit: by some, caps are looked for, or rows are late."""
-    by = engine.hidden_cap_labels if engine.hidden_cap_instances_max else ()
-    late_by = (PLATFORM,) if engine.late_by_platform_ns else ()
-    return tuple(dict.fromkeys((*engine.series_labels, *by, *late_by)))
+def kept_labels(engine: EngineSettings, of_limits: Iterable[str]) -> tuple[str, ...]:
+    """Give the labels that tell series apart, but for those that only limits need, which are added to them.
+
+    By some of them caps are looked for, or rows are late.
+    """
+    wanted = set(engine.hidden_cap_labels if engine.hidden_cap_instances_max else ())
+    if engine.late_by_platform_ns:
+        wanted.add(PLATFORM)
+    wanted -= {*engine.series_labels, *of_limits}
+    return (*engine.series_labels, *(label for label in LABELS if label in wanted))
 
 
 class Span(NamedTuple):
@@ -216,8 +222,9 @@ def build_line(
     """Make a line that has seen nothing; `detectors` may stand in for those of the registry."""
     settings, register = configuration.settings, configuration.register
     mask = LabelMask(configuration.label_key, register.named_values())
-    kept = msgspec.structs.replace(settings.engine, series_labels=kept_labels(settings.engine))
-    decoder = new_decoder(kept, hash_key, register.limit_labels(), mask)
+    of_limits = register.limit_labels()
+    kept = msgspec.structs.replace(settings.engine, series_labels=kept_labels(settings.engine, of_limits))
+    decoder = new_decoder(kept, hash_key, of_limits, mask)
     decoder.rejects.is_on = bool(settings.quarantine.path or settings.quarantine.topic)
     if span != EVERYTHING:
         decoder = TimeCut(decoder, span.from_ns, span.to_ns)

@@ -24,7 +24,8 @@ NS_PER_S = 1_000_000_000
 DAY_NS = 86_400 * NS_PER_S
 FAR_NS = 1 << 62
 # What stands in a label for many values: those without room, and numbers and addresses without a key.
-OTHER, NUMBER_MASK, ADDRESS_MASK = SHARED_WORDS = ("__other__", "__number__", "__address__")
+OTHER, NUMBER_MASK, ADDRESS_MASK = "__other__", "__number__", "__address__"
+SHARED_WORDS = (OTHER, NUMBER_MASK, ADDRESS_MASK)
 KINDS = (CONCURRENCY, RATE, QUOTA, TIMEOUT)
 
 

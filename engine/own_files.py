@@ -6,6 +6,7 @@ Nothing is made here: it would belong to whoever checks.
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,21 +37,18 @@ def folder_trouble(settings: Settings) -> list[UsageError]:
 def file_troubles(settings: Settings) -> list[UsageError]:
     """Say which files cannot be written, for no run makes their folder; in `state.folder` they can."""
     named = (
-        ("timeline.path", settings.timeline.path),
-        ("quarantine.path", settings.quarantine.path),
-        ("engine.learned_limits_file", settings.engine.learned_limits_file),
+        ("timeline.path", settings.timeline.path, _why_not_appended),
+        ("quarantine.path", settings.quarantine.path, _why_not_appended),
+        ("engine.learned_limits_file", settings.engine.learned_limits_file, _why_not_replaced),
     )
     state = Path(settings.state.folder).absolute() if settings.state.folder else None
     found = []
-    for name, file in named:
+    for name, file, why_not in named:
         path = Path(file).absolute()
-        if not file or path.parent == state:
+        if not file:
             continue
-        if _is_folder(path):
-            cause = f"{path} is a folder"
-        elif os.access(path, os.W_OK) and not path.is_file():
-            cause = ""  # A pipe or a device: it is written as it stands.
-        else:
+        cause = why_not(path)
+        if not cause and path.parent != state:
             cause = _why_not(path.parent) if os.path.lexists(path.parent) else f"there is no {path.parent}"
         if cause:
             found.append(
@@ -60,6 +58,23 @@ def file_troubles(settings: Settings) -> list[UsageError]:
                 )
             )  # fmt: skip
     return found
+
+
+def _why_not_appended(path: Path) -> str:
+    """Say why `LineFile` cannot go on with a file that is there; "": it can, or there is none."""
+    try:
+        there = path.lstat()
+    except OSError:
+        return ""
+    if not stat.S_ISREG(there.st_mode):
+        return f"{path} is a folder" if _is_folder(path) else f"{path} is not a regular file"
+    if os.geteuid() not in (0, there.st_uid):
+        return f"{path} belongs to another user"
+    return "" if os.access(path, os.W_OK) else f"this user may not write to {path}"
+
+
+def _why_not_replaced(path: Path) -> str:
+    return f"{path} is a folder" if _is_folder(path) else ""
 
 
 def _why_not(folder: Path) -> str:

@@ -20,8 +20,6 @@ NAMED_FILES = {
     "web.token_file": "web: {token_file: FILE}",
     "web.config_file": "web: {config_file: FILE}",
 }
-
-
 WRITTEN_FILES = (
     "timeline: {path: FILE}", "quarantine: {path: FILE}", "engine: {learned_limits_file: FILE}",
 )  # fmt: skip
@@ -101,16 +99,20 @@ def test_a_folder_of_checkpoints_that_belongs_to_others_is_a_problem(tmp_path: P
     assert "this user may not write to" in problem
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
-def test_a_pipe_needs_no_folder_that_may_be_written_to(tmp_path: Path) -> None:
-    """Such as /dev/stdout of a container, in whose folder nobody makes files."""
-    config, folder = tmp_path / "engine.yaml", tmp_path / "folder"
-    config.write_text(f"timeline: {{path: {folder / 'pipe'}}}")
-    folder.mkdir()
-    os.mkfifo(folder / "pipe")
-    folder.chmod(0o500)
+@pytest.mark.parametrize("setting", WRITTEN_FILES[:2])
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_lines_go_into_regular_files_alone(tmp_path: Path, setting: str, kind: str) -> None:
+    """A run would lose each line: where a pipe or a link leads, others may read."""
+    config, path = tmp_path / "engine.yaml", tmp_path / "lines"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "elsewhere")
+    config.write_text(setting.replace("FILE", str(path)))
 
-    assert check(config, environment={}).problems == ()
+    (problem,) = check(config, environment={}).problems
+
+    assert f"{path} is not a regular file" in problem
 
 
 def test_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:

@@ -172,6 +172,19 @@ def test_labels_by_which_caps_are_looked_for_are_kept(instances_max: int, found:
     assert line.pipeline.decoder.series.labels == ("tenant", *(["agent"] if found else []))
 
 
+def test_labels_that_a_limit_brings_keep_their_order() -> None:
+    """A checkpoint is of the labels in their order: another order would begin everything anew."""
+    by_both = Limit(name="both", kind="concurrency", split_by=("trunk", "provider"))
+    orders = set()
+    for instances_max in (0, 64):
+        engine = EngineSettings(series_labels=("tenant",), hidden_cap_instances_max=instances_max)
+        configuration = load_configuration(None, None, None)._replace(
+            settings=Settings(engine=engine), register=Register(limits=(by_both,))
+        )
+        orders.add(build_line(configuration, REPLAY_HASH_KEY).pipeline.decoder.series.labels)
+    assert orders == {("tenant", "provider", "trunk")}
+
+
 def test_the_register_comes_first_when_there_is_no_room() -> None:
     by_tenant = Limit(name="tenant", kind="concurrency", split_by=("tenant",))
     index = index_of(by_tenant, instances_max=4, implicit_max=2)

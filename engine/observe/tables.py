@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from engine.decode.events import GOOD_OUTCOMES, Cause
-from engine.errors import SettingsError
 from engine.observe.calls import Terms
 from engine.observe.merge import Names
 from engine.observe.order import Ranks, kind_ranks
@@ -63,12 +62,7 @@ class Tables:
         ttl_ns_of: Callable[[tuple[str, ...]], int] | None,
     ) -> None:
         """Read from the tables; see `Observer` for `ttl_ns_of`."""
-        if settings.late_by_platform_ns and PLATFORM not in series.labels:
-            raise SettingsError(
-                "late_by_platform_ns needs the label `platform`",
-                where="engine.late_by_platform",
-                hint="add `platform` to engine.series_labels, or use engine.late",
-            )
+        assert PLATFORM in series.labels or not settings.late_by_platform_ns, "it is by the platform"
         self.series, self.causes, self.stages = series, causes, stages
         self.names = Names(series.values.__getitem__, causes.causes.__getitem__, stages.names.__getitem__)
         self._settings = settings

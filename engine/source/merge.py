@@ -202,7 +202,7 @@ class LogMerge:
         for lane in list(self._open):
             self._shut(lane)
         self._waiting = []
-        self._damages = []
+        self._damages, self._damaged_count = [], 0
 
     def _open_next(self) -> None:
         """Open the file whose first event is next; it may be gone by now."""

@@ -6,8 +6,8 @@ was named, so that a service that is restarted never fails over an older recordi
 segments of frames (`frames.py`): a header with the starting digest of what was configured and the length of
 the segment before, then batches, ticks, and marks where limits were loaded anew. Frames reach the kernel as
 they are written and the disk when a segment is full or closed: kill -9 costs at most the frame it tore, and
-the reader stops there. Recordings of before that length was kept are read as well, but in them a segment that
-was cut off exactly between two frames is noticed only if it is the last one.
+the reader stops there. Recordings made before that length was kept are read as well, but in them a segment
+that was cut off exactly between two frames is noticed only if it is the last one.
 
 Telemetry fails open: when `recording.bytes_max` over all runs in the folder is reached, or the disk
 refuses, the recording ends with a word in the log, and the run goes on without it.

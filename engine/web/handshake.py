@@ -37,7 +37,7 @@ class Handshakes:
         return {one.protocol for one in self._under_way.values()}
 
     def begin(self, accepted: asyncio.BaseTransport, protocol: asyncio.Protocol) -> None:
-        """Begin TLS over the socket of a connection that was just accepted, which may be left; or OSError."""
+        """Begin TLS over the socket of a connection just accepted; OSError: there is no descriptor left."""
         if self._is_closed:
             return
         one = _UnderWay(protocol, accepted.get_extra_info("socket").dup())

@@ -143,7 +143,7 @@ class Listener:
 
     def _begin_tls(self, accepted: asyncio.BaseTransport) -> None:
         assert self._handshakes is not None, "there is TLS"
-        if not self._has_room():
+        if self._runner is None or not self._has_room():
             return
         try:
             self._handshakes.begin(accepted, self._protocol())
