@@ -49,7 +49,7 @@ from detectors.headroom_state import (
 from detectors.holding_time import absorb_ends, age_bins, estimate_hazards, new_holding_times
 from detectors.limit_crossing import Room, horizons_of, judge, new_verdict
 from detectors.offered_load import Grid, Today, forecast
-from detectors.planned_load import overloads, planned
+from detectors.planned_load import EVALUATIONS, overloads, planned
 from detectors.statistics import FilterNoise
 from detectors.straight_line import line_scores, with_level
 from detectors.thresholds import LOAD_UNKNOWN, Thresholds, best, surfaces_of
@@ -90,9 +90,9 @@ class Headroom:
     """The detector; see the module."""
 
     name = "headroom"
-    policies = (
-        AlertPolicy(ALERT, CRITICAL, evaluations=2, keep_ns=10 * MINUTE_NS, repeat_ns=60 * MINUTE_NS),
-        AlertPolicy(ALERT, WARNING, evaluations=2, keep_ns=10 * MINUTE_NS, repeat_ns=60 * MINUTE_NS),
+    policies = tuple(
+        AlertPolicy(ALERT, severity, EVALUATIONS, keep_ns=10 * MINUTE_NS, repeat_ns=60 * MINUTE_NS)
+        for severity in (CRITICAL, WARNING)
     )
 
     def __init__(

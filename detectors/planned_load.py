@@ -27,7 +27,7 @@ NS = 1_000_000_000
 PLANS_MAX = 64
 LASTS_NS = 3_600 * NS  # a plan that does not say until when
 CHECKED_AFTER_MIN_NS = 45 * NS  # its beginning, or as long as a page may need
-EVALUATIONS = 2  # in a row that a page needs
+EVALUATIONS = 2  # in a row, before headroom fires
 
 
 class Plan(NamedTuple):

@@ -20,7 +20,7 @@ WEEK_SLOTS = 2016  # five minutes each, from Monday 00:00 local time on
 TIERS = ("page", "warn")
 SPEAKERS = ("growth", "level", "line")  # forecast with growth, forecast at the level of now, straight line
 NUMBER_MAX = 1e12
-FILE_BYTES_MAX = 64 << 20  # two thousand limits, of about 29 KB each; a file that is larger is none of ours
+FILE_BYTES_MAX = 64 << 20  # a file that is larger is none of ours
 LOAD_AGAIN = "learn again with `callgauge learn`"
 
 

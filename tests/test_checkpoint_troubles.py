@@ -188,18 +188,23 @@ class SlowTopic:
         self.is_closed = True
 
 
+def begun_with(topic: SlowTopic, folder: Path, **state: int) -> tuple[Checkpoints, OwnedLine]:
+    """Give checkpoints that also go to this topic, and their line."""
+    configuration = configured(folder, **state)
+    checkpoints = Checkpoints(configuration, topic=topic)  # type: ignore[arg-type]
+    return checkpoints, OwnedLine(configuration, checkpoints.open(configuration))
+
+
 @pytest.mark.parametrize("is_begun", [False, True])
 @pytest.mark.parametrize("is_end", [False, True])
 async def test_a_slow_topic_does_not_cost_the_last_checkpoint(
     tmp_path: Path, is_begun: bool, is_end: bool
 ) -> None:
     """What was being written there is broken off, or not begun: the last one goes there itself."""
-    configuration = configured(tmp_path)
     topic = SlowTopic()
     if not is_begun:
         topic.begun.set()
-    checkpoints = Checkpoints(configuration, topic=topic)  # type: ignore[arg-type]
-    line = OwnedLine(configuration, checkpoints.open(configuration))
+    checkpoints, line = begun_with(topic, tmp_path)
     batches, durable = rows(), dict[int, int]()
     line.step(batches[0])
     taken = checkpoints.take(line, {})
@@ -219,10 +224,9 @@ async def test_a_slow_topic_does_not_cost_the_last_checkpoint(
 
 async def test_the_topic_is_written_in_its_own_time(tmp_path: Path) -> None:
     """Not with each checkpoint that is on the disk."""
-    configuration, topic = configured(tmp_path, topic_period_ns=3600 * S), SlowTopic()
+    topic = SlowTopic()
     topic.begun.set()
-    checkpoints = Checkpoints(configuration, topic=topic)  # type: ignore[arg-type]
-    line = OwnedLine(configuration, checkpoints.open(configuration))
+    checkpoints, line = begun_with(topic, tmp_path, topic_period_ns=3600 * S)
     line.step(rows()[0])
     for _ in range(2):
         taken = checkpoints.take(line, {})
@@ -233,9 +237,8 @@ async def test_the_topic_is_written_in_its_own_time(tmp_path: Path) -> None:
 
 async def test_after_a_hurried_checkpoint_the_topic_is_written_as_before(tmp_path: Path) -> None:
     """Partitions went and came back while one was written there: those of later go there too."""
-    configuration, topic = configured(tmp_path, topic_period_ns=1), SlowTopic()
-    checkpoints = Checkpoints(configuration, topic=topic)  # type: ignore[arg-type]
-    line = OwnedLine(configuration, checkpoints.open(configuration))
+    topic = SlowTopic()
+    checkpoints, line = begun_with(topic, tmp_path, topic_period_ns=1)
     line.step(rows()[0])
     for number in range(3):
         taken = checkpoints.take(line, {})

@@ -17,6 +17,7 @@ columns (`pieces.py`).
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -247,7 +248,7 @@ def _all_told(damages: list[SourceError], count: int) -> SourceError:
     """Give one error for so many damaged files, of which these are told."""
     if count == 1:
         return damages[0]
-    told = "".join(f"\n  - {error}".replace("\n  hint", "\n    hint") for error in damages)
+    told = "".join(f"\n  - {textwrap.indent(str(error), '  ').lstrip()}" for error in damages)
     more = f"\n  - and {count - len(damages)} more" if count > len(damages) else ""
     return SourceError(f"{count} logs cannot be read to their end", cause=told + more)
 
