@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.app import REPLAY_HASH_KEY, Configuration, build_line
+from engine.commands.allocator import return_freed_memory
 from engine.register import parse_register
 from engine.settings import Settings
 from engine.source.contract import RawBatch
@@ -98,6 +99,7 @@ def peak_mb() -> float:
 
 def main(ids: int, attack_s: int) -> dict[str, Any]:
     """Run it, and say what memory it took and what became of the good calls."""
+    return_freed_memory()  # as `callgauge run` does first
     register = parse_register(REGISTER, "limits.yaml")
     configuration = Configuration(Settings(), register, shipped_rules(), Path("limits.yaml"))
     line = build_line(configuration, REPLAY_HASH_KEY)
