@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from engine.errors import SourceError
 from engine.settings import KafkaSettings
 from engine.source.kafka_member import Member
 from engine.source.kafka_places import Progress
-from engine.source.kafka_supervisor import Supervisor
+from engine.source.kafka_supervisor import BACKOFF_FIRST_S, Supervisor, after_another
 from tests.integration.servers import free_ports
 from tests.kafka_double import TOPIC, Written, serving
 from tests.line_traffic import START_NS
@@ -82,3 +83,10 @@ async def test_what_the_last_checkpoint_holds_is_committed_at_the_end(
     progress.durable = durable
     await supervisor.close()
     assert told == committed
+
+
+def test_tries_are_half_a_minute_apart_at_most() -> None:
+    pauses_s = list(
+        itertools.accumulate(range(8), lambda pause_s, _: after_another(pause_s), initial=BACKOFF_FIRST_S)
+    )
+    assert [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0] == pauses_s

@@ -150,7 +150,7 @@ class Supervisor:
 
     async def _back_off(self) -> None:
         await asyncio.sleep(self._backoff_s * self._jitter.uniform(0.5, 1.0))
-        self._backoff_s = min(2 * self._backoff_s, BACKOFF_MAX_S)
+        self._backoff_s = after_another(self._backoff_s)
 
     async def _open(self) -> Member:
         """Make one consumer and bring it into the group, or leave nothing behind.
@@ -190,3 +190,8 @@ class Supervisor:
         if now_s - self._waiting_logged_s >= WAITING_LOG_S:
             self._waiting_logged_s = now_s
             log.warning("waiting for Kafka: %s", cause)
+
+
+def after_another(backoff_s: float) -> float:
+    """Give the pause after one more try that failed: twice as long, up to the longest."""
+    return min(2 * backoff_s, BACKOFF_MAX_S)
