@@ -33,7 +33,7 @@ from bench.harness import (
     spread,
 )
 from bench.sketch_peers import OURS, Sketch, missing, sketches
-from engine.judge.measures import quantiles_of_rows
+from engine.judge.quantiles import quantiles_of_rows
 from engine.judge.sketch_pages import SketchPages
 from engine.judge.sparse import summed_up
 from engine.judge.spread import SeriesFacts, added_up

@@ -75,7 +75,6 @@ BINS = (BUCKETS + COARSE - 1) // COARSE
 RANKS = np.array([0.5, 0.9, 0.99])
 ALTERNATIVES = Alternatives(whole=(1.3, 1.8, 4.0, 20.0), tails=((2, 3.0), (2, 6.0)))
 SHAPE = (0, ALTERNATIVES.many, len(RANKS) + 1)  # of evidence, without slots
-FIVE_MINUTES = 1
 USUALLY_ABOVE = 0.5  # the median
 
 
@@ -283,7 +282,6 @@ class LatencyShift:
         high_all, low_all = (max(float(state.by_load[slot, band, 1]), 1.0) for band in (1, 0))
         is_with_load = rises(high, high_all, low, low_all, self.params.load_sd)
         shares = (("high_percent", 100 * high / high_all), ("low_percent", 100 * low / low_all))
-        p99_s = float(summary.windows.p99_s[state.row_of[slot], FIVE_MINUTES])
         minutes = max(round((summary.end_ns - int(state.since_ns[slot])) / MINUTE_NS), 1)
         words = WITH_LOAD.format(**{name: f"{value:.0f}" for name, value in shares})
         evidence: tuple[tuple[str, float | int | str], ...] = (
@@ -292,7 +290,6 @@ class LatencyShift:
             ("values", int(one.calls)),
             ("since", f"{minutes} min"),
             ("usual_median_ms", round(1000 * value_s(int(state.cut[slot, 0])))),
-            ("p99_ms", round(1000 * p99_s) if math.isfinite(p99_s) else "unknown"),
             ("with_concurrency", "yes" if is_with_load else "no"),
             ("load_text", words if is_with_load else NOT_WITH_LOAD),
             ("baseline", "same hour yesterday" if state.of_yesterday[slot] else "earlier today"),

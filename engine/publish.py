@@ -124,6 +124,7 @@ class Publisher:
             in_flight_healed=(),
             limits=self.statuses.rows(alerts),
             windows=windows,
+            quantiles=measures.latency_quantiles(),
             latency=measures.histogram_family(names),
             arrivals_total=self._labels_of(len(measures.totals)),
             counters=tuple(counters),

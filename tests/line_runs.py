@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from engine.judge.lifecycle import AlertChange
+    from engine.judge.measures import Measures
+    from engine.judge.quantiles import LatencyQuantiles
     from engine.judge.windows import WindowSummary
     from engine.limits import LimitInstance, Register
     from engine.source.contract import RawBatch
@@ -36,13 +38,17 @@ class Recorder:
 
     def __init__(self) -> None:
         self.summaries: list[WindowSummary] = []
+        self.quantiles: list[LatencyQuantiles] = []  # as they were at each of them
         self.instances: tuple[LimitInstance, ...] = ()
+        self.measures: Measures | None = None
 
     def new_state(self) -> tuple[()]:
         return ()
 
     def detect(self, state: object, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         self.summaries.append(summary)
+        if self.measures is not None:
+            self.quantiles.append(self.measures.latency_quantiles())
         self.instances = limits
         return Detection(state, ())
 
@@ -82,6 +88,7 @@ class Run:
         self.detectors = tuple(Overheard(one) for one in make_detectors(settings))
         detectors: tuple[Detector, ...] = (*self.detectors, self.recorder)
         self.judge = Judge(settings, register, shipped_rules(), detectors)
+        self.recorder.measures = self.judge.roller.measures
         self.pipeline = Pipeline(decoder, self.observer, self.judge)
         self.publisher = Publisher(self.pipeline)
         self.changes: list[AlertChange] = []

@@ -100,8 +100,6 @@ class Slices:
 
     def _view(self, table: np.ndarray) -> WindowView:
         windows = np.repeat(table[:, None, :], 3, axis=1)
-        stages = len(self.stages)
-        nothing = np.full((stages, 3), np.nan)
         return WindowView(
             labels=tuple(self.labels),
             arrivals_in_slice=table[:, 0],
@@ -111,9 +109,6 @@ class Slices:
             declined=np.zeros_like(windows[..., 0]),
             latency_row=np.array([row for row, _ in self.stages], np.int32),
             latency_stage=tuple(stage for _, stage in self.stages),
-            latency_count=np.zeros((stages, 3), np.int64),
-            p50_s=nothing,
-            p99_s=nothing,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from engine.judge.lifecycle import FIRING, PENDING, Alert
+from engine.judge.quantiles import LatencyQuantiles
 from engine.judge.sketch_pages import SketchPages
 from engine.judge.snapshot import HistogramFamily, LimitStatus, Snapshot
 from engine.judge.spread import SeriesFacts, added_up
@@ -104,10 +105,12 @@ def no_windows() -> WindowView:
         none,
         rows,
         (),
-        none,
-        none.astype(float),
-        none.astype(float),
     )
+
+
+def no_quantiles() -> LatencyQuantiles:
+    """Give those of a view of nothing."""
+    return LatencyQuantiles(np.zeros((0, 3), np.int64), np.zeros((0, 3)), np.zeros((0, 3)))
 
 
 def some_windows() -> WindowView:
@@ -115,7 +118,6 @@ def some_windows() -> WindowView:
     labels = ((), (("tenant", "acme"),), (("tenant", "acme"), ("trunk", "")))
     ones = np.ones((3, 3), np.int64)
     ended = np.array([[4, 8, 16], [0, 0, 0], [4, 8, 16]])
-    p50_s = np.array([[0.25, 0.5, math.nan], [0.125, 0.125, 0.125]])
     rows = np.array([0, 2], np.int32)
     return WindowView(
         labels,
@@ -126,10 +128,13 @@ def some_windows() -> WindowView:
         ones,
         rows,
         ("llm", "llm"),
-        ones[:2],
-        p50_s,
-        p50_s * 4,
     )
+
+
+def some_quantiles() -> LatencyQuantiles:
+    """Give those of the windows above; one is not known."""
+    p50_s = np.array([[0.25, 0.5, math.nan], [0.125, 0.125, 0.125]])
+    return LatencyQuantiles(np.ones((2, 3), np.int64), p50_s, p50_s * 4)
 
 
 def a_snapshot(rows: int = 3, **changes: object) -> Snapshot:
@@ -154,6 +159,7 @@ def a_snapshot(rows: int = 3, **changes: object) -> Snapshot:
         in_flight_healed=(("ttl", 1),),
         limits=(a_limit(), a_limit(limit="unknown", split=(), value=math.nan, state="unknown")),
         windows=some_windows(),
+        quantiles=some_quantiles(),
         latency=histograms(rows),
         arrivals_total=((("tenant", "acme"),), (("tenant", ""),)),
         counters=(("calls_started", np.array([5, 6])), ("calls_declined", np.array([0, 1]))),

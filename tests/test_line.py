@@ -129,7 +129,7 @@ def test_what_limits_are_used_for_is_what_counting_the_calls_gives(seed: int) ->
 @pytest.mark.parametrize("seed", SEEDS)
 def test_windows_are_what_counting_the_calls_gives(seed: int) -> None:
     recorder = run_all(batches_of(story(seed).events, 2, 200), REGISTER).recorder
-    for summary in recorder.summaries[::7]:
+    for summary, quantiles in list(zip(recorder.summaries, recorder.quantiles, strict=True))[::7]:
         view = summary.windows
         cells = summary.limits.alive.shape[1]
         at = oracle_judge.Slice(summary.start_ns, summary.end_ns - summary.start_ns, cells)
@@ -141,10 +141,10 @@ def test_windows_are_what_counting_the_calls_gives(seed: int) -> None:
                 assert list(facts[:4]) == [int(one[row, window]) for one in counted], (labels, window)
                 for stage, values in facts.latencies_s.items():
                     where = stages.index((row, stage))
-                    assert len(values) == view.latency_count[where, window]
-                    for q, quantiles in ((0.5, view.p50_s), (0.99, view.p99_s)):
+                    assert len(values) == quantiles.values[where, window]
+                    for q, found_s in ((0.5, quantiles.p50_s), (0.99, quantiles.p99_s)):
                         exact = oracle_latency.exact_quantile(values, q)
-                        assert quantiles[where, window] == pytest.approx(exact, rel=RELATIVE_ERROR_MAX)
+                        assert found_s[where, window] == pytest.approx(exact, rel=RELATIVE_ERROR_MAX)
 
 
 def test_every_row_is_accounted_for_at_every_step_whatever_it_is() -> None:
@@ -367,4 +367,4 @@ def test_nothing_at_all_is_a_stream_too() -> None:
 
     assert run.changes == []
     assert run.recorder.summaries == []
-    assert np.isnan(run.publisher.publish(-1).windows.p50_s).all()
+    assert np.isnan(run.publisher.publish(-1).quantiles.p50_s).all()

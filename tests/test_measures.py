@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.judge.declines import Classifier, Rule
-from engine.judge.measures import Measures, add_totals, count_errors, quantiles_of_rows
+from engine.judge.measures import Measures, add_totals, count_errors
 from engine.judge.series import SeriesIndex
 from engine.judge.stage_rows import StageRows
 from engine.judge.windows import WindowView
 from engine.limits import Register
-from engine.observe.latency import BUCKETS, OCTAVES, RELATIVE_ERROR_MAX
 from engine.observe.merge import difference
 from engine.observe.summary import Count, SliceSummary
 from tests import oracle_judge
-from tests.snapshots import family_of
 from tests.summaries import ACME, GLOBEX, LABELS, SLICE_NS, declined, ended, summary
 
 HOUR = 2
@@ -51,34 +46,6 @@ def test_totals_are_added_up_by_series_and_errors_with_them(
     found = np.column_stack([totals, errors_total]).tolist()
     given_rows = [(one, (3 * count, count, error)) for one, count, error in rows]
     assert found == oracle_judge.add_totals([[7] * 3] * 3, given_rows, sign)
-
-
-@given(
-    st.lists(st.lists(st.tuples(st.integers(0, BUCKETS - 1), st.integers(1, 9)), max_size=6), max_size=4),
-    st.lists(st.sampled_from([0.0, 0.5, 0.99, 1.0]), max_size=3),
-    st.data(),
-)
-def test_only_the_rows_named_get_new_quantiles_and_counts(
-    sketches: list[list[tuple[int, int]]], ranks: list[float], data: st.DataObject
-) -> None:
-    whole = np.zeros((len(sketches), BUCKETS), np.int64)
-    for row, filled in enumerate(sketches):
-        for bucket, count in filled:
-            whole[row, bucket] = count
-    family = family_of((), tuple(() for _ in sketches), whole, np.zeros(len(sketches)))
-    rows = data.draw(st.lists(st.integers(0, len(sketches) - 1), unique=True)) if sketches else []
-    into, counted = np.full((len(ranks), len(sketches)), -1.0), np.full(len(sketches), -1)
-
-    quantiles_of_rows(
-        family.pages.astype(np.int32), family.page_of, np.array(rows, np.int32), np.array(ranks), into,
-        counted, np.empty(OCTAVES, np.int64),
-    )  # fmt: skip
-
-    expected, expected_counts = np.full_like(into, -1.0), np.full_like(counted, -1)
-    for row, (count, values) in oracle_judge.quantiles_of_rows(whole.astype(np.int32), rows, ranks).items():
-        expected[:, row], expected_counts[row] = values, count
-    np.testing.assert_allclose(into, expected, rtol=1e-15)
-    assert expected_counts.tolist() == counted.tolist()
 
 
 def test_pairs_of_row_and_stage_are_numbered_by_name_whatever_their_local_order() -> None:
@@ -142,22 +109,6 @@ def test_errors_are_ends_that_the_rules_call_errors_and_never_declines() -> None
     assert view.errors[0].tolist() == [4, 4, 4]
 
 
-def test_quantiles_follow_the_window_and_are_unknown_when_it_is_empty() -> None:
-    measures = new_measures()
-    first = summary(0, latency=[(0, "llm", 0.5, 99), (0, "llm", 4.0, 1)])
-    last = summary(12 * SLICE_NS)
-
-    view = advance(measures, first)
-    row = list(zip(view.latency_row.tolist(), view.latency_stage, strict=True)).index((0, "llm"))
-    assert view.p50_s[row, 0] == pytest.approx(0.5, rel=RELATIVE_ERROR_MAX)
-    assert view.p99_s[row, 0] == pytest.approx(0.5, rel=RELATIVE_ERROR_MAX)
-    assert view.latency_count[row].tolist() == [100, 100, 100]
-
-    later = advance(measures, last)
-    assert math.isnan(later.p50_s[row, 0])
-    assert later.p50_s[row, 1] == pytest.approx(0.5, rel=RELATIVE_ERROR_MAX)
-
-
 def test_an_amended_summary_replaces_what_it_said_before() -> None:
     measures = new_measures()
     before = summary(
@@ -180,7 +131,7 @@ def test_an_amended_summary_replaces_what_it_said_before() -> None:
 
     assert view.arrivals[0].tolist() == [4, 4, 4]
     assert view.errors[0].tolist() == [1, 1, 1]
-    assert view.latency_count[0].tolist() == [3, 3, 3]
+    assert measures.latency_quantiles().values[0].tolist() == [3, 3, 3]
     assert measures.totals[0, 0] == 4
     assert measures.histograms.sum() == 3
     assert measures.sums_us.tolist() == [1_500_000]

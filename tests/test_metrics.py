@@ -20,7 +20,7 @@ from engine.observe.latency import BUCKET_FIRST, BUCKETS, SCHEMA, UPPER_S
 from engine.source.stats import SourceStats
 from tests import metrics_protobuf
 from tests.integration.servers import tool
-from tests.snapshots import a_limit, a_snapshot, family_of, no_windows
+from tests.snapshots import a_limit, a_snapshot, family_of, no_quantiles, no_windows
 
 PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 PEER = PeerStats("http://am:9093", 7, (("timeout", 2),), (("queue_full", 3),), 1, 100, 9, 0.25, 1.8e9)
@@ -304,6 +304,7 @@ def test_headroom_is_never_negative() -> None:
 def test_an_engine_without_series_is_rendered() -> None:
     """Right after the start there are limits but no calls."""
     empty = family_of(("stage",), (), np.zeros((0, BUCKETS), np.int64), np.zeros(0, np.int64))
-    metrics = some_metrics(a_snapshot(latency=empty, windows=no_windows(), limits=(), alerts=()))
+    snapshot = a_snapshot(latency=empty, windows=no_windows(), quantiles=no_quantiles(), limits=(), alerts=())
+    metrics = some_metrics(snapshot)
     parsed(metrics.render("")[0])
     metrics_protobuf.families(metrics.render(PROTOBUF)[0])

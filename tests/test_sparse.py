@@ -159,7 +159,9 @@ def test_facts_are_added_up_in_every_row_of_their_series(
         every = np.array(list(meant), np.int32)
         row, bucket = pages.rows_and_buckets(every)
         assert list(zip(row.tolist(), bucket.tolist(), strict=True)) == list(meant.values())
-        assert pages.rows_of([one.flat, one.flat]).tolist() == sorted({number for number, _ in told})
+        is_marked = np.zeros(len(pages.page_of), np.bool_)
+        pages.mark_rows([one.flat, one.flat], is_marked)
+        assert np.flatnonzero(is_marked).tolist() == sorted({number for number, _ in told})
 
 
 def test_there_is_room_for_as_many_pages_as_are_met() -> None:

@@ -79,7 +79,8 @@ def test_positions_that_a_slice_changed_are_named_those_that_left_included() -> 
 
     changed = sums.advance(70 * S, contribution(65 * S, [(0, 1), (1, 1)]))
 
-    assert [one.tolist() for one in changed] == [[0, 1], [4, 5]]
+    found = [[one.tolist() for one in positions] for positions in changed]
+    assert found == [[[0, 1], [4, 5]], [[0, 1]], [[0, 1]]]
 
 
 def test_rows_that_appear_later_start_at_zero() -> None:

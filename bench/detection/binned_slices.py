@@ -152,8 +152,7 @@ def summary_of(
         is_concurrency=np.ones(rows, np.bool_),
     )
     empty, windows = np.zeros(0, np.int64), np.zeros((0, 3), np.int64)
-    view = WindowView((), empty, windows, windows, windows, windows, empty.astype(np.int32), (), windows,
-                      windows.astype(np.float64), windows.astype(np.float64))  # fmt: skip
+    view = WindowView((), empty, windows, windows, windows, windows, empty.astype(np.int32), ())
     stream = StreamUse(int(use.arrivals.sum()), int(use.arrivals.sum()), 0, 0, 0, 0)
     start_ns = (end_s - SLICE_S) * NS
     return WindowSummary(

@@ -109,7 +109,6 @@ class LabelledSlices:
 
     def _view(self) -> WindowView:
         windows = np.stack(self._sums, axis=1)
-        stages = len(self.stages)
         return WindowView(
             labels=self.labels,
             arrivals_in_slice=windows[:, 0, 0],
@@ -119,9 +118,6 @@ class LabelledSlices:
             declined=np.zeros_like(windows[..., 0]),
             latency_row=np.array([row for row, _ in self.stages], np.int32),
             latency_stage=tuple(stage for _, stage in self.stages),
-            latency_count=np.zeros((stages, 3), np.int64),
-            p50_s=np.full((stages, 3), np.nan),
-            p99_s=np.full((stages, 3), np.nan),
         )
 
     def _use(self) -> LimitUse:

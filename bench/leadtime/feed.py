@@ -133,9 +133,6 @@ def summary_of(
         declined=np.zeros((0, 3), np.int64),
         latency_row=np.zeros(0, np.int32),
         latency_stage=(),
-        latency_count=np.zeros((0, 3), np.int64),
-        p50_s=np.zeros((0, 3)),
-        p99_s=np.zeros((0, 3)),
     )
     stream = StreamUse(int(attempts[0].sum()), int(attempts[0].sum()), 0, 0, 0, 0)
     start_ns = end_ns - slice_ns

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engine.deliver.peer import PeerStats
+    from engine.judge.quantiles import LatencyQuantiles
     from engine.judge.snapshot import LimitStatus, Snapshot
     from engine.judge.windows import WindowView
 
@@ -61,7 +62,7 @@ def snapshot_families(snapshot: Snapshot) -> Iterator[Family]:
     yield from _stream_families(snapshot)
     yield from _series_families(snapshot)
     yield from _limit_families(snapshot.limits)
-    yield from _window_families(snapshot.windows)
+    yield from _window_families(snapshot.windows, snapshot.quantiles)
     firing: dict[Labels, int] = {}
     for alert in snapshot.alerts:
         if alert.state == FIRING:
@@ -195,7 +196,7 @@ def _known(name: str, text: str, labels: Sequence[Labels], values: Sequence[floa
     return Family(name, GAUGE, text, [labels[row] for row in rows], [values[row] for row in rows])
 
 
-def _window_families(windows: WindowView) -> Iterator[Family]:
+def _window_families(windows: WindowView, quantiles: LatencyQuantiles) -> Iterator[Family]:
     with np.errstate(invalid="ignore", divide="ignore"):
         error_ratio = windows.errors / windows.ended
     by_row = [_scope(labels) for labels in windows.labels]
@@ -205,9 +206,9 @@ def _window_families(windows: WindowView) -> Iterator[Family]:
     rows = zip(windows.latency_row.tolist(), windows.latency_stage, strict=True)
     keys = [(*by_row[row], ("stage", stage), ("window", window)) for row, stage in rows for window in WINDOWS]
     text = "Latency of the {} of calls by stage in the window, as the detectors see it; not to be averaged."
-    yield _known("callgauge_call_latency_p50_seconds", text.format("median"), keys, _flat(windows.p50_s))
+    yield _known("callgauge_call_latency_p50_seconds", text.format("median"), keys, _flat(quantiles.p50_s))
     text = text.format("slowest hundredth")
-    yield _known("callgauge_call_latency_p99_seconds", text, keys, _flat(windows.p99_s))
+    yield _known("callgauge_call_latency_p99_seconds", text, keys, _flat(quantiles.p99_s))
 
 
 def _flat(values: NDArray[np.float64]) -> list[float]:

@@ -1,18 +1,18 @@
 """What is measured by label set: arrivals, ends, errors, declines and latency, rolled into windows.
 
 Detectors look at the total, at each single label value and at each whole series; sketches merge, so these
-rows are sums of the same facts. Quantiles are computed for the rows that a slice changed, and kept for the
-others. Beside the windows stand the totals since the start, which metrics export as counters and histograms.
+rows are sums of the same facts. Quantiles are computed when somebody asks (`quantiles.py`). Beside the
+windows stand the totals since the start, which metrics export as counters and histograms.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from engine.judge.facts import SliceLatency
+from engine.judge.quantiles import Quantiles
 from engine.judge.sketch_pages import SketchPages
 from engine.judge.snapshot import HistogramFamily
 from engine.judge.sparse import add_sums, contribution_of, new_sums, scatter_add, summed_up
@@ -20,15 +20,14 @@ from engine.judge.spread import SeriesFacts, added_up, spread_counts
 from engine.judge.stage_rows import StageRows
 from engine.judge.windows import WINDOWS, RollingSums, WindowView
 from engine.kernel import kernel
-from engine.observe.latency import OCTAVES, PER_OCTAVE, value_of_rank
+from engine.observe.latency import PER_OCTAVE
 from engine.observe.summary import Count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from engine.judge.declines import Classifier
+    from engine.judge.quantiles import LatencyQuantiles
     from engine.judge.series import SeriesIndex
     from engine.judge.sparse import Contribution
     from engine.observe.summary import SliceSummary
@@ -41,50 +40,6 @@ EMPTY_I4 = np.zeros(0, np.int32)
 COUNTED = [int(one) for one in (Count.STARTED, Count.ENDED, Count.ENDED, Count.DECLINED)]
 TOTALS = (Count.STARTED, Count.ANSWERED, Count.ENDED, Count.DECLINED)
 TOTALS_COLUMNS: NDArray[np.int64] = np.array(TOTALS, np.int64)
-P50, P99 = range(2)
-RANKS: NDArray[np.float64] = np.array([0.50, 0.99])
-RANKS.setflags(write=False)
-
-
-@kernel
-def quantiles_of_rows(
-    table: NDArray[np.int32],
-    page_of: NDArray[np.int32],
-    rows: NDArray[np.int32],
-    ranks: NDArray[np.float64],
-    into: NDArray[np.float64],
-    counted: NDArray[np.int64],
-    octaves: NDArray[np.int64],
-) -> None:
-    """Write quantiles and counts of some sketches, each read once while it is in the processor's cache.
-
-    `table` (pages, PER_OCTAVE); `page_of` (sketches, OCTAVES), see `SketchPages`; `rows` which sketches;
-    `ranks` (quantiles,) from 0 to 1; `into` (quantiles, sketches); `counted` (sketches,). Other rows of both
-    are left as they are. `octaves` (OCTAVES,) is working memory: a quantile is looked for octave by octave
-    and then inside one.
-    """
-    for k in range(len(rows)):
-        pages = page_of[rows[k]]
-        total = 0
-        for octave in range(len(octaves)):
-            inside = 0
-            if pages[octave] >= 0:
-                page = table[pages[octave]]
-                for i in range(PER_OCTAVE):  # Of a length that the compiler knows: it adds several at a time.
-                    inside += page[i]
-            octaves[octave] = inside
-            total += inside
-        counted[rows[k]] = total
-        for place in range(len(ranks)):
-            into[place, rows[k]] = np.nan
-            if total == 0:
-                continue
-            rank = max(math.ceil(ranks[place] * total), 1)
-            octave = 0
-            while rank > octaves[octave]:
-                rank -= octaves[octave]
-                octave += 1
-            into[place, rows[k]] = value_of_rank(table[pages[octave]], rank, octave * PER_OCTAVE)
 
 
 @kernel
@@ -145,8 +100,7 @@ class Measures:
         self.sketches = RollingSums(PER_OCTAVE, slice_ns)  # its rows are pages
         self.latency_rows = StageRows()  # (window row, stage)
         self.pages = SketchPages()  # of latency rows
-        self._quantiles = np.full((len(WINDOWS), len(RANKS), 0), np.nan)
-        self._counted = np.zeros((len(WINDOWS), 0), np.int64)
+        self.quantiles = Quantiles(self.sketches, self.pages)
         self.totals = np.zeros((0, len(TOTALS)), np.int64)  # (series, TOTALS), since the start
         self.errors_total = np.zeros(0, np.int64)
         self.histogram_rows = StageRows()  # (series, stage)
@@ -163,7 +117,7 @@ class Measures:
         self.counts.grow(len(self.index.row_labels))
         self.counts.advance(end_ns, counts)
         self.sketches.grow(self.pages.many)
-        self._refresh(self.sketches.advance(end_ns, sketches))
+        self.quantiles.mark(self.sketches.advance(end_ns, sketches))
         by_row = np.zeros(self.counts.rows * COLUMNS, np.int32)
         scatter_add(by_row, counts.flat, counts.values, 1)
         newest = by_row.reshape(-1, COLUMNS).T.astype(np.int64, order="C")
@@ -178,7 +132,7 @@ class Measures:
         self.sketches.grow(self.pages.many)
         self.counts.amend(counts, end_ns)
         self.sketches.amend(sketches, end_ns)
-        self._refresh([sketches.flat])
+        self.quantiles.mark([[sketches.flat]] * len(WINDOWS))
 
     def _taken(
         self, start_ns: int, merged: SliceSummary | None, ids: NDArray[np.int32]
@@ -210,22 +164,6 @@ class Measures:
         """Spread the latencies over their rows."""
         sums = added_up(facts, self.index.rows.arrays(), self.latency_rows, merged.stages, self.pages)
         return summed_up(start_ns, sums)
-
-    def _refresh(self, changed: Sequence[NDArray[np.int32]]) -> None:
-        """Compute the quantiles and counts of latency rows in which sums changed, at the positions given."""
-        missing = len(self.latency_rows.pairs) - self._quantiles.shape[2]
-        if missing > 0:
-            more = np.full((len(WINDOWS), len(RANKS), missing), np.nan)
-            self._quantiles = np.concatenate([self._quantiles, more], axis=2)
-            nothing = np.zeros((len(WINDOWS), missing), np.int64)
-            self._counted = np.concatenate([self._counted, nothing], axis=1)
-        octaves = np.empty(OCTAVES, np.int64)
-        rows, page_of = self.pages.rows_of(changed), self.pages.page_of
-        for window in range(len(WINDOWS)):
-            table = self.sketches.table(window)
-            quantiles_of_rows(
-                table, page_of, rows, RANKS, self._quantiles[window], self._counted[window], octaves
-            )
 
     def _add_totals(self, merged: SliceSummary, ids: NDArray[np.int32], errors: NDArray[np.int64]) -> None:
         series = len(self.index.series)
@@ -268,10 +206,15 @@ class Measures:
             declined=stacked[:, :, DECLINED],
             latency_row=latency_row,
             latency_stage=latency_stage,
-            latency_count=self._counted.T.copy(),
-            p50_s=self._quantiles[:, P50, :].T.copy(),
-            p99_s=self._quantiles[:, P99, :].T.copy(),
         )
+
+    def latency_quantiles(self) -> LatencyQuantiles:
+        """Give the quantiles of every latency row, as the windows are now."""
+        return self.quantiles.of_all(len(self.latency_rows.pairs))
+
+    def latency_quantile_s(self, row: int, stage: str, window: int, rank: float) -> float:
+        """Give one quantile of a stage in a window row, as windows are now; NaN if nothing was measured."""
+        return self.quantiles.of_row(self.latency_rows.number_of(row, stage), window, rank)
 
     def empty_view(self) -> WindowView:
         """Give the windows before the first slice."""

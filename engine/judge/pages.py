@@ -30,6 +30,7 @@ CONTRIBUTORS_MAX = 3
 CHANGES_MAX = 3
 CAUSES_MAX = 3
 SIGNIFICANT_DIGITS = 4
+FIVE_MINUTES = 1  # among the engine's windows
 UNSEEN_TEXT = "seen by the platform alone"
 # Evidence under these names becomes an annotation as it is.
 EVIDENCE_ANNOTATIONS = frozenset(
@@ -113,7 +114,8 @@ class PageWriter:
         if self._changes:
             facts["changes"] = "; ".join(_change_text(note) for note in self._changes)
         # A page must never fail for a name that it does not know.
-        words = _Words(identity | facts | {"in_use": _in_use(facts)}, evidence.keys())
+        told = {"in_use": _in_use(facts), "p99_ms": self._p99_ms(finding.subject, identity.get("stage", ""))}
+        words = _Words(identity | facts | told, evidence.keys())
         annotations = {
             name: text for name, text in facts.items() if name in EVIDENCE_ANNOTATIONS or name not in evidence
         }
@@ -156,6 +158,14 @@ class PageWriter:
         if use.unseen_use[row] > 0:
             facts["unseen_use"] = plain(float(use.unseen_use[row]))
         return facts
+
+    def _p99_ms(self, subject: tuple[str, int], stage: str) -> str:
+        """Give the p99 of the last five minutes of the stage that a finding about a window row is of."""
+        kind, row = subject
+        if kind != "window" or not stage:
+            return ""
+        p99_s = self.roller.measures.latency_quantile_s(row, stage, FIVE_MINUTES, 0.99)
+        return "" if math.isnan(p99_s) else str(round(1000 * p99_s))
 
     def _guardrail_facts(self, name: str) -> dict[str, str]:
         """Give what the register says of a check of this name; nothing if it is not there."""

@@ -106,9 +106,7 @@ class SketchPages:
         tell(flat, self._row_of, self._first_of, row, bucket)
         return row, bucket
 
-    def rows_of(self, positions: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
-        """Give the rows in which any of the positions lies, sorted, each once."""
-        is_marked = np.zeros(len(self.page_of), np.bool_)
+    def mark_rows(self, positions: Sequence[NDArray[np.int32]], is_marked: NDArray[np.bool_]) -> None:
+        """Set `is_marked` (rows or more,) for the rows in which any of the positions lies."""
         for flat in positions:
             mark_rows(is_marked, flat, self._row_of)
-        return is_marked.nonzero()[0].astype(np.int32)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from engine.judge.detection import ReleaseVerdict
     from engine.judge.lifecycle import Alert
+    from engine.judge.quantiles import LatencyQuantiles
     from engine.judge.windows import WindowView
 
 
@@ -78,6 +79,7 @@ class Snapshot(NamedTuple):
     in_flight_healed: tuple[tuple[str, int], ...]  # by cause
     limits: tuple[LimitStatus, ...]
     windows: WindowView
+    quantiles: LatencyQuantiles  # of the latency rows of `windows`
     latency: HistogramFamily
     arrivals_total: tuple[tuple[tuple[str, str], ...], ...]  # label sets of the counters below (whole series)
     counters: tuple[tuple[str, NDArray[np.int64]], ...]  # name -> (label sets,) cumulative

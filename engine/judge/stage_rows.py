@@ -38,6 +38,12 @@ class StageRows:
             found = self._ids[rows, stage]
         return found
 
+    def number_of(self, row: int, stage: str) -> int:
+        """Give the number of one pair; -1 if it has none."""
+        if stage not in self._stages or row >= len(self._ids):
+            return -1
+        return int(self._ids[row, self._stages[stage]])
+
     def places(self, names: tuple[str, ...]) -> NDArray[np.int64]:
         """Give the column of each stage in `numbers`."""
         return np.array([self._stages.setdefault(name, len(self._stages)) for name in names], np.int64)

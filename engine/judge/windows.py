@@ -35,9 +35,8 @@ class WindowView(NamedTuple):
 
     `labels[row]` is the label set as (label, value) pairs, () being the total. Arrays of shape (rows,
     windows): `arrivals`, `ended` (ended attempts, capacity declines excluded), `errors`, `declined`. Latency
-    has rows of its own: `latency_row[k]` is the label row and `latency_stage[k]` the stage of latency row k;
-    `p50_s`, `p99_s` (NaN: empty) and `latency_count` have shape (latency rows, windows). `arrivals_in_slice`
-    (rows,) is of the newest slice alone.
+    has rows of its own: `latency_row[k]` is the label row and `latency_stage[k]` the stage of latency row k.
+    `arrivals_in_slice` (rows,) is of the newest slice alone.
     """
 
     labels: tuple[tuple[tuple[str, str], ...], ...]
@@ -48,9 +47,6 @@ class WindowView(NamedTuple):
     declined: NDArray[np.int64]
     latency_row: NDArray[np.int32]
     latency_stage: tuple[str, ...]
-    latency_count: NDArray[np.int64]
-    p50_s: NDArray[np.float64]
-    p99_s: NDArray[np.float64]
 
 
 class StreamUse(NamedTuple):
@@ -190,11 +186,11 @@ class RollingSums:
             for window in self.windows:
                 window.grow(max(2 * self.rows, 16) * self.width)
 
-    def advance(self, end_ns: int, contribution: Contribution) -> list[NDArray[np.int32]]:
-        """Move on to the slice that ends at `end_ns`; give the positions whose sums changed."""
-        changed = [contribution.flat]
+    def advance(self, end_ns: int, contribution: Contribution) -> list[list[NDArray[np.int32]]]:
+        """Move on to the slice that ends at `end_ns`; give the positions whose sums changed, by window."""
+        changed = []
         for window in self.windows:
-            changed += window.evict(end_ns)
+            changed.append([contribution.flat, *window.evict(end_ns)])
             window.add(contribution)
         return changed
 

@@ -101,9 +101,9 @@ FIELDS: Mapping[type, Fields] = {
     LearnedValues: Fields("values _by_key"),
     Occupancy: Fields("state _end_ns _restarted", "slice_ns cells bins"),
     Measures: Fields(
-        "counts sketches latency_rows pages _quantiles _counted totals errors_total histogram_rows "
+        "counts sketches latency_rows pages totals errors_total histogram_rows "
         "histogram_pages histograms sums_us _histogram_values",
-        "index classifier",
+        "index classifier quantiles",
     ),
     RollingSums: Fields("rows windows", "width"),
     RunningSum: Fields("dense _held _pane", "window_ns pane_ns"),
