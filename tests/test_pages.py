@@ -117,6 +117,24 @@ def test_a_finding_about_a_window_has_its_labels() -> None:
     assert labels == {"alertname": "A", "severity": "critical", "trunk": "sip-1"}
 
 
+def test_a_page_about_a_stage_names_its_p99_of_five_minutes() -> None:
+    """One value of a hundred in the newest minute, and those of two minutes before are of the same window."""
+    slices = (
+        summary(T0, latency=[(0, "llm", 0.5, 300)]),
+        summary(T0 + 24 * SLICE_NS, latency=[(0, "llm", 2.0, 100), (0, "tts", 9.0, 1)]),
+    )
+    pages, rolled = judged(summaries=slices)
+    finding = Finding("A", CRITICAL, ("window", 0), "", "p99 is {p99_ms} ms", (("stage", "llm"),))
+
+    def told(finding: Finding) -> dict[str, str]:
+        return dict(pages.word(finding, POLICY, rolled).annotations)
+
+    assert 1960 < int(told(finding)["description"].split()[2]) < 2040
+    assert "p99_ms" not in told(finding)
+    assert told(finding._replace(labels=(("stage", "stt"),)))["description"] == "p99 is unknown ms"
+    assert told(finding._replace(labels=()))["description"] == "p99 is unknown ms"
+
+
 def test_a_page_says_where_the_limit_lives_who_drives_it_and_what_to_do() -> None:
     assert dict(word("{limit}: {used} of {limit_value}").annotations) == {
         "summary": "trunk: 3 of 80",
