@@ -35,7 +35,7 @@ from bench.harness import (
 from bench.sketch_peers import OURS, Sketch, missing, sketches
 from engine.judge.quantiles import quantiles_of_rows
 from engine.judge.sketch_pages import SketchPages
-from engine.judge.sparse import summed_up
+from engine.judge.sparse import SumTable, summed_up
 from engine.judge.spread import SeriesFacts, added_up
 from engine.judge.stage_rows import StageRows
 from engine.judge.windows import RollingSums
@@ -149,6 +149,7 @@ def windows(known: dict[str, Sketch], size: str) -> list[Row]:
     rng = np.random.default_rng(SEED + 2)
     slices = rng.lognormal(-0.9, 0.5, (WINDOW_SLICES["1h"], PER_SLICE))
     sums, pages, known_rows = RollingSums(PER_OCTAVE, SLICE_NS), SketchPages(), StageRows()
+    table = SumTable()
     began = time.process_time()
     for number, values in enumerate(slices):
         counts = new_sketch()
@@ -156,7 +157,7 @@ def windows(known: dict[str, Sketch], size: str) -> list[Row]:
         buckets = np.flatnonzero(counts)
         stage = np.zeros(len(buckets), np.int16)
         facts = SeriesFacts(stage.astype(np.int32), stage, buckets.astype(np.int16), counts[buckets])
-        added = added_up(facts, ITSELF, known_rows, ("turn",), pages)
+        added = added_up(facts, ITSELF, known_rows, ("turn",), pages, table)
         sums.grow(pages.many)
         sums.advance((number + 1) * SLICE_NS, summed_up(number * SLICE_NS, added))
     rolled_us = (time.process_time() - began) / len(slices) * 1e6

@@ -11,6 +11,7 @@ from engine.judge.lifecycle import FIRING, PENDING, Alert
 from engine.judge.quantiles import LatencyQuantiles
 from engine.judge.sketch_pages import SketchPages
 from engine.judge.snapshot import HistogramFamily, LimitStatus, Snapshot
+from engine.judge.sparse import SumTable
 from engine.judge.spread import SeriesFacts, added_up
 from engine.judge.stage_rows import StageRows
 from engine.judge.windows import WindowView
@@ -72,7 +73,7 @@ def family_of(
     row, bucket = np.nonzero(counts)
     one = np.ones(len(row), np.int64)  # Counts may be larger than those of a slice.
     facts = SeriesFacts(row.astype(np.int32), np.zeros_like(row, np.int16), bucket.astype(np.int16), one)
-    added_up(facts, (rows, rows[:-1].astype(np.int32)), known, ("",), pages)
+    added_up(facts, (rows, rows[:-1].astype(np.int32)), known, ("",), pages, SumTable())
     table = np.zeros(pages.many * PER_OCTAVE, np.int64)
     page = pages.page_of[row, bucket // PER_OCTAVE].astype(np.int64)
     table[page * PER_OCTAVE + bucket % PER_OCTAVE] = counts[row, bucket]

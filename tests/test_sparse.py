@@ -21,7 +21,7 @@ from detectors.latency_shift import BINS, COARSE, count_latencies
 from detectors.rows import add_to_bins
 from detectors.shift_evidence import in_categories
 from engine.judge.sketch_pages import PAGES_MIN, SketchPages, mark_rows
-from engine.judge.sparse import add_sums, contribution_of, merged, new_sums, summed_up
+from engine.judge.sparse import SumTable, add_sums, contribution_of, merged, summed_up
 from engine.judge.spread import SeriesFacts, added_up, reach_of, spread_counts
 from engine.judge.stage_rows import StageRows
 from engine.observe.latency import BUCKETS, OCTAVES, PER_OCTAVE
@@ -110,14 +110,17 @@ def test_counts_are_added_up_in_every_row_of_their_series(
     series = list(range(len(counts)))[::-1]
     start = np.cumsum([0, *map(len, rows_of)])
     rows = np.array([row for one in rows_of for row in one], np.int32)
-    sums = new_sums(3 * 9)
+    table, numbers = np.array(counts, np.int64).reshape(-1, 3), np.array(series, np.int32)
+    into, again = np.zeros(3 * 9, np.int64), SumTable()
 
-    table = np.array(counts, np.int64).reshape(-1, 3)
-    spread_counts(np.array(series, np.int32), table, start, rows, sums)
+    spread_counts(numbers, table, start, rows, again.empty(3 * 9))
+    add_sums(again.empty(3 * 9), into, -2)
+    spread_counts(numbers, table, start, rows, again.empty(2 * 9))
+    one = summed_up(0, again.empty(1))
+    spread_counts(numbers, table, start, rows, again.empty(3 * 9))
+    again.drop()
 
-    into = np.zeros(3 * 9, np.int64)
-    add_sums(sums, into, -2)
-    one = summed_up(0, sums)
+    assert len(summed_up(0, again.empty(3 * 9)).flat) == 0
     assert into[one.flat].tolist() == (-2 * one.values).tolist()
     assert np.count_nonzero(into) == len(one.flat)
     found = {divmod(at, 3): value for at, value in zip(one.flat.tolist(), one.values.tolist(), strict=True)}
@@ -140,13 +143,13 @@ def test_facts_are_added_up_in_every_row_of_their_series(
     """A position means one row, stage and bucket for ever."""
     start = np.cumsum([0, *map(len, rows_of)])
     rows = np.array([row for one in rows_of for row in one], np.int32)
-    known, pages = StageRows(), SketchPages()
+    known, pages, table = StageRows(), SketchPages(), SumTable()
     meant: dict[int, tuple[int, int]] = {}
     for given_facts in slices:
         series, stage, bucket, many = columns(given_facts, 4)
         facts = SeriesFacts(series.astype(np.int32), stage.astype(np.int16), bucket.astype(np.int16), many)
 
-        one = summed_up(0, added_up(facts, (start, rows), known, STAGES, pages))
+        one = summed_up(0, added_up(facts, (start, rows), known, STAGES, pages, table))
 
         row, bucket = pages.rows_and_buckets(one.flat)
         told = list(zip(row.tolist(), bucket.tolist(), strict=True))
@@ -172,7 +175,7 @@ def test_there_is_room_for_as_many_pages_as_are_met() -> None:
         bucket = np.full(rows, octave * PER_OCTAVE, np.int16)
         facts = SeriesFacts(itself, np.zeros(rows, np.int16), bucket, np.ones(rows, np.int64))
 
-        one = summed_up(0, added_up(facts, (start, itself), known, STAGES, pages))
+        one = summed_up(0, added_up(facts, (start, itself), known, STAGES, pages, SumTable()))
 
         assert one.values.tolist() == [1] * rows
         assert pages.many == (octave + 1) * rows
@@ -185,7 +188,7 @@ def test_room_for_pages_grows_with_the_pages_alone() -> None:
     known, pages = StageRows(), SketchPages()
     for one in range(series):
         facts = SeriesFacts(itself[one : one + 1], *(np.zeros(1, np.int16),) * 2, np.ones(1, np.int64))
-        added_up(facts, (start, itself), known, STAGES, pages)
+        added_up(facts, (start, itself), known, STAGES, pages, SumTable())
 
     assert pages.many == series
     assert len(pages.room(0, 0).row_of) <= max(PAGES_MIN, 2 * (series + OCTAVES))

@@ -15,7 +15,7 @@ from engine.judge.facts import SliceLatency
 from engine.judge.quantiles import Quantiles
 from engine.judge.sketch_pages import SketchPages
 from engine.judge.snapshot import HistogramFamily
-from engine.judge.sparse import add_sums, contribution_of, new_sums, scatter_add, summed_up
+from engine.judge.sparse import SumTable, add_sums, contribution_of, scatter_add, summed_up
 from engine.judge.spread import SeriesFacts, added_up, spread_counts
 from engine.judge.stage_rows import StageRows
 from engine.judge.windows import WINDOWS, RollingSums, WindowView
@@ -101,6 +101,7 @@ class Measures:
         self.latency_rows = StageRows()  # (window row, stage)
         self.pages = SketchPages()  # of latency rows
         self.quantiles = Quantiles(self.sketches, self.pages)
+        self.table = SumTable()
         self.totals = np.zeros((0, len(TOTALS)), np.int64)  # (series, TOTALS), since the start
         self.errors_total = np.zeros(0, np.int64)
         self.histogram_rows = StageRows()  # (series, stage)
@@ -156,13 +157,15 @@ class Measures:
         rows = self.index.rows.arrays()
         per_series = merged.counts[:, COUNTED]
         per_series[:, ERRORS] = errors
-        sums = new_sums(COLUMNS * len(self.index.row_labels))
+        sums = self.table.empty(COLUMNS * len(self.index.row_labels))
         spread_counts(ids, per_series, rows.start, rows.instance, sums)
         return summed_up(start_ns, sums)
 
     def _latency(self, start_ns: int, merged: SliceSummary, facts: SeriesFacts) -> Contribution:
         """Spread the latencies over their rows."""
-        sums = added_up(facts, self.index.rows.arrays(), self.latency_rows, merged.stages, self.pages)
+        sums = added_up(
+            facts, self.index.rows.arrays(), self.latency_rows, merged.stages, self.pages, self.table
+        )
         return summed_up(start_ns, sums)
 
     def _add_totals(self, merged: SliceSummary, ids: NDArray[np.int32], errors: NDArray[np.int64]) -> None:
@@ -185,7 +188,7 @@ class Measures:
         series = len(self.index.series)
         itself = np.arange(series + 1), np.arange(series, dtype=np.int32)
         pages = self.histogram_pages
-        sums = added_up(facts, itself, self.histogram_rows, merged.stages, pages)
+        sums = added_up(facts, itself, self.histogram_rows, merged.stages, pages, self.table)
         if pages.many > len(self.histograms):
             larger = np.zeros((2 * pages.many, PER_OCTAVE), np.int64)
             larger[: len(self.histograms)] = self.histograms

@@ -51,6 +51,27 @@ def new_sums(positions: int) -> Sums:
     return Sums(np.zeros(blocks * BLOCK, np.int32), np.zeros(blocks, np.bool_))
 
 
+class SumTable:
+    """One table that is added up in again and again: whoever reads it leaves it empty.
+
+    A table of its own for every slice costs more to clear than the few blocks that a slice falls in.
+    """
+
+    def __init__(self) -> None:
+        """Begin without positions."""
+        self._sums = new_sums(0)
+
+    def empty(self, positions: int) -> Sums:
+        """Give the table, empty, for positions below `positions`; it may have more."""
+        if positions > len(self._sums.dense):
+            self._sums = new_sums(positions)
+        return self._sums
+
+    def drop(self) -> None:
+        """Forget what was added up and not read."""
+        self._sums = new_sums(len(self._sums.dense))
+
+
 @kernel
 def add_at(sums: Sums, position: int, value: int) -> None:
     """Add a value at a position."""
@@ -69,7 +90,8 @@ def add_all(sums: Sums, flat: NDArray[np.int32], values: NDArray[np.int32]) -> N
 def read_sums(sums: Sums, into: NDArray[np.int32]) -> int:
     """Write each position whose sum is not 0, in order, and its sum to `into` (2, touched positions + 1).
 
-    Gives how many there are. Each is written at the next place, which only a sum that is not 0 uses up.
+    Gives how many there are. Each is written at the next place, which only a sum that is not 0 uses up. The
+    table is empty afterwards.
     """
     written = 0
     for block in range(len(sums.is_touched)):
@@ -79,17 +101,21 @@ def read_sums(sums: Sums, into: NDArray[np.int32]) -> int:
                 into[0, written] = position
                 into[1, written] = value
                 written += value != 0
+                sums.dense[position] = 0
+            sums.is_touched[block] = False
     return written
 
 
 @kernel
 def add_sums(sums: Sums, into: NDArray[np.int64], sign: int) -> None:
-    """Add `sign` x each sum to `into`, which has room for every position whose sum is not 0."""
+    """Add `sign` x each sum to `into`, which has room for those that are not 0; empty the table."""
     for block in range(len(sums.is_touched)):
         if sums.is_touched[block]:
             for position in range(block << BLOCK_BITS, (block + 1) << BLOCK_BITS):
                 if sums.dense[position] != 0:
                     into[position] += sign * sums.dense[position]
+                    sums.dense[position] = 0
+            sums.is_touched[block] = False
 
 
 def summed_up(start_ns: int, sums: Sums) -> Contribution:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engine.judge.sketch_pages import page_at
-from engine.judge.sparse import add_at, new_sums
+from engine.judge.sparse import add_at
 from engine.kernel import kernel
 from engine.observe.latency import OCTAVE_BITS, OCTAVE_MASK, OCTAVES, PER_OCTAVE
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engine.judge.sketch_pages import Pages, SketchPages
-    from engine.judge.sparse import Sums
+    from engine.judge.sparse import Sums, SumTable
     from engine.judge.stage_rows import StageRows
 
 
@@ -127,10 +127,12 @@ def added_up(
     known: StageRows,
     stages: tuple[str, ...],
     pages: SketchPages,
+    table: SumTable,
 ) -> Sums:
     """Add up facts at their places in the pages, numbering the sketches and pages that are new.
 
-    `members` is where the rows of each series begin, and the rows; `stages` the names of the facts' stages.
+    `members` is where the rows of each series begin, and the rows; `stages` the names of the facts' stages;
+    `table` is what they are added up in.
     """
     start, rows = members
     column = known.places(stages)
@@ -138,11 +140,12 @@ def added_up(
     while True:
         number = known.numbers(rows_max)
         room = pages.room(len(known.pairs), OCTAVES * most)
-        sums = new_sums(PER_OCTAVE * len(room.row_of))
+        sums = table.empty(PER_OCTAVE * len(room.row_of))
         is_done = spread_facts(facts, start, rows, Sketches(number, column), room, sums)
         pages.many = int(room.used[0])
         if is_done:
             return sums
+        table.drop()
         is_there = np.zeros((len(start), len(stages)), np.bool_)
         is_there[facts.series, facts.stage] = True
         series, stage = np.nonzero(is_there)

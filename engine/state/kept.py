@@ -103,7 +103,7 @@ FIELDS: Mapping[type, Fields] = {
     Measures: Fields(
         "counts sketches latency_rows pages totals errors_total histogram_rows "
         "histogram_pages histograms sums_us _histogram_values",
-        "index classifier quantiles",
+        "index classifier quantiles table",
     ),
     RollingSums: Fields("rows windows", "width"),
     RunningSum: Fields("dense _held _pane", "window_ns pane_ns"),
