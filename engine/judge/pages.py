@@ -32,6 +32,7 @@ CAUSES_MAX = 3
 SIGNIFICANT_DIGITS = 4
 FIVE_MINUTES = 1  # among the engine's windows
 UNSEEN_TEXT = "seen by the platform alone"
+AFTER_GAP = "No event came from {} to {}: calls that ended then may still be counted as in use."
 # Evidence under these names becomes an annotation as it is.
 EVIDENCE_ANNOTATIONS = frozenset(
     (
@@ -123,9 +124,17 @@ class PageWriter:
         annotations["description"] = finding.description.format_map(words)
         if rolled is not None and rolled.summary.is_partial:
             annotations["state"] = "partial"
+        elif rolled is not None and kind == "limit" and (gap := self._gap(rolled)):
+            annotations["state"] = "doubtful"
+            annotations["description"] += f" {gap}"
         labels = tuple(sorted((name, text) for name, text in identity.items() if text))
         texts = tuple(sorted((name, text) for name, text in annotations.items() if text))
         return Worded(policy, labels, texts, self._in_force(finding.subject, rolled))
+
+    def _gap(self, rolled: Rolled) -> str:
+        """Say when the stream was silent, for as long as calls whose end was lost then may still count."""
+        gap = self.roller.silence.within(rolled.summary.end_ns, self.roller.settings.call_ttl_ns)
+        return "" if gap is None else AFTER_GAP.format(*map(rfc3339, gap))
 
     def _in_force(self, subject: tuple[str, int], rolled: Rolled | None) -> tuple[tuple[str, str], ...]:
         """Give what the register says of a limit's value; nothing of one that is inferred or reported."""

@@ -21,9 +21,10 @@ from engine.judge.measures import Measures
 from engine.judge.occupancy import Flow, LimitUse, Occupancy, SliceUse, add_to_instances, flows_of
 from engine.judge.reports import Reports
 from engine.judge.series import SeriesIndex
+from engine.judge.silence import Silence
 from engine.judge.sparse import scatter_add
 from engine.judge.usage import used_peak
-from engine.judge.windows import StreamUse, WindowSummary
+from engine.judge.windows import WINDOWS_NS, StreamUse, WindowSummary
 from engine.observe.merge import difference, merge_summaries
 from engine.observe.summary import Count
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 PartitionKey = tuple[str, int]
 NS_PER_S = 1_000_000_000
+HOUR = 2  # among the windows
 ATTACH_NS = 60 * NS_PER_S  # calls of unknown age in this time: the platform was busy before we came
 RECENT_NS = 60 * NS_PER_S  # limits are about as full now as they were then
 PARTIAL_NS_MAX = 3600 * NS_PER_S
@@ -100,6 +102,7 @@ class Roller:
         self._counters = StreamCounters()
         self._amended = 0
         self._was_busy = False
+        self.silence = Silence()
 
     def reload(self, register: Register, classifier: Classifier) -> None:
         """Take a new register and new rules.
@@ -188,6 +191,8 @@ class Roller:
         self.declined_total += declines.by_instance
         windows, newest = self.measures.advance(start_ns, end_ns, merged, ids)
         stream = self._stream(merged, counters, declines)
+        seen_s = min(end_ns - self.first_ns, WINDOWS_NS[HOUR]) / NS_PER_S
+        self.silence.take(start_ns, end_ns, stream.events, float(windows.arrivals[0, HOUR]) / seen_s)
         facts = self.facts.gather(Slice(merged, ids), Slice(told, told_ids), newest, self.classifier)
         is_partial = self._is_partial(start_ns)
         return Rolled(

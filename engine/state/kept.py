@@ -31,6 +31,7 @@ from engine.judge.pages import PageWriter
 from engine.judge.reports import Reports
 from engine.judge.roll import Roller
 from engine.judge.series import Csr, SeriesIndex
+from engine.judge.silence import Silence
 from engine.judge.sketch_pages import SketchPages
 from engine.judge.stage_rows import StageRows
 from engine.judge.windows import RollingSums, RunningSum
@@ -88,10 +89,11 @@ FIELDS: Mapping[type, Fields] = {
     Roller: Fields(
         "index occupancy measures facts reports series_level series_answered declined_total next_ns "
         "first_ns slices_closed _waiting _judged _late _first_ns_by_instance _counters _amended "
-        "_was_busy",
+        "_was_busy silence",
         "settings classifier _late_ns_max",
         apart="learned",
     ),
+    Silence: Fields("gap _from_ns _usual_per_s"),
     SeriesIndex: Fields(
         "register _implicit_count series instances by_start by_answer rows row_labels _instance_ids",
         "instances_max window_rows_max implicit met _terms _ids_by_values",
