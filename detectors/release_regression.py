@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from engine.limits import LimitInstance
 
 ALERT = "ReleaseRegression"
-COMPARISONS_MAX = 4  # the newest releases; more at a time are not compared
+COMPARISONS_MAX = 4  # those to be rolled back, then the newest; more at a time are not compared
 SIGNALS_MAX = 24  # failures, and so many stages and metrics
 FINDING_NS = 5 * MINUTE_NS  # a release without a call for longer was withdrawn
 
@@ -143,7 +143,7 @@ def _pairs(
     known: dict[int, Comparison],
     condemned: list[int],
 ) -> list[tuple[int, NDArray[np.bool_]]]:
-    """Give (canary, older releases) of all comparisons, the newest releases first.
+    """Give (canary, older releases) of all comparisons: those to be rolled back first, then the newest.
 
     One that is to be rolled back stays compared while it is remembered, so that nobody sends it calls again.
     """
@@ -160,7 +160,7 @@ def _pairs(
         trusted = older.copy()
         trusted[[one for one in condemned if one != canary]] = False
         found.append((canary, trusted if trusted.any() else older))
-    return found
+    return sorted(found, key=lambda pair: pair[0] not in condemned)
 
 
 def _not_compared(releases: Releases, is_present: NDArray[np.bool_], release: int) -> str:
