@@ -184,15 +184,44 @@ def test_two_new_releases_are_judged_apart() -> None:
     assert told.verdict("v3").baseline == ("v1",), "what is to be rolled back is no yardstick"
 
 
-def test_a_switch_ends_the_comparison() -> None:
+def test_a_switch_ends_the_comparison_when_the_older_release_is_forgotten() -> None:
     """Blue and green: the old one takes no call any more, so there is nothing beside the new one."""
     told = beside(Release(10), minutes=5)
-    told.go(PRESENT_NS / S / 60 + 1, {"v2": Release(100, 0.1)})
+    told.go(AWAY_NS / S / 60 + 1, {"v2": Release(100, 0.1)})
 
     assert told.verdict("v2").verdict == "continue"
     assert "No older release" in told.verdict("v2").reason
     assert told.state.comparisons == ()
     assert told.findings() == 0
+
+
+@pytest.mark.parametrize("minutes_apart", [29, 35, 45])
+def test_a_canary_of_few_calls_that_all_fail_is_rolled_back_however_far_apart_they_are(
+    minutes_apart: int,
+) -> None:
+    told = Told()
+    for minute in range(6 * 60):
+        did: dict[Labels, Did] = {(("release", "v1"),): Did(2, 2)}
+        if minute % minutes_apart == 10:
+            did[("release", "v2"),] = Did(1, 1, 1)
+        told.show(did)
+        told.slices.skip(55)
+
+    assert told.verdict("v2").verdict == "rollback"
+    assert told.verdict("v2").failed == told.verdict("v2").calls > 0
+
+
+@pytest.mark.parametrize("paused", [["v1", "v2"], ["v2"], ["v1"]])
+def test_half_an_hour_without_calls_of_either_side_loses_no_evidence(paused: list[str]) -> None:
+    told = beside(Release(30), minutes=60)
+    calls = told.verdict("v2").calls
+    assert told.verdict("v2").verdict == "promote"
+    told.go(PRESENT_NS / S / 60 + 1, {name: Release(30) for name in ("v1", "v2") if name not in paused})
+    assert told.verdict("v2").verdict == "promote"
+
+    told.go(5, {"v1": Release(90), "v2": Release(30)})
+    assert told.verdict("v2").verdict == "promote"
+    assert told.verdict("v2").calls > calls
 
 
 def test_a_release_that_was_withdrawn_is_quiet_and_stays_condemned_for_an_hour() -> None:
