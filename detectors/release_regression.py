@@ -62,7 +62,7 @@ class ReleaseRegression:
     """One finding per release that is to be rolled back, one verdict per release."""
 
     name = "release_regression"
-    policies = (AlertPolicy(ALERT, CRITICAL, keep_ns=10 * MINUTE_NS),)
+    policies = (AlertPolicy(ALERT, CRITICAL, keep_ns=10 * MINUTE_NS, repeat_ns=60 * MINUTE_NS),)
 
     def __init__(self, settings: DetectionSettings | None = None) -> None:
         """Roll back at evidence that follows from the accepted ratio of false rollbacks."""

@@ -12,6 +12,7 @@ from bench.detection import release_regression
 from detectors.release_comparison import FAILURES, log_evidence
 from detectors.release_regression import ReleaseRegression
 from detectors.release_rows import AWAY_NS, PRESENT_NS
+from engine.judge.lifecycle import FIRING, AlertBook, Worded
 from engine.settings import DetectionSettings
 from tests.slices_by_hand import SLICE_NS, Did, S, Slices
 
@@ -233,6 +234,23 @@ def test_a_release_that_was_withdrawn_is_quiet_and_stays_condemned_for_an_hour()
     assert told.verdict("v2").verdict == "rollback"
     told.go(AWAY_NS / S / 60 - 18, {"v1": Release(100)})
     assert [one.release for one in told.said[-1].verdicts or ()] == ["v1"]
+
+
+def test_a_condemned_release_of_few_calls_pages_once_an_hour_at_most() -> None:
+    """A call every 18 minutes: its alert is resolved between two of them."""
+    told, (policy,) = beside(Release(10, failed_ratio=0.5), minutes=8), ReleaseRegression.policies
+    book = AlertBook(10, 15 * MINUTE * SLICE_NS)
+    pages = 0
+    for number in range(6 * 60):
+        did: dict[Labels, Did] = {(("release", "v1"),): Did(9, 9)}
+        if number % 18 == 0:
+            did[("release", "v2"),] = Did(1, 1, 1)
+        found = [Worded(policy, (("release", "v2"),), ()) for _ in told.show(did).findings]
+        changes = book.update({"release_regression": found}, told.slices.next_ns)
+        pages += sum(change.state == FIRING for change in changes)
+        told.slices.skip(55)
+
+    assert 1 <= pages <= 6
 
 
 def test_evidence_that_goes_away_takes_the_verdict_with_it() -> None:
