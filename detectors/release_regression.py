@@ -8,9 +8,9 @@ worse are ever rolled back, however often one looks; `promote` when the confiden
 margin for all that was measured. Looking at the same minutes cancels whatever happens to both sides.
 False positives: a label the series lack decides over both the release and the trouble; turns of a call that
 depend more on each other than assumed. False negatives: strata in which no older release takes calls, calls
-that never end, a release less than 1.2 times as bad or with less than a call an hour, the first minutes of
-calls that last long. Reference: reference/detection.md 1d: Lindon and Malek (NeurIPS 2022); the older
-releases are pooled, but for those that are themselves to be rolled back.
+that never end, a release less than 1.2 times as bad or a tenth slower, or with less than a call an hour; the
+first minutes of calls that last long. Reference: reference/detection.md 1d: Lindon and Malek (NeurIPS 2022);
+the older releases are pooled, but for those that are themselves to be rolled back.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ class Release(NamedTuple):
     calls_per_min: float
     failed_ratio: float = 0.005
     slower: float = 1.0
+    spread: float = 0.6  # of ln latency
     worse: float = 1.0  # scores
     values: bool = False  # whether latencies and scores are measured
     tenant: str = ""
@@ -69,7 +70,7 @@ class Told:
         failed = int(self.rng.binomial(calls, one.failed_ratio))
         if not one.values:
             return Did(calls, calls, failed)
-        latencies = one.slower * np.exp(self.rng.normal(0.0, 0.6, calls))
+        latencies = one.slower * np.exp(self.rng.normal(0.0, one.spread, calls))
         scores = np.clip(one.worse * self.rng.beta(8.0, 2.0, calls), 0.0, 1.0)
         return Did(calls, calls, failed, {"llm": latencies.tolist()}, {"judge": scores.tolist()})
 
@@ -84,7 +85,7 @@ class Told:
 
 def beside(canary: Release, *, minutes: float = 40, baseline: float = 90, seed: int = 1) -> Told:
     """Let a release run beside an older one that has been there for two minutes."""
-    old = Release(baseline, values=canary.values)
+    old = Release(baseline, values=canary.values, spread=canary.spread)
     told = Told(seed).go(2, {"v1": old._replace(calls_per_min=baseline + 10)})
     return told.go(minutes, {"v1": old, "v2": canary})
 
@@ -131,6 +132,14 @@ def test_a_slower_release_is_rolled_back_for_its_latency() -> None:
     assert verdict.verdict == "rollback"
     assert "llm latencies were slower" in verdict.reason
     assert {what: e > at for what, e, at in verdict.evidence}["latency"]
+
+
+@pytest.mark.parametrize(("slower", "expected"), [(1.03, "promote"), (1.2, "rollback")])
+def test_a_stage_that_hardly_varies_has_to_be_slower_by_a_tenth(slower: float, expected: str) -> None:
+    """Nearly every latency exceeds nearly all of the older ones; what counts is by how much."""
+    told = beside(Release(30, slower=slower, spread=0.01, values=True), minutes=90)
+
+    assert told.verdict("v2").verdict == expected
 
 
 def test_a_release_that_answers_worse_is_rolled_back_for_its_scores() -> None:
