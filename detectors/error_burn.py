@@ -199,7 +199,7 @@ class ErrorBurn:
         summary: WindowSummary,
         number: int,
     ) -> list[Carrier]:
-        """Say which rows speak for those that burn."""
+        """Say which rows speak for those that burn: those that spoke, unless there are too many by now."""
         errors, ended = counts
         rows = np.flatnonzero(state.slot >= 0)
         # All by the window of the total, or shares of different windows would be compared.
@@ -215,6 +215,8 @@ class ErrorBurn:
             for slot in slots.tolist()
         ]
         told = causes(carriers, state.spoken[number])
+        if len(told) > self.params.findings_max:
+            told = causes(carriers)
         return sorted(told, key=lambda one: (-one.wrong, one.row))[: self.params.findings_max]
 
     def _finding(

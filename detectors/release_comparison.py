@@ -2,7 +2,9 @@
 
 Calls are compared within strata (the other labels of a series), so a canary that was given the hard tenant is
 no regression. Failures are ends that were errors. Latencies are compared by how many exceed the older
-releases' own q50, q90 and q99 of the last half hour, scores by how many fall below their q50, q10 and q1.
+releases' own q50, q90 and q99 of the last half hour by about a tenth, scores by how many fall below their
+q50, q10 and q1. Without that tenth, a stage that hardly varies would cost a rollback for a fraction of a
+millisecond.
 Short calls end first: soon after a release began to take calls, or took more of them, too few of its good
 calls have ended. While that is so, its share is at least its share of the calls that began.
 Rejected: its share of the traffic over minutes, whose error adds up where many calls fail anyway.
@@ -46,6 +48,7 @@ class Params(NamedTuple):
     block_ns: int = 5 * MINUTE_NS  # ... or its age does
     reference_calls: int = 200  # of the baseline, before its quantiles mean anything
     reference_half_ns: int = 30 * MINUTE_NS
+    slower_buckets: int = 4  # of 2 % each, above the quantile's own: what is less slow than that is not worse
     settle_ns: int = 5 * MINUTE_NS  # after the first call: fewer good calls than bad ones have ended
     settle_deviations: float = 1.5  # by which its share of starts exceeds that of ends
     flows_half_ns: tuple[int, ...] = (NS, 30 * NS, 3 * MINUTE_NS)  # a step shows first in the shortest
@@ -54,7 +57,7 @@ class Params(NamedTuple):
     learn_calls: int = 30  # of the canary, before "not worse" is asked
     margin_ratio: float = 2.0  # failures up to twice as often, or ...
     margin_floor: float = 0.01  # ... one in a hundred more, are not called worse
-    margin_odds: float = 1.5  # the same for exceedances of quantiles
+    margin_odds: float = 1.5  # (or by the same floor) of exceedances of quantiles
 
 
 PARAMS = Params()
@@ -216,7 +219,7 @@ def _with_calls(one: Comparison, sides: Sides, summary: WindowSummary, params: P
 def _with_values(
     one: Comparison, sides: Sides, signals: Signals, summary: WindowSummary, params: Params
 ) -> Comparison:
-    """Sort the latencies and scores of the slice by the quantiles that the baseline had before it."""
+    """Sort the latencies and scores of the slice by what the quantiles of the baseline were before it."""
     latency, scores, windows = summary.facts.latency, summary.facts.scores, summary.windows
     row = np.concatenate([windows.latency_row[latency.row], scores.score_row[scores.row]])
     signal = np.concatenate([signals.latency[latency.row], signals.score[scores.row]])
@@ -248,7 +251,10 @@ def _with_values(
 def thresholds(
     reference: NDArray[np.float64], names: tuple[tuple[str, str], ...], params: Params
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Give the buckets of the quantiles (signals, levels), and which signals have seen enough for them."""
+    """Give the last buckets that are not worse (signals, levels), and which signals have seen enough.
+
+    For scores they are those of the quantiles, for latencies a tenth above them.
+    """
     total = reference.sum(axis=1)
     cumulative = np.cumsum(reference, axis=1)
     limits = np.zeros((len(names), 3), np.int64)
@@ -256,6 +262,7 @@ def thresholds(
         if kind in LEVELS:
             wanted = np.array(LEVELS[kind]) * total[number]
             limits[number] = np.searchsorted(cumulative[number], wanted, side="left")
+            limits[number] += params.slower_buckets * (kind == LATENCY)
     return limits, total >= params.reference_calls
 
 
@@ -299,7 +306,7 @@ def _log_not_worse(
     """Weigh new blocks against "worse than the margin"; what is usual is known from the blocks before."""
     usual = np.clip((one.usual + 0.5) / (one.seen[:, :1] + 1.0), 1e-6, 0.8)
     odds = params.margin_odds * usual / (1.0 - usual)
-    margin = odds / (1.0 + odds)
+    margin = np.maximum(odds / (1.0 + odds), usual + params.margin_floor)
     margin[0] = np.maximum(params.margin_ratio * usual[0], usual[0] + params.margin_floor)
     log_e = log_e_not_worse(seen[:, :1], seen_bad[..., CANARY], usual, np.minimum(margin, 0.95))
     return np.asarray(np.where(one.seen[:, :1] >= params.learn_calls, log_e, 0.0))

@@ -8,9 +8,9 @@ worse are ever rolled back, however often one looks; `promote` when the confiden
 margin for all that was measured. Looking at the same minutes cancels whatever happens to both sides.
 False positives: a label the series lack decides over both the release and the trouble; turns of a call that
 depend more on each other than assumed. False negatives: strata in which no older release takes calls, calls
-that never end, a release less than 1.2 times as bad, the first minutes of calls that last long. Reference:
-reference/detection.md 1d: Lindon and Malek (NeurIPS 2022); the older releases are pooled, but for those that
-are themselves to be rolled back.
+that never end, a release less than 1.2 times as bad or a tenth slower, or with less than a call an hour; the
+first minutes of calls that last long. Reference: reference/detection.md 1d: Lindon and Malek (NeurIPS 2022);
+the older releases are pooled, but for those that are themselves to be rolled back.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from engine.limits import LimitInstance
 
 ALERT = "ReleaseRegression"
-COMPARISONS_MAX = 4  # the newest releases; more at a time are not compared
+COMPARISONS_MAX = 4  # those to be rolled back, then the newest; more at a time are not compared
 SIGNALS_MAX = 24  # failures, and so many stages and metrics
 FINDING_NS = 5 * MINUTE_NS  # a release without a call for longer was withdrawn
 
@@ -62,7 +62,7 @@ class ReleaseRegression:
     """One finding per release that is to be rolled back, one verdict per release."""
 
     name = "release_regression"
-    policies = (AlertPolicy(ALERT, CRITICAL, keep_ns=10 * MINUTE_NS),)
+    policies = (AlertPolicy(ALERT, CRITICAL, keep_ns=10 * MINUTE_NS, repeat_ns=60 * MINUTE_NS),)
 
     def __init__(self, settings: DetectionSettings | None = None) -> None:
         """Roll back at evidence that follows from the accepted ratio of false rollbacks."""
@@ -143,24 +143,27 @@ def _pairs(
     known: dict[int, Comparison],
     condemned: list[int],
 ) -> list[tuple[int, NDArray[np.bool_]]]:
-    """Give (canary, older releases) of all comparisons, the newest releases first.
+    """Give (canary, older releases): those to be rolled back first, then the newest that take calls.
 
-    One that is to be rolled back stays compared while it is remembered, so that nobody sends it calls again.
+    A comparison begins when both sides take calls, and goes on while both are remembered: neither a night nor
+    a canary of few calls loses evidence, and nobody sends calls again to a release that was condemned.
     """
-    remembered = np.flatnonzero(releases.born_ns >= 0)
-    if len(remembered) < 2:  # noqa: PLR2004 - nothing to compare.
-        return []
+    is_remembered = releases.born_ns >= 0
+    remembered = np.flatnonzero(is_remembered)
     found = []
-    for release in remembered[np.lexsort((remembered, -releases.born_ns[remembered]))]:
+    order = np.lexsort((remembered, -releases.born_ns[remembered], ~is_present[remembered]))
+    for release in remembered[order]:
         canary = int(release)
-        kept = canary in known and known[canary].rollback_ns >= 0
-        older = is_present & (releases.born_ns < releases.born_ns[canary]) & (releases.born_ns >= 0)
-        if not older.any() or not (is_present[canary] or kept):
+        older = is_remembered & (releases.born_ns < releases.born_ns[canary])
+        here = older & is_present
+        is_new = canary not in known
+        if not older.any() or (is_new and not (is_present[canary] and here.any())):
             continue
+        older = here if here.any() else older
         trusted = older.copy()
         trusted[[one for one in condemned if one != canary]] = False
         found.append((canary, trusted if trusted.any() else older))
-    return found
+    return sorted(found, key=lambda pair: pair[0] not in condemned)
 
 
 def _not_compared(releases: Releases, is_present: NDArray[np.bool_], release: int) -> str:

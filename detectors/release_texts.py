@@ -128,6 +128,7 @@ def failures_text(one: Comparison, verdict: ReleaseVerdict, signals: Signals) ->
     quantile = LEVELS[kind][level]
     usual = one.usual[number, level]
     bound = f"{'slower' if kind == LATENCY else 'lower'} than the older releases' q{100 * quantile:.0f}"
+    bound += " by about a tenth or more" if kind == LATENCY else ""
     what = f"{name} latencies" if kind == LATENCY else f"{name} scores"
     return f"{bad:.0f} of its {values:.0f} {what} were {bound}, where {usual:.0f} would be usual."
 

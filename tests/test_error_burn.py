@@ -173,6 +173,26 @@ def test_who_spoke_goes_on_speaking() -> None:
 
 
 @pytest.mark.parametrize(
+    ("joined_by", "first_has", "expected"), [(2, 5, [1, 2, 3]), (9, 5, [0]), (9, 200, [1])]
+)
+def test_more_tenants_in_trouble_than_are_told_are_a_trouble_of_the_whole(
+    joined_by: int, first_has: int, expected: list[int]
+) -> None:
+    """Unless the first one, which spoke alone before, has nearly all of it."""
+
+    def counts(minute: int) -> Counts:
+        first = first_has if minute >= HOUR else 0
+        errors = [first, *(5 if minute >= 90 and number < joined_by else 0 for number in range(9))]
+        ended = [max(first_has, 10), *[10] * 9]
+        return [sum(ended), *ended], [sum(errors), *errors]
+
+    found = said([(), *((("tenant", f"t{number}"),) for number in range(10))], counts, 3 * HOUR)
+
+    assert subjects(found[80]) == [1]
+    assert sorted(subjects(found[-1])) == expected
+
+
+@pytest.mark.parametrize(
     ("objective", "errors", "expected"),
     [
         (0.5, 100, True),

@@ -23,6 +23,7 @@ from detectors.release_evidence import (
     log_e_block,
     with_restart,
 )
+from engine.observe.latency import PER_OCTAVE
 from engine.settings import DetectionSettings
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ ASKED = {0.02: "40 %, 38 min", 0.05: "100 %, 14 min", 0.1: "100 %, 6 min"}
 SLOWER = (1.0, 1.1, 1.25, 1.5)
 SIGMA = 0.6
 BEYOND_Z = (0.0, 1.2815515655, 2.3263478740)  # of q50, q90 and q99
+SLOWER_LN = PARAMS.slower_buckets * math.log(2.0) / PER_OCTAVE  # a latency is bad by so much above them
 ALPHA = DetectionSettings().false_rollback_ratio
 FALSE_PERCENT_MAX = 0.2
 RETEST_LEVEL, FLAGGER_GOOD, FLAGGER_CHECKS = 0.02, 0.99, 5
@@ -60,14 +62,14 @@ def failures(rng: np.random.Generator, trials: int, failed: float) -> Calls:
 
 
 def latencies(rng: np.random.Generator, trials: int, slower: float, rate: float = 1.0) -> Calls:
-    """Draw one latency a call, by how many of the baseline's quantiles it exceeds."""
+    """Draw one latency a call, by how many of the baseline's quantiles it exceeds by enough."""
     calls = rng.poisson(rate * np.array(CALLS_PER_MIN) / PER_MINUTE, (trials, SLICES, 2))
     beyond = np.zeros((trials, SLICES, len(BEYOND_Z), 2))
     for side, times in enumerate((slower, 1.0)):
         left = calls[:, :, side]
         chance_before = 1.0
         for level, z in enumerate(BEYOND_Z):
-            chance = 0.5 * math.erfc((z - math.log(times) / SIGMA) / math.sqrt(2.0))
+            chance = 0.5 * math.erfc((z + (SLOWER_LN - math.log(times)) / SIGMA) / math.sqrt(2.0))
             left = rng.binomial(left, chance / chance_before)
             chance_before = chance
             beyond[:, :, level, side] = left
