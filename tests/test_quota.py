@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from detectors.quota import Quota, empty_between, slot_at
+from detectors.quota import Quota
+from detectors.quota_state import empty_between, slot_at
 from engine.limits import Limit, LimitInstance
 from engine.zones import utc_offsets
 from tests.slices_by_hand import Slices, no_limits

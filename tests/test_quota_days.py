@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from bench.detection.labelled_slices import LabelledSlices
-from detectors.quota import Quota, State
+from detectors.quota import Quota
 from engine.limits import QUOTA, Limit, LimitInstance
 from engine.zones import utc_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from detectors.quota_state import State
     from engine.judge.detection import Detection, Finding
 
 S = 1_000_000_000
