@@ -85,7 +85,7 @@ class Outlook(NamedTuple):
     used: float
     forecast: float
     z: float
-    left_s: float  # until it is used up, as expected; inf: not before the reset
+    left_s: float  # until it is used up, as expected; 0: it is; inf: not before the reset
     ratio: float
 
 
@@ -118,6 +118,8 @@ class Quota:
             if limit.counts not in COUNTED or not value > 0.0:
                 continue
             seen = self.outlook(state, place, limit, value, summary.end_ns)
+            if seen.used >= value:
+                seen = seen._replace(left_s=0.0)
             if self.is_told(limit, seen, value):
                 findings.append(self.finding(state, place, limit, value, seen, summary.end_ns))
         return Detection(state, tuple(findings))

@@ -135,6 +135,22 @@ def test_the_first_day_goes_by_the_rate_of_the_last_hour_and_says_so() -> None:
     assert found[0][0] < 8
 
 
+@pytest.mark.parametrize(
+    ("limit", "rates"),
+    [
+        (daily(1000.0), [2.0] * 10),
+        (daily(1400.0), [1.0] * 48 + [2.0] * 14),
+        (daily(1500.0, per_ns=HOUR_NS, resets="rolling"), [20.0] * 2 + [30.0] * 2),
+    ],
+)
+def test_no_time_is_left_of_a_quota_that_is_used_up(limit: Limit, rates: list[float]) -> None:
+    """On the first day, after days that are usual, and of any hour."""
+    found = [one for _, one in told(limit, rates) if one["used"] >= limit.value]
+
+    assert found
+    assert {one["time_to_limit_seconds"] for one in found} == {0}
+
+
 def test_what_the_platform_counted_before_we_came_is_used_as_well() -> None:
     """We come at 14:00, with 900 of 1,000 used: an hour and a half is left at a call a minute."""
     found = told(daily(1000.0), [1.0] * 3, start="2026-06-08T14:00", reports={5: 900.0})
