@@ -75,7 +75,7 @@ class Params(NamedTuple):
     z_recent: float = 2.0
     z_rolling: float = 1.3
     used_min: float = 0.2  # of the quota, before anything is said
-    through_min: float = 0.05  # of the period, before the rate of now says anything
+    through_min: float = 0.05  # of the period, or else `recent_s`, before the rate of now says anything
     recent_s: float = 3600.0
 
 
@@ -197,7 +197,8 @@ class Quota:
         through = 1.0 - rest_s * NS / (reset_ns - start_ns)
         usual = usual_total(state, place, start_ns, limit)
         if usual <= 0.0:
-            if through < self.params.through_min:
+            period_s = (reset_ns - start_ns) / NS
+            if through < min(self.params.through_min, self.params.recent_s / period_s):
                 return Outlook(used, used, -math.inf, math.inf, math.nan)
             rest = rate * rest_s
             sd = math.sqrt((self.params.recent_sd * rest) ** 2 + rest + 1.0)

@@ -135,6 +135,27 @@ def test_the_first_day_goes_by_the_rate_of_the_last_hour_and_says_so() -> None:
     assert found[0][0] < 8
 
 
+@pytest.mark.parametrize(("days", "start", "value"), [(7, "2026-06-11", 5000.0), (30, "2026-06-06", 20000.0)])
+def test_a_long_quota_that_burns_within_hours_is_told_hours_before(
+    days: int, start: str, value: float
+) -> None:
+    """720 calls an hour from the first hour of a first period on: it lasts for 7 h, or for 28 h."""
+    limit = daily(value, per_ns=days * DAY_NS)
+    assert limit.period_at(ns(start))[0] == ns(start)
+    found = told(limit, [12.0] * 8, start=start)
+
+    first, evidence = found[0]
+    assert 1.0 <= first < 0.2 * value / 720 + 0.2
+    assert evidence["time_to_limit_seconds"] / 3600 == pytest.approx(value / 720 - first, rel=0.1)
+
+
+def test_a_long_quota_is_not_told_for_a_busy_first_hour() -> None:
+    """Of 5,000 a week, 700 come in the first hour, and 20 in each one after it."""
+    limit = daily(5000.0, per_ns=7 * DAY_NS)
+
+    assert told(limit, [12.0] + [0.35] * 40, start="2026-06-11") == []
+
+
 @pytest.mark.parametrize(
     ("limit", "rates"),
     [
