@@ -6,7 +6,8 @@ past ones (of the same weekday three to one), and a ratio r ~ N(1, sigma^2) that
 precision weighting; z = (total - quota) / sd. In the first period there is no usual course: the rate of the
 last hour, with a wide spread. Of a rolling quota, what leaves is known: only what comes has a spread.
 False positives: a busy morning of a quiet day; the first days.
-False negatives: a burst shortly before the reset; quotas of tokens and cost, which events do not carry.
+False negatives: a burst shortly before the reset; quotas of tokens and cost, which events do not carry; what
+came in an outage of the stream, after which a period is not taken as usual (one of less than ten calls is).
 Reference: precision weighting of a normal prior, Gelman et al., Bayesian Data Analysis, chapter 2.
 """
 
@@ -18,10 +19,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from detectors.quota_state import (
+    DAY_NS,
     SLOTS,
-    WEEKDAYS,
     State,
     empty_between,
+    listened,
+    new_quota_state,
+    share_done,
+    share_of,
     slot_at,
     usual_total,
     weekday,
@@ -56,6 +61,7 @@ USUAL = "The rest of it is expected at {ratio} times the usual; {periods} past p
 RECENT = "Nothing is known of past periods yet: this is the rate of the last hour."
 COUNTED = ("calls", "minutes")
 AHEAD = SLOTS // 2  # by which a rolling quota is looked ahead
+UNWATCHED_MOST = 0.05  # of a period, by its usual course, beyond which it is not learned from
 UNSEEN_MOST = 0.05  # of a period's use, beyond which its course is not learned from
 HOUR_S = 3600.0
 
@@ -100,9 +106,7 @@ class Quota:
 
     def new_state(self) -> State:
         """Give the state before the first slice."""
-        whole, none, wide = np.zeros(0, np.int64), np.zeros(0), np.zeros((0, SLOTS))
-        week = np.zeros((0, WEEKDAYS))
-        return State(whole, whole, whole, wide, none, none, whole, wide, none, week, week, none, none)
+        return new_quota_state()
 
     def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Count one slice; look ahead once a minute."""
@@ -128,9 +132,10 @@ class Quota:
         """Add the use of a slice to its slot; a new period begins with what is learned from the last one."""
         middle_ns = (summary.start_ns + summary.end_ns) // 2
         slice_s = (summary.end_ns - summary.start_ns) / NS
+        state, unwatched_ns = listened(state, summary, self.params.recent_s)
         state = state._replace(
             used=state.used.copy(), unseen=state.unseen.copy(), reported=state.reported.copy(),
-            start_ns=state.start_ns.copy(), first_ns=state.first_ns.copy(),
+            start_ns=state.start_ns.copy(), first_ns=state.first_ns.copy(), unwatched=state.unwatched.copy(),
             newest_slot=state.newest_slot.copy(), recent=state.recent.copy(),
         )  # fmt: skip
         for place, row in enumerate(state.row_of.tolist()):
@@ -144,12 +149,7 @@ class Quota:
             if limit.resets == "rolling":
                 empty_between(state.used[place], int(state.newest_slot[place]), slot)
             else:
-                start_ns = limit.period_at(middle_ns)[0]
-                if state.start_ns[place] >= 0 and start_ns != state.start_ns[place]:
-                    state = self.learn(state, place, limit)
-                    state.used[place] = 0.0
-                    state.unseen[place] = 0.0
-                state.start_ns[place] = start_ns
+                state = self.turned(state, place, limit, (middle_ns, unwatched_ns))
             if state.first_ns[place] < 0:
                 state.first_ns[place] = summary.start_ns
             state.newest_slot[place] = slot
@@ -161,12 +161,39 @@ class Quota:
                 state.reported[place] = reported
         return state
 
+    def turned(self, state: State, place: int, limit: Limit, now: tuple[int, tuple[int, int]]) -> State:
+        """Begin a new period if it is time; `now` = (a time, the span until then that nobody watched)."""
+        time_ns, span = now
+        start_ns, period = int(state.start_ns[place]), limit.period_at(time_ns)
+        if start_ns >= 0 and start_ns != period[0]:
+            state.unwatched[place] += share_of(state.course[place], limit.period_at(start_ns), span)
+            state = self.learn(state, place, limit)
+            state.used[place] = 0.0
+            state.unseen[place] = 0.0
+            state.unwatched[place] = 0.0
+        state.start_ns[place] = period[0]
+        state.unwatched[place] += share_of(state.course[place], period, span)
+        return state
+
     def learn(self, state: State, place: int, limit: Limit) -> State:
-        """Take a period that is over as one of the usual ones, if it was watched from its beginning."""
+        """Take a period that is over as one of the usual ones, if it was watched.
+
+        That is from its beginning on and nearly all of it, or as little as the last day of its weekday: a
+        stream may be silent each night. While there is no usual course, any second one will do.
+        """
         start_ns = int(state.start_ns[place])
         total = float(state.used[place].sum())
         is_whole = state.first_ns[place] <= start_ns and state.unseen[place] <= UNSEEN_MOST * total
         if not is_whole or total <= 0.0:
+            return state
+        day = weekday(start_ns, limit)
+        before, is_unwatched = state.was_unwatched[place], bool(state.unwatched[place] > UNWATCHED_MOST)
+        was_unwatched = state.was_unwatched.copy()
+        was_unwatched[place, day] = is_unwatched
+        state = state._replace(was_unwatched=was_unwatched)
+        assert limit.per_ns is not None
+        is_as_before = before[day] if limit.per_ns >= DAY_NS else False
+        if is_unwatched and not (is_as_before or (state.periods[place] <= 0.0 and before.any())):
             return state
         params = self.params
         course, periods, ratio_var = state.course.copy(), state.periods.copy(), state.ratio_var.copy()
@@ -177,7 +204,6 @@ class Quota:
             ratio_var[place] = keep * ratio_var[place] + math.log(total / usual) ** 2
         course[place] = keep * course[place] + state.used[place] / total
         periods[place] = keep * periods[place] + 1.0
-        day = weekday(start_ns, limit)
         totals[place, day] = keep * totals[place, day] + total
         number[place, day] = keep * number[place, day] + 1.0
         return state._replace(
@@ -205,7 +231,7 @@ class Quota:
             left_s = (value - used) / rate if rate > 0.0 else math.inf
             z = (used + rest - value) / sd
             return Outlook(used, used + rest, z, left_s if left_s <= rest_s else math.inf, math.nan)
-        done = self.done(state, place, through)
+        done = share_done(state.course[place], through)
         ratio, var = self.ratio(state, place, used, (done, usual))
         rest = (1.0 - done) * usual
         strays = self.strays_var(1.0 - done) * (ratio * rest) ** 2
@@ -235,17 +261,11 @@ class Quota:
         params = self.params
         return params.course_sd**2 * min(1.0, params.course_memory / max(share, 1e-9))
 
-    def done(self, state: State, place: int, through: float) -> float:
-        """Give the share of a usual period that is over at this part of its time."""
-        course = state.course[place] / state.course[place].sum()
-        edges = np.concatenate([[0.0], np.cumsum(course)])
-        return float(np.interp(through * SLOTS, np.arange(SLOTS + 1), edges))
-
     def left_s(self, state: State, place: int, through: float, share: float) -> float:
         """Give the part of the period until a further `share` of the usual total is used; inf: it is not."""
         course = state.course[place] / state.course[place].sum()
         edges = np.concatenate([[0.0], np.cumsum(course)])
-        wanted = self.done(state, place, through) + share
+        wanted = share_done(state.course[place], through) + share
         if wanted >= 1.0:
             return math.inf
         at = float(np.interp(wanted, edges, np.arange(SLOTS + 1))) / SLOTS

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,12 +14,14 @@ from engine.limits import QUOTA
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from engine.judge.windows import WindowSummary
     from engine.limits import Limit, LimitInstance
 
 SLOTS = 288
 WEEKDAYS = 7
 DAY_NS = 86_400 * NS
 FIRST_WEEKDAY = 3  # of 1970-01-01, Monday being 0
+UNHEARD_LEAST = 10.0  # arrivals, from which on a silence of the whole stream is no traffic but an outage
 
 
 class State(NamedTuple):
@@ -37,6 +40,55 @@ class State(NamedTuple):
     totals: NDArray[np.float64]  # (quotas, WEEKDAYS): faded numbers of them
     ratio_var: NDArray[np.float64]  # (quotas,): faded sum of squared log ratios of totals to what was usual
     recent: NDArray[np.float64]  # (quotas,): use a second, over about the last hour
+    unwatched: NDArray[
+        np.float64
+    ]  # (quotas,): share of this period, by its usual course, that was not watched
+    was_unwatched: NDArray[np.bool_]  # (quotas, WEEKDAYS): much of the last period of that weekday was not
+    end_ns: int = -1  # of the last slice; -1: none yet
+    arrivals_per_s: float = 0.0  # of the whole stream, over about the last hour
+    unheard: float = 0.0  # arrivals that would have come in the present silence of the whole stream
+
+
+def new_quota_state() -> State:
+    """Give the state before the first slice."""
+    whole, none, wide = np.zeros(0, np.int64), np.zeros(0), np.zeros((0, SLOTS))
+    week = np.zeros((0, WEEKDAYS))
+    return State(
+        whole, whole, whole, wide, none, none, whole, wide, none, week, week, none, none,
+        none, np.zeros((0, WEEKDAYS), np.bool_),
+    )  # fmt: skip
+
+
+def listened(state: State, summary: WindowSummary, memory_s: float) -> tuple[State, tuple[int, int]]:
+    """Give the state with what the whole stream did in a slice, and the span before its end nobody watched.
+
+    That is what lies between the slices, and a silence of the whole stream in which many calls would
+    have come at the rate of the last hour before it.
+    """
+    slice_s = (summary.end_ns - summary.start_ns) / NS
+    keep = math.exp(-slice_s / memory_s)
+    rate = keep * state.arrivals_per_s + (1.0 - keep) * summary.stream.arrivals / slice_s
+    unheard = state.unheard + state.arrivals_per_s * slice_s if summary.stream.events == 0 else 0.0
+    seen_ns = summary.start_ns if state.end_ns < 0 else min(state.end_ns, summary.start_ns)
+    span = (seen_ns, summary.end_ns if unheard >= UNHEARD_LEAST else summary.start_ns)
+    return state._replace(end_ns=summary.end_ns, arrivals_per_s=rate, unheard=unheard), span
+
+
+def share_done(course: NDArray[np.float64], through: float) -> float:
+    """Give the share of a usual period that is over at this part of its time; without a course, that part."""
+    total = course.sum()
+    if total <= 0.0:
+        return min(max(through, 0.0), 1.0)
+    edges = np.concatenate([[0.0], np.cumsum(course / total)])
+    return float(np.interp(through * SLOTS, np.arange(SLOTS + 1), edges))
+
+
+def share_of(course: NDArray[np.float64], period: tuple[int, int], span: tuple[int, int]) -> float:
+    """Give the share of a usual period that lies in a span of time."""
+    if span[1] <= span[0]:
+        return 0.0
+    from_, to = ((at - period[0]) / (period[1] - period[0]) for at in span)
+    return share_done(course, to) - share_done(course, from_)
 
 
 def with_rows(state: State, limits: tuple[LimitInstance, ...]) -> State:
@@ -52,8 +104,9 @@ def with_rows(state: State, limits: tuple[LimitInstance, ...]) -> State:
     row_of = np.concatenate([state.row_of, np.array(fresh, np.int64)])
     many = len(row_of)
     fills = {"start_ns": -1, "first_ns": -1, "newest_slot": -1, "reported": -1}
-    columns = {name: grown(getattr(state, name), many, fills.get(name, 0)) for name in State._fields[1:]}
-    return State(row_of, **columns)
+    names = [name for name in State._fields if isinstance(getattr(state, name), np.ndarray)]
+    columns: dict[str, Any] = {name: grown(getattr(state, name), many, fills.get(name, 0)) for name in names}
+    return state._replace(**columns | {"row_of": row_of})
 
 
 def slot_at(limit: Limit, time_ns: int) -> int:

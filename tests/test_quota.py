@@ -97,9 +97,11 @@ def told(
         summary = slices.write()
         summary = summary._replace(end_ns=summary.start_ns + SLICE_S * NS)
         slices.next_ns = summary.end_ns
+        calls = int(rng.poisson(rates[minute // 60]))
+        summary = summary._replace(stream=summary.stream._replace(events=calls, arrivals=calls))
         use = blank._replace(**empty)._replace(
             value=np.array([float(limit.value or np.nan)]),
-            arrivals=np.array([rng.poisson(rates[minute // 60])]),
+            arrivals=np.array([calls]),
             level=np.array([level]),
             reported_use=np.array([reports.get(minute, np.nan)]),
         )
@@ -120,6 +122,25 @@ def test_a_day_that_takes_more_than_usual_is_told_hours_before() -> None:
     assert evidence["baseline"] == "past periods"
     assert evidence["forecast"] > 1400
     assert evidence["time_to_limit_seconds"] / 3600 == pytest.approx(used_up - first, abs=2.0)
+
+
+def test_a_day_with_an_outage_of_the_stream_is_not_what_is_usual() -> None:
+    """After half a day without an event, a day of 1,440 calls is told as on a first day."""
+    found = told(daily(1000.0), [1.0] * 12 + [0.0] * 12 + [1.0] * 24)
+
+    first, evidence = found[0]
+    assert first < 24.0 + 16.0
+    assert evidence["used"] < 1000.0
+    assert evidence["baseline"] == "the last hour"
+
+
+def test_days_of_which_the_nights_are_silent_are_usual() -> None:
+    usual = [0.0] * 8 + [2.0] * 10 + [0.0] * 6
+    found = told(daily(1400.0), usual * 3 + [1.5 * rate for rate in usual])
+
+    first, evidence = found[0]
+    assert 72.0 < first < 72.0 + 14.0
+    assert evidence["baseline"] == "past periods"
 
 
 def test_days_as_usual_are_not_told() -> None:
