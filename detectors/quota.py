@@ -156,7 +156,10 @@ class Quota:
             state.used[place, slot % SLOTS] += used
             # A restart in the middle of a period, or calls that are no events here: the platform knows.
             reported = float(summary.limits.reported_use[row])
-            if limit.resets != "rolling" and reported >= 0.0 and reported != state.reported[place]:
+            if limit.resets == "rolling":
+                beyond = reported - float(state.used[place].sum())
+                state.unseen[place] = max(beyond, 0.0) if reported >= 0.0 else 0.0
+            elif reported >= 0.0 and reported != state.reported[place]:
                 state.unseen[place] = max(reported - float(state.used[place].sum()), 0.0)
                 state.reported[place] = reported
         return state
@@ -284,15 +287,21 @@ class Quota:
 
         What leaves is known. What comes has a spread by chance, from the rate that is not known exactly, and
         from its drift, which grows with the time ahead. `now` = (rate a second, seconds since the first use).
+        What is reported beyond our count stays; until we have counted for a period, it is taken to be from
+        before, and to leave evenly.
         """
         assert limit.per_ns is not None
         rate, age_s = now
         params, memory_s = self.params, self.recent_s(limit)
-        used = float(state.used[place].sum())
+        unseen, period_s = float(state.unseen[place]), limit.per_ns / NS
+        used = float(state.used[place].sum()) + unseen
         order = (int(state.newest_slot[place]) + 1 + np.arange(AHEAD)) % SLOTS
-        ahead_s = limit.per_ns / NS / SLOTS * (1 + np.arange(AHEAD))
+        ahead_s = period_s / SLOTS * (1 + np.arange(AHEAD))
         comes = rate * ahead_s
-        level = used + comes - np.cumsum(state.used[place, order])
+        leaves = np.cumsum(state.used[place, order])
+        if age_s < period_s:
+            leaves += unseen * np.minimum(ahead_s / (period_s - age_s), 1.0)
+        level = used + comes - leaves
         seen_s = 2.0 * memory_s * math.tanh(age_s / (2.0 * memory_s))  # that the rate is the mean of
         drift = params.drift_an_hour * ahead_s / HOUR_S
         chance = params.clumping * comes * (1.0 + ahead_s / seen_s)

@@ -31,7 +31,7 @@ class State(NamedTuple):
     start_ns: NDArray[np.int64]  # (quotas,): of the period; -1: none yet
     first_ns: NDArray[np.int64]  # (quotas,): when counting began
     used: NDArray[np.float64]  # (quotas, SLOTS) in this period, or as a ring by time
-    unseen: NDArray[np.float64]  # (quotas,): use of this period that the platform reports and we never saw
+    unseen: NDArray[np.float64]  # (quotas,): use now that the platform reports and we never saw
     reported: NDArray[np.float64]  # (quotas,): its newest report
     newest_slot: NDArray[np.int64]  # (quotas,)
     course: NDArray[np.float64]  # (quotas, SLOTS): faded sum over past periods

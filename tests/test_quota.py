@@ -240,6 +240,30 @@ def test_a_rolling_quota_is_told_before_it_is_used_up(seed: int) -> None:
     assert evidence["period"] == "60 min"
 
 
+def test_what_the_platform_reports_of_a_rolling_quota_is_used_while_the_report_is_fresh() -> None:
+    """Others use it too: we count 60 of 1,000 within an hour, and it is full."""
+    found = told(rolling(1000.0), [1.0] * 4, reports=dict.fromkeys(range(150, 155), 1000.0))
+
+    assert [round(60 * hour) for hour, _ in found] == [150, 151, 152, 153, 154]
+    assert {one["used"] for _, one in found} == {1000.0}
+
+
+def test_a_rolling_quota_that_others_nearly_use_up_is_told_when_more_comes_than_leaves() -> None:
+    reports = {minute: 900.0 + 3 * max(minute - 180, 0) for minute in range(240)}
+    found = told(rolling(1000.0), [1.0] * 3 + [4.0] * 1, reports=reports)
+
+    first, evidence = found[0]
+    used_up = next(hour for hour, one in found if one["used"] >= 1000.0)
+    assert 3.0 < first < used_up - 10 / 60
+    assert evidence["time_to_limit_seconds"] / 3600 == pytest.approx(used_up - first, abs=0.2)
+
+
+@pytest.mark.parametrize(("rate", "reported"), [(15.0, 900.0), (1.0, 900.0)])
+def test_a_rolling_quota_that_is_reported_as_steady_is_not_told(rate: float, reported: float) -> None:
+    """All of it is ours, and we counted none of it before we came; or nearly all is of others."""
+    assert told(rolling(1000.0), [rate] * 4, reports=dict.fromkeys(range(240), reported)) == []
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize(("rates", "share"), [(STEADY, 0.86), (RISE, 0.85), (RISE, 0.9)])
 def test_a_rolling_quota_that_is_nearly_used_all_day_is_not_told(
