@@ -61,6 +61,7 @@ USUAL = "The rest of it is expected at {ratio} times the usual; {periods} past p
 RECENT = "Nothing is known of past periods yet: this is the rate of the last hour."
 COUNTED = ("calls", "minutes")
 AHEAD = SLOTS // 2  # by which a rolling quota is looked ahead
+RESET_LATE_NS = 5 * MINUTE_NS  # by which a platform may still report the period before
 UNWATCHED_MOST = 0.05  # of a period, by its usual course, beyond which it is not learned from
 UNSEEN_MOST = 0.05  # of a period's use, beyond which its course is not learned from
 HOUR_S = 3600.0
@@ -136,6 +137,7 @@ class Quota:
         state = state._replace(
             used=state.used.copy(), unseen=state.unseen.copy(), reported=state.reported.copy(),
             start_ns=state.start_ns.copy(), first_ns=state.first_ns.copy(), unwatched=state.unwatched.copy(),
+            reported_before=state.reported_before.copy(),
             newest_slot=state.newest_slot.copy(), recent=state.recent.copy(),
         )  # fmt: skip
         for place, row in enumerate(state.row_of.tolist()):
@@ -160,7 +162,8 @@ class Quota:
                 beyond = reported - float(state.used[place].sum())
                 state.unseen[place] = max(beyond, 0.0) if reported >= 0.0 else 0.0
             elif reported >= 0.0 and reported != state.reported[place]:
-                state.unseen[place] = max(reported - float(state.used[place].sum()), 0.0)
+                if not is_of_before(state, place, limit, (middle_ns, reported)):
+                    state.unseen[place] = max(reported - float(state.used[place].sum()), 0.0)
                 state.reported[place] = reported
         return state
 
@@ -173,6 +176,7 @@ class Quota:
             state = self.learn(state, place, limit)
             state.used[place] = 0.0
             state.unseen[place] = 0.0
+            state.reported_before[place] = state.reported[place]
             state.unwatched[place] = 0.0
         state.start_ns[place] = period[0]
         state.unwatched[place] += share_of(state.course[place], period, span)
@@ -355,6 +359,17 @@ class Quota:
         evidence += [("reset_text", f" in {duration_text(reset_s)} ({limit.resets})"), ("basis", basis)]
         text = USED_UP if seen.used >= value else DESCRIPTION
         return Finding(ALERT, CRITICAL, subject, SUMMARY, text, evidence=tuple(evidence))
+
+
+def is_of_before(state: State, place: int, limit: Limit, now: tuple[int, float]) -> bool:
+    """Say whether a report still counts the period before; `now` = (time, what is reported).
+
+    Platforms and reports may be late: just after a reset, one that is as high as the last one before it is.
+    """
+    assert limit.per_ns is not None
+    time_ns, reported = now
+    is_first = time_ns - int(state.start_ns[place]) < min(RESET_LATE_NS, limit.per_ns // 20)
+    return is_first and 0.0 < state.reported_before[place] <= reported
 
 
 def duration_text(seconds: float) -> str:

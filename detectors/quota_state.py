@@ -33,6 +33,7 @@ class State(NamedTuple):
     used: NDArray[np.float64]  # (quotas, SLOTS) in this period, or as a ring by time
     unseen: NDArray[np.float64]  # (quotas,): use now that the platform reports and we never saw
     reported: NDArray[np.float64]  # (quotas,): its newest report
+    reported_before: NDArray[np.float64]  # (quotas,): the newest one before this period
     newest_slot: NDArray[np.int64]  # (quotas,)
     course: NDArray[np.float64]  # (quotas, SLOTS): faded sum over past periods
     periods: NDArray[np.float64]  # (quotas,): faded number of past periods
@@ -54,7 +55,7 @@ def new_quota_state() -> State:
     whole, none, wide = np.zeros(0, np.int64), np.zeros(0), np.zeros((0, SLOTS))
     week = np.zeros((0, WEEKDAYS))
     return State(
-        whole, whole, whole, wide, none, none, whole, wide, none, week, week, none, none,
+        whole, whole, whole, wide, none, none, none, whole, wide, none, week, week, none, none,
         none, np.zeros((0, WEEKDAYS), np.bool_),
     )  # fmt: skip
 
@@ -103,7 +104,7 @@ def with_rows(state: State, limits: tuple[LimitInstance, ...]) -> State:
         return state
     row_of = np.concatenate([state.row_of, np.array(fresh, np.int64)])
     many = len(row_of)
-    fills = {"start_ns": -1, "first_ns": -1, "newest_slot": -1, "reported": -1}
+    fills = {"start_ns": -1, "first_ns": -1, "newest_slot": -1, "reported": -1, "reported_before": -1}
     names = [name for name in State._fields if isinstance(getattr(state, name), np.ndarray)]
     columns: dict[str, Any] = {name: grown(getattr(state, name), many, fills.get(name, 0)) for name in names}
     return state._replace(**columns | {"row_of": row_of})

@@ -209,6 +209,25 @@ def test_what_was_reported_is_of_its_period() -> None:
     assert max(hour for hour, _ in found) < 6.0
 
 
+@pytest.mark.parametrize(
+    ("late", "is_told"), [((851.0, 852.0, 2.0), False), ((3.0, 851.0), False), ((3.0, 849.0), True)]
+)
+def test_a_report_just_after_the_reset_may_still_be_of_before_it(
+    late: tuple[float, ...], is_told: bool
+) -> None:
+    """Reports of midnight, 00:01 and so on, after one of 850 of 800 at 23:50."""
+    reports = {1430: 850.0} | {1440 + minute: used for minute, used in enumerate(late)}
+    found = told(daily(800.0), [0.1] * 26, reports=reports)
+
+    assert any(hour >= 24.0 for hour, _ in found) == is_told
+
+
+def test_a_report_of_minutes_after_the_reset_is_of_today() -> None:
+    found = told(daily(1000.0), [0.1] * 25, reports={1430: 850.0, 1440: 851.0, 1446: 1000.0})
+
+    assert round(60 * found[0][0]) == 1446
+
+
 def test_a_new_period_begins_with_nothing_used() -> None:
     found = told(daily(100.0, per_ns=6 * HOUR_NS), [1.0] * 6 + [0.05] * 6)
 
