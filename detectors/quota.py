@@ -5,8 +5,10 @@ is about to be full. Formula: total = used + r (B - B_used) with the usual cours
 past ones (of the same weekday three to one), and a ratio r ~ N(1, sigma^2) that the use so far corrects by
 precision weighting; z = (total - quota) / sd. In the first period there is no usual course: the rate of the
 last hour, with a wide spread. Of a rolling quota, what leaves is known: only what comes has a spread.
-False positives: a busy morning of a quiet day; the first days.
-False negatives: a burst shortly before the reset; quotas of tokens and cost, which events do not carry.
+False positives: a busy morning of a quiet day; the first days; of minutes, ends that are lost: such a call
+counts until it is taken out of flight, at 2 % lost and calls of 3 min twice what was used (heartbeats help).
+False negatives: a burst shortly before the reset; quotas of tokens and cost, which events do not carry; what
+came in an outage of the stream, after which a period is not taken as usual (one of less than ten calls is).
 Reference: precision weighting of a normal prior, Gelman et al., Bayesian Data Analysis, chapter 2.
 """
 
@@ -17,13 +19,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from detectors.rows import grown
+from detectors.quota_state import (
+    DAY_NS,
+    SLOTS,
+    State,
+    empty_between,
+    listened,
+    new_quota_state,
+    share_done,
+    share_of,
+    slot_at,
+    usual_total,
+    weekday,
+    with_rows,
+)
 from engine.judge.detection import CRITICAL, MINUTE_NS, NS, AlertPolicy, Detection, Finding
-from engine.limits import QUOTA
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from engine.judge.windows import WindowSummary
     from engine.limits import Limit, LimitInstance
 
@@ -49,13 +61,11 @@ ROLLING_USED_UP = (
 USUAL = "The rest of it is expected at {ratio} times the usual; {periods} past periods are known."
 RECENT = "Nothing is known of past periods yet: this is the rate of the last hour."
 COUNTED = ("calls", "minutes")
-SLOTS = 288
 AHEAD = SLOTS // 2  # by which a rolling quota is looked ahead
-WEEKDAYS = 7
+RESET_LATE_NS = 5 * MINUTE_NS  # by which a platform may still report the period before
+UNWATCHED_MOST = 0.05  # of a period, by its usual course, beyond which it is not learned from
 UNSEEN_MOST = 0.05  # of a period's use, beyond which its course is not learned from
-DAY_NS = 86_400 * NS
 HOUR_S = 3600.0
-FIRST_WEEKDAY = 3  # of 1970-01-01, Monday being 0
 
 
 class Params(NamedTuple):
@@ -73,26 +83,8 @@ class Params(NamedTuple):
     z_recent: float = 2.0
     z_rolling: float = 1.3
     used_min: float = 0.2  # of the quota, before anything is said
-    through_min: float = 0.05  # of the period, before the rate of now says anything
+    through_min: float = 0.05  # of the period, or else `recent_s`, before the rate of now says anything
     recent_s: float = 3600.0
-
-
-class State(NamedTuple):
-    """By quota instance, in the order in which they appear; slots are equal parts of the period."""
-
-    row_of: NDArray[np.int64]  # (quotas,): limit instance
-    start_ns: NDArray[np.int64]  # (quotas,): of the period; -1: none yet
-    first_ns: NDArray[np.int64]  # (quotas,): when counting began
-    used: NDArray[np.float64]  # (quotas, SLOTS) in this period, or as a ring by time
-    unseen: NDArray[np.float64]  # (quotas,): use of this period that the platform reports and we never saw
-    reported: NDArray[np.float64]  # (quotas,): its newest report
-    newest_slot: NDArray[np.int64]  # (quotas,)
-    course: NDArray[np.float64]  # (quotas, SLOTS): faded sum over past periods
-    periods: NDArray[np.float64]  # (quotas,): faded number of past periods
-    total: NDArray[np.float64]  # (quotas, WEEKDAYS): faded sums of totals
-    totals: NDArray[np.float64]  # (quotas, WEEKDAYS): faded numbers of them
-    ratio_var: NDArray[np.float64]  # (quotas,): faded sum of squared log ratios of totals to what was usual
-    recent: NDArray[np.float64]  # (quotas,): use a second, over about the last hour
 
 
 class Outlook(NamedTuple):
@@ -101,7 +93,7 @@ class Outlook(NamedTuple):
     used: float
     forecast: float
     z: float
-    left_s: float  # until it is used up, as expected; inf: not before the reset
+    left_s: float  # until it is used up, as expected; 0: it is; inf: not before the reset
     ratio: float
 
 
@@ -116,9 +108,7 @@ class Quota:
 
     def new_state(self) -> State:
         """Give the state before the first slice."""
-        whole, none, wide = np.zeros(0, np.int64), np.zeros(0), np.zeros((0, SLOTS))
-        week = np.zeros((0, WEEKDAYS))
-        return State(whole, whole, whole, wide, none, none, whole, wide, none, week, week, none, none)
+        return new_quota_state()
 
     def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Count one slice; look ahead once a minute."""
@@ -134,6 +124,8 @@ class Quota:
             if limit.counts not in COUNTED or not value > 0.0:
                 continue
             seen = self.outlook(state, place, limit, value, summary.end_ns)
+            if seen.used >= value:
+                seen = seen._replace(left_s=0.0)
             if self.is_told(limit, seen, value):
                 findings.append(self.finding(state, place, limit, value, seen, summary.end_ns))
         return Detection(state, tuple(findings))
@@ -142,9 +134,11 @@ class Quota:
         """Add the use of a slice to its slot; a new period begins with what is learned from the last one."""
         middle_ns = (summary.start_ns + summary.end_ns) // 2
         slice_s = (summary.end_ns - summary.start_ns) / NS
+        state, unwatched_ns = listened(state, summary, self.params.recent_s)
         state = state._replace(
             used=state.used.copy(), unseen=state.unseen.copy(), reported=state.reported.copy(),
-            start_ns=state.start_ns.copy(), first_ns=state.first_ns.copy(),
+            start_ns=state.start_ns.copy(), first_ns=state.first_ns.copy(), unwatched=state.unwatched.copy(),
+            reported_before=state.reported_before.copy(),
             newest_slot=state.newest_slot.copy(), recent=state.recent.copy(),
         )  # fmt: skip
         for place, row in enumerate(state.row_of.tolist()):
@@ -158,29 +152,56 @@ class Quota:
             if limit.resets == "rolling":
                 empty_between(state.used[place], int(state.newest_slot[place]), slot)
             else:
-                start_ns = limit.period_at(middle_ns)[0]
-                if state.start_ns[place] >= 0 and start_ns != state.start_ns[place]:
-                    state = self.learn(state, place, limit)
-                    state.used[place] = 0.0
-                    state.unseen[place] = 0.0
-                state.start_ns[place] = start_ns
+                state = self.turned(state, place, limit, (middle_ns, unwatched_ns))
             if state.first_ns[place] < 0:
                 state.first_ns[place] = summary.start_ns
             state.newest_slot[place] = slot
             state.used[place, slot % SLOTS] += used
             # A restart in the middle of a period, or calls that are no events here: the platform knows.
             reported = float(summary.limits.reported_use[row])
-            if limit.resets != "rolling" and reported >= 0.0 and reported != state.reported[place]:
-                state.unseen[place] = max(reported - float(state.used[place].sum()), 0.0)
+            if limit.resets == "rolling":
+                beyond = reported - float(state.used[place].sum())
+                state.unseen[place] = max(beyond, 0.0) if reported >= 0.0 else 0.0
+            elif reported >= 0.0 and reported != state.reported[place]:
+                if not is_of_before(state, place, limit, (middle_ns, reported)):
+                    state.unseen[place] = max(reported - float(state.used[place].sum()), 0.0)
                 state.reported[place] = reported
         return state
 
+    def turned(self, state: State, place: int, limit: Limit, now: tuple[int, tuple[int, int]]) -> State:
+        """Begin a new period if it is time; `now` = (a time, the span until then that nobody watched)."""
+        time_ns, span = now
+        start_ns, period = int(state.start_ns[place]), limit.period_at(time_ns)
+        if start_ns >= 0 and start_ns != period[0]:
+            state.unwatched[place] += share_of(state.course[place], limit.period_at(start_ns), span)
+            state = self.learn(state, place, limit)
+            state.used[place] = 0.0
+            state.unseen[place] = 0.0
+            state.reported_before[place] = state.reported[place]
+            state.unwatched[place] = 0.0
+        state.start_ns[place] = period[0]
+        state.unwatched[place] += share_of(state.course[place], period, span)
+        return state
+
     def learn(self, state: State, place: int, limit: Limit) -> State:
-        """Take a period that is over as one of the usual ones, if it was watched from its beginning."""
+        """Take a period that is over as one of the usual ones, if it was watched.
+
+        That is from its beginning on and nearly all of it, or as little as the last day of its weekday: a
+        stream may be silent each night. While there is no usual course, any second one will do.
+        """
         start_ns = int(state.start_ns[place])
         total = float(state.used[place].sum())
         is_whole = state.first_ns[place] <= start_ns and state.unseen[place] <= UNSEEN_MOST * total
         if not is_whole or total <= 0.0:
+            return state
+        day = weekday(start_ns, limit)
+        before, is_unwatched = state.was_unwatched[place], bool(state.unwatched[place] > UNWATCHED_MOST)
+        was_unwatched = state.was_unwatched.copy()
+        was_unwatched[place, day] = is_unwatched
+        state = state._replace(was_unwatched=was_unwatched)
+        assert limit.per_ns is not None
+        is_as_before = before[day] if limit.per_ns >= DAY_NS else False
+        if is_unwatched and not (is_as_before or (state.periods[place] <= 0.0 and before.any())):
             return state
         params = self.params
         course, periods, ratio_var = state.course.copy(), state.periods.copy(), state.ratio_var.copy()
@@ -191,7 +212,6 @@ class Quota:
             ratio_var[place] = keep * ratio_var[place] + math.log(total / usual) ** 2
         course[place] = keep * course[place] + state.used[place] / total
         periods[place] = keep * periods[place] + 1.0
-        day = weekday(start_ns, limit)
         totals[place, day] = keep * totals[place, day] + total
         number[place, day] = keep * number[place, day] + 1.0
         return state._replace(
@@ -211,14 +231,15 @@ class Quota:
         through = 1.0 - rest_s * NS / (reset_ns - start_ns)
         usual = usual_total(state, place, start_ns, limit)
         if usual <= 0.0:
-            if through < self.params.through_min:
+            period_s = (reset_ns - start_ns) / NS
+            if through < min(self.params.through_min, self.params.recent_s / period_s):
                 return Outlook(used, used, -math.inf, math.inf, math.nan)
             rest = rate * rest_s
             sd = math.sqrt((self.params.recent_sd * rest) ** 2 + rest + 1.0)
             left_s = (value - used) / rate if rate > 0.0 else math.inf
             z = (used + rest - value) / sd
             return Outlook(used, used + rest, z, left_s if left_s <= rest_s else math.inf, math.nan)
-        done = self.done(state, place, through)
+        done = share_done(state.course[place], through)
         ratio, var = self.ratio(state, place, used, (done, usual))
         rest = (1.0 - done) * usual
         strays = self.strays_var(1.0 - done) * (ratio * rest) ** 2
@@ -248,17 +269,11 @@ class Quota:
         params = self.params
         return params.course_sd**2 * min(1.0, params.course_memory / max(share, 1e-9))
 
-    def done(self, state: State, place: int, through: float) -> float:
-        """Give the share of a usual period that is over at this part of its time."""
-        course = state.course[place] / state.course[place].sum()
-        edges = np.concatenate([[0.0], np.cumsum(course)])
-        return float(np.interp(through * SLOTS, np.arange(SLOTS + 1), edges))
-
     def left_s(self, state: State, place: int, through: float, share: float) -> float:
         """Give the part of the period until a further `share` of the usual total is used; inf: it is not."""
         course = state.course[place] / state.course[place].sum()
         edges = np.concatenate([[0.0], np.cumsum(course)])
-        wanted = self.done(state, place, through) + share
+        wanted = share_done(state.course[place], through) + share
         if wanted >= 1.0:
             return math.inf
         at = float(np.interp(wanted, edges, np.arange(SLOTS + 1))) / SLOTS
@@ -277,15 +292,21 @@ class Quota:
 
         What leaves is known. What comes has a spread by chance, from the rate that is not known exactly, and
         from its drift, which grows with the time ahead. `now` = (rate a second, seconds since the first use).
+        What is reported beyond our count stays; until we have counted for a period, it is taken to be from
+        before, and to leave evenly.
         """
         assert limit.per_ns is not None
         rate, age_s = now
         params, memory_s = self.params, self.recent_s(limit)
-        used = float(state.used[place].sum())
+        unseen, period_s = float(state.unseen[place]), limit.per_ns / NS
+        used = float(state.used[place].sum()) + unseen
         order = (int(state.newest_slot[place]) + 1 + np.arange(AHEAD)) % SLOTS
-        ahead_s = limit.per_ns / NS / SLOTS * (1 + np.arange(AHEAD))
+        ahead_s = period_s / SLOTS * (1 + np.arange(AHEAD))
         comes = rate * ahead_s
-        level = used + comes - np.cumsum(state.used[place, order])
+        leaves = np.cumsum(state.used[place, order])
+        if age_s < period_s:
+            leaves += unseen * np.minimum(ahead_s / (period_s - age_s), 1.0)
+        level = used + comes - leaves
         seen_s = 2.0 * memory_s * math.tanh(age_s / (2.0 * memory_s))  # that the rate is the mean of
         drift = params.drift_an_hour * ahead_s / HOUR_S
         chance = params.clumping * comes * (1.0 + ahead_s / seen_s)
@@ -341,56 +362,15 @@ class Quota:
         return Finding(ALERT, CRITICAL, subject, SUMMARY, text, evidence=tuple(evidence))
 
 
-def with_rows(state: State, limits: tuple[LimitInstance, ...]) -> State:
-    """Give new quotas a place."""
-    known = set(state.row_of.tolist())
-    fresh = [
-        one.index
-        for one in limits
-        if one.limit.kind == QUOTA and one.limit.per_ns and one.limit.resets and one.index not in known
-    ]
-    if not fresh:
-        return state
-    row_of = np.concatenate([state.row_of, np.array(fresh, np.int64)])
-    many = len(row_of)
-    fills = {"start_ns": -1, "first_ns": -1, "newest_slot": -1, "reported": -1}
-    columns = {name: grown(getattr(state, name), many, fills.get(name, 0)) for name in State._fields[1:]}
-    return State(row_of, **columns)
+def is_of_before(state: State, place: int, limit: Limit, now: tuple[int, float]) -> bool:
+    """Say whether a report still counts the period before; `now` = (time, what is reported).
 
-
-def slot_at(limit: Limit, time_ns: int) -> int:
-    """Give the slot of a time: of its period, or for a rolling quota the number of the slot since 1970."""
+    Platforms and reports may be late: just after a reset, one that is as high as the last one before it is.
+    """
     assert limit.per_ns is not None
-    if limit.resets == "rolling":
-        return time_ns * SLOTS // limit.per_ns
-    start_ns, end_ns = limit.period_at(time_ns)
-    return (time_ns - start_ns) * SLOTS // (end_ns - start_ns)
-
-
-def empty_between(ring: NDArray[np.float64], newest: int, slot: int) -> None:
-    """Empty the slots of a ring that a period has passed over, in place."""
-    if newest < 0 or slot - newest >= SLOTS:
-        ring[:] = 0.0
-    elif slot > newest:
-        ring[np.arange(newest + 1, slot + 1) % SLOTS] = 0.0
-
-
-def weekday(start_ns: int, limit: Limit) -> int:
-    """Give the weekday of a period of a day; 0 for other periods."""
-    if limit.per_ns != DAY_NS:
-        return 0
-    local_day = (start_ns + limit.offset_at(start_ns) + DAY_NS // 2) // DAY_NS
-    return int(local_day + FIRST_WEEKDAY) % WEEKDAYS
-
-
-def usual_total(state: State, place: int, start_ns: int, limit: Limit) -> float:
-    """Give the usual total of a period: of its weekday three to one against all others; 0: not known."""
-    number, total = state.totals[place], state.total[place]
-    if number.sum() <= 0.0:
-        return 0.0
-    weights = np.ones(WEEKDAYS)
-    weights[weekday(start_ns, limit)] = 3.0
-    return float((weights * total).sum() / (weights * number).sum())
+    time_ns, reported = now
+    is_first = time_ns - int(state.start_ns[place]) < min(RESET_LATE_NS, limit.per_ns // 20)
+    return is_first and 0.0 < state.reported_before[place] <= reported
 
 
 def duration_text(seconds: float) -> str:

@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from detectors.quota import Quota, empty_between, slot_at
+from detectors.quota import Quota
+from detectors.quota_state import empty_between, slot_at
 from engine.limits import Limit, LimitInstance
 from engine.zones import utc_offsets
 from tests.slices_by_hand import Slices, no_limits
@@ -96,9 +97,11 @@ def told(
         summary = slices.write()
         summary = summary._replace(end_ns=summary.start_ns + SLICE_S * NS)
         slices.next_ns = summary.end_ns
+        calls = int(rng.poisson(rates[minute // 60]))
+        summary = summary._replace(stream=summary.stream._replace(events=calls, arrivals=calls))
         use = blank._replace(**empty)._replace(
             value=np.array([float(limit.value or np.nan)]),
-            arrivals=np.array([rng.poisson(rates[minute // 60])]),
+            arrivals=np.array([calls]),
             level=np.array([level]),
             reported_use=np.array([reports.get(minute, np.nan)]),
         )
@@ -121,6 +124,25 @@ def test_a_day_that_takes_more_than_usual_is_told_hours_before() -> None:
     assert evidence["time_to_limit_seconds"] / 3600 == pytest.approx(used_up - first, abs=2.0)
 
 
+def test_a_day_with_an_outage_of_the_stream_is_not_what_is_usual() -> None:
+    """After half a day without an event, a day of 1,440 calls is told as on a first day."""
+    found = told(daily(1000.0), [1.0] * 12 + [0.0] * 12 + [1.0] * 24)
+
+    first, evidence = found[0]
+    assert first < 24.0 + 16.0
+    assert evidence["used"] < 1000.0
+    assert evidence["baseline"] == "the last hour"
+
+
+def test_days_of_which_the_nights_are_silent_are_usual() -> None:
+    usual = [0.0] * 8 + [2.0] * 10 + [0.0] * 6
+    found = told(daily(1400.0), usual * 3 + [1.5 * rate for rate in usual])
+
+    first, evidence = found[0]
+    assert 72.0 < first < 72.0 + 14.0
+    assert evidence["baseline"] == "past periods"
+
+
 def test_days_as_usual_are_not_told() -> None:
     usual = [0.2] * 8 + [1.5] * 10 + [0.3] * 6
 
@@ -132,6 +154,43 @@ def test_the_first_day_goes_by_the_rate_of_the_last_hour_and_says_so() -> None:
 
     assert found[0][1]["baseline"] == "the last hour"
     assert found[0][0] < 8
+
+
+@pytest.mark.parametrize(("days", "start", "value"), [(7, "2026-06-11", 5000.0), (30, "2026-06-06", 20000.0)])
+def test_a_long_quota_that_burns_within_hours_is_told_hours_before(
+    days: int, start: str, value: float
+) -> None:
+    """720 calls an hour from the first hour of a first period on: it lasts for 7 h, or for 28 h."""
+    limit = daily(value, per_ns=days * DAY_NS)
+    assert limit.period_at(ns(start))[0] == ns(start)
+    found = told(limit, [12.0] * 8, start=start)
+
+    first, evidence = found[0]
+    assert 1.0 <= first < 0.2 * value / 720 + 0.2
+    assert evidence["time_to_limit_seconds"] / 3600 == pytest.approx(value / 720 - first, rel=0.1)
+
+
+def test_a_long_quota_is_not_told_for_a_busy_first_hour() -> None:
+    """Of 5,000 a week, 700 come in the first hour, and 20 in each one after it."""
+    limit = daily(5000.0, per_ns=7 * DAY_NS)
+
+    assert told(limit, [12.0] + [0.35] * 40, start="2026-06-11") == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "rates"),
+    [
+        (daily(1000.0), [2.0] * 10),
+        (daily(1400.0), [1.0] * 48 + [2.0] * 14),
+        (daily(1500.0, per_ns=HOUR_NS, resets="rolling"), [20.0] * 2 + [30.0] * 2),
+    ],
+)
+def test_no_time_is_left_of_a_quota_that_is_used_up(limit: Limit, rates: list[float]) -> None:
+    """On the first day, after days that are usual, and of any hour."""
+    found = [one for _, one in told(limit, rates) if one["used"] >= limit.value]
+
+    assert found
+    assert {one["time_to_limit_seconds"] for one in found} == {0}
 
 
 def test_what_the_platform_counted_before_we_came_is_used_as_well() -> None:
@@ -148,6 +207,25 @@ def test_what_was_reported_is_of_its_period() -> None:
 
     assert found
     assert max(hour for hour, _ in found) < 6.0
+
+
+@pytest.mark.parametrize(
+    ("late", "is_told"), [((851.0, 852.0, 2.0), False), ((3.0, 851.0), False), ((3.0, 849.0), True)]
+)
+def test_a_report_just_after_the_reset_may_still_be_of_before_it(
+    late: tuple[float, ...], is_told: bool
+) -> None:
+    """Reports of midnight, 00:01 and so on, after one of 850 of 800 at 23:50."""
+    reports = {1430: 850.0} | {1440 + minute: used for minute, used in enumerate(late)}
+    found = told(daily(800.0), [0.1] * 26, reports=reports)
+
+    assert any(hour >= 24.0 for hour, _ in found) == is_told
+
+
+def test_a_report_of_minutes_after_the_reset_is_of_today() -> None:
+    found = told(daily(1000.0), [0.1] * 25, reports={1430: 850.0, 1440: 851.0, 1446: 1000.0})
+
+    assert round(60 * found[0][0]) == 1446
 
 
 def test_a_new_period_begins_with_nothing_used() -> None:
@@ -179,6 +257,30 @@ def test_a_rolling_quota_is_told_before_it_is_used_up(seed: int) -> None:
     assert 2.0 < first < used_up - 4 / 60
     assert evidence["time_to_limit_seconds"] / 3600 == pytest.approx(used_up - first, abs=0.2)
     assert evidence["period"] == "60 min"
+
+
+def test_what_the_platform_reports_of_a_rolling_quota_is_used_while_the_report_is_fresh() -> None:
+    """Others use it too: we count 60 of 1,000 within an hour, and it is full."""
+    found = told(rolling(1000.0), [1.0] * 4, reports=dict.fromkeys(range(150, 155), 1000.0))
+
+    assert [round(60 * hour) for hour, _ in found] == [150, 151, 152, 153, 154]
+    assert {one["used"] for _, one in found} == {1000.0}
+
+
+def test_a_rolling_quota_that_others_nearly_use_up_is_told_when_more_comes_than_leaves() -> None:
+    reports = {minute: 900.0 + 3 * max(minute - 180, 0) for minute in range(240)}
+    found = told(rolling(1000.0), [1.0] * 3 + [4.0] * 1, reports=reports)
+
+    first, evidence = found[0]
+    used_up = next(hour for hour, one in found if one["used"] >= 1000.0)
+    assert 3.0 < first < used_up - 10 / 60
+    assert evidence["time_to_limit_seconds"] / 3600 == pytest.approx(used_up - first, abs=0.2)
+
+
+@pytest.mark.parametrize(("rate", "reported"), [(15.0, 900.0), (1.0, 900.0)])
+def test_a_rolling_quota_that_is_reported_as_steady_is_not_told(rate: float, reported: float) -> None:
+    """All of it is ours, and we counted none of it before we came; or nearly all is of others."""
+    assert told(rolling(1000.0), [rate] * 4, reports=dict.fromkeys(range(240), reported)) == []
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

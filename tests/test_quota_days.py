@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 
 from bench.detection.labelled_slices import LabelledSlices
-from detectors.quota import Quota, State
+from detectors.quota import Quota
 from engine.limits import QUOTA, Limit, LimitInstance
 from engine.zones import utc_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from detectors.quota_state import State
     from engine.judge.detection import Detection, Finding
 
 S = 1_000_000_000
@@ -82,6 +84,7 @@ def shown(
         summary = blank._replace(
             start_ns=start_ns,
             end_ns=start_ns + slice_ns,
+            stream=blank.stream._replace(events=sum(counts), arrivals=sum(counts)),
             limits=blank.limits._replace(arrivals=given, level=given),
         )
         detection: Detection = detector.detect(told.state, summary, limits)
@@ -236,6 +239,38 @@ def test_days_without_slices_leave_nothing_behind() -> None:
         assert told.state.used.sum() == 60
 
 
+@pytest.mark.parametrize(("hours", "days_learned"), [((0, 24), 1), ((0, 23), 1), ((0, 12), 0), ((12, 24), 0)])
+def test_a_day_of_which_half_was_not_watched_is_not_a_usual_one(
+    hours: tuple[int, int], days_learned: int
+) -> None:
+    """There are slices only within the hours: the service was down, as over a night."""
+    begin_ns = local_ns("2026-06-10T00:00")
+    span = (begin_ns + hours[0] * HOUR_NS, begin_ns + hours[1] * HOUR_NS)
+    before = watch(quota(), (begin_ns, begin_ns + SLICE_NS), lambda _: 1)
+    told = watch(quota(), span, lambda _: 1, before.state)
+    told = watch(quota(), (begin_ns + DAY_NS, begin_ns + DAY_NS + HOUR_NS), lambda _: 1, told.state)
+
+    assert told.state.periods.tolist() == [days_learned]
+
+
+def test_an_outage_of_the_stream_is_not_usual_and_a_silence_of_each_week_is() -> None:
+    """A week from Monday on, silent at night, on Wednesday afternoon by an outage, on Saturday as always."""
+    begin_ns = local_ns("2026-06-08T00:00")
+
+    def calls(at: int) -> int:
+        day, hour_ns = divmod(at - begin_ns, DAY_NS)
+        ends = {2: 13, 5: 13, 6: 0, 12: 13, 13: 0}.get(day, 18)
+        return 20 * (8 * HOUR_NS <= hour_ns < ends * HOUR_NS)
+
+    week = watch(quota(9000), (begin_ns, begin_ns + 7 * DAY_NS), calls, slice_ns=5 * SLICE_NS)
+    assert week.state.totals[0].tolist() == [0, 1, 0, 1, 1, 0, 0]  # The first of all is as if by an outage.
+
+    next_ns = begin_ns + 7 * DAY_NS
+    week = watch(quota(9000), (next_ns, next_ns + 7 * DAY_NS), calls, week.state, slice_ns=5 * SLICE_NS)
+    assert week.state.totals[0].tolist() == pytest.approx([1, 1.9, 1, 1.9, 1.9, 1, 0])
+    assert week.state.total[0, [2, 5]].tolist() == [20 * 120, 20 * 60]
+
+
 def test_an_instance_that_appears_later_counts_from_then_on() -> None:
     begin_ns = local_ns("2026-06-10T00:00")
     limits = (quota(), LimitInstance(1, quota(name="other").limit))
@@ -256,7 +291,7 @@ def test_nothing_is_said_without_a_value_or_a_quota() -> None:
 def test_the_state_before_is_left_as_it_was() -> None:
     begin_ns = local_ns("2026-06-10T00:00")
     state = watch(quota(), (begin_ns, begin_ns + HOUR_NS), lambda _: 1).state
-    copies = [column.copy() for column in state]
+    copies = copy.deepcopy(state)
     watch(quota(), (begin_ns + HOUR_NS, begin_ns + 2 * DAY_NS), lambda _: 1, state)
 
     for before, now in zip(copies, state, strict=True):
