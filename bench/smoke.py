@@ -62,6 +62,9 @@ def measure(benchmark: Benchmark, size: str) -> Result:
 
 def main(size: str = SMOKE, names: tuple[str, ...] = ()) -> None:
     """Run the benchmarks of these names (default: all), keep their reports, print one table."""
+    known = [benchmark.name for benchmark in BENCHMARKS]
+    if unknown := [name for name in names if name not in known]:
+        sys.exit(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
     rows: list[Row] = []
     notes: list[str] = []
     about: list[str] = []

@@ -13,28 +13,23 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.addresses import split_listen
-from engine.app import default_file, inferred_before, load_learned, read_hash_key
+from engine.app import default_file
 from engine.config_files import is_sample
 from engine.decode.events import DEPENDENCY
 from engine.decode.stages import STAGE_NAME
-from engine.deliver.access import read_access as read_alertmanager_access
 from engine.durations import format_duration
 from engine.erlang import erlang_b, poisson_excess, safe_offered_load, safe_rate
-from engine.errors import CallgaugeError, SettingsError
+from engine.errors import SettingsError
 from engine.fields import shown
 from engine.judge.declines import Rule, parse_rules
 from engine.limits import CONCURRENCY, DAY_NS, QUOTA, RATE, TIMEOUT, Guardrail, Limit, Register
-from engine.own_files import file_troubles, folder_trouble
+from engine.named_files import file_problems
 from engine.settings import Settings
 from engine.settings_file import load_register, load_settings, read_text_file
-from engine.source.kafka_connection import connection_options
-from engine.web.web_file import make_context, read_access, refuse_insecure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from engine.settings import WebSettings
 
 DECLINES_PER_HOUR_MAX = 1.0  # by chance alone, in the busy hour, for a launch to pass
 LATEST_ZONE = timezone(timedelta(hours=14))  # where a day begins first
@@ -125,7 +120,7 @@ def check(
         rules = load_rules(declines)
     except SettingsError as error:
         problems.append(str(error))
-    problems += _file_problems(settings)
+    problems += file_problems(settings)
     sample = " (the sample that is shipped)" if is_sample(limits) else ""
     guardrails = _counted(len(register.guardrails), "guardrail")
     checked = (
@@ -142,38 +137,6 @@ def check(
     rows = tuple(_row(limit, today) for limit in register.limits)
     is_nobodys = is_sample(limits) and not is_named
     return Report(checked, tuple(problems), rows, register.guardrails, launch, is_nobodys)
-
-
-def _file_problems(settings: Settings) -> list[str]:
-    """Read every file that the settings name, as `run` would, and see whether it could write its own."""
-    engine, web = settings.engine, settings.web
-    problems = [str(trouble) for trouble in (*folder_trouble(settings), *file_troubles(settings))]
-    for read in (
-        lambda: load_learned(settings),
-        lambda: read_hash_key(engine.call_key_file, b""),
-        lambda: read_hash_key(engine.label_key_file, b"", "the label key"),
-        lambda: inferred_before(engine.learned_limits_file),
-        lambda: connection_options(settings.kafka),
-        lambda: read_alertmanager_access(settings.alertmanager) if settings.alertmanager.urls else None,
-        lambda: _read_listener(web, ""),
-        lambda: _read_listener(web, "admin_"),
-    ):
-        try:
-            read()
-        except CallgaugeError as error:
-            problems.append(str(error))
-    return problems
-
-
-def _read_listener(web: WebSettings, prefix: str) -> None:
-    key, listen = f"web.{prefix}listen", getattr(web, f"{prefix}listen")
-    config_file, token_file = getattr(web, f"{prefix}config_file"), getattr(web, f"{prefix}token_file")
-    access = read_access(config_file, token_file, f"web.{prefix}token_file")
-    place = split_listen(listen)
-    if place is not None:
-        refuse_insecure(access, place[0], f"{key}: {listen}", allow_insecure=web.allow_insecure)
-    if access.tls:
-        make_context(access.tls)
 
 
 def load_rules(path: Path) -> tuple[Rule, ...]:

@@ -47,6 +47,16 @@ if TYPE_CHECKING:
 
 ENVIRONMENT_PREFIX = "CALLGAUGE_"
 FAST_PATH_SWITCH = "CALLGAUGE_FAST_PATH"  # read by `engine.kernel` as it is imported
+# What to begin from, by what `read_text_file` calls the file.
+EMPTY_HINTS = {
+    "settings": "begin from engine.yaml, the sample that callgauge ships in config/",
+    "the limits register": "begin from limits.yaml, the sample that callgauge ships in config/",
+    "the decline rules": "begin from declines.yaml, the sample that callgauge ships in config/",
+    "the scenario": "begin from the one in the README, under Scenarios",
+    "the expectations": "begin from those in the README, under Commands",
+    "the web configuration": "begin from the one in the README, under Security",
+    "the learned file": "make it with callgauge learn",
+}
 Override = tuple[tuple[str, ...], str, str]  # path, text, where it comes from
 
 
@@ -157,7 +167,7 @@ def _decode_text(data: bytes, what: str, where: str) -> str:
         raise SettingsError(
             f"{what}: the file is empty",
             where=where,
-            hint="begin from the sample that callgauge ships in config/",
+            hint=EMPTY_HINTS.get(what, "is this the right file?"),
         )
     try:
         text = data.decode("utf-8-sig")

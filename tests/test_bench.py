@@ -44,7 +44,7 @@ from bench.replay_cells import (
 )
 from bench.replay_logs import write_formats
 from bench.replay_peers import installed
-from bench.smoke import BENCHMARKS
+from bench.smoke import BENCHMARKS, main
 from engine.app import load_configuration
 from engine.config_files import config_path
 
@@ -195,6 +195,16 @@ def test_benchmarks_have_names_of_their_own() -> None:
     names = [benchmark.name for benchmark in BENCHMARKS]
 
     assert sorted(set(names)) == sorted(names)
+
+
+def test_a_benchmark_that_is_not_there_is_an_error_which_names_those_that_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """An empty table would look like a measurement."""
+    with pytest.raises(SystemExit, match=r"no benchmark replays; there are start, .*\breplay,") as left:
+        main(TINY, ("replays",))
+    assert left.value.code != 0
+    assert capsys.readouterr().out == ""
 
 
 def test_make_knows_the_benchmarks() -> None:

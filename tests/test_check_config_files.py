@@ -39,6 +39,28 @@ def test_a_file_that_a_setting_names_is_read_as_a_start_would(tmp_path: Path, se
     assert report.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        NAMED_FILES["kafka.sasl_password_file"].replace("FILE", "B, ca_file: A"),
+        "alertmanager: {urls: ['https://a:1'], username: me, ca_file: A, password_file: B}",
+        "web: {config_file: A, token_file: B}",
+        "web: {admin_listen: '127.0.0.1:0', admin_config_file: A, admin_token_file: B}",
+    ],
+)
+def test_two_files_that_are_not_there_are_both_told(tmp_path: Path, settings: str) -> None:
+    """One that hid the other would cost a second round."""
+    config, one, other = tmp_path / "engine.yaml", tmp_path / "one", tmp_path / "other"
+    config.write_text(settings.replace(": A", f": {one}").replace(": B", f": {other}"))
+
+    first, second = sorted(
+        check(config, environment={}).problems, key=lambda problem: str(one) not in problem
+    )
+
+    assert str(one) in first
+    assert str(other) in second
+
+
 @pytest.mark.parametrize("below", ["", "/of/checkpoints"])
 def test_a_folder_of_checkpoints_that_cannot_be_one_is_a_problem(tmp_path: Path, below: str) -> None:
     """A run would go on without, and read back for hours after a restart."""

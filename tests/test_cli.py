@@ -242,6 +242,17 @@ def test_values_of_no_use_are_counted_by_field_on_stderr(callgauge: Callgauge) -
     assert "could not be used" not in callgauge("replay", "log.jsonl").err
 
 
+def test_what_a_replay_did_not_tell_apart_is_noted_on_stderr(callgauge: Callgauge) -> None:
+    """As `run` says it in its log and metrics; the numbers themselves are said nowhere."""
+    rows = [row.replace(b"sip-1", b"+4930555%04d" % number) for number, row in enumerate(calls(20))]
+    Path("lines.jsonl").write_bytes(b"\n".join(rows))
+    Path("split.yaml").write_text(LIMITS.replace("applies_to: {trunk: sip-1}", "split_by: [trunk]"), "utf-8")
+    ran = callgauge("replay", "lines.jsonl", "--limits", "split.yaml")
+    assert "note: limit small: values of trunk are numbers or addresses" in ran.err
+    assert "4930555" not in ran.out + ran.err
+    assert "note: " not in callgauge("replay", "log.jsonl").err
+
+
 def test_damage_comes_after_what_was_read_before_it(callgauge: Callgauge) -> None:
     """Half a log is better than none after an incident."""
     rows = b"\n".join(calls(4000))

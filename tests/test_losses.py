@@ -8,6 +8,7 @@ import pytest
 
 from engine.commands.hidden_values import HiddenLog
 from engine.commands.losses import TELL_EVERY_S, LossLog
+from engine.commands.merged_notes import merged_notes
 from tests.snapshots import a_limit, a_snapshot
 
 Counts = tuple[tuple[str, int], ...]
@@ -75,3 +76,25 @@ def test_a_limit_by_a_label_whose_values_are_hidden_is_told_once(caplog: pytest.
     (told,) = (record.getMessage() for record in caplog.records)
     assert told.startswith("limit line: values of trunk are numbers or addresses")
     assert "engine.label_key_file" in told
+
+
+def test_a_replay_notes_what_it_did_not_tell_apart() -> None:
+    """Each once, with the setting that mends it; nothing of a table that had room."""
+    line = a_limit(limit="line", split=(("trunk", "__number__"), ("tenant", "__address__")))
+    full = a_snapshot(
+        limits=(a_limit(), line, line._replace(split=line.split[:1])),
+        series_collapsed=1_200, causes_collapsed=3, measures_collapsed=4,
+        bounds_met=(("reports_max", 0), ("limit_instances_max", 9)),
+    )  # fmt: skip
+    hidden, series, causes, measures, bounds = merged_notes(full)
+
+    assert hidden.startswith("limit line: values of trunk and tenant are numbers")
+    assert ": 1,200; raise engine.series_max" in series
+    assert ": 3; raise engine.causes_max" in causes
+    assert ": 4; " in measures
+    assert "engine.stages_max" in measures
+    assert ": limit_instances_max 9; " in bounds
+    roomy = a_snapshot(
+        limits=(a_limit(),), series_collapsed=0, causes_collapsed=0, measures_collapsed=0, bounds_met=()
+    )
+    assert [] == list(merged_notes(roomy))

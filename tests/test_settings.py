@@ -293,6 +293,18 @@ def test_a_missing_file_a_directory_and_an_empty_file_are_told_apart(tmp_path: P
         assert raised.value.hint
 
 
+def test_the_hint_for_an_empty_file_is_about_its_kind(tmp_path: Path) -> None:
+    """There is no sample in config/ of a scenario, or of what a replay must lead to."""
+    path = write(tmp_path, "")
+    for what, named in (
+        ("settings", "engine.yaml"), ("the limits register", "limits.yaml"), ("the scenario", "Scenarios"),
+        ("the expectations", "Commands"), ("something else", "right file"),
+    ):  # fmt: skip
+        with pytest.raises(SettingsError) as raised:
+            read_text_file(path, what)
+        assert named in raised.value.hint
+
+
 def test_a_binary_file_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "engine.yaml"
     for data, message in (

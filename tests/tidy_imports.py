@@ -13,8 +13,8 @@ LINE = (
     "engine.settings", "engine.learned", "engine.zones", "engine.secret_file",
     "engine.source", "engine.decode", "engine.register", "engine.settings_check", "engine.settings_file",
     "engine.observe", "engine.judge", "engine.pipeline", "engine.publish", "engine.deliver", "engine.state",
-    "engine.web", "engine.scenario", "engine.app", "engine.own_files", "engine.check_config",
-    "engine.commands", "engine.cli",
+    "engine.web", "engine.scenario", "engine.app", "engine.own_files", "engine.named_files",
+    "engine.check_config", "engine.commands", "engine.cli",
 )  # fmt: skip
 
 CORE_MAY_IMPORT = (*CORE, "engine.kernel", "engine.memory", "engine.source.contract", "engine.source.columns")

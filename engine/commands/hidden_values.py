@@ -22,14 +22,20 @@ class HiddenLog:
 
     def tell(self, snapshot: Snapshot) -> None:
         """Take the limits that a step published."""
-        for one in snapshot.limits:
-            if one.limit in self._told:
-                continue
-            hidden = [label for label, value in one.split if value in (NUMBER_MASK, ADDRESS_MASK)]
-            if hidden:
-                self._told.add(one.limit)
-                log.warning(
-                    "limit %s: values of %s are numbers or addresses, which count under one name and so "
-                    "against no cap; set engine.label_key_file to tell them apart",
-                    one.limit, " and ".join(hidden),
-                )  # fmt: skip
+        for limit, text in hidden_limits(snapshot).items():
+            if limit not in self._told:
+                self._told.add(limit)
+                log.warning("%s", text)
+
+
+def hidden_limits(snapshot: Snapshot) -> dict[str, str]:
+    """Give, by limit, what is to be said of those that count calls under a hidden name."""
+    told: dict[str, str] = {}
+    for one in snapshot.limits:
+        hidden = [label for label, value in one.split if value in (NUMBER_MASK, ADDRESS_MASK)]
+        if hidden and one.limit not in told:
+            told[one.limit] = (
+                f"limit {one.limit}: values of {' and '.join(hidden)} are numbers or addresses, which count "
+                "under one name and so against no cap; set engine.label_key_file to tell them apart"
+            )
+    return told

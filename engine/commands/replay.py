@@ -18,6 +18,7 @@ import orjson
 
 from engine.app import REPLAY_HASH_KEY, OwnedLine, Span, read_hash_key
 from engine.commands.expectations import Expectations, breaches
+from engine.commands.merged_notes import merged_notes
 from engine.commands.report import Outcome, headline, table
 from engine.commands.stdout import stdout_may_fail
 from engine.commands.warmup import start_note, warm_up
@@ -144,12 +145,13 @@ def load_kernels(configuration: Configuration) -> None:
 
 
 def _report_losses(replayed: Replayed, options: ReplayOptions) -> None:
-    """Say on stderr which rows were of no use, and where they lie; SourceError if all of them were."""
+    """Say on stderr which rows were of no use, or not told apart; SourceError if all were of no use."""
     snapshot = replayed.line.publish(-1)
     if snapshot.rows_read == 0 and replayed.damage is None:
         where = "" if options.span == Span() else " between --from and --to"
         sys.stderr.write(f"note: there is no event in the log{where}\n")
     _report_ignored(snapshot)
+    sys.stderr.write("".join(f"note: {text}\n" for text in merged_notes(snapshot)))
     lost = [(reason, count) for reason, count in snapshot.rows_lost if count]
     if not lost:
         return

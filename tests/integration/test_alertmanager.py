@@ -121,7 +121,7 @@ async def test_a_password_from_a_file_opens_the_door(alertmanager: StartWeb, tmp
 
 
 async def test_the_shipped_inhibition_keeps_consequences_quiet(alertmanager: StartWeb) -> None:
-    """Reached over Approaching, critical over warning, a limit over the errors it causes; no more."""
+    """Reached over Approaching, critical over warning, a cause over the errors of its own calls; no more."""
     server = alertmanager(config_path("alertmanager/alertmanager.yml").read_text("utf-8"))
     async with running(server) as sink:
         await send(
@@ -131,12 +131,19 @@ async def test_the_shipped_inhibition_keeps_consequences_quiet(alertmanager: Sta
             an_alert("CallLimitApproaching", limit="sip", tenant="other"),
             an_alert("CallLimitApproaching", "warning", limit="sip", tenant="other"),
             an_alert("CallLimitApproaching", "warning", limit="cps"),
+            an_alert("CallLimitReached", limit="small-trunk"),
+            an_alert("HiddenCallLimit", limit="inferred:trunk=sip-1", trunk="sip-1"),
+            an_alert("ReleaseRegression", release="v2", action="rollback"),
+            an_alert("CallErrorBudgetBurn"),
             an_alert("CallErrorBudgetBurn", tenant="acme"),
-            an_alert("CallErrorBudgetBurn", tenant="third"),
+            an_alert("CallErrorBudgetBurn", trunk="sip-1"),
+            an_alert("CallErrorBudgetBurn", trunk="sip-2"),
+            an_alert("CallErrorBudgetBurn", release="v2"),
+            an_alert("CallErrorBudgetBurn", release="v1"),
         )
 
         def quiet() -> set[tuple[str, ...]]:
-            names = ("alertname", "severity", "limit", "tenant")
+            names = ("alertname", "severity", "limit", "tenant", "trunk", "release")
             return {
                 tuple(alert["labels"].get(name, "") for name in names)
                 for alert in held(server)
@@ -144,8 +151,9 @@ async def test_the_shipped_inhibition_keeps_consequences_quiet(alertmanager: Sta
             }
 
         expected = {
-            ("CallLimitApproaching", "critical", "sip", "acme"),
-            ("CallLimitApproaching", "warning", "sip", "other"),
-            ("CallErrorBudgetBurn", "critical", "", "acme"),
+            ("CallLimitApproaching", "critical", "sip", "acme", "", ""),
+            ("CallLimitApproaching", "warning", "sip", "other", "", ""),
+            ("CallErrorBudgetBurn", "critical", "", "", "sip-1", ""),
+            ("CallErrorBudgetBurn", "critical", "", "", "", "v2"),
         }
         wait_until(lambda: quiet() == expected, what="the inhibited alerts are as expected", timeout_s=20)

@@ -9,8 +9,10 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry
 
+from engine.config_files import config_path
 from engine.deliver.histograms import NAME
 from engine.deliver.metrics import Metrics
 from engine.judge.snapshot import Snapshot
@@ -119,6 +121,23 @@ async def test_classic_histograms_are_scraped_without_the_feature(
     for result in found:
         truth = latencies()[result["metric"]["stage"]][math.ceil(0.99 * CALLS) - 1]
         assert truth / 2 <= float(result["value"][1]) <= truth * 2
+
+
+@pytest.mark.parametrize("flags", [(), ("--enable-feature=native-histograms",)])
+async def test_the_shipped_quantile_is_recorded_of_either_kind_of_histogram(
+    prometheus: StartWeb, served: tuple[str, Snapshot], flags: tuple[str, ...]
+) -> None:
+    """Where native ones are scraped, there are no buckets to record it from."""
+    address, _ = served
+    rules = yaml.safe_load(config_path("prometheus/callgauge.rules.yml").read_text("utf-8"))
+    (expression,) = (
+        rule["expr"] for rule in rules["groups"][0]["rules"] if rule["record"].endswith(":p99_5m")
+    )
+    server = await asyncio.to_thread(prometheus, scrape(address), None, flags)
+    found = await query(server, expression, len(STAGES))
+    assert {("callgauge", stage) for stage in STAGES} == {
+        (result["metric"]["job"], result["metric"]["stage"]) for result in found
+    }
 
 
 async def test_no_sample_is_refused(prometheus: StartWeb, served: tuple[str, Snapshot]) -> None:
