@@ -109,7 +109,8 @@ def _leave_hour(hours: Hours) -> Hours:
     place = over % len(hours.past)
     past_hour = hours.past_hour.copy()
     past_hour[place] = over
-    kept = np.minimum(hours.hour, COUNT_MAX).astype(np.uint16)
+    fullest = np.maximum(hours.hour.max(axis=1, keepdims=True, initial=0), COUNT_MAX)
+    kept = np.rint(hours.hour * (COUNT_MAX / fullest)).astype(np.uint16)  # A row keeps its shape.
     past = (*hours.past[:place], kept, *hours.past[place + 1 :])
     return hours._replace(past=past, past_hour=past_hour, hour=np.zeros_like(hours.hour))
 
