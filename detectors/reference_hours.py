@@ -80,11 +80,10 @@ def turned(hours: Hours, end_ns: int, in_doubt: NDArray[np.bool_]) -> tuple[Hour
         return hours, False
     if hours.block < 0:
         return hours._replace(block=block), False
-    hours = _close_block(hours, in_doubt)
-    while hours.block < block - BLOCKS_AN_HOUR - 2:  # A long gap: the hours between are empty.
-        hours = _leave_hour(hours)._replace(block=block - BLOCKS_AN_HOUR - 2)
     while hours.block < block:
         hours = _close_block(hours, in_doubt)
+        if hours.block % BLOCKS_AN_HOUR == 0:  # In a long gap the hours from here on are empty.
+            hours = hours._replace(block=max(hours.block, block - BLOCKS_AN_HOUR - 2))
     return hours, True
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from detectors.reference_hours import (
     BLOCK_NS,
+    BLOCKS_AN_HOUR,
     DAY_HOURS,
     Hours,
     counted,
@@ -39,3 +41,20 @@ def test_an_hour_of_more_values_than_a_bin_holds_keeps_its_shape() -> None:
 
     assert (rows[0] / rows[0].sum()).round(4).tolist() == [0.2, 0.8]
     assert rows[1].tolist() == [6.0, 24.0]
+
+
+@pytest.mark.parametrize("last_block", range(5 * BLOCKS_AN_HOUR, 6 * BLOCKS_AN_HOUR))
+@pytest.mark.parametrize("gap", [2, 6, 9, 14, 18, 6 * 23])
+def test_an_hour_is_kept_wherever_in_it_a_gap_begins(last_block: int, gap: int) -> None:
+    hours = at_block(filled([[0, 100]], last_block), last_block + gap)
+
+    hour = hours.block // BLOCKS_AN_HOUR
+    assert hour_before(hours, hour - 4)[0, 1] == 100 * BLOCKS_AN_HOUR
+    if hour > 5:
+        assert hour_before(hours, hour - 5)[0, 1] == 100 * (last_block + 1 - 5 * BLOCKS_AN_HOUR)
+
+
+def test_hours_of_a_gap_are_empty() -> None:
+    hours = at_block(filled([[0, 100]], last_block=35), 35 + 30)
+
+    assert [int(hour_before(hours, ago).sum()) for ago in range(1, 7)] == [0, 0, 0, 0, 600, 600]
