@@ -3,10 +3,11 @@
 What it catches: scores (`quality.scored`, by metric) that moved down: all of them a little, or a tenth of
 them a lot (a model that answers worse, a prompt that was changed). Formula: categories between the
 reference's q50 and q10 (detectors/shift_evidence.py); references are the same hour yesterday and a week ago,
-and both must reject where both are known; else earlier today, with a larger minimum effect. The total speaks
-only if, tenant by tenant, agent by agent and release by release, scores fell as well: a change of who calls
-is no drift. False positives: a change of mix within one label value; a scorer that was changed. False
-negatives: scores that come after their slice was judged; under 30 scores.
+and both must reject where both are known; else earlier today, with a larger minimum effect. The total, and
+values of other labels (a trunk, a release), speak only if, tenant by tenant and agent by agent, scores fell
+as well: a change of who calls is no drift. False positives: a change of mix within one tenant or agent; a
+scorer that was changed. False negatives: scores that come after their slice was judged; under 30 scores; one
+trunk or release that is too small to show in all tenants or agents together.
 Reference: Shin, Ramdas and Rinaldo, E-detectors (NEJSDS 2024).
 """
 
@@ -61,7 +62,7 @@ ALERT = "CallQualityDrift"
 SUMMARY = "Answers are worse than they were."
 DESCRIPTION = (
     "{metric}: {below_percent} % of {values} scores since {since} were below {usual_median}; {usual_percent} "
-    "% were {reference}. Their mean is {mean}, usually {usual_mean}. Tenants, agents and releases were each "
+    "% were {reference}. Their mean is {mean}, usually {usual_mean}. Tenants and agents were each "
     "compared with themselves: who calls does not explain it. Look at what changed: model, prompt, speech "
     "recognition, knowledge."
 )
@@ -70,7 +71,7 @@ ALTERNATIVES = Alternatives(whole=(1.7, 3.0, 12.0), tails=((1, 2.5),))
 YESTERDAY, WEEK_AGO, TODAY = range(3)
 REFERENCES = ("at this hour yesterday", "at this hour a week ago", "earlier today")
 SHAPE = (0, ALTERNATIVES.many, len(RANKS) + 1)  # of evidence, without slots
-STRATA = ("agent", "release", "tenant")
+STRATA = ("agent", "tenant")  # who calls whom; a worse release is no change of mix
 
 
 class Params(NamedTuple):
@@ -281,11 +282,17 @@ class QualityDrift:
             return ()
         # Where one row is sure, those in doubt may name the cause.
         is_worse = is_told | (evidence > level - self.params.doubt)
+        scores, labels = summary.facts.scores, summary.windows.labels
+        mixed: dict[str, list[int]] = {}  # What a change of who calls can move, by metric.
+        for slot, score_row in enumerate(state.row_of.tolist()):
+            own = labels[int(scores.score_row[score_row])]
+            if not own or own[0][0] not in STRATA:
+                mixed.setdefault(scores.metric[score_row], []).append(slot)
         for total, place, _ in self._members(state, summary):
             within = float(log_mixture(state.strata[total : total + 1, place])[0])
-            is_told[total] &= within >= level
-            is_worse[total] &= within > level - self.params.doubt
-        scores, labels = summary.facts.scores, summary.windows.labels
+            gated = mixed[scores.metric[int(state.row_of[total])]]
+            is_told[gated] &= within >= level
+            is_worse[gated] &= within > level - self.params.doubt
         by_metric: dict[str, list[Carrier]] = {}
         for slot in np.flatnonzero(is_worse).tolist():
             score_row = int(state.row_of[slot])

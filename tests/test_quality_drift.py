@@ -11,6 +11,8 @@ from detectors.quality_drift import QualityDrift
 from tests.slices_by_hand import Did, Slices
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.judge.detection import Finding
 
 MINUTE = 12  # slices
@@ -26,8 +28,12 @@ def told(
     per_slice: float = 2.0,
     seed: int = 1,
     is_yes_or_no: bool = False,
+    more: Callable[[int], Labels] = lambda _: (),
 ) -> list[tuple[int, Labels, dict[str, Any]]]:
-    """Give (slice, labels, evidence); means of both tenants by slice, and the share of the first."""
+    """Give (slice, labels, evidence); means of both tenants by slice, and the share of the first.
+
+    `more` are labels of every call of a slice, beside the tenant.
+    """
     rng = np.random.default_rng(seed)
     slices, detector = Slices(), QualityDrift()
     state, found = detector.new_state(), []
@@ -37,7 +43,7 @@ def told(
         mean = np.where(is_acme, acme, globex)
         scores = (rng.random(many) < mean) * 1.0 if is_yes_or_no else rng.normal(mean, 0.1).clip(0.0, 1.0)
         did = {
-            labels: Did(scores={"csat": scores[own].tolist()})
+            (*more(number), *labels): Did(scores={"csat": scores[own].tolist()})
             for labels, own in ((ACME, is_acme), (GLOBEX, ~is_acme))
             if own.any()
         }
@@ -73,6 +79,16 @@ def test_another_mix_of_callers_is_no_drift() -> None:
     share = [0.7] * (90 * MINUTE) + [0.2] * (60 * MINUTE)
 
     assert told(means, share=share) == []
+    assert told(means, share=share, more=lambda _: (("sip_trunk", "sip-1"),)) == []
+
+
+def test_a_release_that_answers_worse_is_told_as_long_as_it_does() -> None:
+    """All calls go to it at once: that another release answers is no change of who calls."""
+    found = told(
+        both(0.8, 90) + both(0.7, 60), more=lambda number: (("release", f"v{1 + number // (90 * MINUTE)}"),)
+    )
+
+    assert {labels for number, labels, _ in found if number > 140 * MINUTE} == {()}
 
 
 def test_the_tenant_whose_answers_became_worse_speaks() -> None:
