@@ -6,7 +6,7 @@ of an hour, less its own error)? The tail now, moved on by the slope, says how m
 the wall. A straight line through quantiles was rejected: a step makes it point upwards for as long as it is.
 Walls are timeouts of the register, atoms seen before and, for set-up and transfers, usual defaults: these
 only as long as no call has passed them. Second: no success beyond a wall, where the tail of the last hours
-promises some, says that something cuts there by now, in silence.
+promises some, says that something cuts there by now, in silence; after a day of it that is how it is.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ class CreepState(NamedTuple):
     log_cut: NDArray[np.float64]  # (slots, WALLS_MAX): evidence that nothing passes the wall any more
     wall_of: NDArray[np.float64]  # (slots, WALLS_MAX): the wall that it is about
     missed: NDArray[np.float64]  # (slots, WALLS_MAX): calls expected beyond it meanwhile
+    cut_min: NDArray[np.int64]  # (slots, WALLS_MAX): minutes since that evidence began to grow
     streak: NDArray[np.int64]  # (slots,)
     outlook: Outlook
 
@@ -119,7 +120,8 @@ def new_creep(params: CreepParams) -> CreepState:
     log_m = np.zeros((0, 2, len(params.odds)))
     return CreepState(
         np.zeros(0, np.int32), -1, table, table.astype(np.float32), table.astype(np.float32),
-        np.zeros((0, MINUTES, 3)), log_m, each, walls, walls, walls, each, _no_outlook(0),
+        np.zeros((0, MINUTES, 3)), log_m, each, walls, walls, walls,
+        walls.astype(np.int64), each, _no_outlook(0),
     )  # fmt: skip
 
 
@@ -156,6 +158,7 @@ def take_up(state: CreepState, summary: WindowSummary, params: CreepParams) -> C
         log_cut=grown(state.log_cut, slots, 0),
         wall_of=grown(state.wall_of, slots, np.nan),
         missed=grown(state.missed, slots, 0),
+        cut_min=grown(state.cut_min, slots, 0),
         streak=grown(state.streak, slots, 0),
     )
 
@@ -186,9 +189,9 @@ def look(
     evidence = log_mixture(log_m).max(axis=1) if len(calls) else np.zeros(0)
     is_moving, in_doubt = evidence >= level, evidence > params.doubt
     doubted = np.where(in_doubt, state.doubted + passed_min, 0)
-    is_usual_now = doubted > params.doubt_min
+    state, is_cut_usual = _cut(state, walls[0], above, passed_min, params)
+    is_usual_now = (doubted > params.doubt_min) | is_cut_usual
     log_m = np.where(is_usual_now[:, None, None], LOG_NONE, log_m)
-    log_cut, missed = _cut(state, walls[0], above, params)
     kept = state.recent.sum(axis=1) * math.exp(-passed_min / params.recent_min) + calls
     slow = np.where(kept < params.recent_calls, params.recent_slow_min, params.recent_min)
     fade = Fade(
@@ -199,8 +202,7 @@ def look(
     state = state._replace(
         pending=np.zeros_like(state.pending), recent=recent, past=past,
         minutes=_turned(state, calls, passed_min),
-        log_m=log_m, doubted=np.where(is_usual_now, 0, doubted), log_cut=log_cut, wall_of=walls[0],
-        missed=missed,
+        log_m=log_m, doubted=np.where(is_usual_now, 0, doubted),
     )  # fmt: skip
     cut_level = log_alarm_level(walls[0].size, MINUTE_NS / NS, pages_per_week) if walls[0].size else 0.0
     outlook = _outlook(state, walls, is_moving, params)
@@ -304,14 +306,25 @@ def tail_beyond(
 
 
 def _cut(
-    state: CreepState, walls_s: NDArray[np.float64], above: Above, params: CreepParams
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Add the minute to the evidence that nothing passes a wall any more, though the past did."""
+    state: CreepState, walls_s: NDArray[np.float64], above: Above, passed_min: int, params: CreepParams
+) -> tuple[CreepState, NDArray[np.bool_]]:
+    """Add the minute to the evidence that nothing passes a wall any more, though the past did.
+
+    Where it has been so for a day, which is said by slot, it begins anew.
+    """
     is_same = state.wall_of == walls_s
-    found = np.where(is_same, state.log_cut, 0.0), np.where(is_same, state.missed, 0.0)
+    log_cut, missed = np.where(is_same, state.log_cut, 0.0), np.where(is_same, state.missed, 0.0)
     law = CutLaw(LOWER_S, params.wall_slack, params.near_tail, params.tail_seen_min)
-    add_to_cuts(walls_s, above, law, *found)
-    return found
+    add_to_cuts(walls_s, above, law, log_cut, missed)
+    cut_min = np.where(is_same & (log_cut > params.doubt), state.cut_min + passed_min, 0)
+    is_usual = cut_min > params.doubt_min
+    state = state._replace(
+        wall_of=walls_s,
+        log_cut=np.where(is_usual, 0.0, log_cut),
+        missed=np.where(is_usual, 0.0, missed),
+        cut_min=np.where(is_usual, 0, cut_min),
+    )
+    return state, np.asarray(is_usual.any(axis=1))
 
 
 def _column(walls_s: NDArray[np.float64]) -> NDArray[np.int64]:

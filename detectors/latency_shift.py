@@ -37,6 +37,7 @@ from detectors.shift_evidence import (
     Evidence,
     Hypotheses,
     carried_over,
+    categories,
     forgotten,
     grown_evidence,
     grown_hypotheses,
@@ -46,7 +47,7 @@ from detectors.shift_evidence import (
     weighed,
     without_hypotheses,
 )
-from detectors.watched_rows import Carrier, causes, with_slots
+from detectors.watched_rows import Carrier, causes, excess, with_slots
 from engine.judge.detection import MINUTE_NS, NS, WARNING, AlertPolicy, Detection, Finding
 from engine.kernel import kernel
 from engine.observe.latency import BUCKET_FIRST, BUCKETS, PER_OCTAVE
@@ -61,8 +62,8 @@ ALERT = "CallLatencyRegression"
 SUMMARY = "Calls have become slower in a stage."
 DESCRIPTION = (
     "The stage {stage} has become slower than {reference}: {above_percent} % of {values} values since "
-    "{since} were above {usual_median_ms} ms; usually half of them are. p99 is {p99_ms} ms in the last five "
-    "minutes. {load_text}"
+    "{since} were above {usual_median_ms} ms; usually {usual_percent} % are. p99 is {p99_ms} ms in the last "
+    "five minutes. {load_text}"
 )
 WITH_LOAD = (
     "It rises with calls in flight: {high_percent} % are above what a tenth usually exceed when many calls "
@@ -75,7 +76,6 @@ BINS = (BUCKETS + COARSE - 1) // COARSE
 RANKS = np.array([0.5, 0.9, 0.99])
 ALTERNATIVES = Alternatives(whole=(1.3, 1.8, 4.0, 20.0), tails=((2, 3.0), (2, 6.0)))
 SHAPE = (0, ALTERNATIVES.many, len(RANKS) + 1)  # of evidence, without slots
-USUALLY_ABOVE = 0.5  # the median
 
 
 class Params(NamedTuple):
@@ -100,6 +100,7 @@ class State(NamedTuple):
     row_of: NDArray[np.int32]  # (slots,): latency row
     hours: Hours
     cut: NDArray[np.int64]  # (slots, ranks)
+    share: NDArray[np.float64]  # (slots, ranks + 1): of the values, by category
     laws: Hypotheses
     dispersion: Dispersion
     values: NDArray[np.float64]  # (slots,) that the reference rests on
@@ -107,7 +108,7 @@ class State(NamedTuple):
     evidence: Evidence
     rises_ns: NDArray[np.int64]  # (slots, alternatives): the end of the slice since which it gains
     since_ns: NDArray[np.int64]  # (slots,): when what is in doubt began to rise; -1: not in doubt
-    above: NDArray[np.float64]  # (slots, 2): values above the usual median while in doubt, and all
+    seen: NDArray[np.float64]  # (slots, 2, ranks + 1): values since then by category, and what is usual
     mean_load: float  # calls in flight, fading
     by_load: NDArray[np.float64]  # (slots, 2 bands, 2): above the usual q90, and all; fading
 
@@ -132,6 +133,7 @@ class LatencyShift:
             row_of=np.zeros(0, np.int32),
             hours=new_hours(slots, BINS, DAY_HOURS),
             cut=np.zeros((slots, len(RANKS)), np.int64),
+            share=np.zeros((slots, len(RANKS) + 1)),
             laws=without_hypotheses(*SHAPE),
             dispersion=new_dispersion(slots, BINS),
             values=none,
@@ -139,7 +141,7 @@ class LatencyShift:
             evidence=new_evidence(*SHAPE),
             rises_ns=np.zeros(SHAPE[:2], np.int64),
             since_ns=np.zeros(slots, np.int64),
-            above=np.zeros((slots, 2)),
+            seen=np.zeros((slots, 2, len(RANKS) + 1)),
             mean_load=0.0,
             by_load=np.zeros((slots, 2, 2)),
         )
@@ -165,12 +167,12 @@ class LatencyShift:
         slots = len(row_of)
         return state._replace(
             slot_of=slot_of, row_of=row_of, hours=grown_hours(state.hours, slots),
-            cut=grown(state.cut, slots, 0),
+            cut=grown(state.cut, slots, 0), share=grown(state.share, slots, 0),
             laws=grown_hypotheses(state.laws, slots),
             dispersion=grown_dispersion(state.dispersion, slots), values=grown(state.values, slots, 0),
             of_yesterday=grown(state.of_yesterday, slots, 0),
             evidence=grown_evidence(state.evidence, slots), since_ns=grown(state.since_ns, slots, -1),
-            above=grown(state.above, slots, 0), rises_ns=grown(state.rises_ns, slots, 0),
+            seen=grown(state.seen, slots, 0), rises_ns=grown(state.rises_ns, slots, 0),
             by_load=grown(state.by_load, slots, 0),
         )  # fmt: skip
 
@@ -189,6 +191,7 @@ class LatencyShift:
         return state._replace(
             hours=hours,
             cut=reference.cut,
+            share=categories(reference.share),
             laws=laws,
             dispersion=dispersion,
             values=reference.values,
@@ -212,19 +215,17 @@ class LatencyShift:
         evidence = evidence._replace(log_m=np.minimum(evidence.log_m, level + params.beyond))
         in_doubt = log_mixture_from(evidence.log_m, level - params.doubt) > level - params.doubt
         high = seen[:, 2] + seen[:, 3]
-        above = np.empty((slots, 2))
-        above[:, 0] = seen[:, 1] + high
-        above[:, 1] = seen[:, 0] + above[:, 0]  # Whole numbers: in whatever order.
+        many = seen.sum(axis=1)
         rises_ns = np.where(evidence.log_ratio > 0, state.rises_ns, summary.end_ns)
         since_ns = np.where(in_doubt, state.since_ns, -1)
-        in_all = np.where(in_doubt[:, None], state.above + above, 0.0)
+        usual = state.share * many[:, None]
+        in_all = np.where(in_doubt[:, None, None], state.seen + np.stack([seen, usual], axis=1), 0.0)
         began = np.flatnonzero(in_doubt & (state.since_ns < 0))
         if len(began):
             best = began, evidence.log_m[began].argmax(axis=1)
             # What was counted while it rose, also before it was in doubt.
-            rose = evidence.tally[best] * factor[began, None]
-            first = np.stack([rose[:, 1:].sum(axis=1), rose.sum(axis=1)], axis=1)
-            in_all[began] = np.maximum(first, above[began])
+            rose = np.maximum(evidence.tally[best] * factor[began, None], seen[began])
+            in_all[began] = np.stack([rose, state.share[began] * rose.sum(axis=1, keepdims=True)], axis=1)
             since_ns[began] = np.minimum(rises_ns[best], summary.start_ns)
         keep_load = 0.5 ** (slice_s / params.load_half_life_s)
         load = float(summary.stream.in_flight)
@@ -232,13 +233,13 @@ class LatencyShift:
         by_load = keep_load * state.by_load
         band, is_known = int(load > mean_load), state.values > 0
         by_load[:, band, 0] += np.where(is_known, high, 0.0)
-        by_load[:, band, 1] += np.where(is_known, above[:, 1], 0.0)
+        by_load[:, band, 1] += np.where(is_known, many, 0.0)
         return state._replace(
             hours=state.hours._replace(newest=newest),
             evidence=evidence,
             rises_ns=rises_ns,
             since_ns=since_ns,
-            above=in_all,
+            seen=in_all,
             mean_load=mean_load,
             by_load=by_load,
         )
@@ -254,7 +255,8 @@ class LatencyShift:
             return ()  # Nothing is in doubt, and so nothing is sure.
         level = self._level(state, summary)
         evidence = log_mixture_from(state.evidence.log_m, level - self.params.doubt)
-        is_told = (evidence >= level) & (state.above[:, 1] >= self.params.values_min)
+        wrong, values = excess(state.seen), state.seen[:, 0].sum(axis=1)
+        is_told = (evidence >= level) & (values >= self.params.values_min)
         if not is_told.any():
             return ()
         # Where one row is sure, those in doubt may name the cause.
@@ -266,8 +268,7 @@ class LatencyShift:
             row = int(windows.latency_row[latency_row])
             labels = windows.labels[row]
             label = labels[0][0] if labels else ""
-            above, values = state.above[slot].tolist()
-            carrier = Carrier(row, label, max(above - USUALLY_ABOVE * values, 0.0), values, slot)
+            carrier = Carrier(row, label, float(wrong[slot]), float(values[slot]), slot)
             by_stage.setdefault(windows.latency_stage[latency_row], []).append(carrier)
         return tuple(
             self._finding(state, summary, stage, one)
@@ -282,11 +283,13 @@ class LatencyShift:
         high_all, low_all = (max(float(state.by_load[slot, band, 1]), 1.0) for band in (1, 0))
         is_with_load = rises(high, high_all, low, low_all, self.params.load_sd)
         shares = (("high_percent", 100 * high / high_all), ("low_percent", 100 * low / low_all))
+        above, usual = state.seen[slot, :, 1:].sum(axis=1)
         minutes = max(round((summary.end_ns - int(state.since_ns[slot])) / MINUTE_NS), 1)
         words = WITH_LOAD.format(**{name: f"{value:.0f}" for name, value in shares})
         evidence: tuple[tuple[str, float | int | str], ...] = (
             ("reference", "at this hour yesterday" if state.of_yesterday[slot] else "earlier today"),
-            ("above_percent", round(100 * float(state.above[slot, 0]) / one.calls)),
+            ("above_percent", round(100 * float(above) / one.calls)),
+            ("usual_percent", round(100 * float(usual) / one.calls)),
             ("values", int(one.calls)),
             ("since", f"{minutes} min"),
             ("usual_median_ms", round(1000 * value_s(int(state.cut[slot, 0])))),

@@ -3,10 +3,11 @@
 What it catches: scores (`quality.scored`, by metric) that moved down: all of them a little, or a tenth of
 them a lot (a model that answers worse, a prompt that was changed). Formula: categories between the
 reference's q50 and q10 (detectors/shift_evidence.py); references are the same hour yesterday and a week ago,
-and both must reject where both are known; else earlier today, with a larger minimum effect. The total speaks
-only if, tenant by tenant, agent by agent and release by release, scores fell as well: a change of who calls
-is no drift. False positives: a change of mix within one label value; a scorer that was changed. False
-negatives: scores that come after their slice was judged; under 30 scores.
+and both must reject where both are known; else earlier today, with a larger minimum effect. The total, and
+values of other labels (a trunk, a release), speak only if, tenant by tenant and agent by agent, scores fell
+as well: a change of who calls is no drift. False positives: a change of mix within one tenant or agent; a
+scorer that was changed. False negatives: scores that come after their slice was judged; under 30 scores; one
+trunk or release that is too small to show in all tenants or agents together.
 Reference: Shin, Ramdas and Rinaldo, E-detectors (NEJSDS 2024).
 """
 
@@ -36,6 +37,7 @@ from detectors.shift_evidence import (
     Evidence,
     Hypotheses,
     carried_over,
+    categories,
     forgotten,
     grown_evidence,
     grown_hypotheses,
@@ -46,7 +48,7 @@ from detectors.shift_evidence import (
     weighed,
     without_hypotheses,
 )
-from detectors.watched_rows import Carrier, causes, with_slots
+from detectors.watched_rows import Carrier, causes, excess, with_slots
 from engine.judge.detection import MINUTE_NS, NS, WARNING, AlertPolicy, Detection, Finding
 from engine.judge.facts import SCORE_BINS
 
@@ -59,17 +61,17 @@ if TYPE_CHECKING:
 ALERT = "CallQualityDrift"
 SUMMARY = "Answers are worse than they were."
 DESCRIPTION = (
-    "{metric}: {below_percent} % of {values} scores since {since} were below {usual_median}, which half of "
-    "them are {reference}; their mean is {mean}, usually {usual_mean}. Tenants, agents and releases were "
-    "each compared with themselves: who calls does not explain it. Look at what changed: model, prompt, "
-    "speech recognition, knowledge."
+    "{metric}: {below_percent} % of {values} scores since {since} were below {usual_median}; {usual_percent} "
+    "% were {reference}. Their mean is {mean}, usually {usual_mean}. Tenants and agents were each "
+    "compared with themselves: who calls does not explain it. Look at what changed: model, prompt, speech "
+    "recognition, knowledge."
 )
 RANKS = np.array([0.5, 0.9])  # of what is missing to a perfect score: q50 and q10 of scores
 ALTERNATIVES = Alternatives(whole=(1.7, 3.0, 12.0), tails=((1, 2.5),))
 YESTERDAY, WEEK_AGO, TODAY = range(3)
 REFERENCES = ("at this hour yesterday", "at this hour a week ago", "earlier today")
 SHAPE = (0, ALTERNATIVES.many, len(RANKS) + 1)  # of evidence, without slots
-STRATA = ("agent", "release", "tenant")
+STRATA = ("agent", "tenant")  # who calls whom; a worse release is no change of mix
 
 
 class Params(NamedTuple):
@@ -92,6 +94,7 @@ class State(NamedTuple):
     row_of: NDArray[np.int32]  # (slots,)
     hours: Hours
     cut: NDArray[np.int64]  # (slots, references, ranks)
+    share: NDArray[np.float64]  # (slots, references, ranks + 1): of the scores, by category
     laws: tuple[Hypotheses, ...]  # by reference
     dispersion: Dispersion
     known: NDArray[np.bool_]  # (slots, references)
@@ -99,7 +102,8 @@ class State(NamedTuple):
     evidence: tuple[Evidence, ...]  # by reference
     strata: NDArray[np.float64]  # (slots, STRATA, alternatives): evidence over the values of each label
     since_ns: NDArray[np.int64]  # (slots,): in doubt since; -1: not
-    below: NDArray[np.float64]  # (slots, 3): below the usual median since then, all, sum of scores
+    seen: NDArray[np.float64]  # (slots, 2, ranks + 1): scores since then by category, and what is usual
+    summed: NDArray[np.float64]  # (slots,): their sum
 
 
 class QualityDrift:
@@ -121,6 +125,7 @@ class QualityDrift:
             row_of=np.zeros(0, np.int32),
             hours=new_hours(0, SCORE_BINS, WEEK_HOURS),
             cut=np.zeros((*many, len(RANKS)), np.int64),
+            share=np.zeros((*many, len(RANKS) + 1)),
             laws=(without_hypotheses(*SHAPE),) * len(REFERENCES),
             dispersion=new_dispersion(0, SCORE_BINS),
             known=np.zeros(many, np.bool_),
@@ -128,7 +133,8 @@ class QualityDrift:
             evidence=(new_evidence(*SHAPE),) * len(REFERENCES),
             strata=np.zeros((0, len(STRATA), ALTERNATIVES.many)),
             since_ns=np.zeros(0, np.int64),
-            below=np.zeros((0, 3)),
+            seen=np.zeros((0, 2, len(RANKS) + 1)),
+            summed=np.zeros(0),
         )
 
     def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
@@ -152,13 +158,13 @@ class QualityDrift:
         slots = len(row_of)
         return state._replace(
             slot_of=slot_of, row_of=row_of, hours=grown_hours(state.hours, slots),
-            cut=grown(state.cut, slots, 0),
+            cut=grown(state.cut, slots, 0), share=grown(state.share, slots, 0),
             laws=tuple(grown_hypotheses(one, slots) for one in state.laws),
             dispersion=grown_dispersion(state.dispersion, slots), known=grown(state.known, slots, 0),
             mean=grown(state.mean, slots, 0),
             evidence=tuple(grown_evidence(one, slots) for one in state.evidence),
             strata=grown(state.strata, slots, -np.inf), since_ns=grown(state.since_ns, slots, -1),
-            below=grown(state.below, slots, 0),
+            seen=grown(state.seen, slots, 0), summed=grown(state.summed, slots, 0),
         )  # fmt: skip
 
     def _refreshed(self, state: State, end_ns: int) -> State:
@@ -186,6 +192,7 @@ class QualityDrift:
         return state._replace(
             hours=hours,
             cut=np.stack([one.cut for one in found], axis=1),
+            share=np.stack([categories(one.share) for one in found], axis=1),
             laws=laws,
             dispersion=dispersion,
             known=known,
@@ -214,18 +221,17 @@ class QualityDrift:
             log_e.append(moved)
         strata = self._weigh_strata(state, summary, np.stack(log_e, axis=1))
         in_doubt = rejected(tuple(evidence), state.known) > level - params.doubt
-        began = in_doubt & (state.since_ns < 0)
-        first = np.argmax(state.known, axis=1)
-        below = np.zeros((slots, 3))
-        below[:, 0] = seen[np.arange(slots), first, 1:].sum(axis=1)
-        np.add.at(below[:, 1], slot, many)
-        np.add.at(below[:, 2], slot, many * (1.0 - missing / (SCORE_BINS - 1)))
+        goes_on = in_doubt & (state.since_ns >= 0)
+        first = np.arange(slots), np.argmax(state.known, axis=1)
+        new = np.stack([seen[first], state.share[first] * seen[first].sum(axis=1, keepdims=True)], axis=1)
+        summed = np.bincount(slot, weights=many * (1.0 - missing / (SCORE_BINS - 1)), minlength=slots)
         return state._replace(
             hours=counted(state.hours, slot, missing, many),
             evidence=tuple(evidence),
             strata=np.minimum(strata, level + params.beyond),
-            since_ns=np.where(began, summary.start_ns, np.where(in_doubt, state.since_ns, -1)),
-            below=np.where(in_doubt[:, None], np.where(began[:, None], 0.0, state.below) + below, 0.0),
+            since_ns=np.where(goes_on, state.since_ns, np.where(in_doubt, summary.start_ns, -1)),
+            seen=goes_on[:, None, None] * state.seen + in_doubt[:, None, None] * new,
+            summed=goes_on * state.summed + in_doubt * summed,
         )
 
     def _weigh_strata(
@@ -270,24 +276,30 @@ class QualityDrift:
     def _findings(self, state: State, summary: WindowSummary) -> tuple[Finding, ...]:
         level = self._level(state, summary)
         evidence = rejected(state.evidence, state.known)
-        is_told = (evidence >= level) & (state.below[:, 1] >= self.params.values_min)
+        wrong, values = excess(state.seen), state.seen[:, 0].sum(axis=1)
+        is_told = (evidence >= level) & (values >= self.params.values_min)
         if not is_told.any():
             return ()
         # Where one row is sure, those in doubt may name the cause.
         is_worse = is_told | (evidence > level - self.params.doubt)
+        scores, labels = summary.facts.scores, summary.windows.labels
+        mixed: dict[str, list[int]] = {}  # What a change of who calls can move, by metric.
+        for slot, score_row in enumerate(state.row_of.tolist()):
+            own = labels[int(scores.score_row[score_row])]
+            if not own or own[0][0] not in STRATA:
+                mixed.setdefault(scores.metric[score_row], []).append(slot)
         for total, place, _ in self._members(state, summary):
             within = float(log_mixture(state.strata[total : total + 1, place])[0])
-            is_told[total] &= within >= level
-            is_worse[total] &= within > level - self.params.doubt
-        scores, labels = summary.facts.scores, summary.windows.labels
+            gated = mixed[scores.metric[int(state.row_of[total])]]
+            is_told[gated] &= within >= level
+            is_worse[gated] &= within > level - self.params.doubt
         by_metric: dict[str, list[Carrier]] = {}
         for slot in np.flatnonzero(is_worse).tolist():
             score_row = int(state.row_of[slot])
             row = int(scores.score_row[score_row])
             label = labels[row][0][0] if labels[row] else ""
-            below, values = state.below[slot, :2].tolist()
             by_metric.setdefault(scores.metric[score_row], []).append(
-                Carrier(row, label, max(below - values / 2, 0.0), values, slot)
+                Carrier(row, label, float(wrong[slot]), float(values[slot]), slot)
             )
         return tuple(
             self._finding(state, summary, metric, one)
@@ -301,15 +313,17 @@ class QualityDrift:
         first = int(np.argmax(state.known[slot]))
         both = bool(state.known[slot, YESTERDAY] and state.known[slot, WEEK_AGO])
         text = "at this hour yesterday, and a week ago" if both else REFERENCES[first]
+        below, usual = state.seen[slot, :, 1:].sum(axis=1)
         minutes = max(round((summary.end_ns - int(state.since_ns[slot])) / MINUTE_NS), 1)
         evidence: tuple[tuple[str, float | int | str], ...] = (
             ("reference", text),
             ("baseline", text),
-            ("below_percent", round(100 * float(state.below[slot, 0]) / one.calls)),
+            ("below_percent", round(100 * float(below) / one.calls)),
+            ("usual_percent", round(100 * float(usual) / one.calls)),
             ("values", int(one.calls)),
             ("since", f"{minutes} min"),
             ("usual_median", round(1.0 - float(state.cut[slot, first, 0]) / (SCORE_BINS - 1), 2)),
-            ("mean", round(float(state.below[slot, 2]) / one.calls, 3)),
+            ("mean", round(float(state.summed[slot]) / one.calls, 3)),
             ("usual_mean", round(float(state.mean[slot, first]), 3)),
         )
         labels = (("metric", metric),)

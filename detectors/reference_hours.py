@@ -80,11 +80,10 @@ def turned(hours: Hours, end_ns: int, in_doubt: NDArray[np.bool_]) -> tuple[Hour
         return hours, False
     if hours.block < 0:
         return hours._replace(block=block), False
-    hours = _close_block(hours, in_doubt)
-    while hours.block < block - BLOCKS_AN_HOUR - 2:  # A long gap: the hours between are empty.
-        hours = _leave_hour(hours)._replace(block=block - BLOCKS_AN_HOUR - 2)
     while hours.block < block:
         hours = _close_block(hours, in_doubt)
+        if hours.block % BLOCKS_AN_HOUR == 0:  # In a long gap the hours from here on are empty.
+            hours = hours._replace(block=max(hours.block, block - BLOCKS_AN_HOUR - 2))
     return hours, True
 
 
@@ -109,7 +108,8 @@ def _leave_hour(hours: Hours) -> Hours:
     place = over % len(hours.past)
     past_hour = hours.past_hour.copy()
     past_hour[place] = over
-    kept = np.minimum(hours.hour, COUNT_MAX).astype(np.uint16)
+    fullest = np.maximum(hours.hour.max(axis=1, keepdims=True, initial=0), COUNT_MAX)
+    kept = np.rint(hours.hour * (COUNT_MAX / fullest)).astype(np.uint16)  # A row keeps its shape.
     past = (*hours.past[:place], kept, *hours.past[place + 1 :])
     return hours._replace(past=past, past_hour=past_hour, hour=np.zeros_like(hours.hour))
 

@@ -8,9 +8,9 @@ with most of its weight at usual defaults (atom_evidence.py); expected calls bey
 from the tail and the slope of its logarithm, at least 3, with a restarted e-value for the movement
 (creeping_latency.py); cycles in which the same part stands out (failure_phase.py).
 False positives: failures that all last exactly as long for a reason of their own (a script, a SIP timer);
-durations rounded to minutes while all are one minute; a usual default that does not stand in the path.
-False negatives: timeouts below 1 s, beyond 160 s, with jitter above 100 ms, or under 2 % of the failures;
-durations rounded to whole seconds need some forty failures, to five seconds all.
+durations rounded to minutes while all are one minute; a usual default that does not stand in the path; for a
+day, calls that are quicker for good. False negatives: timeouts below 1 s, beyond 160 s, with jitter above
+100 ms, or under 2 % of failures; durations rounded to seconds need forty failures, to five seconds all.
 """
 
 from __future__ import annotations

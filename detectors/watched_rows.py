@@ -50,6 +50,15 @@ class Carrier(NamedTuple):
     slot: int = -1  # of the detector that asks
 
 
+def excess(seen: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give how many more than usual lie beyond a cut, (slots,): the cut where that is most.
+
+    `seen` (slots, 2, categories) is what was counted between cuts, lowest first, and what is usual.
+    """
+    more = seen[:, 0] - seen[:, 1]
+    return np.asarray(np.cumsum(more[:, :0:-1], axis=1).max(axis=1, initial=0.0))
+
+
 def causes(carriers: Sequence[Carrier], spoken: int = -1) -> list[Carrier]:
     """Pick who speaks for rows that are wrong at the same time, in the same way.
 

@@ -67,6 +67,14 @@ def test_a_few_very_slow_calls_are_told() -> None:
     assert found[0][0] > 40 * MINUTE
 
 
+def test_a_few_very_slow_calls_of_everyone_are_told_once() -> None:
+    """Half of the values are above the median, as ever: what is more lies beyond the q99 alone."""
+    found = told([1.0] * (90 * MINUTE) + [5.0] * (30 * MINUTE), tail=0.08, per_slice=8.0)
+
+    assert {who for number, who, _ in found if number > 100 * MINUTE} == {""}
+    assert found[-1][2]["usual_percent"] == pytest.approx(50, abs=2)
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_what_only_varies_is_not_told(seed: int) -> None:
     assert told([1.0] * (6 * 60 * MINUTE), seed=seed) == []

@@ -11,6 +11,8 @@ from detectors.quality_drift import QualityDrift
 from tests.slices_by_hand import Did, Slices
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.judge.detection import Finding
 
 MINUTE = 12  # slices
@@ -25,17 +27,23 @@ def told(
     share: list[float] | None = None,
     per_slice: float = 2.0,
     seed: int = 1,
+    is_yes_or_no: bool = False,
+    more: Callable[[int], Labels] = lambda _: (),
 ) -> list[tuple[int, Labels, dict[str, Any]]]:
-    """Give (slice, labels, evidence); means of both tenants by slice, and the share of the first."""
+    """Give (slice, labels, evidence); means of both tenants by slice, and the share of the first.
+
+    `more` are labels of every call of a slice, beside the tenant.
+    """
     rng = np.random.default_rng(seed)
     slices, detector = Slices(), QualityDrift()
     state, found = detector.new_state(), []
     for number, (acme, globex) in enumerate(means):
         many = int(rng.poisson(per_slice))
         is_acme = rng.random(many) < (share[number] if share else 0.5)
-        scores = np.clip(rng.normal(np.where(is_acme, acme, globex), 0.1), 0.0, 1.0)
+        mean = np.where(is_acme, acme, globex)
+        scores = (rng.random(many) < mean) * 1.0 if is_yes_or_no else rng.normal(mean, 0.1).clip(0.0, 1.0)
         did = {
-            labels: Did(scores={"csat": scores[own].tolist()})
+            (*more(number), *labels): Did(scores={"csat": scores[own].tolist()})
             for labels, own in ((ACME, is_acme), (GLOBEX, ~is_acme))
             if own.any()
         }
@@ -71,12 +79,37 @@ def test_another_mix_of_callers_is_no_drift() -> None:
     share = [0.7] * (90 * MINUTE) + [0.2] * (60 * MINUTE)
 
     assert told(means, share=share) == []
+    assert told(means, share=share, more=lambda _: (("sip_trunk", "sip-1"),)) == []
+
+
+def test_a_release_that_answers_worse_is_told_as_long_as_it_does() -> None:
+    """All calls go to it at once: that another release answers is no change of who calls."""
+    found = told(
+        both(0.8, 90) + both(0.7, 60), more=lambda number: (("release", f"v{1 + number // (90 * MINUTE)}"),)
+    )
+
+    assert {labels for number, labels, _ in found if number > 140 * MINUTE} == {()}
 
 
 def test_the_tenant_whose_answers_became_worse_speaks() -> None:
     found = told([(0.8, 0.8)] * (90 * MINUTE) + [(0.8, 0.6)] * (30 * MINUTE))
 
     assert {labels for _, labels, _ in found} == {GLOBEX}
+
+
+def test_what_all_have_is_told_once_where_scores_are_yes_or_no() -> None:
+    """Nine in ten calls are solved, and then seven: less than half is wrong, and with everyone."""
+    found = told(both(0.9, 90) + both(0.7, 30), is_yes_or_no=True)
+
+    assert {labels for number, labels, _ in found if number > 100 * MINUTE} == {()}
+    assert found[-1][2]["below_percent"] == pytest.approx(30, abs=5)
+    assert found[-1][2]["usual_percent"] == pytest.approx(10, abs=2)
+
+
+def test_the_tenant_of_whom_fewer_calls_are_solved_speaks() -> None:
+    means = [(0.9, 0.9)] * (90 * MINUTE) + [(0.9, 0.5)] * (30 * MINUTE)
+
+    assert {labels for _, labels, _ in told(means, is_yes_or_no=True)} == {GLOBEX}
 
 
 def test_worse_than_yesterday_and_not_than_a_week_ago_is_not_told() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from bench.detection.labelled_slices import Failures, LabelledSlices, Latencies
 from detectors.atom_evidence import log_weights
-from detectors.timeout_cliff import TimeoutCliff, snapped_s
+from detectors.creeping_latency import CreepParams
+from detectors.timeout_cliff import Params, TimeoutCliff, snapped_s
 from engine.judge.detection import CRITICAL, WARNING, Finding
 from engine.limits import Limit, LimitInstance
 from engine.observe.latency import bucket_number
@@ -327,6 +328,20 @@ def test_successes_that_end_at_a_wall_in_silence_are_told() -> None:
     assert 120 * MINUTE < number < 140 * MINUTE
     assert finding.summary.startswith("No {operation} takes longer")
     assert dict(finding.evidence)["timeout"] == "15.00 s"
+
+
+def test_calls_that_are_quicker_for_good_are_usual_after_a_while() -> None:
+    """A slow carrier is taken out of use: nothing takes longer than 15 s, and nothing is cut."""
+    before = setups(lambda _: 10.0, 120, sigma=0.4)
+    after = setups(lambda _: 10.0, 360, sigma=0.4, cut_s=14.8)[120 * MINUTE :]
+    detector = TimeoutCliff(params=Params(creep=CreepParams(doubt_min=90)))
+
+    said = found([*before, *after], detector=detector)
+
+    number, _ = first_of(said, WARNING)
+    assert 120 * MINUTE < number < 140 * MINUTE
+    assert any(said[200 * MINUTE])
+    assert not any(said[230 * MINUTE :])
 
 
 def calls(minutes: int, is_bad: Callable[[int], bool], seed: int = 9) -> list[WindowSummary]:
