@@ -157,6 +157,44 @@ def test_slow_traffic_that_is_known_is_missed_in_time() -> None:
     assert 115 + 120 <= min(slow) <= 115 + 300
 
 
+@pytest.mark.parametrize("every", [3, 5, 15, 60])
+def test_a_dialler_that_calls_in_batches_is_known_after_two_hours_and_missed_when_it_stops(
+    every: int,
+) -> None:
+    """The batch that does not come is missed once a second one would have been due."""
+    stops = 600
+    found = told(lambda minute: 60 if minute % every == 0 and minute < stops else 0, stops + 3 * every)
+
+    assert max((minute for minute in found if minute < stops), default=0) < 120
+    assert stops < min(minute for minute in found if minute >= stops) <= stops + every + 1
+
+
+def test_batches_that_come_when_they_like_are_told_seldom() -> None:
+    """Three to seven minutes apart, all day."""
+    rng = np.random.default_rng(1)
+    starts = set(np.cumsum(rng.integers(3, 8, DAY)).tolist())
+    found = told(lambda minute: 60 * (minute in starts), DAY)
+
+    assert len(found) < 20
+
+
+def test_one_outage_does_not_hide_the_next() -> None:
+    def calls(minute: int) -> int:
+        return 0 if 120 <= minute < 150 or 170 <= minute < 200 else 6
+
+    found = told(calls, 220)
+
+    assert min(found) in {123, 124}
+    assert min(minute for minute in found if minute >= 170) - 170 < 8
+
+
+def test_a_night_does_not_hide_an_outage_in_the_morning() -> None:
+    stops = DAY + 9 * 60
+    found = told(lambda minute: 0 if stops <= minute else in_office_hours(minute), stops + 20)
+
+    assert min(minute for minute in found if minute >= stops) - stops in {3, 4}
+
+
 def test_a_silent_stream_is_told_with_its_own_time() -> None:
     """The last calls end two minutes after the last start; then nothing comes."""
     found = findings(lambda minute: 6 if minute < 60 else 0, 80, events=lambda minute: int(minute < 62))
