@@ -8,8 +8,8 @@ earlier), and of what is usual at that time of the week, once that was watched (
 For Poisson arrivals of which n calls are all that is known, the chance of such a quiet is exp(-20) = 2e-9.
 Calls in bursts (a dialler's batches) are not Poisson: a quiet must miss twice as many calls as did the second
 longest of the last four pauses of two hours: what came once is news, what came twice is how calls come.
-False positives: business hours that end at once in the first three days after a start; a holiday, until calls
-come again; the first two pauses of a campaign in batches, and its end; a test of 20 calls 9 minutes ago.
+False positives: business hours that end at once in the first three days; the first free weekend; a holiday,
+until calls come again; first pauses of a campaign in batches, and its end; a test of 20 calls 9 minutes ago.
 False negatives: fewer calls than usual but not none; under 30 an hour in the first hour of quiet; a third
 outage in two hours, at first; a row without calls for a day in which others had them, until its next call.
 """

@@ -89,6 +89,14 @@ def test_the_first_evenings_look_like_outages_and_later_ones_do_not(per_minute: 
     assert not [minute for minute in found if minute >= 4 * DAY]
 
 
+def test_the_first_weekend_looks_like_an_outage_and_the_second_does_not() -> None:
+    """One Saturday that was watched has faded for a week, and is enough."""
+    found = told(lambda minute: in_office_hours(minute) if minute // DAY % 7 < 5 else 0, 14 * DAY)
+
+    assert 5 * DAY + 12 * 60 in found
+    assert not [minute for minute in found if minute >= 7 * DAY + 8 * 60]
+
+
 def test_nobody_closes_to_the_minute() -> None:
     """On some days the last call comes four minutes earlier."""
 
