@@ -75,6 +75,7 @@ def test_failures_at_one_duration_are_told_after_a_few(at_s: float) -> None:
     evidence = dict(finding.evidence)
     assert float(str(evidence["timeout"]).removesuffix(" s")) == pytest.approx(at_s, abs=0.03)
     assert evidence["hits"] == evidence["failures"] == number + 1
+    assert "failed {operations} of one hour or day ended at {timeout}" in finding.description
     assert "Nobody wrote" in finding.description
 
 
