@@ -6,10 +6,12 @@ quiet time >= 60 s, where n = the calls of the hour before it and missing = the 
 The rate is the smallest of that of the hour and of the five minutes before (at a start as if none had come
 earlier), and of what is usual at that time of the week, once that was watched (detectors/usual_arrivals.py).
 For Poisson arrivals of which n calls are all that is known, the chance of such a quiet is exp(-20) = 2e-9.
-False positives: business hours that end at once in the first three days after a start; a day that is not like
-its weekday (a holiday, until calls come again); a campaign that is over; a test of 20 calls 9 minutes ago.
-False negatives: fewer calls than usual but not none; under 30 an hour in the first hour of quiet; minutes by
-opening; a row without calls for a day in which others had them: it has moved, until its next call.
+Calls in bursts (a dialler's batches) are not Poisson: a quiet must miss twice as many calls as did the second
+longest of the last four pauses of two hours: what came once is news, what came twice is how calls come.
+False positives: business hours that end at once in the first three days; the first free weekend; a holiday,
+until calls come again; first pauses of a campaign in batches, and its end; a test of 20 calls 9 minutes ago.
+False negatives: fewer calls than usual but not none; under 30 an hour in the first hour of quiet; a third
+outage in two hours, at first; a row without calls for a day in which others had them, until its next call.
 """
 
 from __future__ import annotations
@@ -45,6 +47,9 @@ NO_EVENTS = (
 )
 SURPRISE_MIN = 20.0  # -ln of the chance of the quiet
 QUIET_NS_MIN = MINUTE_NS
+PAUSE_MIN = SURPRISE_MIN / 2  # calls missing in a pause; a shorter one delays nothing
+PAUSES = 4  # kept of each row
+PAUSES_NS = 2 * 60 * MINUTE_NS  # before the last call
 MOVED_NS = 24 * 60 * MINUTE_NS
 WATCHED_LABELS = frozenset(("trunk", "provider"))
 FIVE_MINUTES, HOUR = 1, 2
@@ -57,6 +62,8 @@ class State(NamedTuple):
     rate_per_s: NDArray[np.float64]  # (rows,) as it was at that slice
     hour_calls: NDArray[np.int64]  # (rows,) likewise: how well the rate is known
     missing: NDArray[np.float64]  # (rows,) calls that should have come since
+    pauses: NDArray[np.float64]  # (rows, PAUSES) calls missing in the last ones, the newest first
+    paused_ns: NDArray[np.int64]  # (rows, PAUSES) their ends
     last_event_ns: int  # end of the last slice with any event
     usual: UsualArrivals
 
@@ -73,8 +80,9 @@ class ArrivalsStopped:
     def new_state(self) -> State:
         """Give the state before the first slice."""
         return State(
-            np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64), np.zeros(0), -1, nothing_usual()
-        )
+            np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64), np.zeros(0),
+            np.zeros((0, PAUSES)), np.zeros((0, PAUSES), np.int64), -1, nothing_usual(),
+        )  # fmt: skip
 
     def detect(self, state: State, summary: WindowSummary, limits: tuple[LimitInstance, ...]) -> Detection:
         """Look at one closed slice."""
@@ -88,7 +96,9 @@ class ArrivalsStopped:
         long_s = min(max((end_ns - summary.first_ns) / NS, short_s), WINDOWS_NS[HOUR] / NS)
         arrived = windows.arrivals_in_slice > 0
         usual = self.usual(state.usual, summary)
+        pauses = grown(state.pauses, rows, 0.0), grown(state.paused_ns, rows, -1)
         if arrived.any():
+            pauses = _with_pauses(pauses, np.flatnonzero(arrived & (missing >= PAUSE_MIN)), missing, end_ns)
             short, long = windows.arrivals[:, FIVE_MINUTES] / short_s, windows.arrivals[:, HOUR] / long_s
             rate = np.where(arrived, np.minimum(short, long), rate)
             hour_calls = np.where(arrived, windows.arrivals[:, HOUR], hour_calls)
@@ -97,7 +107,7 @@ class ArrivalsStopped:
         expected[usual.rows] = np.minimum(rate[usual.rows], usual.rate_per_s)
         missing = np.where(arrived, 0.0, missing + expected * ((end_ns - summary.start_ns) / NS))
         last_event_ns = end_ns if summary.stream.events > 0 else state.last_event_ns
-        state = State(last_ns, rate, hour_calls, missing, last_event_ns, usual)
+        state = State(last_ns, rate, hour_calls, missing, *pauses, last_event_ns, usual)
         return Detection(state, _findings(state, windows.labels, end_ns))
 
     def usual(self, usual: UsualArrivals, summary: WindowSummary) -> UsualArrivals:
@@ -111,6 +121,27 @@ class ArrivalsStopped:
         return with_slice(usual, span_ns, windows.arrivals_in_slice, self.utc_offsets)
 
 
+def _with_pauses(
+    pauses: tuple[NDArray[np.float64], NDArray[np.int64]],
+    over: NDArray[np.int64],
+    missing: NDArray[np.float64],
+    end_ns: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Give the pauses and their ends with those of some rows that are over now."""
+    if not len(over):
+        return pauses
+    calls, ends_ns = pauses[0].copy(), pauses[1].copy()
+    calls[over, 1:], ends_ns[over, 1:] = calls[over, :-1], ends_ns[over, :-1]
+    calls[over, 0], ends_ns[over, 0] = missing[over], end_ns
+    return calls, ends_ns
+
+
+def _usual_pause(state: State, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Give how many calls are missing in pauses that some rows had twice of late."""
+    is_late = state.last_arrival_ns[rows, None] - state.paused_ns[rows] <= PAUSES_NS
+    return np.sort(np.where(is_late, state.pauses[rows], 0.0), axis=1)[:, -2]
+
+
 def _findings(
     state: State, labels: tuple[tuple[tuple[str, str], ...], ...], end_ns: int
 ) -> tuple[Finding, ...]:
@@ -121,6 +152,7 @@ def _findings(
     # Row 0 is the total: while it has calls, a row without any for a day is one that nobody calls any more.
     has_moved = state.last_arrival_ns[:1] - state.last_arrival_ns >= MOVED_NS
     found = np.flatnonzero((surprise >= SURPRISE_MIN) & (quiet_ns >= QUIET_NS_MIN) & ~has_moved)
+    found = found[state.missing[found] >= 2 * _usual_pause(state, found)]
     # A call's end may come after the last start: the stream stopped with the calls if it did so soon after.
     is_silent = (0 in found) & (silent_ns >= QUIET_NS_MIN) & (2 * silent_ns >= quiet_ns)
     return tuple(

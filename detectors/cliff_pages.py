@@ -19,8 +19,8 @@ Matches = list[tuple["LimitInstance", float]]
 
 ATOM_SUMMARY = "{what} fail at exactly {timeout}."
 ATOM = (
-    "{hits} of {failures} failed {operations} ended at {timeout} ({share_percent} %), for {since}. Faults at "
-    "random do not end at one duration: a timeout cuts them. "
+    "{hits} of {failures} failed {operations} of one hour or day ended at {timeout} ({share_percent} %), "
+    "under suspicion for {since}. Faults at random do not end at one duration: a timeout cuts them. "
 )
 IN_REGISTER = (
     "It is {limit} of the register ({limit_value} s), in {lives_in}: raise it, or mend what became slow."
@@ -74,7 +74,7 @@ class Cliff(NamedTuple):
     timeout_s: float
     hits: int
     failures: int
-    lasted_ns: int
+    lasted_ns: int  # the suspicion; hits and failures are of the hour or day that speaks
 
 
 def seconds(value: float) -> str:

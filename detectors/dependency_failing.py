@@ -189,7 +189,9 @@ class DependencyFailing:
             log_recovered=np.where(is_alarmed & state.is_alarmed, log_recovered, 0.0),
             episode=np.where(is_closed[:, None], 0, episode),
             bad_slices=bad_slices,
-            began_ns=np.where(is_open, np.where(state.began_ns < 0, start_ns, state.began_ns), -1),
+            began_ns=np.where(
+                is_open & ~is_closed, np.where(state.began_ns < 0, start_ns, state.began_ns), -1
+            ),
             called_ns=called_ns,
         )
 

@@ -3,14 +3,15 @@
 Each cycle says one thing: in which part of it failures stood out most from what its traffic lets expect. That
 a burst lasts, or has many calls, does not count; only that the same part of the cycle stands out again and
 again does. The null share of a part (with its neighbour, for what falls on a border) is that of its time or
-1.5 times that of its traffic, if more. Rejected: a Rayleigh test on every failure, which takes one outage of
-a minute for a rhythm.
+1.5 times that of its traffic, if more: of the calls that ended then or of those that came then, because what
+fails at once fails when a dialler begins a batch, and good calls end minutes later. Rejected: a Rayleigh test
+on every failure, which takes one outage of a minute for a rhythm.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,7 @@ BLOCKS_NS = (6 * 60 * MINUTE_NS, 24 * 60 * MINUTE_NS, 7 * 24 * 60 * MINUTE_NS)  
 PARTS = tuple(cycle // part for cycle, part in zip(CYCLES_NS, PARTS_NS, strict=True))
 FIRST = tuple(sum(PARTS[:number]) for number in range(len(PARTS)))
 COLUMNS = sum(PARTS)
+COUNTED = ("errors", "ended", "arrived", "traffic", "arrivals", "hits", "cycles")  # fields of the state
 
 
 class PhaseParams(NamedTuple):
@@ -52,7 +54,9 @@ class PhaseState(NamedTuple):
     block: tuple[int, ...]
     errors: NDArray[np.int32]  # (slots, COLUMNS) in the current cycles
     ended: NDArray[np.int32]
-    traffic: NDArray[np.int64]  # the same of past cycles, in the block
+    arrived: NDArray[np.int32]
+    traffic: NDArray[np.int64]  # ends of past cycles, in the block
+    arrivals: NDArray[np.int64]  # likewise
     hits: NDArray[np.int32]  # cycles in which this part or the next stood out, in the block
     cycles: NDArray[np.int64]  # (slots, cycles): in which anything stood out
     part: NDArray[np.int32]  # (slots, cycles): the part that is on phase; -1: none
@@ -65,8 +69,8 @@ def new_phase() -> PhaseState:
     table = np.zeros((0, COLUMNS), np.int32)
     each = np.zeros((0, many), np.int64)
     return PhaseState(
-        np.zeros(0, np.int32), (-1,) * many, (-1,) * many, table, table, table.astype(np.int64), table,
-        each, each.astype(np.int32), each,
+        np.zeros(0, np.int32), (-1,) * many, (-1,) * many, table, table, table,
+        table.astype(np.int64), table.astype(np.int64), table, each, each.astype(np.int32), each,
     )  # fmt: skip
 
 
@@ -80,11 +84,12 @@ def take_slice(
         if cycle != state.cycle[number]:
             state = _ended(state, number, summary, pages_per_week, params)
     columns = np.array([FIRST[number] + _part(number, summary) for number in range(len(CYCLES_NS))])
-    ended, errors = state.ended.copy(), state.errors.copy()
+    ended, errors, arrived = state.ended.copy(), state.errors.copy(), state.arrived.copy()
     assert len(state.slot) <= len(summary.facts.ended), "windows are only ever appended"
     count_parts(state.slot, summary.facts.ended, columns, ended)
     count_parts(state.slot, summary.facts.errors, columns, errors)
-    return state._replace(ended=ended, errors=errors)
+    count_parts(state.slot, summary.windows.arrivals_in_slice, columns, arrived)
+    return state._replace(ended=ended, errors=errors, arrived=arrived)
 
 
 @kernel
@@ -128,7 +133,9 @@ def _grown(state: PhaseState, summary: WindowSummary, params: PhaseParams) -> Ph
         slot=slot,
         errors=grown(state.errors, slots, 0),
         ended=grown(state.ended, slots, 0),
+        arrived=grown(state.arrived, slots, 0),
         traffic=grown(state.traffic, slots, 0),
+        arrivals=grown(state.arrivals, slots, 0),
         hits=grown(state.hits, slots, 0),
         cycles=grown(state.cycles, slots, 0),
         part=grown(state.part, slots, -1),
@@ -143,12 +150,13 @@ def _ended(
     parts = CYCLES_NS[number] // _width_ns(number, summary)
     columns = slice(FIRST[number], FIRST[number] + parts)
     cycle = summary.start_ns // CYCLES_NS[number]
-    fresh = {name: getattr(state, name).copy() for name in ("errors", "ended", "traffic", "hits", "cycles")}
-    errors, ended = state.errors[:, columns], state.ended[:, columns]
-    fresh["errors"][:, columns] = fresh["ended"][:, columns] = 0
+    fresh = {name: getattr(state, name).copy() for name in COUNTED}
+    errors, ended, arrived = (table[:, columns] for table in (state.errors, state.ended, state.arrived))
+    for name in ("errors", "ended", "arrived"):
+        fresh[name][:, columns] = 0
     part, last_ns = state.part.copy(), state.last_ns.copy()
     if state.cycle[number] >= 0:
-        stood_out = _stood_out(errors, ended)
+        stood_out = _stood_out(errors, _share(ended, arrived))
         rows = np.flatnonzero(stood_out >= 0)
         best = stood_out[rows]
         hits = fresh["hits"][:, columns]
@@ -156,11 +164,12 @@ def _ended(
         hits[rows, (best - 1) % parts] += 1
         fresh["cycles"][rows, number] += 1
         fresh["traffic"][:, columns] += ended
+        fresh["arrivals"][:, columns] += arrived
         tries = WEEK_S * NS / BLOCKS_NS[number] * parts * max(len(hits), 1)
         often = hits[rows].max(axis=1, initial=0) >= params.hits_min
         rows, best = rows[often], best[often]
-        traffic, cycles = fresh["traffic"][rows, columns], fresh["cycles"][rows, number]
-        log_e, where = _on_phase(hits[rows], traffic, cycles, params)
+        share = _share(fresh["traffic"][rows, columns], fresh["arrivals"][rows, columns], beside=1)
+        log_e, where = _on_phase(hits[rows], share, fresh["cycles"][rows, number], params)
         again = log_e >= math.log(tries / pages_per_week)
         again &= (best == where) | ((best - 1) % parts == where)
         part[rows[again], number] = where[again]
@@ -169,17 +178,29 @@ def _ended(
     part[stale, number] = -1
     block = summary.start_ns // BLOCKS_NS[number]
     if block != state.block[number]:
-        fresh["hits"][:, columns], fresh["traffic"][:, columns], fresh["cycles"][:, number] = 0, 0, 0
+        for name in ("hits", "traffic", "arrivals"):
+            fresh[name][:, columns] = 0
+        fresh["cycles"][:, number] = 0
     return state._replace(
         cycle=_put(state.cycle, number, cycle), block=_put(state.block, number, block),
         part=part, last_ns=last_ns, **fresh,
     )  # fmt: skip
 
 
-def _stood_out(errors: NDArray[np.int32], ended: NDArray[np.int32]) -> NDArray[np.int64]:
+def _share(
+    ended: NDArray[np.integer[Any]], arrived: NDArray[np.integer[Any]], beside: int = 0
+) -> NDArray[np.float64]:
+    """Give the share that each part, with so many after it (0 or 1), has of the ends or arrivals, if more."""
+    shares = []
+    for table in (ended, arrived):
+        part = table + np.roll(table, -1, axis=1) if beside else table
+        shares.append(part / np.maximum(table.sum(axis=1, keepdims=True), 1))
+    return np.asarray(np.maximum(shares[0], shares[1]))
+
+
+def _stood_out(errors: NDArray[np.int32], share: NDArray[np.float64]) -> NDArray[np.int64]:
     """Give, by slot, the part in which failures stood out most; -1: none did, or several alike."""
-    total = errors.sum(axis=1, keepdims=True)
-    expected = ended * total / np.maximum(ended.sum(axis=1, keepdims=True), 1)
+    expected = share * errors.sum(axis=1, keepdims=True)
     excess = np.where(errors > 0, (errors - expected) / np.sqrt(expected + 1.0), -np.inf)
     is_top = excess >= excess.max(axis=1, keepdims=True) - 1e-9
     # Two neighbours are one burst across a border; it is where it begins.
@@ -190,12 +211,11 @@ def _stood_out(errors: NDArray[np.int32], ended: NDArray[np.int32]) -> NDArray[n
 
 def _on_phase(
     hits: NDArray[np.int32],
-    traffic: NDArray[np.int64],
+    share: NDArray[np.float64],
     cycles: NDArray[np.int64],
     params: PhaseParams,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Give ln of the evidence of the best part of every slot, and the part; each counts with the next."""
-    share = (traffic + np.roll(traffic, -1, axis=1)) / np.maximum(traffic.sum(axis=1, keepdims=True), 1)
     null = np.maximum(2.0 / hits.shape[1], params.traffic_factor * share)
     p0 = np.minimum(null, params.null_max)[..., None]
     p1 = p0 + (1.0 - p0) * np.array(params.shares)

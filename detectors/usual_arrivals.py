@@ -3,7 +3,8 @@
 It tells an evening from an outage. Slots of five minutes are counted whether calls come or not: on the first
 evenings nobody knows that they are quiet, and a table that left out what looked like an outage would never
 learn it. One real outage then is one day among several. Beyond ROWS_MAX rows nothing is known of a row. The
-table is of this run of the engine: after a restart it takes three days again.
+table is part of the detector's state: a restart with a checkpoint keeps it, one without takes three days
+again. The first weekend is like no day before it; the second is known.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 NS = 1_000_000_000
 ROWS_MAX = 64
 WEEKDAYS_MIN = 3
-DAYS_MIN = 1.0  # watched at a slot before it is believed; another weekday counts a third of a day
+DAYS_MIN = 0.8  # watched at a slot before it is believed: one day, faded for a week; another counts a third
 
 
 class UsualArrivals(NamedTuple):

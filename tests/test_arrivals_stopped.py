@@ -89,6 +89,14 @@ def test_the_first_evenings_look_like_outages_and_later_ones_do_not(per_minute: 
     assert not [minute for minute in found if minute >= 4 * DAY]
 
 
+def test_the_first_weekend_looks_like_an_outage_and_the_second_does_not() -> None:
+    """One Saturday that was watched has faded for a week, and is enough."""
+    found = told(lambda minute: in_office_hours(minute) if minute // DAY % 7 < 5 else 0, 14 * DAY)
+
+    assert 5 * DAY + 12 * 60 in found
+    assert not [minute for minute in found if minute >= 7 * DAY + 8 * 60]
+
+
 def test_nobody_closes_to_the_minute() -> None:
     """On some days the last call comes four minutes earlier."""
 
@@ -155,6 +163,44 @@ def test_slow_traffic_that_is_known_is_missed_in_time() -> None:
 
     assert 118 + 40 <= min(half) <= 118 + 60
     assert 115 + 120 <= min(slow) <= 115 + 300
+
+
+@pytest.mark.parametrize("every", [3, 5, 15, 60])
+def test_a_dialler_that_calls_in_batches_is_known_after_two_hours_and_missed_when_it_stops(
+    every: int,
+) -> None:
+    """The batch that does not come is missed once a second one would have been due."""
+    stops = 600
+    found = told(lambda minute: 60 if minute % every == 0 and minute < stops else 0, stops + 3 * every)
+
+    assert max((minute for minute in found if minute < stops), default=0) < 120
+    assert stops < min(minute for minute in found if minute >= stops) <= stops + every + 1
+
+
+def test_batches_that_come_when_they_like_are_told_seldom() -> None:
+    """Three to seven minutes apart, all day."""
+    rng = np.random.default_rng(1)
+    starts = set(np.cumsum(rng.integers(3, 8, DAY)).tolist())
+    found = told(lambda minute: 60 * (minute in starts), DAY)
+
+    assert len(found) < 20
+
+
+def test_one_outage_does_not_hide_the_next() -> None:
+    def calls(minute: int) -> int:
+        return 0 if 120 <= minute < 150 or 170 <= minute < 200 else 6
+
+    found = told(calls, 220)
+
+    assert min(found) in {123, 124}
+    assert min(minute for minute in found if minute >= 170) - 170 < 8
+
+
+def test_a_night_does_not_hide_an_outage_in_the_morning() -> None:
+    stops = DAY + 9 * 60
+    found = told(lambda minute: 0 if stops <= minute else in_office_hours(minute), stops + 20)
+
+    assert min(minute for minute in found if minute >= stops) - stops in {3, 4}
 
 
 def test_a_silent_stream_is_told_with_its_own_time() -> None:

@@ -133,6 +133,16 @@ def test_an_outage_does_not_become_usual() -> None:
     assert told.found()[-1] >= before, "the second outage is paged like the first"
 
 
+def test_an_outage_right_after_a_recovery_is_told_with_its_own_time() -> None:
+    told = Told().go(60, 10, 0.0).go(60, 10, 1.0)
+    while told.show({"calls": 5}).findings:
+        pass
+    for _ in range(9):
+        told.show({"calls": 5, "failed": 5})
+
+    assert told.last_words().startswith("45 of the 45 calls to crm in the last 1 min failed")
+
+
 def test_nobody_calls_it_any_more_so_nothing_is_known() -> None:
     told = Told().go(60, 10, 0.0).go(5, 10, 1.0).go(30, 0, 0.0)
 

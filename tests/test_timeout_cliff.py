@@ -14,6 +14,7 @@ from detectors.timeout_cliff import Params, TimeoutCliff, snapped_s
 from engine.judge.detection import CRITICAL, WARNING, Finding
 from engine.limits import Limit, LimitInstance
 from engine.observe.latency import bucket_number
+from tests.slices_by_hand import Did, Slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -75,6 +76,7 @@ def test_failures_at_one_duration_are_told_after_a_few(at_s: float) -> None:
     evidence = dict(finding.evidence)
     assert float(str(evidence["timeout"]).removesuffix(" s")) == pytest.approx(at_s, abs=0.03)
     assert evidence["hits"] == evidence["failures"] == number + 1
+    assert "failed {operations} of one hour or day ended at {timeout}" in finding.description
     assert "Nobody wrote" in finding.description
 
 
@@ -379,3 +381,35 @@ def test_outages_without_a_rhythm_are_not_on_phase() -> None:
 
 def test_a_platform_that_fails_all_the_time_is_not_on_phase() -> None:
     assert not any(found(calls(8 * 60, lambda _: True)))
+
+
+def dialled(minutes: int, every: int, many: int, is_bad: Callable[[int], bool]) -> list[WindowSummary]:
+    """Give calls that begin together every so many slices.
+
+    Three in a hundred fail at once; the others end within five minutes, badly where `is_bad` (slice).
+    """
+    rng = np.random.default_rng(1)
+    slices, summaries = Slices(), []
+    ended, errors = (np.zeros(minutes * MINUTE + 60, np.int64) for _ in range(2))
+    for number in range(minutes * MINUTE):
+        come = many if number % every == 0 else 0
+        at_once = int(rng.binomial(come, 0.03))
+        ended[number] += at_once
+        errors[number] += at_once
+        np.add.at(ended, number + rng.integers(4, 57, come - at_once), 1)
+        if is_bad(number):
+            errors[number] = ended[number]
+        summaries.append(slices.write({(): Did(come, int(ended[number]), int(errors[number]))}))
+    return summaries
+
+
+@pytest.mark.parametrize(("every", "many"), [(MINUTE, 15), (5 * MINUTE, 60)])
+def test_calls_that_fail_at_once_as_ever_are_not_on_phase_with_their_dialler(every: int, many: int) -> None:
+    """The good ones end minutes later, so there are hardly any ends but failures when a batch begins."""
+    assert not any(found(dialled(180, every, many, lambda _: False)))
+
+
+def test_failures_at_another_moment_than_batches_are_told() -> None:
+    said = found(dialled(90, 5 * MINUTE, 60, lambda number: number % 60 in (30, 31)))
+
+    assert first_of(said)[1].labels == (("cycle", "five_minutes"),)
