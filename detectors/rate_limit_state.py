@@ -40,6 +40,9 @@ class RateLimitParams(NamedTuple):
     clump_prior_calls: float = 100.0  # worth of the guess that calls come one by one
     clip: float = 5.0  # one evaluation's difference counts for at most so many times the estimate so far
     high_share: float = 0.5  # of the cap: where the tail is held against what came
+    quiet_share: float = 0.25  # of the calls that are expected: an evaluation with fewer is quiet ...
+    quiet_calls: float = 10.0  # ... where so many, times their dispersion, are expected
+    back_wait_s: float = 120.0  # until the level and the clumps of calls that came back are known
     filters: HeadroomParams = HeadroomParams()
     rows_max: int = 512
 
@@ -63,6 +66,8 @@ class RateLimitState(NamedTuple):
     # Of earlier evaluations:
     rate: FilterBank  # log of calls per evaluation
     is_known: NDArray[np.bool_]
+    quiet_looks: NDArray[np.int32]  # evaluations in a row that were quiet; 0: it is as usual
+    quiet_ns: NDArray[np.int64]  # end of the last quiet one; -1: none yet
     spread: NDArray[np.float64]  # (slots, SPREADS): decayed variances of seconds, errors of evaluations
     spread_mean: NDArray[np.float64]  # (slots, SPREADS): decayed means that belong to them
     high_seen: NDArray[np.float64]  # decayed: periods over `high_share` ...
@@ -82,6 +87,7 @@ def new_state(slots: int, params: RateLimitParams) -> RateLimitState:
         known=0, row=numbers, window=numbers, end_ns=-1, looked_ns=-1,
         before=np.zeros((slots, SECOND_BINS), np.int32), arrivals=none, squares=none, seconds=none,
         peak=numbers, over=numbers, high=numbers, rate=bank, is_known=np.zeros(slots, np.bool_),
+        quiet_looks=numbers, quiet_ns=np.full(slots, -1),
         spread=np.zeros((slots, SPREADS)), spread_mean=np.zeros((slots, SPREADS)), high_seen=none,
         high_expected=none,
         peaks=looks, overs=looks,

@@ -292,6 +292,54 @@ def test_a_hole_in_the_stream_breaks_nothing(hole: int) -> None:
     assert state.peaks.shape == (1, 40)
 
 
+@pytest.mark.parametrize(("minutes", "share"), [(1, 0.0), (10, 0.0), (90, 0.0), (1, 0.02), (30, 0.02)])
+def test_calls_that_come_back_after_an_outage_are_no_growth(minutes: int, share: float) -> None:
+    """Ten limits at a healthy load, of which near none come for a while; each stops and is back mid-slice."""
+    cap, begins, looks = np.repeat([50.0, 200.0], 5), 80, minutes * 4
+    mean = np.array([healthy_mean(one, 1.0) * 0.9 for one in cap])
+    detector, limits, rng = RateLimit(), rate_limits(cap), np.random.default_rng(6)
+    state, said = detector.new_state(), []
+    for number in range(begins + looks + 60):
+        bins, few = clumped(rng, mean, 1.0), clumped(rng, mean * share, 1.0)
+        if begins <= number < begins + looks:
+            cut = 60 if number == begins else 0
+            bins[:, cut:] = few[:, cut:]
+        elif number == begins + looks:
+            bins[:, :110] = few[:, :110]
+        detection = detector.detect(state, limit_slice(number, cap, bins, SLICE_S), limits)
+        state = detection.state
+        said.append(detection.findings)
+
+    assert not any(said)
+    assert state.quiet_looks.tolist() == [0] * 10
+    assert np.exp((state.rate.weight * state.rate.level).sum(axis=1)) == pytest.approx(mean * 15, rel=0.1)
+
+
+def test_a_ramp_after_an_outage_is_paged_before_the_first_attempt_over_the_cap() -> None:
+    counts: list[int] = []
+    rng = np.random.default_rng(8)
+
+    def draw(at: int) -> NDArray[np.int32]:
+        mean = 0.0 if 60 <= at < 100 else 15.0 * 2.0 ** (max(at - 100, 0) / 40)
+        bins = clumped(rng, np.array([mean]), 1.0)
+        counts.append(int(bins.reshape(-1, 10).sum(axis=1).max()))
+        return bins
+
+    said, _ = run([50.0], 180, draw)
+
+    page = next(number for number, some in enumerate(said) if some)
+    assert 100 < page <= next(number for number, count in enumerate(counts) if count > 50) - 8
+
+
+def test_few_calls_after_many_are_what_is_usual_after_an_hour() -> None:
+    draw = steady(20.0)
+    said, state = run([50.0], 420, lambda at: draw(at) if at < 60 else steady(1.0, seed=at)(at))
+
+    assert not any(said)
+    assert state.quiet_looks.tolist() == [0]
+    assert np.exp((state.rate.weight * state.rate.level).sum()) == pytest.approx(15.0, rel=0.2)
+
+
 def test_no_calls_at_all_are_nothing_to_say() -> None:
     said, _ = run([1.0], 100, batch(0, 1))
 
