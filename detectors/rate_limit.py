@@ -30,6 +30,7 @@ from detectors.rate_limit_state import (
     add_slice,
     caps_of,
     new_state,
+    with_caps,
     with_limits,
 )
 from detectors.statistics import FilterBank, FilterNoise
@@ -109,6 +110,7 @@ class RateLimit:
             return Detection(now._replace(end_ns=summary.end_ns), ())
         if 0 <= now.end_ns < summary.start_ns:
             now = self.after_gap(now, summary.start_ns - now.end_ns)
+        now = with_caps(now, caps_of(now, use))
         now = add_slice(now, use, summary.end_ns, self.params.high_share)
         if summary.end_ns % LOOK_NS:
             return Detection(now, (), evaluated=False)
@@ -121,8 +123,9 @@ class RateLimit:
             return state._replace(before=np.zeros_like(state.before))
         blank = new_state(len(state.row), self.params)
         return blank._replace(
-            known=state.known, row=state.row, window=state.window, before=np.zeros_like(state.before)
-        )
+            known=state.known, row=state.row, window=state.window, cap=state.cap,
+            before=np.zeros_like(state.before),
+        )  # fmt: skip
 
     def evaluate(self, state: RateLimitState, use: LimitUse, end_ns: int) -> tuple[RateLimitState, Outlook]:
         """Bring filters and clumps up to date, and look ahead."""

@@ -169,6 +169,24 @@ def test_seconds_over_the_cap_are_paged_when_they_are_no_chance() -> None:
     assert evidence["when"] == "it is happening now"
 
 
+@pytest.mark.parametrize(("raised", "is_paged"), [(100.0, False), (11.0, True)])
+def test_what_was_over_the_old_cap_is_not_held_against_a_higher_one(raised: float, is_paged: bool) -> None:
+    """Batches of 12 where 10 may start, until more may; also while the new value was unknown for a moment."""
+    detector, draw, said = RateLimit(), batch(12, 2), []
+    state = detector.new_state()
+    for number in range(48):
+        cap = np.array([10.0 if number < 39 else np.nan if number == 39 else raised])
+        bins = draw(number) if number < 40 else draw(1)
+        detection = detector.detect(state, limit_slice(number, cap, bins, SLICE_S), rate_limits(cap))
+        state = detection.state
+        said.append(detection.findings)
+
+    assert said[38]
+    assert [bool(one) for one in said[40:]] == [is_paged] * 8
+    assert state.overs.sum() == (16 if is_paged else 0)
+    assert state.peaks.max() == 12
+
+
 def test_a_second_is_a_rolling_one() -> None:
     """Six calls on either side of the boundary of two seconds are twelve in one second."""
     bins = np.zeros((1, 150), np.int32)
