@@ -68,6 +68,7 @@ POINTS = 9  # of the horizon
 LOG_RATE_MAX = 25.0
 CLUMPED_DISPERSION = 1.5
 ROUNDED_FROM = 100.0
+LEAST_SAID = 0.01  # calls; fewer are none
 
 
 class Outlook(NamedTuple):
@@ -314,4 +315,6 @@ def _mixture(bank: FilterBank) -> tuple[NDArray[np.float64], NDArray[np.float64]
 
 def _rounded(value: float) -> float:
     """Give two digits that count."""
+    if value < LEAST_SAID:
+        return 0.0
     return float(f"{value:.2g}") if value < ROUNDED_FROM else float(round(value))

@@ -238,6 +238,18 @@ def test_the_page_says_what_becomes_of_the_calls(reached: str, says: str) -> Non
     assert says in str(dict(detection.findings[0].evidence)["consequence"])
 
 
+def test_the_page_says_none_where_next_to_none_are_expected_over_the_limit() -> None:
+    detector, limits = RateLimit(), rate_limits(np.array([50.0]))
+    _, state = run([50.0], 20, steady(1.0))
+    outlook = detector.outlook(state, np.array([50.0]))
+    assert 0.0 < outlook.per_hour.max() < 1e-9
+
+    evidence = dict(detector.evidence(state, outlook, 0, limits[0]))
+
+    names = ("excess_per_hour_now", "excess_per_hour_ahead", "excess_within_horizon")
+    assert [evidence[name] for name in names] == [0.0] * 3
+
+
 def test_only_rates_that_can_be_counted_are_watched() -> None:
     kinds = (("concurrency", None), ("rate", S), ("rate", PERIOD_NS_MAX + 1), ("quota", 86_400 * S))
     limits = tuple(
