@@ -2,12 +2,14 @@
 
 Catches: rising rates, and clumped starts (diallers, batches) that pass the cap inside a second while the mean
 is far below it. Formula: calls of a period have mean m (filter bank of detectors/statistics.py, with growth)
-and variance phi m (phi: variance within 15 s over the mean); pages when the attempts over the cap that are
-expected within ten minutes, E[(N - cap)+] summed over its periods, pass a threshold twice in a row, or when
-three rolling periods of the last ten minutes were over the cap. A tail that foretold busier seconds than
-came (machines that send the same batch again and again) is scaled down.
-False positives: a ramp that stops short of the cap; a single batch over the cap that spans some seconds.
-False negatives: clumps of a kind never seen before; a jump past the cap within half a minute.
+and variance phi m (phi: variance within 15 s over the mean); pages when E[(N - cap)+], added up over
+the next ten minutes, passes a threshold twice in a row, or when three rolling periods of the last ten minutes
+were over the cap. A tail that foretold busier seconds than came (the same batch again and again) is scaled
+down.
+False positives: a ramp that stops short of the cap, or a step to several times the rate, as after a partial
+outage; a single batch over the cap that spans some seconds.
+False negatives: clumps of a kind never seen before; a jump past the cap within half a minute; for two minutes
+after an outage only what is over the cap.
 Reference: Vonage, "the most common mistake is confusing average CPS with instantaneous CPS"; Johnson, Kemp
 and Kotz, Univariate Discrete Distributions (negative binomial).
 """
@@ -28,6 +30,7 @@ from detectors.rate_limit_state import (
     add_slice,
     caps_of,
     new_state,
+    with_caps,
     with_limits,
 )
 from detectors.statistics import FilterBank, FilterNoise
@@ -65,6 +68,7 @@ POINTS = 9  # of the horizon
 LOG_RATE_MAX = 25.0
 CLUMPED_DISPERSION = 1.5
 ROUNDED_FROM = 100.0
+LEAST_SAID = 0.01  # calls; fewer are none
 
 
 class Outlook(NamedTuple):
@@ -107,6 +111,7 @@ class RateLimit:
             return Detection(now._replace(end_ns=summary.end_ns), ())
         if 0 <= now.end_ns < summary.start_ns:
             now = self.after_gap(now, summary.start_ns - now.end_ns)
+        now = with_caps(now, caps_of(now, use))
         now = add_slice(now, use, summary.end_ns, self.params.high_share)
         if summary.end_ns % LOOK_NS:
             return Detection(now, (), evaluated=False)
@@ -119,12 +124,14 @@ class RateLimit:
             return state._replace(before=np.zeros_like(state.before))
         blank = new_state(len(state.row), self.params)
         return blank._replace(
-            known=state.known, row=state.row, window=state.window, before=np.zeros_like(state.before)
-        )
+            known=state.known, row=state.row, window=state.window, cap=state.cap,
+            before=np.zeros_like(state.before),
+        )  # fmt: skip
 
     def evaluate(self, state: RateLimitState, use: LimitUse, end_ns: int) -> tuple[RateLimitState, Outlook]:
         """Bring filters and clumps up to date, and look ahead."""
         steps = max((end_ns - state.looked_ns) // LOOK_NS, 1) if state.looked_ns >= 0 else 1
+        state = self.without_quiet(state, steps, end_ns)
         state = self.follow(self.spread(state, steps), steps)
         cap = caps_of(state, use)
         outlook = self.outlook(state, cap)
@@ -141,6 +148,36 @@ class RateLimit:
         )  # fmt: skip
         return state, outlook
 
+    def without_quiet(self, state: RateLimitState, steps: int, end_ns: int) -> RateLimitState:
+        """Set aside evaluations in which few of many expected calls came: none, or for an hour at most some.
+
+        When calls are back, the level begins anew from the first whole evaluation: one that was pulled to
+        nothing takes their return for growth.
+        """
+        expected = self.expected(state, steps)
+        many = self.params.quiet_calls * self.dispersions(state).max(axis=1)
+        is_quiet = state.is_known & (expected >= many)
+        is_quiet &= state.arrivals < self.params.quiet_share * expected
+        is_quiet &= (state.arrivals == 0.0) | (state.quiet_looks <= GAP_LOOKS_MAX)
+        is_back = (state.quiet_looks > 0) & ~is_quiet
+        is_whole = is_back & (state.quiet_ns < state.looked_ns)
+        watched = ~is_quiet & (is_whole | ~is_back)
+        looks = np.where(is_whole, 0, state.quiet_looks + is_quiet * steps)
+        return state._replace(
+            arrivals=watched * state.arrivals,
+            squares=watched * state.squares,
+            seconds=watched * state.seconds,
+            is_known=state.is_known & ~is_whole,
+            quiet_looks=looks.astype(np.int32),
+            quiet_ns=np.where(is_quiet, end_ns, state.quiet_ns),
+        )
+
+    def expected(self, state: RateLimitState, steps: int) -> NDArray[np.float64]:
+        """Give how many calls the filters expect of this evaluation."""
+        level, growth = _mixture(state.rate)
+        expected = np.exp(np.minimum(level + growth * steps, LOG_RATE_MAX)) * state.seconds / LOOK_S
+        return np.where(state.is_known, expected, 0.0)
+
     def spread(self, state: RateLimitState, steps: int) -> RateLimitState:
         """Add what the last evaluation says of clumps: within its seconds, and as a whole."""
         params = self.params
@@ -150,9 +187,7 @@ class RateLimit:
         around = np.maximum(state.squares - np.square(arrivals) / np.maximum(seconds, 1.0), 0.0)
         within = np.where(seconds > 1.0, around * seconds / np.maximum(seconds - 1.0, 1.0), 0.0)
         means = np.where(seconds > 1.0, arrivals, 0.0)
-        level, growth = _mixture(state.rate)
-        expected = np.exp(np.minimum(level + growth * steps, LOG_RATE_MAX)) * seconds / LOOK_S
-        expected = np.where(state.is_known, expected, 0.0)
+        expected = self.expected(state, steps)
         most = params.clip * self.dispersions(state).max(axis=1)
         between = np.minimum(np.square(arrivals - expected), most * expected)
         return state._replace(
@@ -168,6 +203,7 @@ class RateLimit:
     def follow(self, state: RateLimitState, steps: int) -> RateLimitState:
         """Pass the counts to the filters."""
         bank = FilterBank(*(one.copy() for one in state.rate))
+        bank.covariance[~state.is_known] = 0.0  # with the level that begins anew
         is_known = state.is_known.copy()
         dispersion = self.dispersions(state).max(axis=1)
         watched = state.seconds / LOOK_S
@@ -180,7 +216,8 @@ class RateLimit:
         level, growth = _mixture(state.rate)
         period_s = state.window / SECOND_BINS
         ahead = np.minimum(level[:, None] + growth[:, None] * self.reach, LOG_RATE_MAX)
-        mean = np.where(state.is_known[:, None], np.exp(ahead), 0.0) * period_s[:, None] / LOOK_S
+        is_seen = state.is_known & (state.quiet_looks == 0)
+        mean = np.where(is_seen[:, None], np.exp(ahead), 0.0) * period_s[:, None] / LOOK_S
         both = self.dispersions(state)
         # Clumps longer than a second count where the period is longer as well.
         dispersion = np.where(period_s > 1.0, both.max(axis=1), both[:, :-1].max(axis=1))
@@ -211,6 +248,8 @@ class RateLimit:
         """Compare with the threshold."""
         age_s = (state.looked_ns - use.first_ns[state.row]) / NS
         is_ready = (use.first_ns[state.row] >= 0) & (age_s >= self.params.wait_s)
+        back_s = (state.looked_ns - state.quiet_ns) / NS
+        is_ready &= (state.quiet_ns < 0) | (back_s >= self.params.back_wait_s)
         is_high = is_ready & (outlook.within[:, -1] >= self.params.excess_max)
         is_high |= state.overs.sum(axis=1) >= self.params.seen_min
         return tuple(
@@ -276,4 +315,6 @@ def _mixture(bank: FilterBank) -> tuple[NDArray[np.float64], NDArray[np.float64]
 
 def _rounded(value: float) -> float:
     """Give two digits that count."""
+    if value < LEAST_SAID:
+        return 0.0
     return float(f"{value:.2g}") if value < ROUNDED_FROM else float(round(value))

@@ -40,6 +40,9 @@ class RateLimitParams(NamedTuple):
     clump_prior_calls: float = 100.0  # worth of the guess that calls come one by one
     clip: float = 5.0  # one evaluation's difference counts for at most so many times the estimate so far
     high_share: float = 0.5  # of the cap: where the tail is held against what came
+    quiet_share: float = 0.25  # of the calls that are expected: an evaluation with fewer is quiet ...
+    quiet_calls: float = 10.0  # ... where so many, times their dispersion, are expected
+    back_wait_s: float = 120.0  # until the level and the clumps of calls that came back are known
     filters: HeadroomParams = HeadroomParams()
     rows_max: int = 512
 
@@ -50,6 +53,7 @@ class RateLimitState(NamedTuple):
     known: int  # limit instances that were looked through
     row: NDArray[np.int32]  # (slots,): its row among all limits
     window: NDArray[np.int32]  # (slots,): its period in bins
+    cap: NDArray[np.float64]  # (slots,): of the last slice in which it was known; NaN: in none
     end_ns: int  # of the last slice; -1: none yet
     looked_ns: int  # end of the last evaluation; -1: none yet
     before: NDArray[np.int32]  # (slots, bins): the newest bins, as many as the longest period has
@@ -63,6 +67,8 @@ class RateLimitState(NamedTuple):
     # Of earlier evaluations:
     rate: FilterBank  # log of calls per evaluation
     is_known: NDArray[np.bool_]
+    quiet_looks: NDArray[np.int32]  # evaluations in a row that were quiet; 0: it is as usual
+    quiet_ns: NDArray[np.int64]  # end of the last quiet one; -1: none yet
     spread: NDArray[np.float64]  # (slots, SPREADS): decayed variances of seconds, errors of evaluations
     spread_mean: NDArray[np.float64]  # (slots, SPREADS): decayed means that belong to them
     high_seen: NDArray[np.float64]  # decayed: periods over `high_share` ...
@@ -79,9 +85,10 @@ def new_state(slots: int, params: RateLimitParams) -> RateLimitState:
     looks = np.zeros((slots, LOOKS), np.int32)
     bank = new_bank(slots, np.array(filters.model_weight_warm), np.square(filters.cold_growth_sd), 1.0)
     return RateLimitState(
-        known=0, row=numbers, window=numbers, end_ns=-1, looked_ns=-1,
+        known=0, row=numbers, window=numbers, cap=np.full(slots, np.nan), end_ns=-1, looked_ns=-1,
         before=np.zeros((slots, SECOND_BINS), np.int32), arrivals=none, squares=none, seconds=none,
         peak=numbers, over=numbers, high=numbers, rate=bank, is_known=np.zeros(slots, np.bool_),
+        quiet_looks=numbers, quiet_ns=np.full(slots, -1),
         spread=np.zeros((slots, SPREADS)), spread_mean=np.zeros((slots, SPREADS)), high_seen=none,
         high_expected=none,
         peaks=looks, overs=looks,
@@ -147,6 +154,20 @@ def caps_of(state: RateLimitState, use: LimitUse) -> NDArray[np.float64]:
     """
     value = use.value[state.row]
     return np.where((value > 0.0) & (value < 1.0), 1.0, np.floor(value + 1e-9))
+
+
+def with_caps(state: RateLimitState, cap: NDArray[np.float64]) -> RateLimitState:
+    """Forget of caps that were raised what was over the old one alone, and how its tail fared."""
+    is_raised = cap > state.cap
+    is_within = is_raised[:, None] & (state.peaks <= cap[:, None])
+    return state._replace(
+        cap=np.where(np.isnan(cap), state.cap, cap),
+        over=np.where(is_raised & (state.peak <= cap), 0, state.over).astype(np.int32),
+        high=np.where(is_raised, 0, state.high).astype(np.int32),
+        high_seen=np.where(is_raised, 0.0, state.high_seen),
+        high_expected=np.where(is_raised, 0.0, state.high_expected),
+        overs=np.where(is_within, 0, state.overs).astype(np.int32),
+    )
 
 
 def add_slice(state: RateLimitState, use: LimitUse, end_ns: int, high_share: float) -> RateLimitState:

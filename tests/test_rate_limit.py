@@ -169,6 +169,24 @@ def test_seconds_over_the_cap_are_paged_when_they_are_no_chance() -> None:
     assert evidence["when"] == "it is happening now"
 
 
+@pytest.mark.parametrize(("raised", "is_paged"), [(100.0, False), (11.0, True)])
+def test_what_was_over_the_old_cap_is_not_held_against_a_higher_one(raised: float, is_paged: bool) -> None:
+    """Batches of 12 where 10 may start, until more may; also while the new value was unknown for a moment."""
+    detector, draw, said = RateLimit(), batch(12, 2), []
+    state = detector.new_state()
+    for number in range(48):
+        cap = np.array([10.0 if number < 39 else np.nan if number == 39 else raised])
+        bins = draw(number) if number < 40 else draw(1)
+        detection = detector.detect(state, limit_slice(number, cap, bins, SLICE_S), rate_limits(cap))
+        state = detection.state
+        said.append(detection.findings)
+
+    assert said[38]
+    assert [bool(one) for one in said[40:]] == [is_paged] * 8
+    assert state.overs.sum() == (16 if is_paged else 0)
+    assert state.peaks.max() == 12
+
+
 def test_a_second_is_a_rolling_one() -> None:
     """Six calls on either side of the boundary of two seconds are twelve in one second."""
     bins = np.zeros((1, 150), np.int32)
@@ -218,6 +236,18 @@ def test_the_page_says_what_becomes_of_the_calls(reached: str, says: str) -> Non
         state = detection.state
 
     assert says in str(dict(detection.findings[0].evidence)["consequence"])
+
+
+def test_the_page_says_none_where_next_to_none_are_expected_over_the_limit() -> None:
+    detector, limits = RateLimit(), rate_limits(np.array([50.0]))
+    _, state = run([50.0], 20, steady(1.0))
+    outlook = detector.outlook(state, np.array([50.0]))
+    assert 0.0 < outlook.per_hour.max() < 1e-9
+
+    evidence = dict(detector.evidence(state, outlook, 0, limits[0]))
+
+    names = ("excess_per_hour_now", "excess_per_hour_ahead", "excess_within_horizon")
+    assert [evidence[name] for name in names] == [0.0] * 3
 
 
 def test_only_rates_that_can_be_counted_are_watched() -> None:
@@ -290,6 +320,54 @@ def test_a_hole_in_the_stream_breaks_nothing(hole: int) -> None:
     assert said == []
     assert np.isfinite(state.rate.level).all()
     assert state.peaks.shape == (1, 40)
+
+
+@pytest.mark.parametrize(("minutes", "share"), [(1, 0.0), (10, 0.0), (90, 0.0), (1, 0.02), (30, 0.02)])
+def test_calls_that_come_back_after_an_outage_are_no_growth(minutes: int, share: float) -> None:
+    """Ten limits at a healthy load, of which near none come for a while; each stops and is back mid-slice."""
+    cap, begins, looks = np.repeat([50.0, 200.0], 5), 80, minutes * 4
+    mean = np.array([healthy_mean(one, 1.0) * 0.9 for one in cap])
+    detector, limits, rng = RateLimit(), rate_limits(cap), np.random.default_rng(6)
+    state, said = detector.new_state(), []
+    for number in range(begins + looks + 60):
+        bins, few = clumped(rng, mean, 1.0), clumped(rng, mean * share, 1.0)
+        if begins <= number < begins + looks:
+            cut = 60 if number == begins else 0
+            bins[:, cut:] = few[:, cut:]
+        elif number == begins + looks:
+            bins[:, :110] = few[:, :110]
+        detection = detector.detect(state, limit_slice(number, cap, bins, SLICE_S), limits)
+        state = detection.state
+        said.append(detection.findings)
+
+    assert not any(said)
+    assert state.quiet_looks.tolist() == [0] * 10
+    assert np.exp((state.rate.weight * state.rate.level).sum(axis=1)) == pytest.approx(mean * 15, rel=0.1)
+
+
+def test_a_ramp_after_an_outage_is_paged_before_the_first_attempt_over_the_cap() -> None:
+    counts: list[int] = []
+    rng = np.random.default_rng(8)
+
+    def draw(at: int) -> NDArray[np.int32]:
+        mean = 0.0 if 60 <= at < 100 else 15.0 * 2.0 ** (max(at - 100, 0) / 40)
+        bins = clumped(rng, np.array([mean]), 1.0)
+        counts.append(int(bins.reshape(-1, 10).sum(axis=1).max()))
+        return bins
+
+    said, _ = run([50.0], 180, draw)
+
+    page = next(number for number, some in enumerate(said) if some)
+    assert 100 < page <= next(number for number, count in enumerate(counts) if count > 50) - 8
+
+
+def test_few_calls_after_many_are_what_is_usual_after_an_hour() -> None:
+    draw = steady(20.0)
+    said, state = run([50.0], 420, lambda at: draw(at) if at < 60 else steady(1.0, seed=at)(at))
+
+    assert not any(said)
+    assert state.quiet_looks.tolist() == [0]
+    assert np.exp((state.rate.weight * state.rate.level).sum()) == pytest.approx(15.0, rel=0.2)
 
 
 def test_no_calls_at_all_are_nothing_to_say() -> None:
