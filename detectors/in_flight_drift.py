@@ -22,6 +22,8 @@ from engine.decode.events import EventType
 from engine.judge.detection import MINUTE_NS, WARNING, AlertPolicy, Detection, Finding
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from engine.decode.events import Note
@@ -86,11 +88,8 @@ class InFlightDrift:
         listed_ns, findings = self._lists(state, summary)
         rows = len(summary.limits.level)
         above, below = grown(state.above, rows, 0), grown(state.below, rows, 0)
-        for note in summary.notes:
-            if note.type_id != EventType.LIMIT_REPORTED:
-                continue
-            row, used = reported(note, limits[:rows], summary.limits.reported_use)
-            if row < 0 or not summary.limits.is_concurrency[row]:
+        for row, used in reported(summary.notes, limits, summary.limits.reported_use):
+            if not summary.limits.is_concurrency[row]:
                 continue
             level = float(summary.limits.level[row])
             is_far = abs(used - level) >= self._least(max(level, used))
@@ -136,19 +135,22 @@ def _listed(gone: int, counted: int) -> Finding:
 
 
 def reported(
-    note: Note, limits: tuple[LimitInstance, ...], reported_use: NDArray[np.float64]
-) -> tuple[int, float]:
-    """Give which limit instance a report is of (-1: none) and what it says is used.
+    notes: tuple[Note, ...], limits: tuple[LimitInstance, ...], reported_use: NDArray[np.float64]
+) -> Iterator[tuple[int, float]]:
+    """Give for every report of `used`, in order, which limit instance it is of and what it says.
 
     `reported_use` (rows,) tells the instance in force from one of the same name that has retired.
     """
-    fields, labels = dict(note.fields), dict(note.labels)
-    used = fields.get("used")
-    if not isinstance(used, int | float):
-        return -1, math.nan
-    for instance in limits:
-        is_meant = all(labels.get(label, "") == value for label, value in instance.split)
-        is_in_force = not math.isnan(reported_use[instance.index])
-        if instance.limit.name == fields.get("limit") and is_meant and is_in_force:
-            return instance.index, float(used)
-    return -1, math.nan
+    reports = [one for one in notes if one.type_id == EventType.LIMIT_REPORTED]
+    if not reports:
+        return
+    told = [limits[row] for row in np.flatnonzero(~np.isnan(reported_use)).tolist()]
+    split_by = {one.limit.name: one.limit.split_by for one in told}
+    row_of = {(one.limit.name, tuple(value for _, value in one.split)): one.index for one in told}
+    for note in reports:
+        fields, labels = dict(note.fields), dict(note.labels)
+        name, used = str(fields.get("limit", "")), fields.get("used")
+        split = tuple(labels.get(label, "") for label in split_by.get(name, ()))
+        row = row_of.get((name, split), -1)
+        if row >= 0 and isinstance(used, int | float):
+            yield row, float(used)
