@@ -17,16 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from detectors.reported import reported
 from detectors.rows import grown
-from engine.decode.events import EventType
 from engine.judge.detection import MINUTE_NS, WARNING, AlertPolicy, Detection, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
-    from engine.decode.events import Note
     from engine.judge.windows import WindowSummary
     from engine.limits import LimitInstance
 
@@ -88,7 +85,9 @@ class InFlightDrift:
         listed_ns, findings = self._lists(state, summary)
         rows = len(summary.limits.level)
         above, below = grown(state.above, rows, 0), grown(state.below, rows, 0)
-        for row, used in reported(summary.notes, limits, summary.limits.reported_use):
+        # A fresh report tells the instance in force from one of the same name that has retired.
+        told = np.flatnonzero(~np.isnan(summary.limits.reported_use)).tolist()
+        for row, used in reported(summary.notes, (limits[row] for row in told), "used"):
             if not summary.limits.is_concurrency[row]:
                 continue
             level = float(summary.limits.level[row])
@@ -132,25 +131,3 @@ def _listed(gone: int, counted: int) -> Finding:
     evidence = (("gone", gone), ("counted", counted))
     labels = (("problem", "list_differs"),)
     return Finding(ALERT, WARNING, ("deployment", 0), SUMMARY, LISTED, labels=labels, evidence=evidence)
-
-
-def reported(
-    notes: tuple[Note, ...], limits: tuple[LimitInstance, ...], reported_use: NDArray[np.float64]
-) -> Iterator[tuple[int, float]]:
-    """Give for every report of `used`, in order, which limit instance it is of and what it says.
-
-    `reported_use` (rows,) tells the instance in force from one of the same name that has retired.
-    """
-    reports = [one for one in notes if one.type_id == EventType.LIMIT_REPORTED]
-    if not reports:
-        return
-    told = [limits[row] for row in np.flatnonzero(~np.isnan(reported_use)).tolist()]
-    split_by = {one.limit.name: one.limit.split_by for one in told}
-    row_of = {(one.limit.name, tuple(value for _, value in one.split)): one.index for one in told}
-    for note in reports:
-        fields, labels = dict(note.fields), dict(note.labels)
-        name, used = str(fields.get("limit", "")), fields.get("used")
-        split = tuple(labels.get(label, "") for label in split_by.get(name, ()))
-        row = row_of.get((name, split), -1)
-        if row >= 0 and isinstance(used, int | float):
-            yield row, float(used)
