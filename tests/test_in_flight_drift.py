@@ -27,6 +27,13 @@ def calls(many: int, seconds: int) -> list[Event]:
     return starts + [event(START_NS + at * S, "call.queued", f"q{at}") for at in range(1, seconds, 5)]
 
 
+def changes(events: list[Event]) -> list[tuple[int, str]]:
+    """Give (second, state) of the alert's changes."""
+    run = run_all(batches_of(sorted(events, key=lambda one: one.time_ns)), REGISTER)
+    named = [one for one in run.changes if dict(one.labels)["alertname"] == "CallsInFlightDrift"]
+    return [((one.time_ns - START_NS) // S, one.state) for one in named]
+
+
 def drifts(events: list[Event], register: Register = REGISTER) -> list[tuple[int, dict[str, str]]]:
     """Give (second, labels and annotations) of what fires."""
     run = run_all(batches_of(sorted(events, key=lambda one: one.time_ns)), register)
@@ -72,6 +79,23 @@ def test_reports_of_a_rate_or_of_no_limit_say_nothing_of_the_level() -> None:
     ]
 
     assert drifts(calls(20, 150) + reports) == []
+
+
+def test_a_difference_stands_between_reports_that_are_seldom() -> None:
+    """One alert for as long as it stands; fifteen minutes after a report that agrees it is resolved."""
+    told = [(minute * 60 + 10, 70) for minute in (0, 20, 40, 60, 80)]
+    reports = [
+        event(START_NS + at * S, "limit.reported", limit="trunk", used=used)
+        for at, used in (*told, (6010, 20))
+    ]
+
+    assert changes(calls(20, 7200) + reports) == [(2415, "firing"), (6910, "resolved")]
+
+
+def test_a_difference_is_forgotten_when_nobody_has_reported_for_two_hours() -> None:
+    reports = [event(START_NS + at * S, "limit.reported", limit="trunk", used=70) for at in (10, 40, 70)]
+
+    assert changes(calls(20, 8400) + reports) == [(75, "firing"), (75 + 7200 + 900, "resolved")]
 
 
 def test_reports_of_a_split_limit_are_of_the_value_that_their_labels_say() -> None:
