@@ -215,7 +215,7 @@ class Headroom:
         ready = may_look & (state.is_ready | (age_s >= params.wait_holdings * outlook.holding_s))
         verdict = new_verdict(rows)
         level = use.level.astype(np.float64)
-        room = Room(use.value - use.unseen_use, level, ready, today.horizons)
+        room = Room(use.value - use.unseen_use, level, ready, today.horizons, use.unseen_use)
         judge(room, outlook, self.horizons, params.gate, verdict)
         state = state._replace(
             is_ready=ready, outlook=outlook, verdict=verdict, levels=with_level(state.levels, level)
@@ -246,7 +246,7 @@ class Headroom:
     ) -> HeadroomState:
         """Give the state with the scores of all speakers in its verdict."""
         verdict = state.verdict
-        line = line_scores(state.levels, room.cap, self.step_s, self.params.gate)
+        line = line_scores(state.levels, room.cap, room.unseen, self.step_s, self.params.gate)
         # A platform that fills for the first time is for the forecast alone.
         is_warm = known_s > self.params.cold_s
         may_all = room.is_ready & is_warm
@@ -270,7 +270,8 @@ class Headroom:
     def page_margin(self, room: Room) -> NDArray[np.float64]:
         """Give by how much more is asked for before someone is woken over a cap that is half empty."""
         low, high = self.params.page_level
-        in_use = np.where(np.isnan(room.cap), high, room.level / np.maximum(room.cap, 1.0))
+        share = (room.level + room.unseen) / np.maximum(room.cap + room.unseen, 1.0)
+        in_use = np.where(np.isnan(share), high, share)
         empty = np.minimum(np.maximum((high - in_use) / (high - low), 0.0), 1.0)
         return np.asarray(self.params.page_margin * empty)
 

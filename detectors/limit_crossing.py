@@ -44,6 +44,7 @@ class Room(NamedTuple):
     level: NDArray[np.float64]
     is_ready: NDArray[np.bool_]
     horizons: NDArray[np.int64]  # how many of them are looked at
+    unseen: NDArray[np.float64]  # what others use of it, in use like the level
 
 
 class Horizons(NamedTuple):
@@ -86,7 +87,7 @@ def new_verdict(rows: int) -> Verdict:
 def judge(room: Room, outlook: Outlook, horizons: Horizons, gate: float, verdict: Verdict) -> None:
     """Fill the verdict on every instance that is ready and has a cap, but for the scores over all speakers.
 
-    `gate` is the least share of it in use or offered.
+    `gate` is the least share of the whole of it in use or offered, with what others use.
     """
     for i in range(len(room.cap)):
         cap = room.cap[i]
@@ -103,7 +104,8 @@ def judge(room: Room, outlook: Outlook, horizons: Horizons, gate: float, verdict
         verdict.time_s_high[i] = crossing(
             room.level[i], mean, chance, ignorance, (cap, -BAND_SD), horizons.ahead_s
         )
-        if max(room.level[i], outlook.rate_per_s[i] * outlook.holding_s[i]) < gate * cap:
+        asked = max(room.level[i], outlook.rate_per_s[i] * outlook.holding_s[i]) + room.unseen[i]
+        if asked < gate * (cap + room.unseen[i]):
             continue
         for k in range(room.horizons[i]):
             score = score_of(mean[k], chance[k] + ignorance[k], cap)

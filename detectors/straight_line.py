@@ -42,14 +42,19 @@ def weights_of(window: int, step_s: float) -> NDArray[np.float64]:
 
 
 def line_scores(
-    levels: NDArray[np.float32], cap: NDArray[np.float64], step_s: float, gate: float
+    levels: NDArray[np.float32],
+    cap: NDArray[np.float64],
+    unseen: NDArray[np.float64],
+    step_s: float,
+    gate: float,
 ) -> NDArray[np.float64]:
     """Give how far the line's end stands above the cap, in square roots of the cap; -inf: no line yet.
 
-    As for the forecast, at least the share `gate` of the cap must be in use.
+    `unseen` is what others use, which is off the cap already. As for the forecast, at least the share `gate`
+    of the whole cap must be in use.
     """
     end = levels.astype(np.float64) @ weights_of(levels.shape[1], step_s)
     score = (end - cap) / np.sqrt(np.maximum(cap, 1.0))
     is_slow = levels.min(axis=1) >= LEAST_RATIO * levels[:, -1]
-    ready = np.isfinite(score) & is_slow & (levels[:, -1] >= gate * cap)
+    ready = np.isfinite(score) & is_slow & (levels[:, -1] + unseen >= gate * (cap + unseen))
     return np.where(ready, score, -np.inf)

@@ -360,9 +360,12 @@ def reaching(level: float, cap: float, outlook: Outlook, rates: list[float], ahe
     return float(np.mean(reached))
 
 
-def judge(level: float, cap: float, outlook: Outlook, offered: float, gate: float) -> float:
-    """Give the score at the worst horizon."""
-    if math.isnan(cap) or max(level, offered) < gate * cap:
+def judge(
+    level: float, value: float, outlook: Outlook, offered: float, gate: float, unseen: float = 0.0
+) -> float:
+    """Give the score at the worst horizon; others use `unseen` of the value."""
+    cap = value - unseen
+    if math.isnan(cap) or 1.0 - (cap - max(level, offered)) / value < gate:
         return -math.inf
     return max(
         (mean - cap + 0.5) / math.sqrt(max(chance + ignorance, 1.0))

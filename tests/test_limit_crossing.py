@@ -25,10 +25,13 @@ def outlook_of(mean: list[float], chance: list[float], ignorance: list[float]) -
     return Outlook(*curves, *rest, *curves)
 
 
-def verdict_of(outlook: Outlook, level: float, cap: float) -> tuple[float, float]:
+def room_of(level: float, cap: float, unseen: float = 0.0) -> Room:
+    return Room(np.array([cap]), np.array([level]), np.ones(1, np.bool_), np.array([5]), np.array([unseen]))
+
+
+def verdict_of(outlook: Outlook, level: float, cap: float, unseen: float = 0.0) -> tuple[float, float]:
     verdict = new_verdict(1)
-    room = Room(np.array([cap]), np.array([level]), np.ones(1, np.bool_), np.array([5]))
-    judge(room, outlook, HORIZONS, 0.5, verdict)
+    judge(room_of(level, cap, unseen), outlook, HORIZONS, 0.5, verdict)
     return float(verdict.page_by_speaker[0, 0]), float(verdict.warn_by_speaker[0, 0])
 
 
@@ -42,6 +45,18 @@ def test_the_score_is_the_worst_horizon(
         oracle.judge(level, cap, oracle.Outlook(mean[:4], chance[:4], ignorance[:4]), 50.0, 0.5)
     )
     assert warn == pytest.approx(oracle.judge(level, cap, oracle.Outlook(mean, chance, ignorance), 50.0, 0.5))
+
+
+@given(mean=rows, level=st.integers(0, 200), value=st.integers(120, 400), unseen=st.integers(0, 100))
+def test_what_others_use_is_in_use_when_it_is_asked_whether_half_the_cap_is(
+    mean: list[float], level: int, value: int, unseen: int
+) -> None:
+    """50 calls are offered at least: of a cap of 300 of which others use 100, that is half."""
+    doubt = [100.0] * 5
+    _, warn = verdict_of(outlook_of(mean, doubt, doubt), level, value - unseen, unseen)
+    expected = oracle.judge(level, value, oracle.Outlook(mean, doubt, doubt), 50.0, 0.5, unseen)
+
+    assert warn == pytest.approx(expected)
 
 
 @given(
@@ -61,7 +76,7 @@ def test_a_lower_cap_never_has_a_lower_score(
 def test_the_longest_horizon_must_say_more_for_a_warning() -> None:
     """Only there does the forecast stand above the cap; its margin comes off the warning's score alone."""
     outlook = outlook_of([50.0, 50.0, 50.0, 50.0, 120.0], [100.0] * 5, [0.0] * 5)
-    room = Room(np.array([100.0]), np.array([60.0]), np.ones(1, np.bool_), np.array([5]))
+    room = room_of(60.0, 100.0)
     plain, asked = new_verdict(1), new_verdict(1)
     judge(room, outlook, HORIZONS, 0.5, plain)
     judge(room, outlook, HORIZONS._replace(margin=np.array([0.0, 0.0, 0.0, 0.0, 1.5])), 0.5, asked)
@@ -99,7 +114,11 @@ def test_without_a_cap_or_a_forecast_nothing_is_said() -> None:
     curves = [np.full((2, 5), 500.0) for _ in range(3)]
     outlook = Outlook(*curves, *(np.ones(2) for _ in range(3)), *curves)
     room = Room(
-        np.array([math.nan, 100.0]), np.array([50.0, 50.0]), np.array([True, False]), np.array([5, 5])
+        np.array([math.nan, 100.0]),
+        np.array([50.0, 50.0]),
+        np.array([True, False]),
+        np.array([5, 5]),
+        np.zeros(2),
     )
     judge(room, outlook, HORIZONS, 0.5, verdict)
 
@@ -111,8 +130,7 @@ def test_without_a_cap_or_a_forecast_nothing_is_said() -> None:
 def test_a_full_limit_is_full_now_and_certain() -> None:
     outlook = outlook_of([120.0] * 5, [100.0] * 5, [1.0] * 5)
     verdict = new_verdict(1)
-    room = Room(np.array([100.0]), np.array([120.0]), np.ones(1, np.bool_), np.array([5]))
-    judge(room, outlook, HORIZONS, 0.5, verdict)
+    judge(room_of(120.0, 100.0), outlook, HORIZONS, 0.5, verdict)
 
     assert verdict.time_s[0] == 0.0
     assert verdict.probability[0] > 0.99

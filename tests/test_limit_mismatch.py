@@ -40,3 +40,18 @@ def test_it_is_resolved_ten_minutes_after_the_report_agreed() -> None:
     found = mismatches(80.0, (12, 60.0), (22, 80.0), seconds=700)
 
     assert found == [(15, FIRING), (620, RESOLVED)]
+
+
+def test_it_stands_between_reports_that_are_seldom() -> None:
+    """A report is fresh for five minutes; one every twenty minutes that differs is one alert."""
+    reports = [(minute * 60 + 12, 60.0) for minute in (0, 20, 40)]
+
+    found = mismatches(80.0, *reports, (3612, 80.0), seconds=4300)
+
+    assert found == [(15, FIRING), (4210, RESOLVED)]
+
+
+def test_it_is_resolved_when_nobody_has_reported_for_two_hours() -> None:
+    found = mismatches(80.0, (12, 60.0), seconds=8400)
+
+    assert found == [(15, FIRING), (8110, RESOLVED)]

@@ -58,6 +58,34 @@ def test_what_a_report_does_not_say_is_unknown_and_a_cap_of_zero_says_nothing() 
     assert math.isnan(found.max)
 
 
+def test_what_a_report_does_not_say_it_does_not_take_back() -> None:
+    """Two collectors, one of which knows how much is used and the other the cap, on one limit."""
+    reports = new_reports()
+
+    reports.take((reported(10, used=5.0, max=80.0), reported(20, max=60.0), reported(30, used=9.0)))
+    reports.take((reported(15, used=7.0, max=70.0), reported(40, used="many", max=0.0)))
+
+    found = reports.fresh(40 * S).get(THE_TRUNK)
+    assert found is not None
+    assert (found.used, found.max) == (9.0, 60.0)
+
+
+def test_what_is_used_and_the_cap_are_forgotten_each_five_minutes_after_it_was_said() -> None:
+    reports = new_reports()
+    reports.take((reported(0, used=5.0, max=80.0), reported(100, max=60.0)))
+
+    found = reports.fresh(FRESH_NS + 1).get(THE_TRUNK)
+    assert found is not None
+    assert math.isnan(found.used)
+    assert found.max == 60.0
+
+    reports.take((reported(500, used=6.0),))
+    found = reports.fresh(500 * S).get(THE_TRUNK)
+    assert found is not None
+    assert found.used == 6.0
+    assert math.isnan(found.max)
+
+
 def test_reports_of_a_split_limit_are_kept_by_its_values() -> None:
     reports = new_reports()
 

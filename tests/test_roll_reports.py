@@ -42,6 +42,22 @@ def test_use_that_we_do_not_see_is_that_of_the_reports_moment() -> None:
     assert [float(one.summary.limits.unseen_use[0]) for one in rolled] == [6.0, 6.0, 6.0, 6.0, 0.0]
 
 
+def test_a_report_of_the_cap_alone_leaves_use_that_we_do_not_see_as_it_was() -> None:
+    """It stands for five minutes from when `used` was said, whatever is said of the cap meanwhile."""
+    told = (
+        note(EventType.LIMIT_REPORTED, at(62), limit="trunk", used=10.0),
+        note(EventType.LIMIT_REPORTED, at(64), limit="trunk", max=60.0),
+    )
+    notes = [summary(one.time_ns, ())._replace(notes=(one,)) for one in told]
+
+    rolled = judge(new_roller(), 125, calls_started(at(0), 4), *notes, ended(63, 0, 4))
+
+    limits = {number: one.summary.limits for number, one in enumerate(rolled)}
+    assert [float(limits[at].value[0]) for at in (63, 64, 123)] == [80.0, 60.0, 60.0]
+    assert [float(limits[at].unseen_use[0]) for at in (62, 63, 64, 121, 122)] == [6.0, 6.0, 6.0, 6.0, 0.0]
+    assert np.isnan(limits[122].reported_use).all()
+
+
 def test_while_calls_are_still_being_found_use_that_we_do_not_see_shrinks() -> None:
     """Those that were up before the stream began are in the report as well."""
     reported = note(EventType.LIMIT_REPORTED, at(0), limit="trunk", used=10.0)

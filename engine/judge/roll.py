@@ -257,7 +257,7 @@ class Roller:
             reported[row] = report.used
             if not math.isnan(report.max):
                 value[row] = report.max
-            if terms.is_concurrency[row]:
+            if terms.is_concurrency[row] and not math.isnan(report.used):
                 unseen[row] = self.reports.unseen(key, int(state.level[row]), is_settled=is_settled)
         first = self._first_ns_by_instance
         first[(first < 0) & (use.arrivals > 0)] = end_ns
