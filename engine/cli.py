@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.commands.stdout import drop_what_is_left, stdout_may_fail
+from engine.commands.stdout import drop_what_is_left, open_what_is_closed, stdout_may_fail
 from engine.errors import CallgaugeError, UsageError
 
 if TYPE_CHECKING:
@@ -285,6 +285,7 @@ def _run(work: Callable[[], Awaitable[None]]) -> None:
 
 def main() -> None:
     """Parse the command line; every error that a user can mend is a message, not a traceback."""
+    open_what_is_closed()
     code = _code_of(app)
     sys.exit(_code_of(_flush) or code)  # type: ignore[arg-type]
 

@@ -52,6 +52,7 @@ class Pipeline:
         for gone in self.next_offsets.keys() - {*raw.assigned, raw.partition}:
             del self.next_offsets[gone]
         declines = self.observer.absorb(raw, events)
+        self.judge.hear(declines)
         summaries = self.observer.close()
         judgement = self._judge(summaries, self.observer.watermark_ns)
         return Step(judgement.changes, self.judge.preview(declines), judgement.notes)

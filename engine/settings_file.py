@@ -65,19 +65,26 @@ def load_settings(
     *,
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, str] | None = None,
+    over: tuple[str, str] | None = None,
 ) -> Settings:
     """Read settings; without a file, the defaults. `flags` maps `kafka.topic` to text as in the environment.
 
-    `environment` stands in for that of the process. Raises `SettingsError` with every problem.
+    `environment` stands in for that of the process. `over` is the text of settings that beat all others, and
+    where it stands. Raises `SettingsError` with every problem.
     """
     environment = os.environ if environment is None else environment
     overrides = environment_overrides(environment)
     wrong = _switch_problems(environment)
     for name, text in (flags or {}).items():
         overrides.append((tuple(name.split(".")), text, f"the flag for {name}"))
-    if path is None:
-        return _build(Document({}, "settings", {}, ()), overrides, wrong)
-    return _build(_document(read_text_file(path, "settings"), str(path)), overrides, wrong)
+    document = Document({}, over[1] if over else "settings", {}, ())
+    if path is not None:
+        document = _document(read_text_file(path, "settings"), str(path))
+    if over is not None:
+        above = _document(*over)
+        overrides = [one for one in overrides if one[0] not in above.places]
+        document = _laid_over(document, above)
+    return _build(document, overrides, wrong)
 
 
 def parse_settings(text: str, where: str) -> Settings:
@@ -195,6 +202,19 @@ def _document(text: str, where: str) -> Document:
             "settings: the file says nothing", where=where, hint="uncomment a setting, or leave out --config"
         )
     return document
+
+
+def _laid_over(below: Document, above: Document) -> Document:
+    """Give settings of two texts as one: where both have one, that of `above` counts."""
+    if not (isinstance(below.value, dict) and isinstance(above.value, dict)):
+        return below if isinstance(above.value, dict) else above  # It is reported when it is read.
+    values = dict(below.value)
+    for key, value in above.value.items():
+        are_sections = isinstance(values.get(key), dict) and isinstance(value, dict)
+        values[key] = {**values[key], **value} if are_sections else value
+    of = "" if above.where == below.where else f" of {above.where}"
+    places = {**below.places, **{path: f"{place}{of}" for path, place in above.places.items()}}
+    return Document(values, below.where, places, (*below.repeated, *above.repeated))
 
 
 def _build(document: Document, overrides: Iterable[Override], wrong: Iterable[str] = ()) -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.judge.attribution import UNATTRIBUTED, Declines, attribute, blame, fullness
+from engine.judge.attribution import UNATTRIBUTED, Declines, Heard, attribute, blame, fullness
 from engine.judge.declines import Classifier, Rule
 from engine.judge.series import SeriesIndex
 from engine.limits import Limit, Register
@@ -125,7 +125,8 @@ def put_down(*causes: tuple[int, object, int]) -> Declines:
     """Attribute the causes of one slice."""
     index = the_index()
     one = summary(series=(ACME, GLOBEX), causes=causes)
-    return attribute(index, Classifier(RULES), one, index.ids(LABELS, (ACME, GLOBEX)), np.array(FULL))
+    ids = index.ids(LABELS, (ACME, GLOBEX))
+    return attribute(index, Classifier(RULES), one, ids, np.array(FULL), Heard(0, {}))
 
 
 def test_declines_are_counted_by_instance_and_by_cause() -> None:
@@ -154,7 +155,8 @@ def test_declines_without_a_limit_are_counted_as_such() -> None:
     index = SeriesIndex(Register(), 100, 100)
     one = summary(causes=[(0, declined(503), 2)])
 
-    found = attribute(index, Classifier(RULES), one, index.ids(LABELS, (ACME,)), np.zeros(0))
+    ids = index.ids(LABELS, (ACME,))
+    found = attribute(index, Classifier(RULES), one, ids, np.zeros(0), Heard(0, {}))
 
     assert found.unattributed == 2
     assert found.causes == ((UNATTRIBUTED, declined(503), 2),)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+S = 1_000_000_000
 LIMITS = "limits:\n  - {name: small, kind: concurrency, value: 3, confirmed_on: 2025-01-01}\n"
 CALLS = "calls web rate=20/min holding=1m\ncap panel value=3\n"
 GOOD = f"seed 7\nlength 2m\n{LIMITS}{CALLS}expect CallLimitReached within 5s of the first decline\n"
@@ -116,6 +117,40 @@ def test_no_call_id_reaches_what_is_printed(check: Callable[..., Ran]) -> None:
     ran = check("bad.scenario", "--alerts")
 
     assert "s7-" not in ran.out + ran.err
+
+
+def test_the_settings_of_a_scenario_are_laid_over_those_of_the_file_and_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Section by section: what the scenario does not say is as without it."""
+    monkeypatch.setenv("CALLGAUGE_ENGINE__LATE", "50s")
+    monkeypatch.setenv("CALLGAUGE_ENGINE__SLICE", "2s")
+    config, path = tmp_path / "engine.yaml", tmp_path / "one.scenario"
+    config.write_text("log_level: error\nengine: {slice: 1s, idle: 11s}\ndetection: {pages_per_week: 3}\n")
+    path.write_text(GOOD + "settings:\n  engine: {slice: 3s}\n  headroom: {time_zone: Europe/Berlin}\n")
+
+    settings = load_scenario(path, str(config)).configuration.settings
+
+    engine = settings.engine
+    assert (3 * S, 11 * S, 50 * S) == (engine.slice_ns, engine.idle_ns, engine.late_ns)
+    assert ("error", 3) == (settings.log_level, settings.detection.pages_per_week)
+    assert settings.headroom.time_zone == "Europe/Berlin"
+
+
+def test_what_is_wrong_with_settings_of_a_scenario_or_of_the_file_is_told_with_its_place(
+    check: Callable[..., Ran], tmp_path: Path
+) -> None:
+    (tmp_path / "engine.yaml").write_text("engine:\n  idle: soon\n")
+
+    ran = check("settings.scenario", "--config", "engine.yaml")
+
+    assert ran.code == 2
+    assert "(line 2)" in ran.err
+    assert "absent.yaml: settings" in check("settings.scenario", "--config", "absent.yaml").err
+    (tmp_path / "engine.yaml").write_text("engine: {idle: 11s}\n")
+    assert "(line 9 of settings.scenario)" in check("settings.scenario", "--config", "engine.yaml").err
+    (tmp_path / "list.scenario").write_text(GOOD + "settings:\n  - engine\n")
+    assert "list.scenario" in check("list.scenario", "--config", "engine.yaml").err
 
 
 async def test_a_recorded_scenario_replays_to_the_same_alerts(tmp_path: Path) -> None:

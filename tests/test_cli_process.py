@@ -78,6 +78,19 @@ def test_a_full_disk_under_stdout_is_one_line(tmp_path: Path, command: str) -> N
     assert (1, says) == (ran.code, ran.err)
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_closed_standard_stream_is_an_empty_one(tmp_path: Path, closed: str) -> None:
+    """As some supervisors start programs; what is open has what it has otherwise."""
+    words = shlex.join(CALLGAUGE)
+    ran = run_apart("bash", "-c", f"{words} check-config {closed}", cwd=tmp_path)
+    assert (0, closed != ">&-", "") == (ran.code, "limits are ready" in ran.out, ran.err)
+
+    whole = run_apart("bash", "-c", f"{words} replay absent.jsonl --limits {LIMITS}", cwd=tmp_path)
+    ran = run_apart("bash", "-c", f"{words} replay absent.jsonl --limits {LIMITS} {closed}", cwd=tmp_path)
+    assert "absent.jsonl" in whole.err
+    assert (whole.code, "" if closed == "2>&-" else whole.err) == (ran.code, ran.err)
+
+
 def on_terminal(*command: str, cwd: Path) -> tuple[int, str]:
     """Run a command whose three streams are a terminal; give its exit code and what it showed."""
     own, its = pty.openpty()

@@ -104,6 +104,13 @@ def test_the_first_decline_of_a_series_and_cause_is_told_at_once() -> None:
     assert driver.declines[0].cause == BUSY
 
 
+def test_a_decline_that_comes_in_disorder_is_told_if_it_is_earlier_than_the_one_that_was() -> None:
+    driver = Driver()
+    driver.feed([declined(3, 1), declined(4, 2)])
+    driver.feed([declined(1, 3), declined(2, 4)])
+    assert [one.time_ns for one in driver.declines] == [T0 + 3 * S, T0 + 1 * S]
+
+
 def test_a_late_end_frees_capacity_in_the_oldest_open_slice() -> None:
     """The count goes to the slice of its time, in a new revision; the past level stays."""
     driver = Driver(is_live=True)

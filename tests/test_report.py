@@ -21,6 +21,7 @@ from tests.snapshots import a_limit, a_snapshot
 S = 1_000_000_000
 FIRST_NS = 1_800_000_000 * S
 TRUNK = a_limit(limit="trunk", split=(("tenant", "acme"),), declined_total=2)
+UNTOUCHED = TRUNK._replace(declined_total=0)
 
 
 def change(
@@ -62,7 +63,8 @@ def test_the_headline_says_how_early_the_page_came(
     pages_s: list[float], declines_s: list[float], says: str
 ) -> None:
     """From the first page to the first decline; a page that comes after it is said to be late."""
-    line = lead_line([change(after_s) for after_s in pages_s], outcome(*declines_s))
+    limits = (TRUNK if declines_s else UNTOUCHED,)
+    line = lead_line([change(after_s) for after_s in pages_s], outcome(*declines_s, limits=limits))
     assert line.startswith(f"trunk tenant=acme: {says}")
 
 
@@ -86,7 +88,12 @@ def test_only_critical_pages_of_that_instance_count_as_its_lead() -> None:
 )
 def test_a_limit_that_was_never_paged_is_said_to_be_so(kind: str, says: str) -> None:
     """Silence about a limit would look like an answer."""
-    assert lead_line([], outcome(limits=(a_limit(limit="x", split=(), kind=kind),))) == f"x: {says}"
+    limit = a_limit(limit="x", split=(), kind=kind, declined_total=0)
+    assert lead_line([], outcome(limits=(limit,))) == f"x: {says}"
+
+
+def test_calls_that_were_declined_are_never_said_not_to_be() -> None:
+    assert lead_line([], outcome()) == "trunk tenant=acme: no page, 2 calls declined"
 
 
 def test_the_speed_is_shown_unless_the_pace_was_set_on_purpose() -> None:

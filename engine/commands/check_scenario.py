@@ -23,7 +23,7 @@ from engine.scenario.scenario import Scenario, parse_scenario
 from engine.scenario.source import ScenarioSource
 from engine.scenario.text import TEXT_BYTES_MAX, Faults
 from engine.scenario.verdicts import Breach, breaches, lives
-from engine.settings_file import load_register, load_settings, parse_settings, read_text_file
+from engine.settings_file import load_register, load_settings, read_text_file
 
 if TYPE_CHECKING:
     from engine.judge.lifecycle import AlertChange
@@ -90,10 +90,8 @@ def load_scenario(path: Path, config: str | None = None, declines: str | None = 
     """Read a scenario and what it says of limits and settings; raises `SettingsError` with every problem."""
     where = str(path)
     scenario = parse_scenario(read_text_file(path, "the scenario", TEXT_BYTES_MAX), where)
-    if scenario.settings:
-        settings = parse_settings(scenario.settings, where)
-    else:
-        settings = load_settings(Path(config) if config else None)
+    over = (scenario.settings, where) if scenario.settings else None
+    settings = load_settings(Path(config) if config else None, over=over)
     limits_file = path.parent / scenario.limits_file if scenario.limits_file else path
     register = Register()
     if scenario.limits_file:

@@ -150,19 +150,19 @@ def headline(outcome: Outcome, changes: Iterable[AlertChange], *, is_timed: bool
 
 def lead_text(lead: Lead, first_ns: int) -> str:
     """Say when the first page and the first decline of a limit came, and what lay between them."""
-    page, decline = "no page", "no call declined"
+    page, declined = "no page", f"{counted(lead.declined, 'call') if lead.declined else 'no call'} declined"
     if lead.first_page_ns >= 0:
         page = f"first page after {duration_text((lead.first_page_ns - first_ns) / NS_PER_S)}"
     if lead.kind == "timeout":
         return page  # A timeout declines no call: it cuts one that was let in.
     if lead.first_decline_ns < 0:
-        return f"{page}, {decline}"
+        return f"{page}, {declined}"
     decline = f"first decline after {duration_text((lead.first_decline_ns - first_ns) / NS_PER_S)}"
     between = ""
     if lead.lead_s is not None:
         between = ", lead " if lead.lead_s >= 0 else ", too late by "
         between += duration_text(abs(lead.lead_s))
-    return f"{page}, {decline}{between}; {counted(lead.declined, 'call')} declined"
+    return f"{page}, {decline}{between}; {declined}"
 
 
 def counted(count: int, noun: str) -> str:

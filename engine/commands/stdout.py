@@ -1,16 +1,28 @@
-"""Writing to stdout: a disk that is full behind it is an error for people to read, not a traceback."""
+"""Standard streams: what is closed reads and writes nothing, a full disk behind stdout is no traceback."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import CallgaugeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+def open_what_is_closed() -> None:
+    """Let the null device stand in for each standard stream that was closed at the start (`>&-`).
+
+    Else the next file that is opened would take its number, and uvloop aborts the process.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Takes the least number that is free, and is open to the end.
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def drop_what_is_left() -> None:

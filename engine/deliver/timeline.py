@@ -116,7 +116,7 @@ class Timeline:
         """Say whether the file has a line of history.
 
         Alerts change in the order of their time, and may come out in other words after a start that reads
-        back. First declines are told before their slice is closed, and notes may be late: no time says.
+        back. First declines and notes may be late: no time says.
         What stands further back in the file than its tail is written twice.
         """
         if entry["kind"] == ALERT:

@@ -45,6 +45,21 @@ class Declines(NamedTuple):
     unattributed: int
     causes: tuple[tuple[int, Cause, int], ...]  # (instance or UNATTRIBUTED, cause, count), in a fixed order
     late: int = 0  # of these: told after their slice was judged
+    first_ns: tuple[tuple[int, int], ...] = ()  # (instance, event time of the first decline put down to it)
+
+
+class Heard(NamedTuple):
+    """When the first declines of a slice came, by series and cause."""
+
+    start_ns: int  # of the slice
+    times_ns: Mapping[tuple[tuple[str, ...], Cause], int]
+
+    def first_ns(self, values: tuple[str, ...], cause: Cause) -> int:
+        """Say when the first one was: exactly, or when the slice began, of what came late or is an end."""
+        if (values, cause) in self.times_ns:
+            return self.times_ns[values, cause]
+        # A decline may come with other labels than the start of its call.
+        return min((at for (_, one), at in self.times_ns.items() if one == cause), default=self.start_ns)
 
 
 def fullness(used: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -121,28 +136,39 @@ def attribute(
     summary: SliceSummary,
     series_ids: NDArray[np.int32],
     full: NDArray[np.float64],
+    heard: Heard,
 ) -> Declines:
     """Put the declines of a summary down to limit instances."""
     counted: Counter[tuple[int, Cause]] = Counter()
+    first_ns: dict[int, int] = {}
     for row in declined_rows(classifier, summary):
         cause = summary.causes[summary.cause_index[row]]
         decline_class = classifier.classify(cause)
         candidates = index.instances_of(int(series_ids[summary.cause_series[row]]))
         instance = blame(index, candidates, cause, decline_class, full)
-        counted[instance, cause] += int(summary.cause_count[row])
-    return _declines(counted, len(index.instances))
+        count = int(summary.cause_count[row])
+        counted[instance, cause] += count
+        if count:
+            at_ns = heard.first_ns(summary.series[summary.cause_series[row]], cause)
+            first_ns[instance] = min(at_ns, first_ns.get(instance, at_ns))
+    return _declines(counted, first_ns, len(index.instances))
 
 
 def declines_of(parts: Sequence[Declines], instances: int) -> Declines:
     """Add up what several summaries say of so many instances."""
     counted: Counter[tuple[int, Cause]] = Counter()
+    first_ns: dict[int, int] = {}
     for part in parts:
         for instance, cause, count in part.causes:
             counted[instance, cause] += count
-    return _declines(counted, instances)
+        for instance, at_ns in part.first_ns:
+            first_ns[instance] = min(at_ns, first_ns.get(instance, at_ns))
+    return _declines(counted, first_ns, instances)
 
 
-def _declines(counted: Mapping[tuple[int, Cause], int], instances: int) -> Declines:
+def _declines(
+    counted: Mapping[tuple[int, Cause], int], first_ns: Mapping[int, int], instances: int
+) -> Declines:
     by_instance = np.zeros(instances, np.int64)
     unattributed = 0
     for (instance, _), count in counted.items():
@@ -152,4 +178,5 @@ def _declines(counted: Mapping[tuple[int, Cause], int], instances: int) -> Decli
             by_instance[instance] += count
     # What a late addition took back is there with a count of 0.
     ordered = sorted((instance, cause, count) for (instance, cause), count in counted.items() if count)
-    return Declines(by_instance, unattributed, tuple(ordered))
+    first = sorted((instance, at_ns) for instance, at_ns in first_ns.items() if instance != UNATTRIBUTED)
+    return Declines(by_instance, unattributed, tuple(ordered), first_ns=tuple(first))

@@ -47,7 +47,11 @@ class Judgement(NamedTuple):
 
 
 class FirstDeclined(NamedTuple):
-    """The first decline that was put down to a limit: exact event time."""
+    """The first decline that was put down to a limit.
+
+    The event time is exact, or that of the beginning of its slice where it came after that was closed, or
+    was told as an end.
+    """
 
     limit: str
     split: tuple[tuple[str, str], ...]
@@ -80,6 +84,10 @@ class Judge:
         """Give the inferred values in force; the same object for as long as nothing changes."""
         return self.roller.learned.values
 
+    def hear(self, declines: tuple[FirstDecline, ...]) -> None:
+        """Take note of when declines came, before the slices that they are of are taken."""
+        self.roller.hear(declines)
+
     def take(self, summaries: list[SliceSummary], watermark_ns: int, counters: StreamCounters) -> Judgement:
         """Roll, detect and update for every slice that the watermark has passed."""
         self.roller.take(summaries)
@@ -90,9 +98,18 @@ class Judge:
             self.pages.take(rolled.summary.notes)
             changes += self.book.update(self.bank.detect(rolled), rolled.summary.end_ns)
             notes += rolled.summary.notes
+            self._keep_first(rolled)
             self.last = rolled
             slices += 1
         return Judgement(tuple(changes), tuple(notes), slices)
+
+    def _keep_first(self, rolled: Rolled) -> None:
+        """Keep when the first decline of each limit was; what comes late may be earlier than what is kept."""
+        for row, time_ns in rolled.declines.first_ns:
+            known = self.first_declines.get(row)
+            if known is None or time_ns < known.time_ns:
+                instance = self.roller.index.instances[row]
+                self.first_declines[row] = FirstDeclined(instance.name, instance.split, time_ns)
 
     def preview(self, declines: tuple[FirstDecline, ...]) -> tuple[Alert, ...]:
         """Word the early exit: declines whose slice is not closed yet, as alerts that fire already.
@@ -106,11 +123,6 @@ class Judge:
         for decline in declines:
             row = self._blame(decline)
             if row != UNATTRIBUTED:
-                instance = self.roller.index.instances[row]
-                first = FirstDeclined(instance.name, instance.split, decline.time_ns)
-                known = self.first_declines.get(row)
-                if known is None or decline.time_ns < known.time_ns:
-                    self.first_declines[row] = first
                 if self.last is not None and row < len(self.last.summary.limits.value):
                     early.append(self._early(decline, ("limit", row), EARLY_DESCRIPTION))
             elif self._is_unregistered(decline):

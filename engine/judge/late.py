@@ -30,7 +30,7 @@ class Late(NamedTuple):
 
     flows: list[tuple[Flow, Flow]]  # by start, by answer
     notes: tuple[Note, ...]
-    told: list[tuple[SliceSummary, bool]]  # additions to the slice, and whether they are of the last minute
+    told: list[tuple[SliceSummary, int]]  # additions to the slice, and when the slice that they are of began
 
 
 def late_flow(flow: Flow) -> Flow:

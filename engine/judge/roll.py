@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from engine.judge.attribution import Declines, attribute, declines_of, fullness
+from engine.judge.attribution import Declines, Heard, attribute, declines_of, fullness
 from engine.judge.fact_rows import FactRows, Slice
 from engine.judge.implicit import LearnedValues, implicit_limits
 from engine.judge.late import Late, late_flow, late_told, with_late
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from engine.decode.events import Note
+    from engine.decode.events import Cause, Note
     from engine.judge.declines import Classifier
     from engine.limits import Register
-    from engine.observe.summary import SliceSummary
+    from engine.observe.summary import FirstDecline, SliceSummary
     from engine.settings import EngineSettings
 
 PartitionKey = tuple[str, int]
@@ -98,6 +98,8 @@ class Roller:
         self._waiting: dict[int, dict[PartitionKey, SliceSummary]] = {}
         self._judged: dict[int, dict[PartitionKey, SliceSummary]] = {}
         self._late: list[tuple[SliceSummary, SliceSummary | None]] = []  # new, and what it replaces
+        # By the start of a slice that is not judged yet: when its first declines came, by series and cause.
+        self._heard: dict[int, dict[tuple[tuple[str, ...], Cause], int]] = {}
         self._first_ns_by_instance: NDArray[np.int64] = np.zeros(0, np.int64)
         self._counters = StreamCounters()
         self._amended = 0
@@ -123,6 +125,13 @@ class Roller:
             add_to_instances(members, np.arange(len(level), dtype=np.int32), level, levels)
         for instance in before ^ self.index.counting():
             self.occupancy.restart(instance, int(levels[instance]))
+
+    def hear(self, declines: tuple[FirstDecline, ...]) -> None:
+        """Take note of when declines came; whom they are put down to is known once their slice is judged."""
+        for one in declines:
+            heard = self._heard.setdefault(one.slice_end_ns - self.settings.slice_ns, {})
+            key = (one.values, one.cause)
+            heard[key] = min(one.time_ns, heard.get(key, one.time_ns))
 
     def take(self, summaries: list[SliceSummary]) -> None:
         """Take published summaries; a higher revision replaces a lower one, no other is counted again."""
@@ -186,7 +195,7 @@ class Roller:
         limits = self._limit_use(end_ns, use)
         told = with_late(merged, [summary for summary, _ in late.told])
         told_ids = ids if told is merged else self._ids(told)
-        declines = self._declines(merged, ids, late.told, self.fullness(limits))
+        declines = self._declines(start_ns, merged, ids, late.told, self.fullness(limits))
         limits.declined[:] = declines.by_instance
         self.declined_total += declines.by_instance
         windows, newest = self.measures.advance(start_ns, end_ns, merged, ids)
@@ -221,7 +230,7 @@ class Roller:
         """Fold in what came after its slice was judged: windows at once, the rest into this slice."""
         flows: list[tuple[Flow, Flow]] = []
         notes: list[Note] = []
-        told: list[tuple[SliceSummary, bool]] = []
+        told: list[tuple[SliceSummary, int]] = []
         late, self._late = self._late, []
         for new, old in sorted(
             late, key=lambda pair: (pair[0].start_ns, pair[0].topic, pair[0].partition, pair[0].revision)
@@ -238,7 +247,7 @@ class Roller:
                 self.occupancy.amend(slices, flow.members, flow.entered_series, flow.entered)
             flows.append((late_flow(by_start), late_flow(by_answer)))
             if (now_told := late_told(change, start_ns)) is not None:
-                told.append((now_told, start_ns - change.start_ns <= RECENT_NS))
+                told.append((now_told, change.start_ns))
         return Late(flows, tuple(notes), told)
 
     def _limit_use(self, end_ns: int, use: SliceUse) -> LimitUse:
@@ -286,18 +295,27 @@ class Roller:
 
     def _declines(
         self,
+        start_ns: int,
         merged: SliceSummary | None,
         ids: NDArray[np.int32],
-        late: list[tuple[SliceSummary, bool]],
+        late: list[tuple[SliceSummary, int]],
         full: NDArray[np.float64],
     ) -> Declines:
         """Put declines down to limits; how full these were at a time long past is not known any more."""
         unknown = np.full(len(full), np.nan)
-        parts = [(one, self._ids(one), full if is_recent else unknown) for one, is_recent in late]
+        parts = [
+            (one, self._ids(one), full if start_ns - of_ns <= RECENT_NS else unknown, self._heard_of(of_ns))
+            for one, of_ns in late
+        ]
         told = [attribute(self.index, self.classifier, *part) for part in parts]
-        own = [attribute(self.index, self.classifier, merged, ids, full)] if merged else []
+        heard = self._heard_of(start_ns)
+        own = [attribute(self.index, self.classifier, merged, ids, full, heard)] if merged else []
+        self._heard = {begun_ns: one for begun_ns, one in self._heard.items() if begun_ns > start_ns}
         told_late = sum(many for one in told for _, _, many in one.causes)
         return declines_of([*own, *told], len(self.index.instances))._replace(late=told_late)
+
+    def _heard_of(self, start_ns: int) -> Heard:
+        return Heard(start_ns, self._heard.get(start_ns, {}))
 
     def fullness(self, limits: LimitUse) -> NDArray[np.float64]:
         """Say how full each instance is; NaN where the use or the value is unknown."""

@@ -304,9 +304,9 @@ class Observer:
         for time_ns, series_id, cause_id in zip(*(one[rows].tolist() for one in columns), strict=True):
             start_ns = time_ns // slice_ns * slice_ns
             seen = (start_ns, series_id, cause_id)
-            if seen in partition.declines_seen:
+            if time_ns >= partition.declines_seen.get(seen, FAR_NS):
                 continue
-            partition.declines_seen.add(seen)
+            partition.declines_seen[seen] = time_ns
             values, cause = series.values[series_id], self._tables.cause(cause_id)
             declines.append(FirstDecline(time_ns, start_ns + slice_ns, series.labels, values, cause))
         return tuple(declines)

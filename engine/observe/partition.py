@@ -87,7 +87,7 @@ class Partition:
         self.recent = new_recent(settings.event_ids_max)
         self.notes: dict[int, Note] = {}  # by the number in Held.note_id
         self.notes_by_slice: dict[int, int] = {}
-        self.declines_seen: set[tuple[int, int, int]] = set()  # (slice, series, cause) told at once
+        self.declines_seen: dict[tuple[int, int, int], int] = {}  # first time by (slice, series, cause)
         self.closed_until_ns = -1
         self._next_note = 0
         self._published: dict[int, SliceSummary] = {}
@@ -329,4 +329,4 @@ class Partition:
             del self._published[old_ns]
         for old_ns in [one for one in self.notes_by_slice if one <= start_ns]:
             del self.notes_by_slice[old_ns]
-        self.declines_seen = {one for one in self.declines_seen if one[0] > start_ns}
+        self.declines_seen = {one: at for one, at in self.declines_seen.items() if one[0] > start_ns}

@@ -88,7 +88,7 @@ FIELDS: Mapping[type, Fields] = {
     Judge: Fields("roller pages bank first_declines last", apart="book"),
     Roller: Fields(
         "index occupancy measures facts reports series_level series_answered declined_total next_ns "
-        "first_ns slices_closed _waiting _judged _late _first_ns_by_instance _counters _amended "
+        "first_ns slices_closed _waiting _judged _late _heard _first_ns_by_instance _counters _amended "
         "_was_busy silence",
         "settings classifier _late_ns_max",
         apart="learned",
