@@ -277,6 +277,9 @@ async def test_after_the_last_checkpoint_there_is_no_other(tmp_path: Path) -> No
 class FailingJudge:
     """A judge whose memory is used up."""
 
+    def hear(self, _: object) -> None:
+        """Hear what was declined."""
+
     def take(self, *_: object) -> None:
         raise MemoryError
 
