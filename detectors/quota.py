@@ -33,6 +33,7 @@ from detectors.quota_state import (
     weekday,
     with_rows,
 )
+from detectors.reported import reported as reported_in
 from engine.judge.detection import CRITICAL, MINUTE_NS, NS, AlertPolicy, Detection, Finding
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class Quota:
             reported_before=state.reported_before.copy(),
             newest_slot=state.newest_slot.copy(), recent=state.recent.copy(),
         )  # fmt: skip
+        said_now = {row for row, _ in reported_in(summary.notes, limits, "used")}
         for place, row in enumerate(state.row_of.tolist()):
             limit = limits[row].limit
             used = float(summary.limits.arrivals[row])
@@ -160,8 +162,10 @@ class Quota:
             # A restart in the middle of a period, or calls that are no events here: the platform knows.
             reported = float(summary.limits.reported_use[row])
             if limit.resets == "rolling":
-                beyond = reported - float(state.used[place].sum())
-                state.unseen[place] = max(beyond, 0.0) if reported >= 0.0 else 0.0
+                if math.isnan(reported):
+                    state.unseen[place] = 0.0
+                elif row in said_now:
+                    state.unseen[place] = max(reported - float(state.used[place].sum()), 0.0)
             elif reported >= 0.0 and reported != state.reported[place]:
                 if not is_of_before(state, place, limit, (middle_ns, reported)):
                     state.unseen[place] = max(reported - float(state.used[place].sum()), 0.0)

@@ -125,7 +125,7 @@ class RateLimit:
         blank = new_state(len(state.row), self.params)
         return blank._replace(
             known=state.known, row=state.row, window=state.window, cap=state.cap,
-            before=np.zeros_like(state.before),
+            before=np.zeros_like(state.before), rate_limits_refused=state.rate_limits_refused,
         )  # fmt: skip
 
     def evaluate(self, state: RateLimitState, use: LimitUse, end_ns: int) -> tuple[RateLimitState, Outlook]:
@@ -167,6 +167,7 @@ class RateLimit:
             arrivals=watched * state.arrivals,
             squares=watched * state.squares,
             seconds=watched * state.seconds,
+            high=np.where(watched, state.high, 0),
             is_known=state.is_known & ~is_whole,
             quiet_looks=looks.astype(np.int32),
             quiet_ns=np.where(is_quiet, end_ns, state.quiet_ns),

@@ -13,9 +13,11 @@ import pytest
 
 from detectors.quota import Quota
 from detectors.quota_state import empty_between, slot_at
+from engine.decode.events import EventType
 from engine.limits import Limit, LimitInstance
 from engine.zones import utc_offsets
 from tests.slices_by_hand import Slices, no_limits
+from tests.summaries import note
 
 NS = 1_000_000_000
 DAY_NS = 86_400 * NS
@@ -84,6 +86,7 @@ def told(
     level: int = 0,
     seed: int = 1,
     reports: Mapping[int, float] = NO_REPORTS,
+    fresh_min: int = 1,
 ) -> list[tuple[float, dict[str, Any]]]:
     """Give (hour, evidence) of what is found; calls a minute by hour, `reports` of the platform by minute."""
     rng = np.random.default_rng(seed)
@@ -99,11 +102,15 @@ def told(
         slices.next_ns = summary.end_ns
         calls = int(rng.poisson(rates[minute // 60]))
         summary = summary._replace(stream=summary.stream._replace(events=calls, arrivals=calls))
+        if minute in reports:
+            said = note(EventType.LIMIT_REPORTED, summary.start_ns, limit=limit.name, used=reports[minute])
+            summary = summary._replace(notes=(said,))
+        fresh = [reports[one] for one in range(minute, minute - fresh_min, -1) if one in reports]
         use = blank._replace(**empty)._replace(
             value=np.array([float(limit.value or np.nan)]),
             arrivals=np.array([calls]),
             level=np.array([level]),
-            reported_use=np.array([reports.get(minute, np.nan)]),
+            reported_use=np.array([fresh[0] if fresh else np.nan]),
         )
         detection = detector.detect(state, summary._replace(limits=use), (instance,))
         state = detection.state
@@ -265,6 +272,14 @@ def test_what_the_platform_reports_of_a_rolling_quota_is_used_while_the_report_i
 
     assert [round(60 * hour) for hour, _ in found] == [150, 151, 152, 153, 154]
     assert {one["used"] for _, one in found} == {1000.0}
+
+
+def test_what_comes_after_a_report_of_a_rolling_quota_is_used_as_well() -> None:
+    """950 of 1,000 are reported; ten calls a minute come on top before the next report."""
+    found = told(rolling(1000.0), [1.0] * 2 + [10.0] * 2, reports={150: 950.0}, fresh_min=5)
+
+    at = {round(60 * hour): one["used"] for hour, one in found if 150 <= round(60 * hour) < 155}
+    assert at[154] > at[151] > 950.0
 
 
 def test_a_rolling_quota_that_others_nearly_use_up_is_told_when_more_comes_than_leaves() -> None:

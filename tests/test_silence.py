@@ -6,12 +6,14 @@ import pytest
 
 from engine.judge.detection import CRITICAL, Finding
 from engine.judge.silence import GAP_NS_MIN, MISSING_CALLS, Gap, Silence
+from engine.limits import Limit
 from engine.observe.summary import SliceSummary
 from engine.settings import EngineSettings
 from tests.summaries import SLICE_NS, S, calls_started
 from tests.test_pages import POLICY, T0, judged
 from tests.test_pages import TRUNK as LIMIT
 
+RATE = Limit(name="starts", kind="rate", value=50.0, per_ns=S)
 MINUTES = 60 * S // SLICE_NS  # slices
 
 
@@ -56,9 +58,9 @@ def test_a_gap_is_forgotten_when_no_call_of_before_can_count_any_more() -> None:
     assert silence.within(160 * S, 100 * S) is None
 
 
-def told(slices: list[SliceSummary]) -> dict[str, str]:
+def told(slices: list[SliceSummary], limit: Limit = LIMIT) -> dict[str, str]:
     """Give the annotations of a page of a limit after some slices."""
-    pages, rolled = judged(LIMIT, summaries=tuple(slices))
+    pages, rolled = judged(limit, summaries=tuple(slices))
     finding = Finding("CallLimitApproaching", CRITICAL, ("limit", 0), "", "Look.")
     return dict(pages.word(finding, POLICY, rolled).annotations)
 
@@ -76,5 +78,6 @@ def test_a_page_of_a_limit_says_when_the_stream_was_silent() -> None:
         "then may still be counted as in use."
     )
     hours = EngineSettings().call_ttl_ns // SLICE_NS
+    assert "state" not in told([*before, back], RATE)
     later = [calls_started(back.start_ns + number * SLICE_NS, 3) for number in range(1, hours + 1)]
     assert "state" not in told([*before, back, *later])

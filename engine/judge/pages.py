@@ -115,7 +115,9 @@ class PageWriter:
         if self._changes:
             facts["changes"] = "; ".join(_change_text(note) for note in self._changes)
         # A page must never fail for a name that it does not know.
-        told = {"in_use": _in_use(facts), "p99_ms": self._p99_ms(finding.subject, identity.get("stage", ""))}
+        told = {"in_use": _in_use(facts)}
+        if "{p99_ms}" in finding.description:
+            told["p99_ms"] = self._p99_ms(finding.subject, identity.get("stage", ""))
         words = _Words(identity | facts | told, evidence.keys())
         annotations = {
             name: text for name, text in facts.items() if name in EVIDENCE_ANNOTATIONS or name not in evidence
@@ -124,16 +126,20 @@ class PageWriter:
         annotations["description"] = finding.description.format_map(words)
         if rolled is not None and rolled.summary.is_partial:
             annotations["state"] = "partial"
-        elif rolled is not None and kind == "limit" and (gap := self._gap(rolled)):
+        elif rolled is not None and kind == "limit" and (gap := self._gap(row, rolled)):
             annotations["state"] = "doubtful"
             annotations["description"] += f" {gap}"
         labels = tuple(sorted((name, text) for name, text in identity.items() if text))
         texts = tuple(sorted((name, text) for name, text in annotations.items() if text))
         return Worded(policy, labels, texts, self._in_force(finding.subject, rolled))
 
-    def _gap(self, rolled: Rolled) -> str:
+    def _gap(self, row: int, rolled: Rolled) -> str:
         """Say when the stream was silent, for as long as calls whose end was lost then may still count."""
-        gap = self.roller.silence.within(rolled.summary.end_ns, self.roller.settings.call_ttl_ns)
+        if not rolled.summary.limits.is_concurrency[row]:
+            return ""
+        own_ns = self.roller.index.instances[row].limit.max_duration_ns
+        span_ns = self.roller.settings.call_ttl_ns if own_ns is None else own_ns
+        gap = self.roller.silence.within(rolled.summary.end_ns, span_ns)
         return "" if gap is None else AFTER_GAP.format(*map(rfc3339, gap))
 
     def _in_force(self, subject: tuple[str, int], rolled: Rolled | None) -> tuple[tuple[str, str], ...]:

@@ -2,7 +2,8 @@
 
 A call whose end was lost stays in flight until something heals it (a heartbeat that is missed, a list of live
 calls, `engine.call_ttl`), so levels are too high after such a gap. Nothing tells which calls these are: a
-page of a limit says that there was a gap (`pages.py`).
+page of a limit says that there was a gap (`pages.py`). What is expected is what came in the hour before: an
+evening that goes quiet at once is a gap as well.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 NS_PER_S = 1_000_000_000
-MISSING_CALLS = 20  # as many are expected in a gap: by chance alone one in 500 million is so empty
+MISSING_CALLS = 20  # as many are expected in a gap, at the rate of the hour before it
 GAP_NS_MIN = 60 * NS_PER_S
 
 
