@@ -23,7 +23,7 @@ import numpy as np
 from detectors.rows import grown
 from detectors.usual_arrivals import UsualArrivals, nothing_usual, with_rows, with_slice
 from engine.judge.detection import CRITICAL, MINUTE_NS, NS, AlertPolicy, Detection, Finding
-from engine.judge.windows import WINDOWS_NS
+from engine.judge.windows import FIVE_MINUTES, HOUR, WINDOWS_NS
 from engine.settings import UTC_OFFSETS
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ PAUSES = 4  # kept of each row
 PAUSES_NS = 2 * 60 * MINUTE_NS  # before the last call
 MOVED_NS = 24 * 60 * MINUTE_NS
 WATCHED_LABELS = frozenset(("trunk", "provider"))
-FIVE_MINUTES, HOUR = 1, 2
 
 
 class State(NamedTuple):

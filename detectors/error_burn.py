@@ -21,6 +21,7 @@ from detectors.rows import grown
 from detectors.sequential import log_alarm_level, log_mixture, restarted_once
 from detectors.watched_rows import Carrier, causes, with_slots
 from engine.judge.detection import CRITICAL, MINUTE_NS, NS, WARNING, AlertPolicy, Detection, Finding
+from engine.judge.windows import FIVE_MINUTES, HOUR
 from engine.kernel import kernel
 from engine.settings import DetectionSettings
 
@@ -50,7 +51,6 @@ LONG_NS = (HOUR_NS, 6 * HOUR_NS, DAY_NS, 3 * DAY_NS)
 SHORT_NS = tuple(long_ns // 12 for long_ns in LONG_NS)
 BUDGET_MIN, BUDGET_MAX = 1e-9, 0.9  # an objective of all or of nothing leaves no ratio to compare with
 PANES = LONG_NS[-1] // PANE_NS
-FIVE_MINUTES, HOUR = 1, 2  # columns of the engine's windows
 SEVERITIES = (CRITICAL, CRITICAL, WARNING, WARNING)
 
 

@@ -6,7 +6,7 @@ past ones (of the same weekday three to one), and a ratio r ~ N(1, sigma^2) that
 precision weighting; z = (total - quota) / sd. In the first period there is no usual course: the rate of the
 last hour, with a wide spread. Of a rolling quota, what leaves is known: only what comes has a spread.
 False positives: a busy morning of a quiet day; the first days; of minutes, ends that are lost: such a call
-counts until it is taken out of flight, at 2 % lost and calls of 3 min twice what was used (heartbeats help).
+counts until it is taken out of flight (heartbeats help).
 False negatives: a burst shortly before the reset; quotas of tokens and cost, which events do not carry; what
 came in an outage of the stream, after which a period is not taken as usual (one of less than ten calls is).
 Reference: precision weighting of a normal prior, Gelman et al., Bayesian Data Analysis, chapter 2.

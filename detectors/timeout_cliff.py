@@ -36,6 +36,7 @@ from detectors.latency_walls import matching, timeout_rows, timeouts_of, walls_o
 from detectors.remembered import Remembered
 from detectors.watched_rows import Carrier, causes
 from engine.judge.detection import CRITICAL, MINUTE_NS, WARNING, AlertPolicy, Detection, Finding
+from engine.judge.windows import HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from engine.judge.windows import WindowSummary
     from engine.limits import LimitInstance
 
-HOUR = 2  # column of the engine's windows
 ONE_CAUSE_S = 0.25  # atoms this near to each other are one
 SNAP_S = (0.03, 0.1)  # a usual timeout so far above or below where failures begin is what they begin at
 

@@ -10,15 +10,12 @@ from engine.judge.declines import Classifier, Rule
 from engine.judge.measures import Measures, add_totals, count_errors
 from engine.judge.series import SeriesIndex
 from engine.judge.stage_rows import StageRows
-from engine.judge.windows import WindowView
+from engine.judge.windows import HOUR, WindowView
 from engine.limits import Register
 from engine.observe.merge import difference
 from engine.observe.summary import Count, SliceSummary
 from tests import oracle_judge
 from tests.summaries import ACME, GLOBEX, LABELS, SLICE_NS, declined, ended, summary
-
-HOUR = 2
-
 
 ENDS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(-3, 3)))
 

@@ -18,6 +18,7 @@ from engine.decode.redaction import redact_reason
 from engine.judge.attribution import UNATTRIBUTED
 from engine.judge.lifecycle import Worded
 from engine.judge.usage import used_peak
+from engine.judge.windows import FIVE_MINUTES
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -30,7 +31,6 @@ CONTRIBUTORS_MAX = 3
 CHANGES_MAX = 3
 CAUSES_MAX = 3
 SIGNIFICANT_DIGITS = 4
-FIVE_MINUTES = 1  # among the engine's windows
 UNSEEN_TEXT = "seen by the platform alone"
 AFTER_GAP = "No event came from {} to {}: calls that ended then may still be counted as in use."
 # Evidence under these names becomes an annotation as it is.

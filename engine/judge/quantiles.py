@@ -114,13 +114,13 @@ class Quantiles:
         """Compute a quantile of one row in one window, rank from 0 to 1; NaN for a row that is empty."""
         if not 0 <= row < len(self._pages.page_of):
             return math.nan
-        into, counted, ranks = np.full((1, row + 1), np.nan), np.zeros(row + 1, np.int64), np.array([rank])
+        into, counted, ranks = np.full((1, 1), np.nan), np.zeros(1, np.int64), np.array([rank])
         ranks.setflags(write=False)  # Like RANKS: for arguments of other types the kernel is compiled anew.
         quantiles_of_rows(
-            self._sketches.table(window), self._pages.page_of, np.array([row], np.int32), ranks,
+            self._sketches.table(window), self._pages.page_of[row : row + 1], np.zeros(1, np.int32), ranks,
             into, counted, np.empty(OCTAVES, np.int64),
         )  # fmt: skip
-        return float(into[0, row])
+        return float(into[0, 0])
 
     def _grow(self, rows: int) -> None:
         """Make room for `rows` rows; new ones have not been computed yet, as after a restore."""

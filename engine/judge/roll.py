@@ -24,7 +24,7 @@ from engine.judge.series import SeriesIndex
 from engine.judge.silence import Silence
 from engine.judge.sparse import scatter_add
 from engine.judge.usage import used_peak
-from engine.judge.windows import WINDOWS_NS, StreamUse, WindowSummary
+from engine.judge.windows import HOUR, WINDOWS_NS, StreamUse, WindowSummary
 from engine.observe.merge import difference, merge_summaries
 from engine.observe.summary import Count
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 PartitionKey = tuple[str, int]
 NS_PER_S = 1_000_000_000
-HOUR = 2  # among the windows
 ATTACH_NS = 60 * NS_PER_S  # calls of unknown age in this time: the platform was busy before we came
 RECENT_NS = 60 * NS_PER_S  # limits are about as full now as they were then
 PARTIAL_NS_MAX = 3600 * NS_PER_S

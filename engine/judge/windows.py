@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engine.judge.sparse import Contribution
 
 WINDOWS = ("1m", "5m", "1h")
+FIVE_MINUTES, HOUR = WINDOWS.index("5m"), WINDOWS.index("1h")  # their columns
 WINDOWS_NS = (60_000_000_000, 300_000_000_000, 3_600_000_000_000)
 PANE_NS = 60_000_000_000
 
